@@ -1,0 +1,2 @@
+//! The `selfextend` command.
+fn main() {}
