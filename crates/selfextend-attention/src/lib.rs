@@ -1,1 +1,47 @@
-//! attention
+//! Exact bi-level attention (SelfExtend, arXiv 2401.01325) on plain slices.
+//!
+//! This crate knows positions, rotary embeddings, a KV cache and attention; it knows nothing of
+//! files, models or tensors libraries, so any Rust engine can adopt it. Slices in, slices out.
+//!
+//! * [`position`]: the maps from (query, key) to a relative position. Pure integer functions.
+//! * [`rope`]: rotary frequencies, tables and rotations.
+//! * [`cache`]: keys and values of one sequence, in pages that forks share.
+//! * [`attention`]: the specification, the f64 oracle and the tiled implementation.
+//! * [`parallel`]: ordered work queues on the current rayon pool.
+//!
+//! ```
+//! use selfextend_attention::{AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec};
+//! use selfextend_attention::attention::{AttentionScratch, Step, attend};
+//!
+//! # fn main() -> Result<(), selfextend_attention::AttentionError> {
+//! let shape = AttentionShape::new(4, 2, 8)?; // 4 query heads share 2 key/value heads of size 8
+//! let rope = Rope::new(RopeSpec::new(8, 10_000.0))?;
+//! let map = PositionMap::self_extend(4, 32)?; // group size 4, neighbour window 32
+//! let mut cache = KvCache::new(shape, 1, KvType::F32, map, rope);
+//!
+//! // 100 tokens at once: queries [100, 4*8], keys and values [100, 2*8], output [100, 4*8].
+//! let (q, k, v) = (vec![0.1; 3200], vec![0.2; 1600], vec![0.3; 1600]);
+//! let mut out = vec![0.0; 3200];
+//! let plan = cache.plan(100);
+//! let mut steps = [Step { cache: &mut cache, plan: &plan }];
+//! attend(0, &mut steps, &q, &k, &v, &mut out, &mut AttentionScratch::default())?;
+//! cache.commit(100);
+//! assert!((out[0] - 0.3).abs() < 1e-6); // an average of equal values
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod attention;
+pub mod cache;
+mod error;
+pub mod parallel;
+pub mod position;
+pub mod rope;
+#[allow(unsafe_code)]
+pub mod simd;
+
+pub use attention::AttentionShape;
+pub use cache::{KvCache, KvType};
+pub use error::AttentionError;
+pub use position::{PositionMap, SelfExtend};
+pub use rope::{PairLayout, Rope, RopeScaling, RopeSpec};

@@ -1,0 +1,60 @@
+//! The definition of bi-level attention, in f64, pair by pair. Slow on purpose.
+
+use super::AttentionShape;
+use crate::position::PositionMap;
+use crate::rope::Rope;
+
+/// Attention of `n` tokens over themselves: `q` is `[n, heads * head_dim]`, `k` and `v` are
+/// `[n, kv_heads * head_dim]`, the result is like `q`.
+///
+/// For each pair the query is rotated by the relative position that the map gives, and the key
+/// not at all: `(R(m - n) q)·k` (arXiv 2401.01325, equations 1 to 4).
+pub fn attention(
+    shape: AttentionShape,
+    map: PositionMap,
+    rope: &Rope,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+) -> Vec<f64> {
+    let (heads, kv_heads, dim) = (shape.heads(), shape.kv_heads(), shape.head_dim());
+    let n = q.len() / (heads * dim);
+    let mut out = vec![0.0; q.len()];
+    for i in 0..n {
+        for h in 0..heads {
+            let kv = h / shape.group();
+            let query = &q[(i * heads + h) * dim..][..dim];
+            let scores: Vec<f64> = (0..=i)
+                .map(|j| {
+                    let key = &k[(j * kv_heads + kv) * dim..][..dim];
+                    let rotated = rotate(rope, map.relative(i, j), query);
+                    let dot: f64 = rotated.iter().zip(key).map(|(q, &k)| q * f64::from(k)).sum();
+                    dot * f64::from(shape.scale())
+                })
+                .collect();
+            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
+            for (j, score) in scores.iter().enumerate() {
+                let weight = (score - max).exp() / sum;
+                let value = &v[(j * kv_heads + kv) * dim..][..dim];
+                let to = &mut out[(i * heads + h) * dim..][..dim];
+                to.iter_mut().zip(value).for_each(|(to, &v)| *to += weight * f64::from(v));
+            }
+        }
+    }
+    out
+}
+
+/// `R(position) x`. Queries and keys both carry YaRN's magnitude.
+fn rotate(rope: &Rope, position: usize, x: &[f32]) -> Vec<f64> {
+    let mut out: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
+    let magnitude = rope.magnitude() * rope.magnitude();
+    for t in 0..rope.pairs() {
+        let (a, b) = rope.pair(t);
+        let (cos, sin) = rope.angle(position as i64, t);
+        let (x, y) = (out[a], out[b]);
+        out[a] = (x * cos - y * sin) * magnitude;
+        out[b] = (x * sin + y * cos) * magnitude;
+    }
+    out
+}

@@ -1,0 +1,244 @@
+//! The tiled implementation against the oracle, by an error rule, and the invariants.
+
+use super::*;
+use crate::cache::PAGE;
+use crate::{KvType, PairLayout, PositionMap, Rope, RopeSpec};
+use proptest::prelude::*;
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+/// Random queries, keys and values of `n` tokens.
+struct Data {
+    shape: AttentionShape,
+    rope: Rope,
+    q: Vec<f32>,
+    k: Vec<f32>,
+    v: Vec<f32>,
+}
+
+impl Data {
+    fn new(heads: usize, group: usize, dim: usize, n: usize, size: f32, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut random = |len: usize, size: f32| -> Vec<f32> {
+            (0..len).map(|_| rng.random_range(-1.0..1.0) * size).collect()
+        };
+        let rotary_dim = if dim % 4 == 0 && seed % 3 == 0 { dim / 2 } else { dim - dim % 2 };
+        let layout = if seed % 2 == 0 { PairLayout::HalfSplit } else { PairLayout::Interleaved };
+        Self {
+            shape: AttentionShape::new(heads * group, heads, dim).unwrap(),
+            rope: Rope::new(RopeSpec { rotary_dim, layout, ..RopeSpec::new(dim, 1e4) }).unwrap(),
+            q: random(n * heads * group * dim, size),
+            k: random(n * heads * dim, size),
+            v: random(n * heads * dim, 1.0),
+        }
+    }
+
+    fn tokens(&self) -> usize {
+        self.k.len() / (self.shape.kv_heads() * self.shape.head_dim())
+    }
+
+    fn cache(&self, map: PositionMap, kv_type: KvType) -> KvCache {
+        KvCache::new(self.shape, 1, kv_type, map, self.rope.clone())
+    }
+
+    /// Feeds tokens `from..to` in chunks and returns their outputs.
+    fn feed(&self, cache: &mut KvCache, to: usize, chunks: impl Fn(usize) -> usize) -> Vec<f32> {
+        let (qw, kw) = (self.q.len() / self.tokens(), self.k.len() / self.tokens());
+        let mut out = vec![f32::NAN; (to - cache.len()) * qw];
+        let (first, mut scratch) = (cache.len(), AttentionScratch::default());
+        while cache.len() < to {
+            let at = cache.len();
+            let n = chunks(at).clamp(1, to - at);
+            let plan = cache.plan(n);
+            let (q, kv) = (at * qw..(at + n) * qw, at * kw..(at + n) * kw);
+            let to = &mut out[(at - first) * qw..(at + n - first) * qw];
+            attend(
+                0,
+                &mut [Step { cache, plan: &plan }],
+                &self.q[q],
+                &self.k[kv.clone()],
+                &self.v[kv],
+                to,
+                &mut scratch,
+            )
+            .unwrap();
+            cache.commit(n);
+        }
+        out
+    }
+
+    fn oracle(&self, map: PositionMap) -> Vec<f64> {
+        oracle::attention(self.shape, map, &self.rope, &self.q, &self.k, &self.v)
+    }
+}
+
+/// A score is a sum of `dim` products of at most `size`; its error in f32 moves a weight by that
+/// much relatively, and weights average values of at most 1. Rotations add a few roundings.
+fn tolerance(dim: usize, size: f32, kv_type: KvType) -> f64 {
+    let unit = match kv_type {
+        KvType::F32 => f64::from(f32::EPSILON),
+        KvType::F16 => 2f64.powi(-11),
+    };
+    let score = f64::from(size * size) * (dim as f64).sqrt();
+    unit * (2.0 + 6.0 * score)
+}
+
+fn assert_close(actual: &[f32], exact: &[f64], tolerance: f64) {
+    assert_eq!(actual.len(), exact.len());
+    for (at, (a, e)) in actual.iter().zip(exact).enumerate() {
+        let error = (f64::from(*a) - e).abs();
+        assert!(error <= tolerance, "element {at}: {a} for {e}, error {error} > {tolerance}");
+    }
+}
+
+fn any_map() -> impl Strategy<Value = PositionMap> {
+    (1usize..12, 1usize..150).prop_map(|(g, w)| PositionMap::self_extend(g, w).unwrap())
+}
+
+fn any_kv() -> impl Strategy<Value = KvType> {
+    prop_oneof![Just(KvType::F32), Just(KvType::F16)]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn prefill_in_chunks_is_the_definition(
+        heads in 1usize..3, group in 1usize..8, dim in 1usize..70, n in 1usize..300,
+        size in 0.1f32..4.0, chunk in 1usize..310, seed in any::<u64>(), map in any_map(), kv in any_kv(),
+    ) {
+        let data = Data::new(heads, group, dim, n, size, seed);
+        let out = data.feed(&mut data.cache(map, kv), n, |_| chunk);
+        assert_close(&out, &data.oracle(map), tolerance(dim, size, kv));
+    }
+
+    #[test]
+    fn chunks_do_not_change_a_bit(
+        n in 30usize..500, a in 5usize..500, b in 5usize..60, seed in any::<u64>(), map in any_map(), kv in any_kv(),
+    ) {
+        // Only chunks of the prefill path; a decode step agrees within rounding.
+        let data = Data::new(2, 3, 16, n, 1.0, seed);
+        let prefill = |size: usize| move |at: usize| if n - at < size + 5 { n - at } else { size };
+        let one = data.feed(&mut data.cache(map, kv), n, prefill(a));
+        let other = data.feed(&mut data.cache(map, kv), n, prefill(b));
+        prop_assert_eq!(one, other);
+    }
+
+    #[test]
+    fn truncating_and_forking_equal_a_fresh_run_bit_for_bit(
+        n in 10usize..400, keep in 1usize..400, seed in any::<u64>(), map in any_map(), kv in any_kv(), step in 1usize..9,
+    ) {
+        let keep = keep.min(n);
+        let data = Data::new(1, 2, 8, n, 1.0, seed);
+        // First runs of different histories: the ring of the truncated one has moved on.
+        let mut cache = data.cache(map, kv);
+        data.feed(&mut cache, n, |at| if at < n / 2 { 64 } else { 1 });
+        let mut fork = cache.clone();
+        cache.truncate(keep);
+        fork.truncate(keep);
+        let mut fresh = data.cache(map, kv);
+        data.feed(&mut fresh, keep, |at| if at < n / 2 { 64.min(n / 2 - at) } else { 1 });
+        let expected = data.feed(&mut fresh, n, |_| step);
+        prop_assert_eq!(&data.feed(&mut cache, n, |_| step), &expected);
+        prop_assert_eq!(&data.feed(&mut fork, n, |_| step), &expected);
+    }
+
+    #[test]
+    fn sequences_packed_together_equal_each_alone(
+        a in 1usize..200, b in 1usize..200, c in 1usize..200, seed in any::<u64>(), map in any_map(),
+    ) {
+        let lens = [a, b, c];
+        let all: Vec<Data> = lens.iter().map(|&n| Data::new(2, 2, 12, n, 1.0, seed)).collect();
+        let alone: Vec<f32> = all
+            .iter()
+            .flat_map(|data| data.feed(&mut data.cache(map, KvType::F16), data.tokens(), |_| 1000))
+            .collect();
+        let mut caches: Vec<KvCache> = all.iter().map(|data| data.cache(map, KvType::F16)).collect();
+        let plans: Vec<_> = caches.iter().zip(lens).map(|(cache, n)| cache.plan(n)).collect();
+        let mut steps: Vec<Step> =
+            caches.iter_mut().zip(&plans).map(|(cache, plan)| Step { cache, plan }).collect();
+        let join = |part: fn(&Data) -> &Vec<f32>| all.iter().flat_map(|d| part(d).clone()).collect::<Vec<_>>();
+        let mut out = vec![0.0; alone.len()];
+        let mut scratch = AttentionScratch::default();
+        attend(0, &mut steps, &join(|d| &d.q), &join(|d| &d.k), &join(|d| &d.v), &mut out, &mut scratch).unwrap();
+        prop_assert_eq!(out, alone);
+    }
+
+    #[test]
+    fn no_group_or_a_short_text_is_plain(n in 1usize..200, more in 0usize..50, g in 1usize..9, seed in any::<u64>()) {
+        let data = Data::new(2, 2, 16, n, 1.5, seed);
+        let plain = data.feed(&mut data.cache(PositionMap::Plain, KvType::F32), n, |_| 64);
+        let one = PositionMap::self_extend(1, 1 + more).unwrap();
+        prop_assert_eq!(&data.feed(&mut data.cache(one, KvType::F32), n, |_| 64), &plain);
+        let wide = PositionMap::self_extend(g, n + more).unwrap();
+        let out = data.feed(&mut data.cache(wide, KvType::F32), n, |_| 64);
+        let exact: Vec<f64> = plain.iter().map(|&x| f64::from(x)).collect();
+        assert_close(&out, &exact, tolerance(16, 1.5, KvType::F32));
+    }
+
+    #[test]
+    fn threads_do_not_change_a_bit(n in 10usize..600, seed in any::<u64>(), map in any_map(), step in prop_oneof![Just(1usize), Just(200)]) {
+        let data = Data::new(3, 2, 16, n, 1.0, seed);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| data.feed(&mut data.cache(map, KvType::F16), n, |_| step))
+        };
+        let one = run(1);
+        for threads in 2..=4 {
+            prop_assert_eq!(&run(threads), &one, "{} threads", threads);
+        }
+    }
+}
+
+/// Lengths around every tile, page and panel edge, the head sizes of real models, and hostile
+/// scores: equal ones, one key, huge ones, a window of 1, groups larger than the length.
+#[test]
+fn edges_and_hostile_values_agree_with_the_oracle() {
+    let maps = [(1, 1), (3, 1), (1000, 16), (4, 64), (7, 130), (5, PAGE)];
+    for (case, dim) in [64, 80, 96, 128, 256, 20].into_iter().enumerate() {
+        for (n, size) in [(1, 1.0), (15, 0.0), (17, 30.0), (127, 1.0), (129, 1.0), (PAGE + 1, 1.0)] {
+            let data = Data::new(1, 1 + case % 3, dim, n, size, case as u64);
+            for (g, w) in maps {
+                let map = PositionMap::self_extend(g, w).unwrap();
+                let exact = data.oracle(map);
+                for step in [n, 1] {
+                    let out = data.feed(&mut data.cache(map, KvType::F32), n, |_| step);
+                    assert_close(&out, &exact, tolerance(dim, size, KvType::F32));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_window_costs_less_than_five_percent_at_sixteen_windows() {
+    for (w, g) in [(1024, 8), (256, 4)] {
+        let data = Data::new(1, 1, 64, 1, 1.0, 1);
+        let bytes = |map| {
+            let mut cache = data.cache(map, KvType::F16);
+            let mut scratch = AttentionScratch::default();
+            for n in [16 * w - 1, 1] {
+                let plan = cache.plan(n);
+                let x = vec![0.5; n * 64];
+                let mut out = x.clone();
+                attend(0, &mut [Step { cache: &mut cache, plan: &plan }], &x, &x, &x, &mut out, &mut scratch).unwrap();
+                cache.commit(n);
+            }
+            cache.bytes() as f64
+        };
+        let ratio = bytes(PositionMap::self_extend(g, w).unwrap()) / bytes(PositionMap::Plain);
+        assert!(ratio > 1.0 && ratio < 1.05, "W = {w}: {ratio}");
+    }
+}
+
+#[test]
+fn wrong_lengths_are_refused() {
+    let data = Data::new(1, 2, 8, 3, 1.0, 1);
+    let mut cache = data.cache(PositionMap::Plain, KvType::F32);
+    let plan = cache.plan(3);
+    let mut out = vec![0.0; data.q.len()];
+    let mut scratch = AttentionScratch::default();
+    let mut steps = [Step { cache: &mut cache, plan: &plan }];
+    let error = attend(0, &mut steps, &data.q[1..], &data.k, &data.v, &mut out, &mut scratch);
+    assert!(matches!(error, Err(AttentionError::Length { what: "queries", .. })));
+    assert!(AttentionShape::new(3, 2, 8).is_err());
+}

@@ -1,0 +1,86 @@
+//! SelfExtend: Jin et al., "LLM Maybe LongLM", ICML 2024, arXiv 2401.01325, section 3.2.
+
+use crate::AttentionError;
+
+/// Bi-level attention: exact distances inside the neighbour window `W`, floored positions in
+/// groups of `G` beyond it, shifted by `W - W/G` so that the two levels meet (equation 4).
+///
+/// Integer division is the floor of the paper. (The authors' code divides the window as a float;
+/// the two agree when `G` divides `W`.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SelfExtend {
+    group_size: usize,
+    neighbor_window: usize,
+}
+
+impl SelfExtend {
+    /// A group size and a neighbour window, both in tokens and at least 1.
+    ///
+    /// # Errors
+    /// [`AttentionError::Position`] when either is zero.
+    pub fn new(group_size: usize, neighbor_window: usize) -> Result<Self, AttentionError> {
+        if group_size == 0 || neighbor_window == 0 {
+            return Err(AttentionError::Position(format!(
+                "group size {group_size} and neighbour window {neighbor_window} must both be at least 1"
+            )));
+        }
+        Ok(Self { group_size, neighbor_window })
+    }
+
+    /// `G`, in tokens.
+    pub fn group_size(&self) -> usize {
+        self.group_size
+    }
+
+    /// `W`, in tokens.
+    pub fn neighbor_window(&self) -> usize {
+        self.neighbor_window
+    }
+
+    /// The relative position of query `i` and key `j <= i`.
+    pub fn relative(&self, i: usize, j: usize) -> usize {
+        let (g, w) = (self.group_size, self.neighbor_window);
+        if i - j < w { i - j } else { i / g - j / g + w - w / g }
+    }
+
+    /// The grouped position of query `i`, shifted to join the neighbour window.
+    pub fn grouped_query(&self, i: usize) -> usize {
+        let (g, w) = (self.group_size, self.neighbor_window);
+        i / g + w - w / g
+    }
+
+    /// The grouped position of key `j`.
+    pub fn grouped_key(&self, j: usize) -> usize {
+        j / self.group_size
+    }
+
+    /// The longest context a model trained on `trained_window` positions can take:
+    /// `(L - W) * G + W` (section 3.2). The trained window itself when `W` reaches it.
+    pub fn max_context(&self, trained_window: usize) -> usize {
+        let (g, w) = (self.group_size, self.neighbor_window);
+        match trained_window.checked_sub(w) {
+            Some(grouped) => grouped.saturating_mul(g).saturating_add(w),
+            None => trained_window,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figure_three_of_the_paper() {
+        // Sequence of 10, trained window 7, G = 2, W = 4: the last row of the paper's figure 3.
+        let map = SelfExtend::new(2, 4).unwrap();
+        let row: Vec<usize> = (0..10).map(|j| map.relative(9, j)).collect();
+        assert_eq!(row, [6, 6, 5, 5, 4, 4, 3, 2, 1, 0]);
+        assert_eq!(map.max_context(7), 10);
+    }
+
+    #[test]
+    fn zero_is_refused() {
+        assert!(SelfExtend::new(0, 4).is_err());
+        assert!(SelfExtend::new(4, 0).is_err());
+    }
+}

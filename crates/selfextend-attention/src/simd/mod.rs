@@ -1,0 +1,229 @@
+//! Vector instructions behind one small interface, chosen once at run time.
+//!
+//! Kernels are written once, generic over [`Simd`], whose vector is always 16 floats wide: two
+//! AVX2 registers, one AVX-512 register, four NEON registers or a plain array. [`dispatch`] runs
+//! a kernel compiled for the best level this machine has. All `unsafe` of the CPU is in this
+//! folder; every kernel is compared with safe scalar code by the tests beside it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+pub mod kernels;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+
+use half::f16;
+use std::sync::OnceLock;
+
+/// Width of every vector and of a key panel, in floats.
+pub const WIDTH: usize = 16;
+
+/// Sixteen floats at a time. A value of an implementing type is proof that this machine has the
+/// instructions, so the arithmetic is safe; only memory access is not.
+pub trait Simd: Copy + Send + Sync {
+    /// Sixteen floats.
+    type V: Copy;
+    /// Rows a micro-kernel can hold with one vector of accumulators each.
+    const ROWS: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::V;
+    /// Reads 16 floats.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 floats; alignment is not needed.
+    unsafe fn load(self, p: *const f32) -> Self::V;
+    /// Writes 16 floats.
+    ///
+    /// # Safety
+    /// `p` must be writable for 16 floats; alignment is not needed.
+    unsafe fn store(self, p: *mut f32, v: Self::V);
+    /// Reads 16 half floats.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 half floats; alignment is not needed.
+    unsafe fn load_f16(self, p: *const f16) -> Self::V;
+    /// Reads 16 signed bytes.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 bytes.
+    unsafe fn load_i8(self, p: *const i8) -> Self::V;
+    /// `a * b + c`.
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
+    /// `a + b`.
+    fn add(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a - b`.
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a * b`.
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The larger of each lane.
+    fn max(self, a: Self::V, b: Self::V) -> Self::V;
+    /// The nearest integer of each lane, ties to even.
+    fn round(self, a: Self::V) -> Self::V;
+    /// `a * 2^n` for integral `n` with a normal result.
+    fn scale_by_power(self, a: Self::V, n: Self::V) -> Self::V;
+    /// `a` where `x >= limit`, else zero (also where `x` is not a number).
+    fn keep_at_least(self, a: Self::V, x: Self::V, limit: f32) -> Self::V;
+    /// Sum of the lanes, in a fixed order.
+    fn sum(self, a: Self::V) -> f32;
+    /// The largest lane.
+    fn max_lane(self, a: Self::V) -> f32;
+
+    /// `2^x` to about one unit in the last place for `x <= 127`; exactly zero below -125.
+    #[inline(always)]
+    fn exp2(self, x: Self::V) -> Self::V {
+        // Minimax polynomial of 2^f on [-1/2, 1/2] (Remez exchange on the relative error, 1.9e-9).
+        const C: [f32; 7] = [
+            1.0,
+            6.931_472e-1,
+            2.402_264_7e-1,
+            5.550_328_8e-2,
+            9.618_489e-3,
+            1.339_993_1e-3,
+            1.534_581_2e-4,
+        ];
+        let n = self.round(x);
+        let f = self.sub(x, n);
+        let mut p = self.splat(C[6]);
+        p = self.fma(p, f, self.splat(C[5]));
+        p = self.fma(p, f, self.splat(C[4]));
+        p = self.fma(p, f, self.splat(C[3]));
+        p = self.fma(p, f, self.splat(C[2]));
+        p = self.fma(p, f, self.splat(C[1]));
+        p = self.fma(p, f, self.splat(C[0]));
+        self.keep_at_least(self.scale_by_power(p, n), x, -125.0)
+    }
+}
+
+/// A storage type of keys and values that loads as floats.
+pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
+    /// Rounds to this type.
+    fn from_f32(x: f32) -> Self;
+    /// The exact value.
+    fn to_f32(self) -> f32;
+    /// Rounds a slice; both have the same length.
+    fn from_slice(from: &[f32], to: &mut [Self]);
+    /// Reads 16 of them.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 elements.
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
+}
+
+impl Element for f32 {
+    fn from_f32(x: f32) -> Self {
+        x
+    }
+    fn to_f32(self) -> f32 {
+        self
+    }
+    fn from_slice(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { s.load(p) }
+    }
+}
+
+impl Element for f16 {
+    fn from_f32(x: f32) -> Self {
+        f16::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        f16::to_f32(self)
+    }
+    fn from_slice(from: &[f32], to: &mut [Self]) {
+        half::slice::HalfFloatSliceExt::convert_from_f32_slice(to, from);
+    }
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { s.load_f16(p) }
+    }
+}
+
+/// The instruction sets kernels are compiled for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Plain Rust, on any machine.
+    Scalar,
+    /// AVX2, FMA and F16C.
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    /// AVX-512 F.
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// NEON.
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+}
+
+impl Level {
+    /// The levels this machine has, slowest first.
+    pub fn available() -> Vec<Level> {
+        #[allow(unused_mut)]
+        let mut levels = vec![Level::Scalar];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("f16c");
+            if avx2 {
+                levels.push(Level::Avx2);
+            }
+            if avx2 && is_x86_feature_detected!("avx512f") {
+                levels.push(Level::Avx512);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        levels.push(Level::Neon);
+        levels
+    }
+
+    /// The fastest level of this machine, found once.
+    pub fn best() -> Level {
+        static BEST: OnceLock<Level> = OnceLock::new();
+        *BEST.get_or_init(|| Level::available().pop().unwrap_or(Level::Scalar))
+    }
+}
+
+/// Code generic over the vector type. `run` must be `#[inline(always)]`, and call no closure in
+/// its hot loops: only inlined code is compiled with the wider instructions.
+pub trait Kernel {
+    /// What it returns.
+    type Output;
+    /// The code.
+    fn run<S: Simd>(self, simd: S) -> Self::Output;
+}
+
+/// Runs a kernel with the best instructions of this machine.
+#[inline]
+pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
+    dispatch_at(Level::best(), kernel)
+}
+
+/// Runs a kernel at a level, which must be one of [`Level::available`] (else plain Rust runs).
+pub fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
+    match level {
+        Level::Scalar => kernel.run(scalar::Scalar),
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => match avx2::Avx2::detect() {
+            Some(simd) => simd.run(kernel),
+            None => kernel.run(scalar::Scalar),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => match avx512::Avx512::detect() {
+            Some(simd) => simd.run(kernel),
+            None => kernel.run(scalar::Scalar),
+        },
+        #[cfg(target_arch = "aarch64")]
+        Level::Neon => kernel.run(neon::Neon),
+    }
+}
+
+#[cfg(test)]
+mod tests;

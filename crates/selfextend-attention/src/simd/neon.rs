@@ -1,0 +1,121 @@
+//! Sixteen floats in four NEON registers.
+
+use super::{Simd, WIDTH};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use std::arch::aarch64::*;
+
+/// NEON, which every aarch64 machine has.
+#[derive(Clone, Copy)]
+pub struct Neon;
+
+// SAFETY of every block below: NEON belongs to aarch64's base; loads and stores are unaligned
+// ones, and the caller promises the memory.
+impl Simd for Neon {
+    type V = [float32x4_t; 4];
+    const ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { [vdupq_n_f32(x); 4] }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe {
+            [vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: see the impl.
+        unsafe {
+            vst1q_f32(p, v[0]);
+            vst1q_f32(p.add(4), v[1]);
+            vst1q_f32(p.add(8), v[2]);
+            vst1q_f32(p.add(12), v[3]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const f16) -> Self::V {
+        // `half` knows the conversion instructions; Rust's own intrinsics are not stable.
+        let mut floats = [0f32; WIDTH];
+        // SAFETY: see the impl; the array holds 16 floats.
+        unsafe {
+            p.cast::<[f16; WIDTH]>().read_unaligned().convert_to_f32_slice(&mut floats);
+            self.load(floats.as_ptr())
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe {
+            let bytes = vld1q_s8(p);
+            let low = vmovl_s8(vget_low_s8(bytes));
+            let high = vmovl_s8(vget_high_s8(bytes));
+            [
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vfmaq_f32(c[i], a[i], b[i]) })
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vaddq_f32(a[i], b[i]) })
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vsubq_f32(a[i], b[i]) })
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vmulq_f32(a[i], b[i]) })
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vmaxq_f32(a[i], b[i]) })
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vrndnq_f32(a[i]) })
+    }
+    #[inline(always)]
+    fn scale_by_power(self, a: Self::V, n: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe {
+            let shift = vshlq_n_s32::<23>(vcvtnq_s32_f32(n[i]));
+            vreinterpretq_f32_s32(vaddq_s32(vreinterpretq_s32_f32(a[i]), shift))
+        })
+    }
+    #[inline(always)]
+    fn keep_at_least(self, a: Self::V, x: Self::V, limit: f32) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe {
+            let mask = vcgeq_f32(x[i], vdupq_n_f32(limit));
+            vreinterpretq_f32_u32(vandq_u32(vreinterpretq_u32_f32(a[i]), mask))
+        })
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::V) -> f32 {
+        // SAFETY: see the impl.
+        unsafe { vaddvq_f32(vaddq_f32(vaddq_f32(a[0], a[1]), vaddq_f32(a[2], a[3]))) }
+    }
+    #[inline(always)]
+    fn max_lane(self, a: Self::V) -> f32 {
+        // SAFETY: see the impl.
+        unsafe { vmaxvq_f32(vmaxq_f32(vmaxq_f32(a[0], a[1]), vmaxq_f32(a[2], a[3]))) }
+    }
+}

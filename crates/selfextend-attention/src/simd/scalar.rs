@@ -1,0 +1,87 @@
+//! Sixteen floats in plain Rust: the fallback of machines without a level of their own, and the
+//! oracle of the others.
+
+use super::{Simd, WIDTH};
+use half::f16;
+
+/// Plain Rust.
+#[derive(Clone, Copy)]
+pub struct Scalar;
+
+#[inline(always)]
+fn zip(a: [f32; WIDTH], b: [f32; WIDTH], f: impl Fn(f32, f32) -> f32) -> [f32; WIDTH] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Simd for Scalar {
+    type V = [f32; WIDTH];
+    const ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::V {
+        [x; WIDTH]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::V {
+        // SAFETY: the caller promises 16 readable floats.
+        unsafe { p.cast::<Self::V>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::V) {
+        // SAFETY: the caller promises 16 writable floats.
+        unsafe { p.cast::<Self::V>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(self, p: *const f16) -> Self::V {
+        // SAFETY: the caller promises 16 readable half floats.
+        let halves = unsafe { p.cast::<[f16; WIDTH]>().read_unaligned() };
+        halves.map(f16::to_f32)
+    }
+    #[inline(always)]
+    unsafe fn load_i8(self, p: *const i8) -> Self::V {
+        // SAFETY: the caller promises 16 readable bytes.
+        let bytes = unsafe { p.cast::<[i8; WIDTH]>().read_unaligned() };
+        bytes.map(f32::from)
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
+        // Two roundings: a fused one in software would be a hundred times slower.
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
+    }
+    #[inline(always)]
+    fn add(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |x, y| x + y)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |x, y| x - y)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |x, y| x * y)
+    }
+    #[inline(always)]
+    fn max(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |x, y| if x > y { x } else { y })
+    }
+    #[inline(always)]
+    fn round(self, a: Self::V) -> Self::V {
+        a.map(f32::round_ties_even)
+    }
+    #[inline(always)]
+    fn scale_by_power(self, a: Self::V, n: Self::V) -> Self::V {
+        zip(a, n, |x, n| f32::from_bits(x.to_bits().wrapping_add((n as i32 as u32) << 23)))
+    }
+    #[inline(always)]
+    fn keep_at_least(self, a: Self::V, x: Self::V, limit: f32) -> Self::V {
+        zip(a, x, |a, x| if x >= limit { a } else { 0.0 })
+    }
+    #[inline(always)]
+    fn sum(self, a: Self::V) -> f32 {
+        a.iter().sum()
+    }
+    #[inline(always)]
+    fn max_lane(self, a: Self::V) -> f32 {
+        a.iter().copied().fold(f32::NEG_INFINITY, f32::max)
+    }
+}

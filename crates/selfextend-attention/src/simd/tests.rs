@@ -1,0 +1,178 @@
+//! Every level against plain f64 arithmetic, by an error rule.
+
+use super::kernels::{Running, accumulate, scores, softmax_row, widen};
+use super::*;
+use proptest::prelude::*;
+
+/// `|a - b|` allowed for a sum of `n` products whose magnitudes add up to `size`.
+fn bound(n: usize, size: f64) -> f64 {
+    (n as f64 + 4.0) * f64::from(f32::EPSILON) * size + 1e-30
+}
+
+struct Scores<'a>(&'a [f32], usize, usize, &'a [f16], &'a mut [f32]);
+impl Kernel for Scores<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        scores(s, self.0, self.1, self.2, self.3, self.4, WIDTH);
+    }
+}
+
+struct Accumulate<'a>(&'a [f32], usize, &'a [f32], usize, &'a [f32], &'a mut [f32]);
+impl Kernel for Accumulate<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        accumulate(s, self.0, self.1, self.1, self.2, self.3, self.4, self.5);
+    }
+}
+
+struct Softmax<'a>(&'a mut [f32], &'a mut Running);
+impl Kernel for Softmax<'_> {
+    type Output = f32;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> f32 {
+        softmax_row(s, self.0, self.1)
+    }
+}
+
+struct Exp2<'a>(&'a [f32; WIDTH], &'a mut [f32; WIDTH]);
+impl Kernel for Exp2<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: both are arrays of 16.
+        unsafe { s.store(self.1.as_mut_ptr(), s.exp2(s.load(self.0.as_ptr()))) };
+    }
+}
+
+struct Bytes<'a>(&'a [i8; WIDTH], &'a mut [f32; WIDTH]);
+impl Kernel for Bytes<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: both are arrays of 16.
+        unsafe { s.store(self.1.as_mut_ptr(), s.load_i8(self.0.as_ptr())) };
+    }
+}
+
+struct Widen<'a>(&'a [f16], &'a mut [f32]);
+impl Kernel for Widen<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        widen(s, self.0, self.1);
+    }
+}
+
+fn floats(n: usize) -> impl Strategy<Value = Vec<f32>> {
+    prop::collection::vec(-3.0f32..3.0, n)
+}
+
+proptest! {
+    #[test]
+    fn scores_are_dot_products(
+        (count, depth, rows, panel) in (1usize..20, 1usize..70).prop_flat_map(|(c, d)| {
+            (Just(c), Just(d), floats(c * d), floats(d * WIDTH))
+        })
+    ) {
+        let panel: Vec<f16> = panel.into_iter().map(f16::from_f32).collect();
+        for level in Level::available() {
+            let mut out = vec![f32::NAN; count * WIDTH];
+            dispatch_at(level, Scores(&rows, count, depth, &panel, &mut out));
+            for r in 0..count {
+                for lane in 0..WIDTH {
+                    let terms = (0..depth).map(|d| {
+                        f64::from(rows[r * depth + d]) * f64::from(panel[d * WIDTH + lane].to_f32())
+                    });
+                    let (exact, size) = terms.fold((0.0, 0.0), |(e, s), t| (e + t, s + t.abs()));
+                    let error = (f64::from(out[r * WIDTH + lane]) - exact).abs();
+                    prop_assert!(error <= bound(depth, size), "{level:?}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn accumulate_is_a_weighted_sum(
+        (count, keys, width, weights, values, correction, start) in
+            (1usize..20, 0usize..40, 1usize..4).prop_flat_map(|(c, k, w)| {
+                let w = w * WIDTH;
+                (Just(c), Just(k), Just(w), floats(c * k), floats(k * w), floats(c), floats(c * w))
+            })
+    ) {
+        for level in Level::available() {
+            let mut acc = start.clone();
+            dispatch_at(level, Accumulate(&weights, keys, &values, width, &correction, &mut acc));
+            for r in 0..count {
+                for c in 0..width {
+                    let first = f64::from(start[r * width + c]) * f64::from(correction[r]);
+                    let terms = (0..keys).map(|k| {
+                        f64::from(weights[r * keys + k]) * f64::from(values[k * width + c])
+                    });
+                    let (exact, size) =
+                        terms.fold((first, first.abs()), |(e, s), t| (e + t, s + t.abs()));
+                    let error = (f64::from(acc[r * width + c]) - exact).abs();
+                    prop_assert!(error <= bound(keys, size), "{level:?}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exp2_is_within_two_units(x in prop::array::uniform16(-130.0f32..20.0)) {
+        for level in Level::available() {
+            let mut out = [f32::NAN; WIDTH];
+            dispatch_at(level, Exp2(&x, &mut out));
+            for (x, y) in x.iter().zip(out) {
+                let exact = if *x < -125.0 { 0.0 } else { f64::from(*x).exp2() };
+                prop_assert!((f64::from(y) - exact).abs() <= 2.4e-7 * exact, "{level:?} 2^{x} = {y}");
+            }
+        }
+    }
+
+    #[test]
+    fn widening_is_exact(x in prop::array::uniform32(-7e4f32..7e4), bytes in prop::array::uniform16(any::<i8>())) {
+        let halves = x.map(f16::from_f32);
+        for level in Level::available() {
+            let mut out = [0.0; 32];
+            dispatch_at(level, Widen(&halves, &mut out));
+            prop_assert_eq!(out, halves.map(f16::to_f32), "{:?}", level);
+            let mut out = [0.0; WIDTH];
+            dispatch_at(level, Bytes(&bytes, &mut out));
+            prop_assert_eq!(out, bytes.map(f32::from), "{:?}", level);
+        }
+    }
+
+    #[test]
+    fn softmax_continues_over_rows(row in prop::collection::vec(-200.0f32..200.0, 48)) {
+        for level in Level::available() {
+            let mut state = Running::EMPTY;
+            let mut weights = row.clone();
+            let mut acc = 0.0; // sum of weights, kept the way accumulators are
+            for part in weights.chunks_mut(WIDTH) {
+                let correction = dispatch_at(level, Softmax(part, &mut state));
+                acc = acc * correction + part.iter().sum::<f32>();
+            }
+            let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let sum: f64 = row.iter().map(|&x| f64::from(x - max).exp2()).sum();
+            prop_assert_eq!(state.max, max);
+            prop_assert!((f64::from(state.sum) / sum - 1.0).abs() < 1e-5);
+            prop_assert!((f64::from(acc) / sum - 1.0).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn masked_scores_weigh_exactly_nothing() {
+    for level in Level::available() {
+        let mut row = [f32::NEG_INFINITY; WIDTH];
+        let mut state = Running::EMPTY;
+        assert_eq!(dispatch_at(level, Softmax(&mut row, &mut state)), 1.0);
+        assert_eq!((row, state.sum), ([0.0; WIDTH], 0.0));
+        let mut row = [f32::NEG_INFINITY; WIDTH];
+        row[3] = 5.0;
+        dispatch_at(level, Softmax(&mut row, &mut state));
+        assert_eq!((row.iter().sum::<f32>(), row[3], state.sum), (1.0, 1.0, 1.0));
+    }
+}
