@@ -1,1 +1,57 @@
-//! engine
+//! Run any RoPE language model past the context window it was trained on, with no fine-tuning.
+//!
+//! The engine reads a model from one file, chooses the settings of SelfExtend (arXiv 2401.01325)
+//! from the context that is needed, and computes its bi-level attention exactly, at the price of
+//! plain attention.
+//!
+//! ```no_run
+//! use selfextend::settings::ContextRequest;
+//! use selfextend::{GenerateOptions, LoadOptions, TextModel, generate};
+//! use std::ops::ControlFlow;
+//!
+//! # fn main() -> Result<(), selfextend::Error> {
+//! let text = TextModel::load("model.gguf".as_ref(), LoadOptions::default())?;
+//! let prompt = text.tokenizer.encode("A very long text ...")?;
+//! let request = ContextRequest { needed: prompt.len() + 100, ..Default::default() };
+//! let settings = request.settings(text.model.config().trained_window)?;
+//! let mut session = text.model.session(settings.into());
+//! let logits = session.append(&prompt, &mut |_| Ok(()))?;
+//! let options = GenerateOptions { max_tokens: 100, ..Default::default() };
+//! generate(&mut session, &text.tokenizer, logits, &options, &mut |piece| {
+//!     print!("{piece}");
+//!     ControlFlow::Continue(())
+//! })?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`settings`]: from a context to a group size and a neighbour window.
+//! * [`TextModel`], [`Model`], [`Session`]: text, ids, one sequence.
+//! * [`backend`]: the narrow waist between the decoder and the machine.
+//! * [`gguf`]: the file format; [`hub`]: where files come from.
+
+pub mod backend;
+pub mod chat_prompt;
+pub mod chat_template;
+pub mod config;
+pub mod decoder;
+mod error;
+mod generate;
+pub mod gguf;
+pub mod hub;
+mod model;
+pub mod sampling;
+mod session;
+pub mod settings;
+#[cfg(test)]
+mod test_support;
+mod text;
+pub mod tokenizer;
+
+pub use error::{Error, Result};
+pub use generate::{Finish, GenerateOptions, Generation, generate};
+pub use model::{LoadOptions, Model};
+pub use sampling::Sampling;
+pub use selfextend_attention::{KvType, PositionMap, SelfExtend};
+pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
+pub use text::TextModel;

@@ -10,6 +10,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 pub mod kernels;
+pub mod linear;
+pub mod matmul;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -50,6 +52,11 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` must be readable for 16 bytes.
     unsafe fn load_i8(self, p: *const i8) -> Self::V;
+    /// Reads 16 bytes as two vectors of unsigned 4-bit numbers: the low halves, the high halves.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 bytes.
+    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V);
     /// `a * b + c`.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.

@@ -9,6 +9,25 @@ use std::arch::aarch64::*;
 #[derive(Clone, Copy)]
 pub struct Neon;
 
+/// Sixteen unsigned bytes as floats.
+///
+/// # Safety
+/// The machine must have NEON.
+#[inline(always)]
+unsafe fn widen_u8(bytes: uint8x16_t) -> [float32x4_t; 4] {
+    // SAFETY: the caller promises NEON.
+    unsafe {
+        let low = vmovl_u8(vget_low_u8(bytes));
+        let high = vmovl_u8(vget_high_u8(bytes));
+        [
+            vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))),
+            vcvtq_f32_u32(vmovl_u16(vget_high_u16(low))),
+            vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
+            vcvtq_f32_u32(vmovl_u16(vget_high_u16(high))),
+        ]
+    }
+}
+
 // SAFETY of every block below: NEON belongs to aarch64's base; loads and stores are unaligned
 // ones, and the caller promises the memory.
 impl Simd for Neon {
@@ -60,6 +79,14 @@ impl Simd for Neon {
                 vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
                 vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))),
             ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V) {
+        // SAFETY: see the impl.
+        unsafe {
+            let bytes = vld1q_u8(p);
+            (widen_u8(vandq_u8(bytes, vdupq_n_u8(15))), widen_u8(vshrq_n_u8::<4>(bytes)))
         }
     }
     #[inline(always)]

@@ -44,6 +44,12 @@ impl Simd for Scalar {
         bytes.map(f32::from)
     }
     #[inline(always)]
+    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V) {
+        // SAFETY: the caller promises 16 readable bytes.
+        let bytes = unsafe { p.cast::<[u8; WIDTH]>().read_unaligned() };
+        (bytes.map(|b| f32::from(b & 15)), bytes.map(|b| f32::from(b >> 4)))
+    }
+    #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
         // Two roundings: a fused one in software would be a hundred times slower.
         std::array::from_fn(|i| a[i] * b[i] + c[i])

@@ -1,0 +1,308 @@
+//! Weight matrices in panels of 16 rows, and their products with float activations.
+//!
+//! A panel holds 16 output rows side by side, so one activation is broadcast against 16 weights
+//! and no sum crosses lanes. Quantised panels keep the file's own numbers (block size 32): the
+//! product of a row is `sum over blocks of scale * (codes · x) + minimum * sum(x)`, with float32
+//! activations throughout. Every ggml format with blocks of 32 fits one of these:
+//!
+//! | panel | from |
+//! |---|---|
+//! | `F32`, `F16` | F32, F16 (and BF16, widened) |
+//! | `I8 { minimum: false }` | Q8_0, Q5_0 |
+//! | `I8 { minimum: true }` | Q5_1 |
+//! | `U4` | Q4_1, Q4_0 (whose minimum is -8 times its scale, exactly) |
+
+use super::{Element, Simd, WIDTH};
+use half::f16;
+
+/// Columns that share a scale in quantised panels.
+pub const BLOCK: usize = 32;
+
+/// How the weights of a panel are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanelFormat {
+    /// `[column][16]` floats.
+    F32,
+    /// `[column][16]` half floats.
+    F16,
+    /// Per block of 32 columns: 16 scales, 16 minima where there are any (half floats), then
+    /// `[column][16]` signed bytes.
+    I8 {
+        /// Whether blocks have minima.
+        minimum: bool,
+    },
+    /// Per block of 32 columns: 16 scales and 16 minima (half floats), then `[16][16]` bytes of
+    /// which byte `[c][lane]` holds column `c` in its low half and column `c + 16` in its high.
+    U4,
+}
+
+impl PanelFormat {
+    /// Columns in its unit of storage.
+    pub fn block(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 => 1,
+            Self::I8 { .. } | Self::U4 => BLOCK,
+        }
+    }
+
+    /// Bytes of a unit of storage: 16 rows of [`PanelFormat::block`] columns.
+    pub fn block_bytes(self) -> usize {
+        let half = size_of::<f16>();
+        match self {
+            Self::F32 => WIDTH * size_of::<f32>(),
+            Self::F16 => WIDTH * half,
+            Self::I8 { minimum } => WIDTH * (half * (1 + usize::from(minimum)) + BLOCK),
+            Self::U4 => WIDTH * (2 * half + BLOCK / 2),
+        }
+    }
+
+    /// Bytes of a panel of `columns` columns.
+    ///
+    /// # Panics
+    /// When `columns` is no multiple of the block.
+    pub fn panel_bytes(self, columns: usize) -> usize {
+        assert!(columns.is_multiple_of(self.block()));
+        columns / self.block() * self.block_bytes()
+    }
+}
+
+/// Sums of each block of 32 columns, which blocks with minima need.
+pub fn block_sums(x: &[f32], sums: &mut Vec<f32>) {
+    sums.clear();
+    sums.extend(x.chunks(BLOCK).map(|block| block.iter().sum::<f32>()));
+}
+
+/// The half floats at the start of a block.
+///
+/// # Safety
+/// `p` must be readable for 16 half floats.
+#[inline(always)]
+unsafe fn halves<S: Simd>(s: S, p: *const u8) -> S::V {
+    // SAFETY: the caller's promise; the load needs no alignment.
+    unsafe { s.load_f16(p.cast()) }
+}
+
+/// Products of 16 weight rows with `R` rows of activations: `out[r][lane]`.
+///
+/// `x` is `[R][columns]`, `sums` its [`block_sums`] (`[R][columns / 32]`; unused by formats
+/// without minima), `out` `[R][16]` with a row distance of `stride`.
+///
+/// # Panics
+/// When a slice is too short or `columns` is no multiple of the format's block.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub fn multiply_panel<S: Simd, const R: usize>(
+    s: S,
+    format: PanelFormat,
+    panel: &[u8],
+    columns: usize,
+    x: &[f32],
+    sums: &[f32],
+    out: &mut [f32],
+    stride: usize,
+) {
+    let blocks = columns / format.block();
+    assert!(panel.len() >= format.panel_bytes(columns) && x.len() >= R * columns);
+    assert!(format.block() == 1 || sums.len() >= R * blocks);
+    assert!(R == 0 || out.len() >= (R - 1) * stride + WIDTH);
+    let (p, x, sums) = (panel.as_ptr(), x.as_ptr(), sums.as_ptr());
+    // SAFETY: the assertions cover `R` rows of all columns and blocks and every output row.
+    unsafe {
+        let total = match format {
+            PanelFormat::F32 => dense::<S, f32, R>(s, p.cast(), columns, x),
+            PanelFormat::F16 => dense::<S, f16, R>(s, p.cast(), columns, x),
+            PanelFormat::I8 { minimum: false } => bytes::<S, R, false>(s, p, columns, x, sums),
+            PanelFormat::I8 { minimum: true } => bytes::<S, R, true>(s, p, columns, x, sums),
+            PanelFormat::U4 => nibbles::<S, R>(s, p, columns, x, sums),
+        };
+        for (r, total) in total.into_iter().enumerate() {
+            s.store(out.as_mut_ptr().add(r * stride), total);
+        }
+    }
+}
+
+/// # Safety
+/// Readable: `columns * 16` elements of `p`, `R * columns` floats of `x`.
+#[inline(always)]
+unsafe fn dense<S: Simd, E: Element, const R: usize>(
+    s: S,
+    p: *const E,
+    columns: usize,
+    x: *const f32,
+) -> [S::V; R] {
+    // Even and odd columns apart: one chain of additions alone would wait for itself.
+    let mut even = [s.splat(0.0); R];
+    let mut odd = [s.splat(0.0); R];
+    // SAFETY: c < columns and r < R.
+    unsafe {
+        for c in (0..columns & !1).step_by(2) {
+            let first = E::load(s, p.add(c * WIDTH));
+            let second = E::load(s, p.add((c + 1) * WIDTH));
+            for r in 0..R {
+                even[r] = s.fma(s.splat(*x.add(r * columns + c)), first, even[r]);
+                odd[r] = s.fma(s.splat(*x.add(r * columns + c + 1)), second, odd[r]);
+            }
+        }
+        if columns % 2 == 1 {
+            let last = E::load(s, p.add((columns - 1) * WIDTH));
+            for r in 0..R {
+                even[r] = s.fma(s.splat(*x.add(r * columns + columns - 1)), last, even[r]);
+            }
+        }
+    }
+    for r in 0..R {
+        even[r] = s.add(even[r], odd[r]);
+    }
+    even
+}
+
+/// # Safety
+/// Readable: `columns / 32` blocks of `p`, `R * columns` floats of `x`, as many block sums.
+#[inline(always)]
+unsafe fn bytes<S: Simd, const R: usize, const MINIMUM: bool>(
+    s: S,
+    p: *const u8,
+    columns: usize,
+    x: *const f32,
+    sums: *const f32,
+) -> [S::V; R] {
+    let format = PanelFormat::I8 { minimum: MINIMUM };
+    let blocks = columns / BLOCK;
+    let mut total = [s.splat(0.0); R];
+    for b in 0..blocks {
+        // SAFETY: b < blocks, c < 32, r < R.
+        unsafe {
+            let block = p.add(b * format.block_bytes());
+            let codes = block.add(WIDTH * size_of::<f16>() * (1 + usize::from(MINIMUM)));
+            let (mut even, mut odd) = ([s.splat(0.0); R], [s.splat(0.0); R]);
+            for c in (0..BLOCK).step_by(2) {
+                let first = s.load_i8(codes.add(c * WIDTH).cast());
+                let second = s.load_i8(codes.add((c + 1) * WIDTH).cast());
+                for r in 0..R {
+                    let x = x.add(r * columns + b * BLOCK + c);
+                    even[r] = s.fma(s.splat(*x), first, even[r]);
+                    odd[r] = s.fma(s.splat(*x.add(1)), second, odd[r]);
+                }
+            }
+            let scale = halves(s, block);
+            for r in 0..R {
+                total[r] = s.fma(scale, s.add(even[r], odd[r]), total[r]);
+            }
+            if MINIMUM {
+                let minimum = halves(s, block.add(WIDTH * size_of::<f16>()));
+                for r in 0..R {
+                    total[r] = s.fma(minimum, s.splat(*sums.add(r * blocks + b)), total[r]);
+                }
+            }
+        }
+    }
+    total
+}
+
+/// # Safety
+/// Readable: `columns / 32` blocks of `p`, `R * columns` floats of `x`, as many block sums.
+#[inline(always)]
+unsafe fn nibbles<S: Simd, const R: usize>(
+    s: S,
+    p: *const u8,
+    columns: usize,
+    x: *const f32,
+    sums: *const f32,
+) -> [S::V; R] {
+    let blocks = columns / BLOCK;
+    let mut total = [s.splat(0.0); R];
+    for b in 0..blocks {
+        // SAFETY: b < blocks, c < 16, r < R.
+        unsafe {
+            let block = p.add(b * PanelFormat::U4.block_bytes());
+            let codes = block.add(2 * WIDTH * size_of::<f16>());
+            let (mut low, mut high) = ([s.splat(0.0); R], [s.splat(0.0); R]);
+            for c in 0..BLOCK / 2 {
+                let (first, second) = s.load_u4(codes.add(c * WIDTH));
+                for r in 0..R {
+                    let x = x.add(r * columns + b * BLOCK + c);
+                    low[r] = s.fma(s.splat(*x), first, low[r]);
+                    high[r] = s.fma(s.splat(*x.add(BLOCK / 2)), second, high[r]);
+                }
+            }
+            let scale = halves(s, block);
+            let minimum = halves(s, block.add(WIDTH * size_of::<f16>()));
+            for r in 0..R {
+                total[r] = s.fma(scale, s.add(low[r], high[r]), total[r]);
+                total[r] = s.fma(minimum, s.splat(*sums.add(r * blocks + b)), total[r]);
+            }
+        }
+    }
+    total
+}
+
+/// Widens a panel to floats: `out[column][lane]`, columns `stride` floats apart.
+///
+/// # Panics
+/// When a slice is too short or `columns` is no multiple of the format's block.
+#[inline(always)]
+pub fn dequantize_panel<S: Simd>(
+    s: S,
+    format: PanelFormat,
+    panel: &[u8],
+    columns: usize,
+    out: &mut [f32],
+    stride: usize,
+) {
+    assert!(panel.len() >= format.panel_bytes(columns) && stride >= WIDTH);
+    assert!(columns == 0 || out.len() >= (columns - 1) * stride + WIDTH);
+    let (p, out) = (panel.as_ptr(), out.as_mut_ptr());
+    // SAFETY: the assertions cover every column of the panel and of the output.
+    unsafe {
+        match format {
+            PanelFormat::F32 => widen_columns::<S, f32>(s, p.cast(), columns, out, stride),
+            PanelFormat::F16 => widen_columns::<S, f16>(s, p.cast(), columns, out, stride),
+            PanelFormat::I8 { minimum } => {
+                for b in 0..columns / BLOCK {
+                    let block = p.add(b * format.block_bytes());
+                    let scale = halves(s, block);
+                    let (low, skip) = if minimum {
+                        (halves(s, block.add(WIDTH * size_of::<f16>())), 2)
+                    } else {
+                        (s.splat(0.0), 1)
+                    };
+                    let codes = block.add(skip * WIDTH * size_of::<f16>());
+                    for c in 0..BLOCK {
+                        let code = s.load_i8(codes.add(c * WIDTH).cast());
+                        s.store(out.add((b * BLOCK + c) * stride), s.fma(code, scale, low));
+                    }
+                }
+            }
+            PanelFormat::U4 => {
+                for b in 0..columns / BLOCK {
+                    let block = p.add(b * format.block_bytes());
+                    let scale = halves(s, block);
+                    let low = halves(s, block.add(WIDTH * size_of::<f16>()));
+                    let codes = block.add(2 * WIDTH * size_of::<f16>());
+                    for c in 0..BLOCK / 2 {
+                        let (first, second) = s.load_u4(codes.add(c * WIDTH));
+                        let to = out.add((b * BLOCK + c) * stride);
+                        s.store(to, s.fma(first, scale, low));
+                        s.store(to.add(BLOCK / 2 * stride), s.fma(second, scale, low));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Readable: `columns * 16` elements of `p`; writable: `columns` rows of 16 floats of `out`.
+#[inline(always)]
+unsafe fn widen_columns<S: Simd, E: Element>(
+    s: S,
+    p: *const E,
+    columns: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    for c in 0..columns {
+        // SAFETY: c < columns.
+        unsafe { s.store(out.add(c * stride), E::load(s, p.add(c * WIDTH))) };
+    }
+}

@@ -1,0 +1,359 @@
+//! Products of activations with packed weight panels: many rows (prefill) or few (decode).
+
+use super::linear::{PanelFormat, dequantize_panel, multiply_panel};
+use super::{Kernel, Simd, WIDTH, dispatch};
+use std::marker::PhantomData;
+
+/// Some columns of a row-major matrix, which one task may write.
+#[derive(Debug)]
+pub struct ColumnBlock<'a> {
+    data: *mut f32,
+    rows: usize,
+    columns: usize,
+    stride: usize,
+    owner: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: a block is the only way to its elements while it lives (see `column_blocks`).
+unsafe impl Send for ColumnBlock<'_> {}
+
+/// Cuts a row-major matrix (`stride` columns) into blocks of `width` columns that can be written
+/// by different threads.
+pub fn column_blocks(
+    data: &mut [f32],
+    stride: usize,
+    width: usize,
+) -> impl Iterator<Item = ColumnBlock<'_>> {
+    let rows = data.len().checked_div(stride).unwrap_or(0);
+    let start = data.as_mut_ptr();
+    (0..stride).step_by(width.max(1)).map(move |first| ColumnBlock {
+        // SAFETY: first < stride <= data.len() when there is a row; else nothing is ever written.
+        data: if rows == 0 { start } else { unsafe { start.add(first) } },
+        rows,
+        columns: width.min(stride - first),
+        stride,
+        owner: PhantomData,
+    })
+}
+
+impl ColumnBlock<'_> {
+    /// Columns of the block.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Where the columns of panel `panel` of row `row` start, and how many of the 16 exist.
+    fn panel(&mut self, row: usize, panel: usize) -> &mut [f32] {
+        let first = panel * WIDTH;
+        assert!(row < self.rows && first < self.columns);
+        let count = WIDTH.min(self.columns - first);
+        // SAFETY: row and column are inside the block, whose elements no other block has.
+        unsafe {
+            std::slice::from_raw_parts_mut(self.data.add(row * self.stride + first), count)
+        }
+    }
+}
+
+/// Weight panels of one task: rows `0..16 * panels` of a part of a matrix.
+#[derive(Debug, Clone, Copy)]
+pub struct Panels<'a> {
+    /// How they are stored.
+    pub format: PanelFormat,
+    /// Columns of the matrix: the length of an activation row.
+    pub columns: usize,
+    /// Whole panels, one after another.
+    pub data: &'a [u8],
+}
+
+/// Up to this many activation rows, weights are multiplied as they are read, without a buffer.
+pub const FEW_ROWS: usize = 8;
+
+/// `out[row][n] = x[row] · weights[n]` for up to [`FEW_ROWS`] rows, straight from the weights.
+///
+/// # Panics
+/// When a slice is too short or there are more rows.
+pub fn multiply_few(x: &[f32], sums: &[f32], weights: Panels, out: &mut ColumnBlock) {
+    dispatch(Few { x, sums, weights, out });
+}
+
+struct Few<'a, 'b> {
+    x: &'a [f32],
+    sums: &'a [f32],
+    weights: Panels<'a>,
+    out: &'a mut ColumnBlock<'b>,
+}
+
+impl Kernel for Few<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, sums, weights: Panels { format, columns, data }, out } = self;
+        let blocks = columns / format.block();
+        for (p, panel) in data.chunks_exact(format.panel_bytes(columns)).enumerate() {
+            let mut row = 0;
+            while row < out.rows {
+                let (x, sums) = (&x[row * columns..], &sums[(row * blocks).min(sums.len())..]);
+                let mut products = [0.0; 4 * WIDTH];
+                let to = &mut products;
+                let some = match out.rows - row {
+                    1 => {
+                        multiply_panel::<S, 1>(s, format, panel, columns, x, sums, to, WIDTH);
+                        1
+                    }
+                    2 | 3 => {
+                        multiply_panel::<S, 2>(s, format, panel, columns, x, sums, to, WIDTH);
+                        2
+                    }
+                    _ => {
+                        multiply_panel::<S, 4>(s, format, panel, columns, x, sums, to, WIDTH);
+                        4
+                    }
+                };
+                for (i, products) in products.chunks_exact(WIDTH).take(some).enumerate() {
+                    let to = out.panel(row + i, p);
+                    to.copy_from_slice(&products[..to.len()]);
+                }
+                row += some;
+            }
+        }
+    }
+}
+
+/// Columns that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in the
+/// second-level cache, and one panel of them in the first.
+const COLUMN_BLOCK: usize = 288;
+/// Activation rows that pass over the widened panels together.
+const ROW_BLOCK: usize = 96;
+
+/// `out[row][n] = x[row] · weights[n]` for many rows: each weight is widened once, into `buffer`.
+///
+/// # Panics
+/// When a slice is too short.
+pub fn multiply_many(x: &[f32], weights: Panels, out: &mut ColumnBlock, buffer: &mut Vec<f32>) {
+    dispatch(Many { x, weights, out, buffer });
+}
+
+struct Many<'a, 'b> {
+    x: &'a [f32],
+    weights: Panels<'a>,
+    out: &'a mut ColumnBlock<'b>,
+    buffer: &'a mut Vec<f32>,
+}
+
+impl Kernel for Many<'_, '_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { x, weights: Panels { format, columns, data }, out, buffer } = self;
+        assert!(x.len() >= out.rows * columns);
+        let panel_bytes = format.panel_bytes(columns);
+        let panels = data.len() / panel_bytes;
+        buffer.resize(panels * COLUMN_BLOCK * WIDTH, 0.0);
+        for first in (0..columns).step_by(COLUMN_BLOCK) {
+            let depth = COLUMN_BLOCK.min(columns - first);
+            let skip = first / format.block() * format.block_bytes();
+            for (panel, to) in
+                data.chunks_exact(panel_bytes).zip(buffer.chunks_exact_mut(COLUMN_BLOCK * WIDTH))
+            {
+                dequantize_panel(s, format, &panel[skip..], depth, to, WIDTH);
+            }
+            for row in (0..out.rows).step_by(ROW_BLOCK) {
+                let rows = row..out.rows.min(row + ROW_BLOCK);
+                for (p, panel) in buffer.chunks_exact(COLUMN_BLOCK * WIDTH).enumerate() {
+                    let x = &x[first..];
+                    tile(s, x, columns, depth, panel, rows.clone(), p, first > 0, out);
+                }
+            }
+        }
+    }
+}
+
+/// Some rows of activations against one widened panel, added to what is there or replacing it.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn tile<S: Simd>(
+    s: S,
+    x: &[f32],
+    x_stride: usize,
+    depth: usize,
+    panel: &[f32],
+    rows: std::ops::Range<usize>,
+    p: usize,
+    add: bool,
+    out: &mut ColumnBlock,
+) {
+    let mut row = rows.start;
+    while row < rows.end {
+        macro_rules! step {
+            ($n:literal) => {{
+                micro::<S, $n>(s, &x[row * x_stride..], x_stride, depth, panel, row, p, add, out);
+                row += $n;
+            }};
+        }
+        match rows.end - row {
+            left if left >= 12 && S::ROWS >= 12 => step!(12),
+            left if left >= 6 => step!(6),
+            left if left >= 3 => step!(3),
+            _ => step!(1),
+        }
+    }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn micro<S: Simd, const R: usize>(
+    s: S,
+    x: &[f32],
+    x_stride: usize,
+    depth: usize,
+    panel: &[f32],
+    row: usize,
+    p: usize,
+    add: bool,
+    out: &mut ColumnBlock,
+) {
+    assert!(x.len() >= (R - 1) * x_stride + depth && panel.len() >= depth * WIDTH);
+    let (x, w) = (x.as_ptr(), panel.as_ptr());
+    let mut acc = [s.splat(0.0); R];
+    // SAFETY: c < depth and r < R, which the assertion covers.
+    unsafe {
+        for c in 0..depth {
+            let weights = s.load(w.add(c * WIDTH));
+            for r in 0..R {
+                acc[r] = s.fma(s.splat(*x.add(r * x_stride + c)), weights, acc[r]);
+            }
+        }
+    }
+    for (r, acc) in acc.into_iter().enumerate() {
+        let to = out.panel(row + r, p);
+        let mut sum = [0.0; WIDTH];
+        if add {
+            sum[..to.len()].copy_from_slice(to);
+        }
+        // SAFETY: `sum` holds 16 floats.
+        unsafe { s.store(sum.as_mut_ptr(), s.add(acc, s.load(sum.as_ptr()))) };
+        to.copy_from_slice(&sum[..to.len()]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::linear::{BLOCK, block_sums};
+    use crate::simd::{Level, dispatch_at};
+    use half::f16;
+    use rand::{Rng, SeedableRng, rngs::StdRng};
+
+    /// A random panel matrix and its exact values `[row][column]`.
+    fn random(format: PanelFormat, rows: usize, columns: usize, rng: &mut StdRng) -> (Vec<u8>, Vec<f32>) {
+        let panels = rows.div_ceil(WIDTH);
+        let mut data = vec![0u8; panels * format.panel_bytes(columns)];
+        let mut exact = vec![0.0; panels * WIDTH * columns];
+        let (bytes, block) = (format.block_bytes(), format.block());
+        for (at, unit) in data.chunks_exact_mut(bytes).enumerate() {
+            let (panel, b) = (at / (columns / block), at % (columns / block));
+            for lane in 0..WIDTH {
+                let half = |unit: &mut [u8], at: usize, x: f32| -> f32 {
+                    let x = f16::from_f32(x);
+                    unit[2 * (at * WIDTH + lane)..][..2].copy_from_slice(&x.to_le_bytes());
+                    x.to_f32()
+                };
+                let mut set = |c: usize, x: f32| {
+                    exact[(panel * WIDTH + lane) * columns + b * block + c] = x;
+                };
+                match format {
+                    PanelFormat::F32 => {
+                        let x: f32 = rng.random_range(-1.0..1.0);
+                        unit[4 * lane..4 * lane + 4].copy_from_slice(&x.to_le_bytes());
+                        set(0, x);
+                    }
+                    PanelFormat::F16 => set(0, half(unit, 0, rng.random_range(-1.0..1.0))),
+                    PanelFormat::I8 { minimum } => {
+                        let scale = half(unit, 0, rng.random_range(-0.1..0.1));
+                        let low = if minimum { half(unit, 1, rng.random_range(-1.0..1.0)) } else { 0.0 };
+                        for c in 0..BLOCK {
+                            let code: i8 = rng.random();
+                            unit[32 * (1 + usize::from(minimum)) + c * WIDTH + lane] = code as u8;
+                            set(c, f32::from(code) * scale + low);
+                        }
+                    }
+                    PanelFormat::U4 => {
+                        let scale = half(unit, 0, rng.random_range(-0.1..0.1));
+                        let low = half(unit, 1, rng.random_range(-1.0..1.0));
+                        for c in 0..BLOCK / 2 {
+                            let code: u8 = rng.random();
+                            unit[64 + c * WIDTH + lane] = code;
+                            set(c, f32::from(code & 15) * scale + low);
+                            set(c + BLOCK / 2, f32::from(code >> 4) * scale + low);
+                        }
+                    }
+                }
+            }
+        }
+        (data, exact)
+    }
+
+    #[test]
+    fn both_products_agree_with_f64_at_every_level_and_format() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let formats = [
+            PanelFormat::F32,
+            PanelFormat::F16,
+            PanelFormat::I8 { minimum: false },
+            PanelFormat::I8 { minimum: true },
+            PanelFormat::U4,
+        ];
+        for format in formats {
+            for (m, n, k) in [(1, 16, 32), (2, 40, 64), (3, 7, 320), (8, 33, 608), (21, 50, 96), (130, 19, 640)] {
+                let k = if format.block() == 1 { k - 1 } else { k };
+                let (data, exact) = random(format, n, k, &mut rng);
+                let x: Vec<f32> = (0..m * k).map(|_| rng.random_range(-1.0..1.0)).collect();
+                let mut sums = Vec::new();
+                if format.block() > 1 {
+                    block_sums(&x, &mut sums);
+                }
+                let weights = Panels { format, columns: k, data: &data };
+                for level in Level::available() {
+                    let mut out = vec![f32::NAN; m * n];
+                    let mut block = column_blocks(&mut out, n, n).next().unwrap();
+                    if m <= FEW_ROWS {
+                        dispatch_at(level, Few { x: &x, sums: &sums, weights, out: &mut block });
+                        check(&out, &x, &exact, k, n);
+                        out.fill(f32::NAN);
+                        block = column_blocks(&mut out, n, n).next().unwrap();
+                    }
+                    dispatch_at(level, Many { x: &x, weights, out: &mut block, buffer: &mut Vec::new() });
+                    check(&out, &x, &exact, k, n);
+                }
+            }
+        }
+    }
+
+    fn check(out: &[f32], x: &[f32], weights: &[f32], k: usize, n: usize) {
+        for (at, &actual) in out.iter().enumerate() {
+            let (row, column) = (at / n, at % n);
+            let pairs = x[row * k..(row + 1) * k].iter().zip(&weights[column * k..(column + 1) * k]);
+            let (mut exact, mut size) = (0.0, 0.0);
+            for (x, w) in pairs {
+                exact += f64::from(*x) * f64::from(*w);
+                size += f64::from(x.abs()) * (f64::from(w.abs()) + 1.0);
+            }
+            let bound = size * f64::from(f32::EPSILON) * ((k as f64).sqrt() + 8.0);
+            assert!((f64::from(actual) - exact).abs() <= bound, "row {row} column {column}: {actual} for {exact}");
+        }
+    }
+
+    #[test]
+    fn column_blocks_cover_a_matrix_once() {
+        let mut data = vec![0.0; 3 * 20];
+        for mut block in column_blocks(&mut data, 20, 16) {
+            for row in 0..3 {
+                block.panel(row, 0).iter_mut().for_each(|x| *x += 1.0);
+            }
+        }
+        assert!(data.iter().all(|&x| x == 1.0));
+        assert_eq!(column_blocks(&mut [], 20, 16).map(|b| b.columns()).sum::<usize>(), 20);
+    }
+}

@@ -1,0 +1,113 @@
+//! Weight matrices of the CPU backend.
+
+use crate::gguf::{RawTensor, pack};
+use selfextend_attention::parallel;
+use selfextend_attention::simd::linear::{PanelFormat, block_sums, dequantize_panel};
+use selfextend_attention::simd::matmul::{
+    ColumnBlock, FEW_ROWS, Panels, column_blocks, multiply_few, multiply_many,
+};
+use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
+use std::cell::RefCell;
+
+/// A matrix in panels of 16 rows, in the numbers of its file.
+#[derive(Debug)]
+pub struct CpuMatrix {
+    format: PanelFormat,
+    rows: usize,
+    columns: usize,
+    data: Vec<u8>,
+}
+
+impl CpuMatrix {
+    /// Packs a tensor; `exact` widens it to floats.
+    ///
+    /// # Errors
+    /// Why its numbers cannot be read.
+    pub fn new(tensor: RawTensor, exact: bool) -> Result<Self, String> {
+        let (format, data) = pack(&tensor, exact)?;
+        Ok(Self { format, rows: tensor.rows, columns: tensor.columns, data })
+    }
+
+    /// Length of a row.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
+    fn panels(&self, first: usize, count: usize) -> Panels<'_> {
+        let bytes = self.format.panel_bytes(self.columns);
+        let end = (first + count).min(self.rows.div_ceil(WIDTH));
+        Panels { format: self.format, columns: self.columns, data: &self.data[first * bytes..end * bytes] }
+    }
+
+    /// Writes row `row` as floats.
+    pub fn row(&self, row: usize, to: &mut [f32]) {
+        let Panels { format, columns, data } = self.panels(row / WIDTH, 1);
+        WIDENED.with_borrow_mut(|widened| {
+            widened.resize(columns * WIDTH, 0.0);
+            dispatch(Widen { format, columns, data, to: widened });
+            let lane = widened.iter().skip(row % WIDTH).step_by(WIDTH);
+            to.iter_mut().zip(lane).for_each(|(to, x)| *to = *x);
+        });
+    }
+}
+
+thread_local! {
+    /// Widened weights of the task at hand.
+    static WIDENED: RefCell<Vec<f32>> = RefCell::default();
+}
+
+struct Widen<'a> {
+    format: PanelFormat,
+    columns: usize,
+    data: &'a [u8],
+    to: &'a mut [f32],
+}
+
+impl Kernel for Widen<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        dequantize_panel(s, self.format, self.data, self.columns, self.to, WIDTH);
+    }
+}
+
+/// Bytes of weights in a task of a decode step: long enough to pay for handing it out.
+const FEW_TASK_BYTES: usize = 48 * 1024;
+/// Panels in a task of a prefill.
+const MANY_TASK_PANELS: usize = 8;
+
+/// `out[i][t] = matrices[i] · x[t]` for matrices of the same number of columns.
+pub(super) fn multiply<const N: usize>(
+    x: &[f32],
+    matrices: [&CpuMatrix; N],
+    out: [&mut Vec<f32>; N],
+) {
+    let Some(columns) = matrices.first().map(|matrix| matrix.columns) else { return };
+    let tokens = x.len() / columns;
+    let few = tokens <= FEW_ROWS;
+    let mut sums = Vec::new();
+    if few {
+        block_sums(x, &mut sums);
+    }
+    let mut tasks: Vec<(Panels, ColumnBlock)> = Vec::new();
+    for (matrix, out) in matrices.into_iter().zip(out) {
+        out.resize(tokens * matrix.rows, 0.0);
+        let panel = matrix.format.panel_bytes(columns);
+        let panels = if few { FEW_TASK_BYTES.div_ceil(panel) } else { MANY_TASK_PANELS };
+        let blocks = column_blocks(out, matrix.rows, panels * WIDTH).enumerate();
+        tasks.extend(blocks.map(|(n, block)| (matrix.panels(n * panels, panels), block)));
+    }
+    parallel::for_each(&mut tasks, |(weights, out)| {
+        if few {
+            multiply_few(x, &sums, *weights, out);
+        } else {
+            WIDENED.with_borrow_mut(|widened| multiply_many(x, *weights, out, widened));
+        }
+    });
+}

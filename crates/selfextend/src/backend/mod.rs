@@ -1,0 +1,80 @@
+//! The narrow waist between the decoder and the machine.
+//!
+//! The decoder says what to compute with about a dozen operations over a backend's own buffers;
+//! nothing above knows which backend runs. [`cpu`] works on plain slices. A device backend would
+//! implement the same trait.
+
+pub mod cpu;
+
+use crate::error::Result;
+use crate::gguf::RawTensor;
+use selfextend_attention::attention::Step;
+
+/// Operations on activations, which are row-major `[tokens, width]`.
+pub trait Backend: Send + Sync + 'static {
+    /// A weight matrix in the layout that serves.
+    type Matrix: Send + Sync;
+    /// A vector of weights.
+    type Vector: Send + Sync;
+    /// Activations; grows as needed and is reused from step to step.
+    type Buffer: Default + Send;
+    /// What attention keeps from step to step.
+    type Scratch: Default + Send;
+
+    /// Takes over a matrix from a file.
+    ///
+    /// # Errors
+    /// Why the matrix cannot be used.
+    fn matrix(&self, tensor: RawTensor) -> Result<Self::Matrix, String>;
+
+    /// Takes over a vector.
+    fn vector(&self, values: Vec<f32>) -> Self::Vector;
+
+    /// Bytes of weights held for a matrix.
+    fn matrix_bytes(&self, matrix: &Self::Matrix) -> usize;
+
+    /// `out[t] = table[ids[t]]`.
+    fn embed(&self, table: &Self::Matrix, ids: &[u32], out: &mut Self::Buffer);
+
+    /// `out[t] = x[t] / rms(x[t]) * weight`.
+    fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Vector, eps: f32, out: &mut Self::Buffer);
+
+    /// `out[i][t] = matrices[i] · x[t]` for matrices that share their input.
+    fn linear<const N: usize>(
+        &self,
+        x: &Self::Buffer,
+        matrices: [&Self::Matrix; N],
+        out: [&mut Self::Buffer; N],
+    );
+
+    /// `x[t] += bias`.
+    fn add_bias(&self, x: &mut Self::Buffer, bias: &Self::Vector);
+
+    /// Attention of one layer; see [`selfextend_attention::attention::attend`].
+    ///
+    /// # Errors
+    /// Shapes that do not fit.
+    #[allow(clippy::too_many_arguments)]
+    fn attend(
+        &self,
+        layer: usize,
+        steps: &mut [Step],
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        out: &mut Self::Buffer,
+        scratch: &mut Self::Scratch,
+    ) -> Result<()>;
+
+    /// `gate = silu(gate) * up`.
+    fn gate(&self, gate: &mut Self::Buffer, up: &Self::Buffer);
+
+    /// `x += y`.
+    fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer);
+
+    /// `out[i] = x[rows[i]]`, rows of `width`.
+    fn take_rows(&self, x: &Self::Buffer, width: usize, rows: &[usize], out: &mut Self::Buffer);
+
+    /// Numbers a caller outside the backend can read.
+    fn read<'a>(&self, buffer: &'a Self::Buffer) -> std::borrow::Cow<'a, [f32]>;
+}

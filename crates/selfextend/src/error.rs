@@ -1,0 +1,87 @@
+//! What can go wrong in the engine, told so that a user can act on it.
+
+use std::path::PathBuf;
+
+/// A result of the engine.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An engine error.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file that cannot be opened or read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A model file that is damaged, or says things that cannot be true.
+    #[error("{path}: {reason}")]
+    Model {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A model this version cannot run.
+    #[error("{path}: {what} is not supported; {supported}")]
+    Unsupported {
+        /// The file.
+        path: PathBuf,
+        /// What the file asks for.
+        what: String,
+        /// What would do.
+        supported: String,
+    },
+    /// A context that the settings cannot reach.
+    #[error(transparent)]
+    Settings(#[from] crate::settings::SettingsError),
+    /// More tokens than the session's context has room for.
+    #[error("the context of {context} tokens is full: {used} used, {more} more asked for; start again with a larger --context")]
+    ContextFull {
+        /// The session's limit.
+        context: usize,
+        /// Tokens it holds.
+        used: usize,
+        /// Tokens that did not fit.
+        more: usize,
+    },
+    /// A token id outside the vocabulary.
+    #[error("token id {id} at position {position} is outside the vocabulary of {vocab} tokens")]
+    Token {
+        /// The id.
+        id: u32,
+        /// Its place among the new tokens.
+        position: usize,
+        /// Size of the vocabulary.
+        vocab: usize,
+    },
+    /// Sampling settings that mean nothing.
+    #[error("{0}")]
+    Sampling(String),
+    /// Text that cannot be turned into tokens or back.
+    #[error(transparent)]
+    Tokenizer(#[from] crate::tokenizer::TokenizerError),
+    /// A chat template that cannot be used.
+    #[error(transparent)]
+    Template(#[from] crate::chat_template::TemplateError),
+    /// A conversation that cannot be turned into tokens.
+    #[error(transparent)]
+    ChatPrompt(#[from] crate::chat_prompt::ChatPromptError),
+    /// Arguments the attention refuses.
+    #[error(transparent)]
+    Attention(#[from] selfextend_attention::AttentionError),
+    /// A thread pool that cannot be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// The system's reason.
+        reason: String,
+    },
+    /// The work was stopped by its caller.
+    #[error("stopped")]
+    Stopped,
+}

