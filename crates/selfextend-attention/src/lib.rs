@@ -43,5 +43,5 @@ pub mod simd;
 pub use attention::AttentionShape;
 pub use cache::{KvCache, KvType};
 pub use error::AttentionError;
-pub use position::{PositionMap, SelfExtend};
+pub use position::{PositionMap, QueryScaling, SelfExtend};
 pub use rope::{PairLayout, Rope, RopeScaling, RopeSpec};

@@ -52,6 +52,6 @@ pub use error::{Error, Result};
 pub use generate::{Finish, GenerateOptions, Generation, generate};
 pub use model::{LoadOptions, Model};
 pub use sampling::Sampling;
-pub use selfextend_attention::{KvType, PositionMap, SelfExtend};
+pub use selfextend_attention::{KvType, PositionMap, QueryScaling, SelfExtend};
 pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
 pub use text::TextModel;

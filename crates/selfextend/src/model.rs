@@ -79,7 +79,8 @@ impl Model {
     /// An empty sequence of at most `context` tokens under a position map.
     pub fn session(&self, options: SessionOptions) -> Session {
         let Inner { shape, rope, config, .. } = &*self.0;
-        let cache = KvCache::new(*shape, config.layers, options.kv_type, options.map, rope.clone());
+        let cache = KvCache::new(*shape, config.layers, options.kv_type, options.map, rope.clone())
+            .with_query_scaling(options.query_scaling);
         Session::new(self.clone(), cache, options)
     }
 

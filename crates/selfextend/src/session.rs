@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::settings::ContextSettings;
-use selfextend_attention::{KvCache, KvType, PositionMap};
+use selfextend_attention::{KvCache, KvType, PositionMap, QueryScaling};
 
 /// How a sequence runs.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +12,8 @@ pub struct SessionOptions {
     pub context: usize,
     /// The map from query and key to a relative position.
     pub map: PositionMap,
+    /// What queries are multiplied by.
+    pub query_scaling: QueryScaling,
     /// How keys and values are stored.
     pub kv_type: KvType,
     /// Tokens of a prefill that pass through the model together.
@@ -21,7 +23,13 @@ pub struct SessionOptions {
 impl From<ContextSettings> for SessionOptions {
     fn from(settings: ContextSettings) -> Self {
         let ContextSettings { context, map, .. } = settings;
-        Self { context, map, kv_type: KvType::default(), chunk: DEFAULT_CHUNK }
+        Self {
+            context,
+            map,
+            query_scaling: QueryScaling::None,
+            kv_type: KvType::default(),
+            chunk: DEFAULT_CHUNK,
+        }
     }
 }
 

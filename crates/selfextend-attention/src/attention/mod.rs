@@ -181,7 +181,7 @@ impl Part<'_> {
         let shape = self.cache.shape();
         let from = ((self.row + token) * shape.heads + head) * shape.head_dim;
         let query = &q[from..from + shape.head_dim];
-        let scale = shape.scale * std::f32::consts::LOG2_E;
+        let scale = shape.scale * self.plan.query_factors[token] * std::f32::consts::LOG2_E;
         let rope = self.cache.rope();
         let rotated = |table, to: &mut [f32]| {
             to.iter_mut().zip(query).for_each(|(to, from)| *to = from * scale);

@@ -18,7 +18,7 @@ pub use page::{LayerPages, PAGE, Page};
 pub use window::{DeltaTable, RingKeys, WindowRing, derive_panels};
 
 use crate::attention::AttentionShape;
-use crate::position::PositionMap;
+use crate::position::{PositionMap, QueryScaling};
 use crate::rope::{Rope, RopeTable};
 use std::sync::Arc;
 
@@ -38,6 +38,7 @@ pub struct KvCache {
     shape: AttentionShape,
     kv_type: KvType,
     map: PositionMap,
+    scaling: QueryScaling,
     rope: Arc<Rope>,
     layers: Vec<LayerCache>,
     len: usize,
@@ -55,6 +56,7 @@ pub(crate) struct LayerCache {
 pub struct StepPlan {
     pub(crate) start: usize,
     pub(crate) tokens: usize,
+    pub(crate) query_factors: Vec<f32>,
     pub(crate) base_keys: RopeTable,
     pub(crate) base_queries: RopeTable,
     pub(crate) window_queries: RopeTable,
@@ -77,7 +79,20 @@ impl KvCache {
             pages: LayerPages::new(shape, kv_type),
             ring: WindowRing::new(shape, kv_type, map.window_len()),
         };
-        Self { shape, kv_type, map, rope: rope.into(), layers: vec![layer; layers], len: 0 }
+        Self {
+            shape,
+            kv_type,
+            map,
+            scaling: QueryScaling::None,
+            rope: rope.into(),
+            layers: vec![layer; layers],
+            len: 0,
+        }
+    }
+
+    /// The same with scaled queries.
+    pub fn with_query_scaling(self, scaling: QueryScaling) -> Self {
+        Self { scaling, ..self }
     }
 
     /// Tokens whose keys and values are stored in every layer.
@@ -129,6 +144,7 @@ impl KvCache {
         StepPlan {
             start,
             tokens,
+            query_factors: (start..end).map(|i| self.scaling.factor(i)).collect(),
             base_keys: rope.table((start..end).map(|j| map.base_key(j))),
             base_queries: rope.table((start..end).map(|i| map.base_query(i))),
             window_queries,

@@ -104,6 +104,31 @@ impl PositionMap {
     }
 }
 
+/// What a query is multiplied by, beyond the scale of the scores.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub enum QueryScaling {
+    /// Nothing.
+    #[default]
+    None,
+    /// `max(1, ln(i + 1) / ln(base))` at position `i`, with `base` usually the trained window:
+    /// keeps the entropy of attention constant as keys grow in number (the SelfExtend authors'
+    /// `scale_base`).
+    LogN {
+        /// Positions up to which nothing changes.
+        base: usize,
+    },
+}
+
+impl QueryScaling {
+    /// The factor of the query at position `i`.
+    pub fn factor(&self, i: usize) -> f32 {
+        match *self {
+            Self::None => 1.0,
+            Self::LogN { base } => ((i as f64 + 1.0).ln() / (base as f64).ln()).max(1.0) as f32,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,185 @@
+//! Where the references and the model are, and small models made on the spot.
+
+use candle_core::quantized::gguf_file::{self, Value};
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{Device, Tensor};
+use safetensors::SafeTensors;
+use selfextend::backend::{Backend, cpu::Cpu};
+use selfextend::gguf::GgufFile;
+use selfextend::{KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions, hub};
+use selfextend_attention::attention::Step;
+use selfextend_attention::{AttentionShape, KvCache, Rope};
+use std::path::{Path, PathBuf};
+
+/// A file of `../shared` (or of the folder `SELFEXTEND_SHARED` names).
+pub fn shared(relative: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SELFEXTEND_SHARED")
+        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").into(), PathBuf::from);
+    let path = root.join(relative);
+    if !path.exists() {
+        eprintln!("skipped: ../shared/{relative} is absent");
+        return None;
+    }
+    Some(path)
+}
+
+/// The default model, where it was pulled.
+pub fn smollm2() -> Option<PathBuf> {
+    let found = hub::locate(hub::DEFAULT_MODEL, &hub::PullOptions::from_env()).ok().flatten();
+    if found.is_none() {
+        eprintln!("skipped: {0} is not in the cache; run `selfextend pull {0}`", hub::DEFAULT_MODEL);
+    }
+    found
+}
+
+/// A sequence without a limit that matters.
+pub fn session(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -> Session {
+    let query_scaling = QueryScaling::None;
+    model.session(SessionOptions { context: 1 << 20, map, query_scaling, kv_type, chunk })
+}
+
+/// One file of reference outputs.
+pub struct Golden(Vec<u8>);
+
+impl Golden {
+    pub fn open(name: &str) -> Option<Self> {
+        Some(Self(std::fs::read(shared(&format!("golden/{name}.safetensors"))?).unwrap()))
+    }
+
+    fn file(&self) -> SafeTensors<'_> {
+        SafeTensors::deserialize(&self.0).unwrap()
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.file().tensor(name).is_ok()
+    }
+
+    pub fn ids(&self, name: &str) -> Vec<u32> {
+        let words = self.file().tensor(name).unwrap().data().to_vec();
+        words.chunks_exact(8).map(|w| i64::from_le_bytes(w.try_into().unwrap()) as u32).collect()
+    }
+
+    pub fn floats(&self, name: &str) -> Vec<f32> {
+        let words = self.file().tensor(name).unwrap().data().to_vec();
+        words.chunks_exact(4).map(|w| f32::from_le_bytes(w.try_into().unwrap())).collect()
+    }
+
+    fn setting(&self, name: &str) -> f64 {
+        let (_, metadata) = SafeTensors::read_metadata(&self.0).unwrap();
+        metadata.metadata().as_ref().unwrap()[name].parse().unwrap()
+    }
+}
+
+/// Runs a toy model plain, as one prefill under SelfExtend, and token by token.
+pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32])) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("toy.gguf");
+    write_toy(golden, &path);
+    let model = Model::load(&path, LoadOptions { threads: 2, exact: false }).unwrap();
+    let size = |name| golden.setting(name) as usize;
+    let map = PositionMap::self_extend(size("group_size"), size("neighbor_window")).unwrap();
+    let query_scaling = match golden.setting("scale_base") {
+        base if base > 0.0 => QueryScaling::LogN { base: base as usize },
+        _ => QueryScaling::None,
+    };
+    let options = |map, query_scaling, chunk| SessionOptions {
+        context: 4096,
+        map,
+        query_scaling,
+        kv_type: KvType::F32,
+        chunk,
+    };
+    for (case, options) in [
+        ("logits_plain", options(PositionMap::Plain, QueryScaling::None, 41)),
+        ("logits_prefill", options(map, query_scaling, 41)),
+        ("logits_prefill", options(map, query_scaling, 7)),
+        ("logits_decode", options(map, query_scaling, 1)),
+    ] {
+        let mut logits = Vec::new();
+        let mut session = model.session(options);
+        let visit = &mut |_, row: &[f32]| logits.extend_from_slice(row);
+        session.append_all(&golden.ids("ids"), &mut |_| Ok(()), visit).unwrap();
+        check(&format!("{name} {case} chunk {}", options.chunk), &logits, &golden.floats(case));
+    }
+}
+
+/// Writes a toy under GGUF's names; query and key rows go from half-split to interleaved pairs.
+fn write_toy(golden: &Golden, path: &Path) {
+    let size = |name| golden.setting(name) as usize;
+    let u32 = |name| Value::U32(size(name) as u32);
+    let metadata = [
+        ("general.architecture", Value::String("llama".into())),
+        ("llama.block_count", u32("layers")),
+        ("llama.context_length", Value::U32(64)),
+        ("llama.embedding_length", u32("hidden")),
+        ("llama.feed_forward_length", u32("ff")),
+        ("llama.attention.head_count", u32("heads")),
+        ("llama.attention.head_count_kv", u32("kv_heads")),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(golden.setting("eps") as f32)),
+        ("llama.rope.freq_base", Value::F32(golden.setting("theta") as f32)),
+        ("llama.vocab_size", u32("vocab")),
+    ];
+    let mut tensors = vec![
+        tensor(golden, "model.embed_tokens.weight", "token_embd.weight", None),
+        tensor(golden, "model.norm.weight", "output_norm.weight", None),
+        tensor(golden, "lm_head.weight", "output.weight", None),
+    ];
+    for layer in 0..size("layers") {
+        for (from, to) in [
+            ("input_layernorm", "attn_norm"),
+            ("self_attn.q_proj", "attn_q"),
+            ("self_attn.k_proj", "attn_k"),
+            ("self_attn.v_proj", "attn_v"),
+            ("self_attn.o_proj", "attn_output"),
+            ("post_attention_layernorm", "ffn_norm"),
+            ("mlp.gate_proj", "ffn_gate"),
+            ("mlp.up_proj", "ffn_up"),
+            ("mlp.down_proj", "ffn_down"),
+        ] {
+            let heads = matches!(to, "attn_q" | "attn_k").then(|| size("head_dim"));
+            let from = format!("model.layers.{layer}.{from}.weight");
+            tensors.push(tensor(golden, &from, &format!("blk.{layer}.{to}.weight"), heads));
+        }
+    }
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
+    gguf_file::write(&mut std::fs::File::create(path).unwrap(), &metadata, &tensors).unwrap();
+}
+
+fn tensor(golden: &Golden, from: &str, to: &str, head_dim: Option<usize>) -> (String, QTensor) {
+    let file = golden.file();
+    let shape = file.tensor(from).unwrap().shape().to_vec();
+    let mut data = golden.floats(from);
+    if let Some(dim) = head_dim {
+        let columns = shape[1];
+        let rows: Vec<&[f32]> = data.chunks_exact(columns).collect();
+        // Row 2t of a head was row t, row 2t + 1 was row t + dim/2.
+        let order = (0..rows.len()).map(|row| {
+            let (head, t) = (row / dim * dim, row % dim);
+            rows[head + t / 2 + t % 2 * dim / 2]
+        });
+        data = order.collect::<Vec<_>>().concat();
+    }
+    let tensor = Tensor::from_vec(data, shape, &Device::Cpu).unwrap();
+    (to.to_owned(), QTensor::quantize(&tensor, GgmlDType::F32).unwrap())
+}
+
+/// Projections, attention and output projection of one layer, on `[tokens, hidden]`.
+pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32]) -> Vec<f32> {
+    let gguf = GgufFile::open(path).unwrap();
+    let config = gguf.config().unwrap();
+    let backend = Cpu { exact: true };
+    let weights = gguf.weights(&config, &backend).unwrap();
+    let layer = &weights.layers[layer];
+    let shape = AttentionShape::new(config.heads, config.kv_heads, config.head_dim).unwrap();
+    let rope = Rope::new(config.rope.clone()).unwrap();
+    let mut cache = KvCache::new(shape, 1, KvType::F32, map, rope);
+    let plan = cache.plan(input.len() / config.hidden);
+    let [mut q, mut k, mut v, mut attended, mut out] = [const { Vec::new() }; 5];
+    let projections = [&layer.query, &layer.key, &layer.value];
+    backend.linear(&input.to_vec(), projections, [&mut q, &mut k, &mut v]);
+    let mut steps = [Step { cache: &mut cache, plan: &plan }];
+    backend.attend(0, &mut steps, &q, &k, &v, &mut attended, &mut Default::default()).unwrap();
+    backend.linear(&attended, [&layer.attention_output], [&mut out]);
+    out
+}
