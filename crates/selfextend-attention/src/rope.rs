@@ -86,16 +86,24 @@ impl Rope {
     /// a positive number, or a list of factors of the wrong length.
     pub fn new(spec: RopeSpec) -> Result<Self, AttentionError> {
         let bad = |text: String| Err(AttentionError::Rope(text));
-        let RopeSpec { head_dim, rotary_dim, theta, .. } = spec;
+        let RopeSpec {
+            head_dim,
+            rotary_dim,
+            theta,
+            ..
+        } = spec;
         if rotary_dim % 2 != 0 || rotary_dim > head_dim {
-            return bad(format!("rotary size {rotary_dim} must be even and at most the head size {head_dim}"));
+            return bad(format!(
+                "rotary size {rotary_dim} must be even and at most the head size {head_dim}"
+            ));
         }
         if !(theta.is_finite() && theta > 0.0) {
             return bad(format!("base {theta} must be a positive number"));
         }
         let pairs = rotary_dim / 2;
-        let mut frequencies: Vec<f64> =
-            (0..pairs).map(|t| theta.powf(-2.0 * t as f64 / rotary_dim as f64)).collect();
+        let mut frequencies: Vec<f64> = (0..pairs)
+            .map(|t| theta.powf(-2.0 * t as f64 / rotary_dim as f64))
+            .collect();
         let mut magnitude = 1.0;
         match &spec.scaling {
             RopeScaling::None => {}
@@ -105,8 +113,14 @@ impl Rope {
                 return bad(format!("scaling factor {factor} must be a positive number"));
             }
             RopeScaling::Linear { factor } => frequencies.iter_mut().for_each(|f| *f /= factor),
-            RopeScaling::Yarn { factor, original_context, beta_fast, beta_slow } => {
-                let ramp = YarnRamp::new(rotary_dim, theta, *original_context, *beta_fast, *beta_slow);
+            RopeScaling::Yarn {
+                factor,
+                original_context,
+                beta_fast,
+                beta_slow,
+            } => {
+                let ramp =
+                    YarnRamp::new(rotary_dim, theta, *original_context, *beta_fast, *beta_slow);
                 for (t, f) in frequencies.iter_mut().enumerate() {
                     *f *= 1.0 + ramp.interpolated(t) * (1.0 / factor - 1.0);
                 }
@@ -114,12 +128,22 @@ impl Rope {
             }
             RopeScaling::Factors(factors) => {
                 if factors.len() != pairs || factors.iter().any(|f| !f.is_finite() || *f <= 0.0) {
-                    return bad(format!("{} frequency factors given, {pairs} positive ones needed", factors.len()));
+                    return bad(format!(
+                        "{} frequency factors given, {pairs} positive ones needed",
+                        factors.len()
+                    ));
                 }
-                frequencies.iter_mut().zip(factors).for_each(|(f, d)| *f /= f64::from(*d));
+                frequencies
+                    .iter_mut()
+                    .zip(factors)
+                    .for_each(|(f, d)| *f /= f64::from(*d));
             }
         }
-        Ok(Self { spec, frequencies, magnitude })
+        Ok(Self {
+            spec,
+            frequencies,
+            magnitude,
+        })
     }
 
     /// The specification it was made from.
@@ -153,11 +177,16 @@ impl Rope {
 
     /// The angles of a list of positions, one row for each.
     pub fn table(&self, positions: impl Iterator<Item = i64>) -> RopeTable {
-        let mut table = RopeTable { pairs: self.pairs(), cos_sin: Vec::new() };
+        let mut table = RopeTable {
+            pairs: self.pairs(),
+            cos_sin: Vec::new(),
+        };
         for position in positions {
             for t in 0..self.pairs() {
                 let (cos, sin) = self.angle(position, t);
-                table.cos_sin.push([(cos * self.magnitude) as f32, (sin * self.magnitude) as f32]);
+                table
+                    .cos_sin
+                    .push([(cos * self.magnitude) as f32, (sin * self.magnitude) as f32]);
             }
         }
         table
@@ -197,7 +226,10 @@ impl YarnRamp {
         };
         let low = pair(beta_fast).floor().max(0.0);
         let high = pair(beta_slow).ceil().min(dim as f64 - 1.0);
-        Self { low, high: if high > low { high } else { low + 0.001 } }
+        Self {
+            low,
+            high: if high > low { high } else { low + 0.001 },
+        }
     }
 
     /// 0 keeps the pair's frequency, 1 interpolates it fully.
@@ -217,7 +249,12 @@ mod tests {
     #[test]
     fn scores_depend_on_the_difference_of_positions_only() {
         for layout in [PairLayout::HalfSplit, PairLayout::Interleaved] {
-            let rope = Rope::new(RopeSpec { layout, rotary_dim: 6, ..RopeSpec::new(8, 1e4) }).unwrap();
+            let rope = Rope::new(RopeSpec {
+                layout,
+                rotary_dim: 6,
+                ..RopeSpec::new(8, 1e4)
+            })
+            .unwrap();
             let q: Vec<f32> = (0..8).map(|i| (i as f32).sin()).collect();
             let k: Vec<f32> = (0..8).map(|i| (i as f32 * 0.7).cos()).collect();
             let score = |pq, pk| {
@@ -234,9 +271,18 @@ mod tests {
 
     #[test]
     fn yarn_keeps_fast_pairs_and_interpolates_slow_ones() {
-        let scaling = RopeScaling::Yarn { factor: 4.0, original_context: 2048, beta_fast: 32.0, beta_slow: 1.0 };
+        let scaling = RopeScaling::Yarn {
+            factor: 4.0,
+            original_context: 2048,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+        };
         let plain = Rope::new(RopeSpec::new(64, 1e4)).unwrap();
-        let yarn = Rope::new(RopeSpec { scaling, ..RopeSpec::new(64, 1e4) }).unwrap();
+        let yarn = Rope::new(RopeSpec {
+            scaling,
+            ..RopeSpec::new(64, 1e4)
+        })
+        .unwrap();
         assert_eq!(yarn.frequencies[0], plain.frequencies[0]);
         assert!((yarn.frequencies[31] - plain.frequencies[31] / 4.0).abs() < 1e-12);
         assert!((yarn.magnitude() - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
@@ -244,11 +290,29 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused() {
-        assert!(Rope::new(RopeSpec { rotary_dim: 7, ..RopeSpec::new(8, 1e4) }).is_err());
+        assert!(
+            Rope::new(RopeSpec {
+                rotary_dim: 7,
+                ..RopeSpec::new(8, 1e4)
+            })
+            .is_err()
+        );
         assert!(Rope::new(RopeSpec::new(8, f64::NAN)).is_err());
         let scaling = RopeScaling::Factors(vec![1.0; 3]);
-        assert!(Rope::new(RopeSpec { scaling, ..RopeSpec::new(8, 1e4) }).is_err());
+        assert!(
+            Rope::new(RopeSpec {
+                scaling,
+                ..RopeSpec::new(8, 1e4)
+            })
+            .is_err()
+        );
         let scaling = RopeScaling::Linear { factor: 0.0 };
-        assert!(Rope::new(RopeSpec { scaling, ..RopeSpec::new(8, 1e4) }).is_err());
+        assert!(
+            Rope::new(RopeSpec {
+                scaling,
+                ..RopeSpec::new(8, 1e4)
+            })
+            .is_err()
+        );
     }
 }

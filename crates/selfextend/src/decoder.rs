@@ -23,7 +23,16 @@ impl<B: Backend> Weights<B> {
     /// Bytes of all matrices.
     pub fn bytes(&self, backend: &B) -> usize {
         let layers = self.layers.iter().flat_map(|layer| {
-            let LayerWeights { query, key, value, attention_output, gate, up, down, .. } = layer;
+            let LayerWeights {
+                query,
+                key,
+                value,
+                attention_output,
+                gate,
+                up,
+                down,
+                ..
+            } = layer;
             [query, key, value, attention_output, gate, up, down]
         });
         let all = layers.chain([&self.embedding]).chain(&self.output);
@@ -99,8 +108,11 @@ pub fn forward<B: Backend>(
     on_layer: OnLayer,
 ) -> Result<()> {
     let ids: Vec<u32> = tokens.concat();
-    let plans: Vec<StepPlan> =
-        caches.iter().zip(tokens).map(|(cache, tokens)| cache.plan(tokens.len())).collect();
+    let plans: Vec<StepPlan> = caches
+        .iter()
+        .zip(tokens)
+        .map(|(cache, tokens)| cache.plan(tokens.len()))
+        .collect();
     backend.embed(&weights.embedding, &ids, &mut work.hidden);
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
@@ -122,20 +134,47 @@ fn attention<B: Backend>(
     plans: &[StepPlan],
     work: &mut Work<B>,
 ) -> Result<()> {
-    backend.rms_norm(&work.hidden, &layer.attention_norm, config.norm_eps, &mut work.normed);
+    backend.rms_norm(
+        &work.hidden,
+        &layer.attention_norm,
+        config.norm_eps,
+        &mut work.normed,
+    );
     let projections = [&layer.query, &layer.key, &layer.value];
-    backend.linear(&work.normed, projections, [&mut work.q, &mut work.k, &mut work.v]);
+    backend.linear(
+        &work.normed,
+        projections,
+        [&mut work.q, &mut work.k, &mut work.v],
+    );
     let biases = [&layer.query_bias, &layer.key_bias, &layer.value_bias];
-    for (x, bias) in [&mut work.q, &mut work.k, &mut work.v].into_iter().zip(biases) {
+    for (x, bias) in [&mut work.q, &mut work.k, &mut work.v]
+        .into_iter()
+        .zip(biases)
+    {
         if let Some(bias) = bias {
             backend.add_bias(x, bias);
         }
     }
-    let mut steps: Vec<Step> =
-        caches.iter_mut().zip(plans).map(|(cache, plan)| Step { cache, plan }).collect();
+    let mut steps: Vec<Step> = caches
+        .iter_mut()
+        .zip(plans)
+        .map(|(cache, plan)| Step { cache, plan })
+        .collect();
     let (q, k, v) = (&work.q, &work.k, &work.v);
-    backend.attend(n, &mut steps, q, k, v, &mut work.attended, &mut work.scratch)?;
-    backend.linear(&work.attended, [&layer.attention_output], [&mut work.projected]);
+    backend.attend(
+        n,
+        &mut steps,
+        q,
+        k,
+        v,
+        &mut work.attended,
+        &mut work.scratch,
+    )?;
+    backend.linear(
+        &work.attended,
+        [&layer.attention_output],
+        [&mut work.projected],
+    );
     backend.add(&mut work.hidden, &work.projected);
     Ok(())
 }
@@ -146,8 +185,17 @@ fn feed_forward<B: Backend>(
     layer: &LayerWeights<B>,
     work: &mut Work<B>,
 ) {
-    backend.rms_norm(&work.hidden, &layer.feed_forward_norm, config.norm_eps, &mut work.normed);
-    backend.linear(&work.normed, [&layer.gate, &layer.up], [&mut work.gate, &mut work.up]);
+    backend.rms_norm(
+        &work.hidden,
+        &layer.feed_forward_norm,
+        config.norm_eps,
+        &mut work.normed,
+    );
+    backend.linear(
+        &work.normed,
+        [&layer.gate, &layer.up],
+        [&mut work.gate, &mut work.up],
+    );
     backend.gate(&mut work.gate, &work.up);
     backend.linear(&work.gate, [&layer.down], [&mut work.projected]);
     backend.add(&mut work.hidden, &work.projected);
@@ -166,7 +214,12 @@ pub fn logits<B: Backend>(
     for (block, some) in rows.chunks(HEAD_ROWS).enumerate() {
         backend.take_rows(&work.hidden, config.hidden, some, &mut work.projected);
         let normed = &mut work.normed;
-        backend.rms_norm(&work.projected, &weights.output_norm, config.norm_eps, normed);
+        backend.rms_norm(
+            &work.projected,
+            &weights.output_norm,
+            config.norm_eps,
+            normed,
+        );
         // The feed-forward buffer is free now, and the largest there is.
         backend.linear(&work.normed, [head], [&mut work.gate]);
         let logits = backend.read(&work.gate);

@@ -39,7 +39,9 @@ pub enum Error {
     #[error(transparent)]
     Settings(#[from] crate::settings::SettingsError),
     /// More tokens than the session's context has room for.
-    #[error("the context of {context} tokens is full: {used} used, {more} more asked for; start again with a larger --context")]
+    #[error(
+        "the context of {context} tokens is full: {used} used, {more} more asked for; start again with a larger --context"
+    )]
     ContextFull {
         /// The session's limit.
         context: usize,

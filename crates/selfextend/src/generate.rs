@@ -90,7 +90,11 @@ pub fn generate(
             let _ = on_text(&rest);
         }
     }
-    Ok(Generation { tokens, text: gate.passed, finish })
+    Ok(Generation {
+        tokens,
+        text: gate.passed,
+        finish,
+    })
 }
 
 /// Lets text through as soon as it cannot be the start of a stop text.
@@ -102,14 +106,20 @@ struct StopGate<'a> {
 
 impl<'a> StopGate<'a> {
     fn new(stops: &'a [String]) -> Self {
-        Self { stops, held: String::new(), passed: String::new() }
+        Self {
+            stops,
+            held: String::new(),
+            passed: String::new(),
+        }
     }
 
     /// Takes text in; returns what is certain and the stop text that was reached.
     fn push(&mut self, text: &str) -> (String, Option<String>) {
         self.held.push_str(text);
         let stops = || self.stops.iter().filter(|stop| !stop.is_empty());
-        let first = stops().filter_map(|stop| self.held.find(stop.as_str()).map(|at| (at, stop))).min();
+        let first = stops()
+            .filter_map(|stop| self.held.find(stop.as_str()).map(|at| (at, stop)))
+            .min();
         if let Some((at, stop)) = first {
             let certain = self.held[..at].to_owned();
             self.held.clear();
@@ -157,7 +167,10 @@ mod tests {
     fn a_stop_text_over_several_tokens_is_found_and_never_shown() {
         let (out, stop, passed) = feed(&["\nUser:"], &["Hello", "\nUs", "er", ": more"]);
         assert_eq!(out, ["Hello", "", "", ""]);
-        assert_eq!((stop.as_deref(), passed.as_str()), (Some("\nUser:"), "Hello"));
+        assert_eq!(
+            (stop.as_deref(), passed.as_str()),
+            (Some("\nUser:"), "Hello")
+        );
     }
 
     #[test]

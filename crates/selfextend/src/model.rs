@@ -52,13 +52,26 @@ impl Model {
             .num_threads(options.threads)
             .thread_name(|n| format!("selfextend-{n}"))
             .build()
-            .map_err(|error| Error::Threads { threads: options.threads, reason: error.to_string() })?;
-        let backend = Cpu { exact: options.exact };
+            .map_err(|error| Error::Threads {
+                threads: options.threads,
+                reason: error.to_string(),
+            })?;
+        let backend = Cpu {
+            exact: options.exact,
+        };
         let weights = pool.install(|| gguf.weights(&config, &backend))?;
         let shape = AttentionShape::new(config.heads, config.kv_heads, config.head_dim)?;
         let rope = Arc::new(Rope::new(config.rope.clone())?);
         let work = Mutex::default();
-        Ok(Self(Arc::new(Inner { config, weights, backend, shape, rope, pool, work })))
+        Ok(Self(Arc::new(Inner {
+            config,
+            weights,
+            backend,
+            shape,
+            rope,
+            pool,
+            work,
+        })))
     }
 
     /// The model's sizes.
@@ -78,9 +91,20 @@ impl Model {
 
     /// An empty sequence of at most `context` tokens under a position map.
     pub fn session(&self, options: SessionOptions) -> Session {
-        let Inner { shape, rope, config, .. } = &*self.0;
-        let cache = KvCache::new(*shape, config.layers, options.kv_type, options.map, rope.clone())
-            .with_query_scaling(options.query_scaling);
+        let Inner {
+            shape,
+            rope,
+            config,
+            ..
+        } = &*self.0;
+        let cache = KvCache::new(
+            *shape,
+            config.layers,
+            options.kv_type,
+            options.map,
+            rope.clone(),
+        )
+        .with_query_scaling(options.query_scaling);
         Session::new(self.clone(), cache, options)
     }
 
@@ -100,13 +124,22 @@ impl Model {
         for input in inputs.iter() {
             input.check(self.config().vocab)?;
         }
-        let Inner { config, weights, backend, pool, work, .. } = &*self.0;
+        let Inner {
+            config,
+            weights,
+            backend,
+            pool,
+            work,
+            ..
+        } = &*self.0;
         // After a panic elsewhere the buffers hold old numbers, which every pass overwrites.
         let work = &mut *work.lock().unwrap_or_else(PoisonError::into_inner);
         let tokens: Vec<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         let (rows, owners) = wanted_rows(inputs);
-        let mut caches: Vec<&mut KvCache> =
-            inputs.iter_mut().map(|input| &mut input.session.cache).collect();
+        let mut caches: Vec<&mut KvCache> = inputs
+            .iter_mut()
+            .map(|input| &mut input.session.cache)
+            .collect();
         pool.install(|| {
             decoder::forward(
                 backend,

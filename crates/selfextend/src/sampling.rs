@@ -25,7 +25,14 @@ pub struct Sampling {
 
 impl Default for Sampling {
     fn default() -> Self {
-        Self { temperature: 0.0, top_k: 0, top_p: 1.0, min_p: 0.0, repetition_penalty: 1.0, seed: 0 }
+        Self {
+            temperature: 0.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 0,
+        }
     }
 }
 
@@ -46,12 +53,33 @@ impl Sampler {
     /// # Errors
     /// [`Error::Sampling`] for a value outside its range.
     pub fn new(settings: Sampling) -> Result<Self> {
-        let Sampling { temperature, top_p, min_p, repetition_penalty, .. } = settings;
+        let Sampling {
+            temperature,
+            top_p,
+            min_p,
+            repetition_penalty,
+            ..
+        } = settings;
         let ranges = [
             ("temperature", temperature, temperature >= 0.0, "0 or more"),
-            ("top-p", top_p, top_p > 0.0 && top_p <= 1.0, "above 0 and at most 1"),
-            ("min-p", min_p, (0.0..=1.0).contains(&min_p), "between 0 and 1"),
-            ("repetition penalty", repetition_penalty, repetition_penalty > 0.0, "above 0"),
+            (
+                "top-p",
+                top_p,
+                top_p > 0.0 && top_p <= 1.0,
+                "above 0 and at most 1",
+            ),
+            (
+                "min-p",
+                min_p,
+                (0.0..=1.0).contains(&min_p),
+                "between 0 and 1",
+            ),
+            (
+                "repetition penalty",
+                repetition_penalty,
+                repetition_penalty > 0.0,
+                "above 0",
+            ),
         ];
         for (name, value, good, range) in ranges {
             if !good || !value.is_finite() {
@@ -59,7 +87,11 @@ impl Sampler {
             }
         }
         let rng = ChaCha8Rng::seed_from_u64(settings.seed);
-        Ok(Self { settings, rng, recent: VecDeque::new() })
+        Ok(Self {
+            settings,
+            rng,
+            recent: VecDeque::new(),
+        })
     }
 
     /// Tells the repetition penalty of a token it did not draw (the end of a prompt).
@@ -74,7 +106,11 @@ impl Sampler {
     pub fn draw(&mut self, logits: &[f32]) -> u32 {
         let mut logits = logits.to_vec();
         self.penalise(&mut logits);
-        let token = if self.settings.temperature == 0.0 { argmax(&logits) } else { self.random(&logits) };
+        let token = if self.settings.temperature == 0.0 {
+            argmax(&logits)
+        } else {
+            self.random(&logits)
+        };
         self.saw(token);
         token
     }
@@ -89,13 +125,18 @@ impl Sampler {
         tokens.dedup();
         for token in tokens {
             if let Some(logit) = logits.get_mut(token as usize) {
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+                *logit = if *logit > 0.0 {
+                    *logit / penalty
+                } else {
+                    *logit * penalty
+                };
             }
         }
     }
 
     fn random(&mut self, logits: &[f32]) -> u32 {
-        let mut candidates: Vec<(u32, f64)> = (0..).zip(logits.iter().map(|&x| f64::from(x))).collect();
+        let mut candidates: Vec<(u32, f64)> =
+            (0..).zip(logits.iter().map(|&x| f64::from(x))).collect();
         // Descending, the lower id first among equals; NaN last.
         let order = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
         let k = self.settings.top_k;
@@ -106,7 +147,9 @@ impl Sampler {
         candidates.sort_unstable_by(order);
         let temperature = f64::from(self.settings.temperature);
         let max = candidates.first().map_or(0.0, |c| c.1);
-        candidates.iter_mut().for_each(|c| c.1 = ((c.1 - max) / temperature).exp());
+        candidates
+            .iter_mut()
+            .for_each(|c| c.1 = ((c.1 - max) / temperature).exp());
         let total: f64 = candidates.iter().map(|c| c.1).sum();
         let mut kept = 0.0;
         let mut count = 0;
@@ -161,7 +204,10 @@ mod tests {
     #[test]
     fn filters_keep_what_they_say() {
         let logits = [0.0, 3.0, 2.0, 1.0, -5.0];
-        let hot = Sampling { temperature: 5.0, ..Default::default() };
+        let hot = Sampling {
+            temperature: 5.0,
+            ..Default::default()
+        };
         let all = |settings: Sampling| {
             let mut seen = draws(settings, &logits, 400);
             seen.sort_unstable();
@@ -169,36 +215,91 @@ mod tests {
             seen
         };
         assert_eq!(all(hot.clone()), [0, 1, 2, 3, 4]);
-        assert_eq!(all(Sampling { top_k: 2, ..hot.clone() }), [1, 2]);
+        assert_eq!(
+            all(Sampling {
+                top_k: 2,
+                ..hot.clone()
+            }),
+            [1, 2]
+        );
         // At temperature 1 the probabilities are .64 .24 .09 .03 .0002.
-        let warm = Sampling { temperature: 1.0, ..hot };
-        assert_eq!(all(Sampling { top_p: 0.7, ..warm.clone() }), [1, 2]);
-        assert_eq!(all(Sampling { top_p: 0.01, ..warm.clone() }), [1]);
-        assert_eq!(all(Sampling { min_p: 0.1, ..warm.clone() }), [1, 2, 3]);
+        let warm = Sampling {
+            temperature: 1.0,
+            ..hot
+        };
+        assert_eq!(
+            all(Sampling {
+                top_p: 0.7,
+                ..warm.clone()
+            }),
+            [1, 2]
+        );
+        assert_eq!(
+            all(Sampling {
+                top_p: 0.01,
+                ..warm.clone()
+            }),
+            [1]
+        );
+        assert_eq!(
+            all(Sampling {
+                min_p: 0.1,
+                ..warm.clone()
+            }),
+            [1, 2, 3]
+        );
         assert_eq!(all(Sampling { min_p: 1.0, ..warm }), [1]);
     }
 
     #[test]
     fn draws_follow_the_probabilities() {
-        let settings = Sampling { temperature: 1.0, seed: 3, ..Default::default() };
-        let ones = draws(settings, &[0.0, 3f32.ln()], 4000).iter().filter(|&&t| t == 1).count();
-        assert!((2850..3150).contains(&ones), "{ones} of 4000, expected 3000");
+        let settings = Sampling {
+            temperature: 1.0,
+            seed: 3,
+            ..Default::default()
+        };
+        let ones = draws(settings, &[0.0, 3f32.ln()], 4000)
+            .iter()
+            .filter(|&&t| t == 1)
+            .count();
+        assert!(
+            (2850..3150).contains(&ones),
+            "{ones} of 4000, expected 3000"
+        );
     }
 
     #[test]
     fn repetition_is_penalised() {
-        let settings = Sampling { repetition_penalty: 2.0, ..Default::default() };
+        let settings = Sampling {
+            repetition_penalty: 2.0,
+            ..Default::default()
+        };
         assert_eq!(draws(settings, &[3.0, 2.0, -1.0], 3), [0, 1, 0]);
     }
 
     #[test]
     fn values_outside_their_range_are_refused() {
         for settings in [
-            Sampling { temperature: -1.0, ..Default::default() },
-            Sampling { temperature: f32::NAN, ..Default::default() },
-            Sampling { top_p: 0.0, ..Default::default() },
-            Sampling { min_p: 1.5, ..Default::default() },
-            Sampling { repetition_penalty: 0.0, ..Default::default() },
+            Sampling {
+                temperature: -1.0,
+                ..Default::default()
+            },
+            Sampling {
+                temperature: f32::NAN,
+                ..Default::default()
+            },
+            Sampling {
+                top_p: 0.0,
+                ..Default::default()
+            },
+            Sampling {
+                min_p: 1.5,
+                ..Default::default()
+            },
+            Sampling {
+                repetition_penalty: 0.0,
+                ..Default::default()
+            },
         ] {
             assert!(Sampler::new(settings).is_err());
         }

@@ -61,10 +61,18 @@ impl Input<'_> {
     pub(crate) fn check(&self, vocab: usize) -> Result<()> {
         let (context, used) = (self.session.options.context, self.session.len());
         if self.tokens.len() > context.saturating_sub(used) {
-            return Err(Error::ContextFull { context, used, more: self.tokens.len() });
+            return Err(Error::ContextFull {
+                context,
+                used,
+                more: self.tokens.len(),
+            });
         }
         match self.tokens.iter().position(|&id| id as usize >= vocab) {
-            Some(position) => Err(Error::Token { id: self.tokens[position], position, vocab }),
+            Some(position) => Err(Error::Token {
+                id: self.tokens[position],
+                position,
+                vocab,
+            }),
             None => Ok(()),
         }
     }
@@ -79,7 +87,11 @@ pub struct Session {
 
 impl Session {
     pub(crate) fn new(model: Model, cache: KvCache, options: SessionOptions) -> Self {
-        Self { model, cache, options }
+        Self {
+            model,
+            cache,
+            options,
+        }
     }
 
     /// Tokens it holds.
@@ -146,15 +158,27 @@ impl Session {
         visit: &mut (dyn FnMut(usize, &[f32]) + Send),
     ) -> Result<()> {
         // Nothing is appended where not everything would fit.
-        let whole = Input { session: self, tokens, logits: wanted };
+        let whole = Input {
+            session: self,
+            tokens,
+            logits: wanted,
+        };
         whole.check(whole.session.model.config().vocab)?;
         let model = self.model.clone();
         let chunk = self.options.chunk.max(1);
         for (n, some) in tokens.chunks(chunk).enumerate() {
             let done = n * chunk;
             let last = done + some.len() == tokens.len();
-            let logits = if wanted == LogitRows::Last && !last { LogitRows::None } else { wanted };
-            let input = Input { session: self, tokens: some, logits };
+            let logits = if wanted == LogitRows::Last && !last {
+                LogitRows::None
+            } else {
+                wanted
+            };
+            let input = Input {
+                session: self,
+                tokens: some,
+                logits,
+            };
             model.forward(
                 &mut [input],
                 &mut |_| progress(done),
@@ -171,6 +195,10 @@ impl Session {
 
     /// A second session that continues from the same tokens. Full pages of the cache are shared.
     pub fn fork(&self) -> Self {
-        Self { model: self.model.clone(), cache: self.cache.clone(), options: self.options }
+        Self {
+            model: self.model.clone(),
+            cache: self.cache.clone(),
+            options: self.options,
+        }
     }
 }

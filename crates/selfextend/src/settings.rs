@@ -46,7 +46,9 @@ pub enum SettingsError {
         trained: usize,
     },
     /// A context beyond `(L - W) * G + W`.
-    #[error("a context of {context} tokens is beyond the limit of {limit} for group size {group_size} and neighbour window {window}: use --group-size {enough}")]
+    #[error(
+        "a context of {context} tokens is beyond the limit of {limit} for group size {group_size} and neighbour window {window}: use --group-size {enough}"
+    )]
     TooLong {
         /// Tokens asked for.
         context: usize,
@@ -60,7 +62,9 @@ pub enum SettingsError {
         enough: usize,
     },
     /// A text beyond the trained window where extension was refused.
-    #[error("{needed} tokens do not fit the trained window of {trained}, and --no-extend forbids to extend it; leave it out, or shorten the text")]
+    #[error(
+        "{needed} tokens do not fit the trained window of {trained}, and --no-extend forbids to extend it; leave it out, or shorten the text"
+    )]
     NoExtend {
         /// Tokens needed.
         needed: usize,
@@ -68,7 +72,9 @@ pub enum SettingsError {
         trained: usize,
     },
     /// A text longer than the context the user set.
-    #[error("{needed} tokens are needed, but --context allows {context}; use --context {needed} or more")]
+    #[error(
+        "{needed} tokens are needed, but --context allows {context}; use --context {needed} or more"
+    )]
     TooShort {
         /// Tokens needed.
         needed: usize,
@@ -96,19 +102,33 @@ impl ContextRequest {
     /// # Errors
     /// [`SettingsError`] names settings that would do.
     pub fn settings(&self, trained: usize) -> Result<ContextSettings, SettingsError> {
-        let given = [("context", self.context), ("group-size", self.group_size), ("neighbor-window", self.neighbor_window)];
+        let given = [
+            ("context", self.context),
+            ("group-size", self.group_size),
+            ("neighbor-window", self.neighbor_window),
+        ];
         if let Some((name, _)) = given.into_iter().find(|(_, value)| *value == Some(0)) {
             return Err(SettingsError::Zero { name });
         }
         let context = self.context.unwrap_or(self.needed.max(trained));
         let extended_by_itself = self.context.is_none() && context > trained;
         if self.no_extend && context.max(self.needed) > trained {
-            return Err(SettingsError::NoExtend { needed: context.max(self.needed), trained });
+            return Err(SettingsError::NoExtend {
+                needed: context.max(self.needed),
+                trained,
+            });
         }
         if self.needed > context {
-            return Err(SettingsError::TooShort { needed: self.needed, context });
+            return Err(SettingsError::TooShort {
+                needed: self.needed,
+                context,
+            });
         }
-        let plain = ContextSettings { context, map: PositionMap::Plain, extended_by_itself };
+        let plain = ContextSettings {
+            context,
+            map: PositionMap::Plain,
+            extended_by_itself,
+        };
         if self.no_extend || (context <= trained && self.group_size.is_none()) {
             return Ok(plain);
         }
@@ -116,14 +136,26 @@ impl ContextRequest {
         if window >= trained {
             return Err(SettingsError::Window { window, trained });
         }
-        let group_size = self.group_size.unwrap_or_else(|| auto_group_size(context, window, trained));
+        let group_size = self
+            .group_size
+            .unwrap_or_else(|| auto_group_size(context, window, trained));
         let limit = max_context(group_size, window, trained);
         if context > limit {
             let enough = (context - window).div_ceil(trained - window);
-            return Err(SettingsError::TooLong { context, limit, group_size, window, enough });
+            return Err(SettingsError::TooLong {
+                context,
+                limit,
+                group_size,
+                window,
+                enough,
+            });
         }
         let map = PositionMap::self_extend(group_size, window).unwrap_or(PositionMap::Plain);
-        Ok(ContextSettings { context, map, extended_by_itself })
+        Ok(ContextSettings {
+            context,
+            map,
+            extended_by_itself,
+        })
     }
 }
 
@@ -131,7 +163,11 @@ impl ContextRequest {
 /// smallest that reaches the context at all.
 fn auto_group_size(context: usize, window: usize, trained: usize) -> usize {
     let distant = context.saturating_sub(window);
-    let room = if trained / 2 > window { trained / 2 - window } else { trained - window };
+    let room = if trained / 2 > window {
+        trained / 2 - window
+    } else {
+        trained - window
+    };
     distant.div_ceil(room).max(1)
 }
 
@@ -150,7 +186,9 @@ pub fn parse_tokens(text: &str) -> Result<usize, String> {
         t if t.ends_with('m') => (t[..t.len() - 1].to_owned(), 1 << 20),
         t => (t, 1),
     };
-    let number: usize = digits.parse().map_err(|_| format!("{text:?} is no number of tokens; write 16384 or 16k"))?;
+    let number: usize = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of tokens; write 16384 or 16k"))?;
     // Longer than any context that fits a machine: refused before anything multiplies it.
     match number.checked_mul(factor) {
         Some(tokens) if tokens <= 1 << 32 => Ok(tokens),
@@ -164,7 +202,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn request(context: usize) -> ContextRequest {
-        ContextRequest { context: Some(context), ..Default::default() }
+        ContextRequest {
+            context: Some(context),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -179,37 +220,81 @@ mod tests {
 
     #[test]
     fn a_long_text_extends_by_itself_unless_forbidden() {
-        let mut long = ContextRequest { needed: 9000, ..Default::default() };
+        let mut long = ContextRequest {
+            needed: 9000,
+            ..Default::default()
+        };
         let settings = long.settings(8192).unwrap();
         assert!(settings.extended_by_itself && settings.context == 9000);
         long.no_extend = true;
-        assert_eq!(long.settings(8192), Err(SettingsError::NoExtend { needed: 9000, trained: 8192 }));
-        let short = ContextRequest { needed: 10, ..Default::default() }.settings(8192).unwrap();
+        assert_eq!(
+            long.settings(8192),
+            Err(SettingsError::NoExtend {
+                needed: 9000,
+                trained: 8192
+            })
+        );
+        let short = ContextRequest {
+            needed: 10,
+            ..Default::default()
+        }
+        .settings(8192)
+        .unwrap();
         assert_eq!((short.context, short.map), (8192, PositionMap::Plain));
     }
 
     #[test]
     fn impossible_settings_name_possible_ones() {
-        let asked = ContextRequest { group_size: Some(2), neighbor_window: Some(128), ..request(2000) };
+        let asked = ContextRequest {
+            group_size: Some(2),
+            neighbor_window: Some(128),
+            ..request(2000)
+        };
         let Err(SettingsError::TooLong { limit, enough, .. }) = asked.settings(512) else {
             panic!("2000 tokens cannot fit");
         };
         assert_eq!(limit, (512 - 128) * 2 + 128);
-        let better = ContextRequest { group_size: Some(enough), ..asked };
+        let better = ContextRequest {
+            group_size: Some(enough),
+            ..asked
+        };
         assert!(better.settings(512).is_ok());
         assert!(matches!(
-            ContextRequest { neighbor_window: Some(512), ..request(2000) }.settings(512),
+            ContextRequest {
+                neighbor_window: Some(512),
+                ..request(2000)
+            }
+            .settings(512),
             Err(SettingsError::Window { .. })
         ));
-        assert!(matches!(request(0).settings(512), Err(SettingsError::Zero { .. })));
-        let short = ContextRequest { needed: 300, ..request(200) };
-        assert_eq!(short.settings(512), Err(SettingsError::TooShort { needed: 300, context: 200 }));
+        assert!(matches!(
+            request(0).settings(512),
+            Err(SettingsError::Zero { .. })
+        ));
+        let short = ContextRequest {
+            needed: 300,
+            ..request(200)
+        };
+        assert_eq!(
+            short.settings(512),
+            Err(SettingsError::TooShort {
+                needed: 300,
+                context: 200
+            })
+        );
     }
 
     #[test]
     fn explicit_settings_hold_within_the_trained_window_too() {
-        let asked = ContextRequest { group_size: Some(2), neighbor_window: Some(8), ..request(64) };
-        assert_eq!(asked.settings(8192).unwrap().map, PositionMap::self_extend(2, 8).unwrap());
+        let asked = ContextRequest {
+            group_size: Some(2),
+            neighbor_window: Some(8),
+            ..request(64)
+        };
+        assert_eq!(
+            asked.settings(8192).unwrap().map,
+            PositionMap::self_extend(2, 8).unwrap()
+        );
     }
 
     #[test]
@@ -217,7 +302,9 @@ mod tests {
         assert_eq!(parse_tokens("32k"), Ok(32768));
         assert_eq!(parse_tokens("16384"), Ok(16384));
         assert!(parse_tokens("many").is_err() && parse_tokens("99999999999k").is_err());
-        assert!(parse_tokens("k").is_err() && parse_tokens("-1").is_err() && parse_tokens("").is_err());
+        assert!(
+            parse_tokens("k").is_err() && parse_tokens("-1").is_err() && parse_tokens("").is_err()
+        );
     }
 
     proptest! {

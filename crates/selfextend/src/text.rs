@@ -29,12 +29,19 @@ impl TextModel {
         // The model first: an unsupported architecture is named before its tokenizer is.
         let model = Model::from_gguf(&gguf, options)?;
         let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
-        let token = |id: Option<u32>| id.and_then(|id| tokenizer.token_text(id)).unwrap_or_default();
+        let token = |id: Option<u32>| {
+            id.and_then(|id| tokenizer.token_text(id))
+                .unwrap_or_default()
+        };
         let template = gguf
             .string("tokenizer.chat_template")?
             .map(|source| ChatTemplate::new(source, token(tokenizer.bos()), token(tokenizer.eos())))
             .transpose()?;
-        Ok(Self { model, tokenizer, template })
+        Ok(Self {
+            model,
+            tokenizer,
+            template,
+        })
     }
 
     /// The tokens of a text, after the beginning-of-text token where the model wants one.
@@ -54,7 +61,14 @@ impl TextModel {
     /// # Errors
     /// A conversation the template refuses.
     pub fn encode_chat(&self, messages: &[Message]) -> Result<Option<Vec<u32>>> {
-        let Some(template) = &self.template else { return Ok(None) };
-        Ok(Some(encode_chat(&self.tokenizer, template, messages, true)?))
+        let Some(template) = &self.template else {
+            return Ok(None);
+        };
+        Ok(Some(encode_chat(
+            &self.tokenizer,
+            template,
+            messages,
+            true,
+        )?))
     }
 }

@@ -10,7 +10,10 @@ use selfextend::{KvType, LoadOptions, Model, PositionMap, Session};
 /// One float32 implementation against another (`../shared/DESIGN.md`, section 6).
 const TOLERANCE: f64 = 5e-4;
 
-const EXACT: LoadOptions = LoadOptions { threads: 0, exact: true };
+const EXACT: LoadOptions = LoadOptions {
+    threads: 0,
+    exact: true,
+};
 
 /// Negative log-likelihood of each token after the first, and the logits of the last `keep`.
 fn score(session: &mut Session, ids: &[u32], keep: usize) -> (Vec<f64>, Vec<Vec<f32>>) {
@@ -31,13 +34,19 @@ fn score(session: &mut Session, ids: &[u32], keep: usize) -> (Vec<f64>, Vec<Vec<
 fn worst(what: &str, actual: impl IntoIterator<Item = f64>, expected: &[f32]) {
     let actual: Vec<f64> = actual.into_iter().collect();
     assert_eq!(actual.len(), expected.len(), "{what}");
-    let worst = actual.iter().zip(expected).map(|(a, e)| (a - f64::from(*e)).abs()).fold(0.0, f64::max);
+    let worst = actual
+        .iter()
+        .zip(expected)
+        .map(|(a, e)| (a - f64::from(*e)).abs())
+        .fold(0.0, f64::max);
     println!("{what}: largest difference {worst:.1e}");
     assert!(worst <= TOLERANCE, "{what}: {worst}");
 }
 
 fn check_texts(name: &str, map: PositionMap) {
-    let Some((golden, path)) = Golden::open(name).zip(smollm2()) else { return };
+    let Some((golden, path)) = Golden::open(name).zip(smollm2()) else {
+        return;
+    };
     let model = Model::load(&path, EXACT).unwrap();
     let ids = golden.ids("ids");
     // A chunk that divides nothing: boundaries fall everywhere.
@@ -45,7 +54,11 @@ fn check_texts(name: &str, map: PositionMap) {
     let (nll, last) = score(&mut session, &ids, 8);
     worst(&format!("{name} nll"), nll, &golden.floats("nll"));
     let last = last.concat().into_iter().map(f64::from);
-    worst(&format!("{name} logits"), last, &golden.floats("logits_last8"));
+    worst(
+        &format!("{name} logits"),
+        last,
+        &golden.floats("logits_last8"),
+    );
 }
 
 fn self_extend(group_size: usize, window: usize) -> PositionMap {
@@ -67,18 +80,33 @@ fn medium_texts() {
 
 #[test]
 fn greedy_decoding() {
-    for (name, map) in [("decode_plain", PositionMap::Plain), ("decode_g4_w32", self_extend(4, 32))] {
-        let Some((golden, path)) = Golden::open(name).zip(smollm2()) else { return };
+    for (name, map) in [
+        ("decode_plain", PositionMap::Plain),
+        ("decode_g4_w32", self_extend(4, 32)),
+    ] {
+        let Some((golden, path)) = Golden::open(name).zip(smollm2()) else {
+            return;
+        };
         let model = Model::load(&path, EXACT).unwrap();
         let mut session = session(&model, map, KvType::F32, 512);
-        let mut logits = session.append(&golden.ids("prompt_ids"), &mut |_| Ok(())).unwrap();
+        let mut logits = session
+            .append(&golden.ids("prompt_ids"), &mut |_| Ok(()))
+            .unwrap();
         for (step, id) in golden.ids("new_ids").into_iter().enumerate() {
             if golden.has("top5_ids") {
                 let top = &golden.ids("top5_ids")[step * 5..(step + 1) * 5];
                 let actual = top.iter().map(|&id| f64::from(logits[id as usize]));
-                worst(&format!("{name} step {step}"), actual, &golden.floats("top5_logits")[step * 5..(step + 1) * 5]);
+                worst(
+                    &format!("{name} step {step}"),
+                    actual,
+                    &golden.floats("top5_logits")[step * 5..(step + 1) * 5],
+                );
                 let sum = f64::from(logits[id as usize]) - log_probability(&logits, id);
-                worst(&format!("{name} step {step} logsumexp"), [sum], &golden.floats("logsumexp")[step..step + 1]);
+                worst(
+                    &format!("{name} step {step} logsumexp"),
+                    [sum],
+                    &golden.floats("logsumexp")[step..step + 1],
+                );
             }
             assert_eq!(argmax(&logits), id, "{name} step {step}");
             logits = session.append(&[id], &mut |_| Ok(())).unwrap();
@@ -89,10 +117,19 @@ fn greedy_decoding() {
 /// The default mode (weights as in the file, f16 cache) on the same text, by its mean.
 #[test]
 fn default_settings_stay_close() {
-    for (name, map) in [("medium_plain", PositionMap::Plain), ("medium_g4_w256", self_extend(4, 256))] {
-        let Some((golden, path)) = Golden::open(name).zip(smollm2()) else { return };
+    for (name, map) in [
+        ("medium_plain", PositionMap::Plain),
+        ("medium_g4_w256", self_extend(4, 256)),
+    ] {
+        let Some((golden, path)) = Golden::open(name).zip(smollm2()) else {
+            return;
+        };
         let model = Model::load(&path, LoadOptions::default()).unwrap();
-        let (nll, _) = score(&mut session(&model, map, KvType::F16, 512), &golden.ids("ids"), 0);
+        let (nll, _) = score(
+            &mut session(&model, map, KvType::F16, 512),
+            &golden.ids("ids"),
+            0,
+        );
         let mean = |nll: &[f64]| nll.iter().sum::<f64>() / nll.len() as f64;
         let expected: Vec<f64> = golden.floats("nll").into_iter().map(f64::from).collect();
         let error = mean(&nll) - mean(&expected);
@@ -105,10 +142,16 @@ fn default_settings_stay_close() {
 #[test]
 fn stories_past_the_window() {
     let path = shared("models/stories260K/stories260K-f32.gguf");
-    let Some((golden, path)) = Golden::open("stories260K_2048").zip(path) else { return };
+    let Some((golden, path)) = Golden::open("stories260K_2048").zip(path) else {
+        return;
+    };
     let model = Model::load(&path, EXACT).unwrap();
     let ids = golden.ids("ids");
-    let cases = [("plain", PositionMap::Plain), ("g4_w128", self_extend(4, 128)), ("g8_w256", self_extend(8, 256))];
+    let cases = [
+        ("plain", PositionMap::Plain),
+        ("g4_w128", self_extend(4, 128)),
+        ("g8_w256", self_extend(8, 256)),
+    ];
     let mut tails = Vec::new();
     for (name, map) in cases {
         let expected = golden.floats(&format!("nll_{name}"));
@@ -120,15 +163,23 @@ fn stories_past_the_window() {
         }
         tails.push(tail);
     }
-    println!("perplexity of the last 256 positions: {:.2?}", tails.iter().map(|t| t.exp()).collect::<Vec<_>>());
-    assert!(tails[1] < tails[0] - 0.3 && tails[2] < tails[0] - 0.3, "{tails:?}");
+    println!(
+        "perplexity of the last 256 positions: {:.2?}",
+        tails.iter().map(|t| t.exp()).collect::<Vec<_>>()
+    );
+    assert!(
+        tails[1] < tails[0] - 0.3 && tails[2] < tails[0] - 0.3,
+        "{tails:?}"
+    );
 }
 
 /// Tiny random Llamas under their Hugging Face names, through a GGUF file written here.
 #[test]
 fn toy_models() {
     for name in ["toy_0", "toy_2", "toy_3", "toy_5"] {
-        let Some(golden) = Golden::open(name) else { return };
+        let Some(golden) = Golden::open(name) else {
+            return;
+        };
         common::check_toy(name, &golden, |what, logits, expected| {
             worst(what, logits.iter().map(|&x| f64::from(x)), expected);
         });
@@ -138,11 +189,17 @@ fn toy_models() {
 /// The attention block alone: input after the norm, output after the projection.
 #[test]
 fn attention_blocks() {
-    let Some((golden, path)) = Golden::open("short_g3_w10").zip(smollm2()) else { return };
+    let Some((golden, path)) = Golden::open("short_g3_w10").zip(smollm2()) else {
+        return;
+    };
     for layer in [0, 29] {
         let input = golden.floats(&format!("attn{layer}_in"));
         let output = common::attention_block(&path, layer, self_extend(3, 10), &input);
         let expected = golden.floats(&format!("attn{layer}_out"));
-        worst(&format!("attention block {layer}"), output.into_iter().map(f64::from), &expected);
+        worst(
+            &format!("attention block {layer}"),
+            output.into_iter().map(f64::from),
+            &expected,
+        );
     }
 }

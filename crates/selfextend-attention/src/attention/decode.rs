@@ -50,13 +50,18 @@ pub(super) fn attend(
         .flat_map(|(part, token)| (0..shape.kv_heads()).map(move |head| (part, token, head)))
         .collect();
     rotate_queries(shape, &queries, q, &mut scratch.queries);
-    let pages = |&(part, token, _): &(Part, usize, usize)| part.plan.start / PAGE + 1
-        + (part.plan.start % PAGE + token) / PAGE;
+    let pages = |&(part, token, _): &(Part, usize, usize)| {
+        part.plan.start / PAGE + 1 + (part.plan.start % PAGE + token) / PAGE
+    };
     let splits: usize = queries.iter().map(pages).sum();
     scratch.partial.clear();
-    scratch.partial.resize(splits * shape.group() * shape.padded_dim(), 0.0);
+    scratch
+        .partial
+        .resize(splits * shape.group() * shape.padded_dim(), 0.0);
     scratch.states.clear();
-    scratch.states.resize(splits * shape.group(), Running::EMPTY);
+    scratch
+        .states
+        .resize(splits * shape.group(), Running::EMPTY);
     let mut splits = cut(shape, &queries, scratch);
     parallel::for_each(&mut splits, |split| {
         SCORES.with_borrow_mut(|scores| dispatch(SplitKernel { split, scores }));
@@ -93,16 +98,28 @@ fn cut<'a>(
     scratch: &'a mut DecodeScratch,
 ) -> Vec<Split<'a>> {
     let half = shape.group() * shape.head_dim();
-    let mut partials = scratch.partial.chunks_exact_mut(shape.group() * shape.padded_dim());
+    let mut partials = scratch
+        .partial
+        .chunks_exact_mut(shape.group() * shape.padded_dim());
     let mut states = scratch.states.chunks_exact_mut(shape.group());
     let mut splits = Vec::with_capacity(states.len());
-    for (&(part, token, head), rotated) in queries.iter().zip(scratch.queries.chunks_exact(2 * half))
+    for (&(part, token, head), rotated) in
+        queries.iter().zip(scratch.queries.chunks_exact(2 * half))
     {
         let position = part.plan.start + token;
         let (base, window) = rotated.split_at(half);
         let pages = (0..=position).step_by(PAGE);
         for ((first, partial), states) in pages.zip(&mut partials).zip(&mut states) {
-            splits.push(Split { part, head, position, first, base, window, partial, states });
+            splits.push(Split {
+                part,
+                head,
+                position,
+                first,
+                base,
+                window,
+                partial,
+                states,
+            });
         }
     }
     splits
@@ -117,7 +134,10 @@ fn merge(
 ) {
     let (dim, width) = (shape.head_dim(), shape.padded_dim());
     for row in 0..shape.group() {
-        let max = splits.iter().map(|s| s.states[row].max).fold(f32::NEG_INFINITY, f32::max);
+        let max = splits
+            .iter()
+            .map(|s| s.states[row].max)
+            .fold(f32::NEG_INFINITY, f32::max);
         let query_head = head * shape.group() + row;
         let to = &mut out[((part.row + token) * shape.heads() + query_head) * dim..][..dim];
         to.fill(0.0);
@@ -126,7 +146,9 @@ fn merge(
             let factor = (split.states[row].max - max).exp2();
             sum += split.states[row].sum * factor;
             let partial = &split.partial[row * width..row * width + dim];
-            to.iter_mut().zip(partial).for_each(|(to, x)| *to += x * factor);
+            to.iter_mut()
+                .zip(partial)
+                .for_each(|(to, x)| *to += x * factor);
         }
         to.iter_mut().for_each(|x| *x /= sum);
     }
@@ -147,7 +169,10 @@ impl Kernel for SplitKernel<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { split, scores: row_scores } = self;
+        let Self {
+            split,
+            scores: row_scores,
+        } = self;
         let cache = split.part.cache;
         let shape = cache.shape();
         let layer = cache.layer(split.part.layer);
@@ -157,7 +182,13 @@ impl Kernel for SplitKernel<'_, '_> {
             ($buffers:expr, $ring:expr) => {{
                 let panels = $buffers.key_panels(shape, split.head, 0);
                 score_page(s, split, panels, $ring, keys, row_scores);
-                weigh_page(s, split, $buffers.value_rows(shape, split.head, 0), keys, row_scores);
+                weigh_page(
+                    s,
+                    split,
+                    $buffers.value_rows(shape, split.head, 0),
+                    keys,
+                    row_scores,
+                );
             }};
         }
         match (layer.pages.page_of(split.first), layer.ring.keys()) {
@@ -182,7 +213,10 @@ fn score_page<S: Simd, E: Element>(
     let (shape, map) = (cache.shape(), cache.map());
     let (dim, group) = (shape.head_dim(), shape.group());
     let start = map.window_start(split.position);
-    for (panel, base_keys) in panels.chunks_exact(dim * WIDTH).take(keys.div_ceil(WIDTH)).enumerate()
+    for (panel, base_keys) in panels
+        .chunks_exact(dim * WIDTH)
+        .take(keys.div_ceil(WIDTH))
+        .enumerate()
     {
         let key = split.first + panel * WIDTH;
         let row = &mut to[panel * WIDTH..];
@@ -190,7 +224,10 @@ fn score_page<S: Simd, E: Element>(
             scores(s, split.base, group, dim, base_keys, row, PAGE);
         }
         if map.has_window() && key + WIDTH > start {
-            let at = cache.layer(split.part.layer).ring.offset(split.head, key / WIDTH);
+            let at = cache
+                .layer(split.part.layer)
+                .ring
+                .offset(split.head, key / WIDTH);
             let near_keys = &ring[at..at + dim * WIDTH];
             let mut near = [0.0; MAX_STEP * WIDTH];
             let distant = start.saturating_sub(key).min(WIDTH);
@@ -200,7 +237,8 @@ fn score_page<S: Simd, E: Element>(
                 scores(s, queries, count, dim, near_keys, &mut near, WIDTH);
                 for r in 0..count {
                     let at = (first + r) * PAGE;
-                    row[at + distant..at + WIDTH].copy_from_slice(&near[r * WIDTH + distant..(r + 1) * WIDTH]);
+                    row[at + distant..at + WIDTH]
+                        .copy_from_slice(&near[r * WIDTH + distant..(r + 1) * WIDTH]);
                 }
             }
         }
@@ -229,6 +267,15 @@ fn weigh_page<S: Simd, E: Element>(
         let rows = partial.len() / width;
         let from = &weights[first * MAX_STEP * PAGE..];
         // The accumulators start at zero: there is nothing to correct.
-        accumulate(s, from, PAGE, keys, values, width, &[1.0; MAX_STEP][..rows], partial);
+        accumulate(
+            s,
+            from,
+            PAGE,
+            keys,
+            values,
+            width,
+            &[1.0; MAX_STEP][..rows],
+            partial,
+        );
     }
 }

@@ -45,7 +45,12 @@ impl AttentionShape {
                 "{heads} query heads of size {head_dim} cannot share {kv_heads} key/value heads"
             )));
         }
-        Ok(Self { heads, kv_heads, head_dim, scale: (head_dim as f32).sqrt().recip() })
+        Ok(Self {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: (head_dim as f32).sqrt().recip(),
+        })
     }
 
     /// The same with another scale of the scores.
@@ -117,10 +122,14 @@ pub fn attend(
     out: &mut [f32],
     scratch: &mut AttentionScratch,
 ) -> Result<(), AttentionError> {
-    let Some(first) = steps.first() else { return Ok(()) };
+    let Some(first) = steps.first() else {
+        return Ok(());
+    };
     let shape = first.cache.shape();
     if steps.iter().any(|step| step.cache.shape() != shape) {
-        return Err(AttentionError::Shape("sequences of one pass differ in shape".into()));
+        return Err(AttentionError::Shape(
+            "sequences of one pass differ in shape".into(),
+        ));
     }
     let tokens: usize = steps.iter().map(|step| step.plan.tokens).sum();
     let q_width = shape.heads * shape.head_dim;
@@ -140,7 +149,8 @@ pub fn attend(
     let mut stores: Vec<_> = steps.iter_mut().zip(&rows).collect();
     parallel::for_each(&mut stores, |(step, row)| {
         let range = **row * kv_width..(**row + step.plan.tokens) * kv_width;
-        step.cache.append(layer, step.plan, &k[range.clone()], &v[range]);
+        step.cache
+            .append(layer, step.plan, &k[range.clone()], &v[range]);
         if step.plan.tokens <= DECODE_TOKENS {
             step.cache.update_ring(layer, step.plan);
         }
@@ -148,8 +158,17 @@ pub fn attend(
 
     let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
     for (step, &row) in steps.iter().zip(&rows) {
-        let part = Part { cache: &*step.cache, plan: step.plan, layer, row };
-        if step.plan.tokens <= DECODE_TOKENS { decodes.push(part) } else { prefills.push(part) }
+        let part = Part {
+            cache: &*step.cache,
+            plan: step.plan,
+            layer,
+            row,
+        };
+        if step.plan.tokens <= DECODE_TOKENS {
+            decodes.push(part)
+        } else {
+            prefills.push(part)
+        }
     }
     prefill::attend(shape, &prefills, q, out, &mut scratch.prefill);
     decode::attend(shape, &decodes, q, out, &mut scratch.decode);
@@ -160,7 +179,11 @@ fn check_len(what: &'static str, actual: usize, expected: usize) -> Result<(), A
     if actual == expected {
         Ok(())
     } else {
-        Err(AttentionError::Length { what, actual, expected })
+        Err(AttentionError::Length {
+            what,
+            actual,
+            expected,
+        })
     }
 }
 
@@ -184,7 +207,9 @@ impl Part<'_> {
         let scale = shape.scale * self.plan.query_factors[token] * std::f32::consts::LOG2_E;
         let rope = self.cache.rope();
         let rotated = |table, to: &mut [f32]| {
-            to.iter_mut().zip(query).for_each(|(to, from)| *to = from * scale);
+            to.iter_mut()
+                .zip(query)
+                .for_each(|(to, from)| *to = from * scale);
             rope.rotate(table, token, to);
         };
         rotated(&self.plan.base_queries, base);

@@ -28,7 +28,11 @@ pub fn attention(
                 .map(|j| {
                     let key = &k[(j * kv_heads + kv) * dim..][..dim];
                     let rotated = rotate(rope, map.relative(i, j), query);
-                    let dot: f64 = rotated.iter().zip(key).map(|(q, &k)| q * f64::from(k)).sum();
+                    let dot: f64 = rotated
+                        .iter()
+                        .zip(key)
+                        .map(|(q, &k)| q * f64::from(k))
+                        .sum();
                     dot * f64::from(shape.scale())
                 })
                 .collect();
@@ -38,7 +42,9 @@ pub fn attention(
                 let weight = (score - max).exp() / sum;
                 let value = &v[(j * kv_heads + kv) * dim..][..dim];
                 let to = &mut out[(i * heads + h) * dim..][..dim];
-                to.iter_mut().zip(value).for_each(|(to, &v)| *to += weight * f64::from(v));
+                to.iter_mut()
+                    .zip(value)
+                    .for_each(|(to, &v)| *to += weight * f64::from(v));
             }
         }
     }

@@ -53,7 +53,9 @@ pub(super) fn attend(
     derive_windows(shape, parts, &mut scratch.window);
     let tokens: usize = parts.iter().map(|part| part.plan.tokens).sum();
     scratch.out.clear();
-    scratch.out.resize(tokens * shape.heads() * shape.padded_dim(), 0.0);
+    scratch
+        .out
+        .resize(tokens * shape.heads() * shape.padded_dim(), 0.0);
     let mut blocks = blocks(shape, parts, &scratch.window, &mut scratch.out);
     // The longest first, so that no thread is left with a long one at the end.
     blocks.sort_by_key(|b| std::cmp::Reverse(b.tokens * (b.part.plan.start + b.first + b.tokens)));
@@ -69,7 +71,10 @@ pub(super) fn attend(
 fn derive_windows(shape: AttentionShape, parts: &[Part], window: &mut Vec<f32>) {
     let size = shape.head_dim() * WIDTH;
     let panels = |part: &Part| part.plan.window_deltas.panels();
-    window.resize(parts.iter().map(|p| panels(p).len()).sum::<usize>() * shape.kv_heads() * size, 0.0);
+    window.resize(
+        parts.iter().map(|p| panels(p).len()).sum::<usize>() * shape.kv_heads() * size,
+        0.0,
+    );
     let mut rest = &mut window[..];
     let mut tasks = Vec::new();
     for part in parts {
@@ -109,7 +114,15 @@ fn blocks<'a>(
                 let (to, rest) = std::mem::take(&mut out).split_at_mut(tokens * row);
                 out = rest;
                 let window_first = panels.start;
-                blocks.push(Block { part, head, first, tokens, window: mine, window_first, out: to });
+                blocks.push(Block {
+                    part,
+                    head,
+                    first,
+                    tokens,
+                    window: mine,
+                    window_first,
+                    out: to,
+                });
             }
         }
     }
@@ -163,7 +176,12 @@ impl Kernel for BlockKernel<'_, '_> {
             load_tile(s, block, tile, keys, tile < map.window_start(last), scratch);
             let rows = block.tokens * block.part.cache.shape().group();
             for first in (0..rows).step_by(GROUP_ROWS) {
-                let rows = Rows { first, count: GROUP_ROWS.min(rows - first), tile, keys };
+                let rows = Rows {
+                    first,
+                    count: GROUP_ROWS.min(rows - first),
+                    tile,
+                    keys,
+                };
                 group_of_rows(s, block, rows, scratch);
             }
         }
@@ -196,7 +214,9 @@ fn prepare(block: &mut Block, q: &[f32], scratch: &mut ThreadScratch) {
         let head = block.head * shape.group() + row % shape.group();
         let at = row * dim..(row + 1) * dim;
         let base = &mut scratch.base_queries[at.clone()];
-        block.part.query(q, token, head, base, &mut scratch.window_queries[at]);
+        block
+            .part
+            .query(q, token, head, base, &mut scratch.window_queries[at]);
     }
     scratch.states.clear();
     scratch.states.resize(rows, Running::EMPTY);
@@ -256,13 +276,13 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
         }
     }
     let mut corrections = [1.0; GROUP_ROWS];
-    for row in 0..rows.count {
+    for (row, correction) in corrections.iter_mut().enumerate().take(rows.count) {
         let weights = &mut scratch.scores[row * TILE..row * TILE + panels * WIDTH];
         let visible = (position(rows.first + row) + 1).saturating_sub(rows.tile);
         if visible < weights.len() {
             weights[visible..].fill(f32::NEG_INFINITY);
         }
-        corrections[row] = softmax_row(s, weights, &mut scratch.states[rows.first + row]);
+        *correction = softmax_row(s, weights, &mut scratch.states[rows.first + row]);
     }
     let width = shape.padded_dim();
     accumulate(
@@ -308,17 +328,36 @@ fn score_panel<S: Simd>(
     }
     let at = (key / WIDTH - block.window_first) * dim * WIDTH;
     let window_panel = &block.window[at..at + dim * WIDTH];
-    scores(s, &scratch.window_queries[queries.clone()], count, dim, window_panel, to, TILE);
+    scores(
+        s,
+        &scratch.window_queries[queries.clone()],
+        count,
+        dim,
+        window_panel,
+        to,
+        TILE,
+    );
     if key >= map.window_start(last) {
         return;
     }
     let mut distant = [0.0; GROUP_ROWS * WIDTH];
     let base = &scratch.base_queries[queries];
-    scores(s, base, count, dim, &scratch.keys[base_panel], &mut distant, WIDTH);
+    scores(
+        s,
+        base,
+        count,
+        dim,
+        &scratch.keys[base_panel],
+        &mut distant,
+        WIDTH,
+    );
     let group = cache.shape().group();
     let start = block.part.plan.start + block.first;
     for (r, row) in some.enumerate() {
-        let distant_keys = map.window_start(start + row / group).saturating_sub(key).min(WIDTH);
+        let distant_keys = map
+            .window_start(start + row / group)
+            .saturating_sub(key)
+            .min(WIDTH);
         let from = &distant[r * WIDTH..r * WIDTH + distant_keys];
         to[r * TILE..r * TILE + distant_keys].copy_from_slice(from);
     }

@@ -19,13 +19,28 @@ impl Data {
     fn new(heads: usize, group: usize, dim: usize, n: usize, size: f32, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut random = |len: usize, size: f32| -> Vec<f32> {
-            (0..len).map(|_| rng.random_range(-1.0..1.0) * size).collect()
+            (0..len)
+                .map(|_| rng.random_range(-1.0..1.0) * size)
+                .collect()
         };
-        let rotary_dim = if dim % 4 == 0 && seed % 3 == 0 { dim / 2 } else { dim - dim % 2 };
-        let layout = if seed % 2 == 0 { PairLayout::HalfSplit } else { PairLayout::Interleaved };
+        let rotary_dim = if dim.is_multiple_of(4) && seed.is_multiple_of(3) {
+            dim / 2
+        } else {
+            dim - dim % 2
+        };
+        let layout = if seed.is_multiple_of(2) {
+            PairLayout::HalfSplit
+        } else {
+            PairLayout::Interleaved
+        };
         Self {
             shape: AttentionShape::new(heads * group, heads, dim).unwrap(),
-            rope: Rope::new(RopeSpec { rotary_dim, layout, ..RopeSpec::new(dim, 1e4) }).unwrap(),
+            rope: Rope::new(RopeSpec {
+                rotary_dim,
+                layout,
+                ..RopeSpec::new(dim, 1e4)
+            })
+            .unwrap(),
             q: random(n * heads * group * dim, size),
             k: random(n * heads * dim, size),
             v: random(n * heads * dim, 1.0),
@@ -86,7 +101,10 @@ fn assert_close(actual: &[f32], exact: &[f64], tolerance: f64) {
     assert_eq!(actual.len(), exact.len());
     for (at, (a, e)) in actual.iter().zip(exact).enumerate() {
         let error = (f64::from(*a) - e).abs();
-        assert!(error <= tolerance, "element {at}: {a} for {e}, error {error} > {tolerance}");
+        assert!(
+            error <= tolerance,
+            "element {at}: {a} for {e}, error {error} > {tolerance}"
+        );
     }
 }
 
@@ -195,7 +213,14 @@ proptest! {
 fn edges_and_hostile_values_agree_with_the_oracle() {
     let maps = [(1, 1), (3, 1), (1000, 16), (4, 64), (7, 130), (5, PAGE)];
     for (case, dim) in [64, 80, 96, 128, 256, 20].into_iter().enumerate() {
-        for (n, size) in [(1, 1.0), (15, 0.0), (17, 30.0), (127, 1.0), (129, 1.0), (PAGE + 1, 1.0)] {
+        for (n, size) in [
+            (1, 1.0),
+            (15, 0.0),
+            (17, 30.0),
+            (127, 1.0),
+            (129, 1.0),
+            (PAGE + 1, 1.0),
+        ] {
             let data = Data::new(1, 1 + case % 3, dim, n, size, case as u64);
             for (g, w) in maps {
                 let map = PositionMap::self_extend(g, w).unwrap();
@@ -220,7 +245,19 @@ fn the_window_costs_less_than_five_percent_at_sixteen_windows() {
                 let plan = cache.plan(n);
                 let x = vec![0.5; n * 64];
                 let mut out = x.clone();
-                attend(0, &mut [Step { cache: &mut cache, plan: &plan }], &x, &x, &x, &mut out, &mut scratch).unwrap();
+                attend(
+                    0,
+                    &mut [Step {
+                        cache: &mut cache,
+                        plan: &plan,
+                    }],
+                    &x,
+                    &x,
+                    &x,
+                    &mut out,
+                    &mut scratch,
+                )
+                .unwrap();
                 cache.commit(n);
             }
             cache.bytes() as f64
@@ -237,8 +274,25 @@ fn wrong_lengths_are_refused() {
     let plan = cache.plan(3);
     let mut out = vec![0.0; data.q.len()];
     let mut scratch = AttentionScratch::default();
-    let mut steps = [Step { cache: &mut cache, plan: &plan }];
-    let error = attend(0, &mut steps, &data.q[1..], &data.k, &data.v, &mut out, &mut scratch);
-    assert!(matches!(error, Err(AttentionError::Length { what: "queries", .. })));
+    let mut steps = [Step {
+        cache: &mut cache,
+        plan: &plan,
+    }];
+    let error = attend(
+        0,
+        &mut steps,
+        &data.q[1..],
+        &data.k,
+        &data.v,
+        &mut out,
+        &mut scratch,
+    );
+    assert!(matches!(
+        error,
+        Err(AttentionError::Length {
+            what: "queries",
+            ..
+        })
+    ));
     assert!(AttentionShape::new(3, 2, 8).is_err());
 }

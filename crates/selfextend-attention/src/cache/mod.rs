@@ -122,7 +122,10 @@ impl KvCache {
 
     /// Bytes allocated, window rings included.
     pub fn bytes(&self) -> usize {
-        self.layers.iter().map(|layer| layer.pages.bytes() + layer.ring.bytes()).sum()
+        self.layers
+            .iter()
+            .map(|layer| layer.pages.bytes() + layer.ring.bytes())
+            .sum()
     }
 
     /// Computes what the next `tokens` tokens need, for all layers.
@@ -131,7 +134,10 @@ impl KvCache {
         let rope = &self.rope;
         let (window_queries, window_deltas) = if map.has_window() {
             // A decode step needs only the keys its ring does not hold yet.
-            let held = self.layers.first().map_or(0, |layer| layer.ring.held_until(start));
+            let held = self
+                .layers
+                .first()
+                .map_or(0, |layer| layer.ring.held_until(start));
             let first = if tokens <= DECODE_TOKENS { held } else { 0 };
             let first = map.window_start(start).max(first).min(end);
             (
@@ -179,7 +185,12 @@ impl KvCache {
     pub(crate) fn update_ring(&mut self, layer: usize, plan: &StepPlan) {
         if self.map.has_window() {
             let LayerCache { pages, ring } = &mut self.layers[layer];
-            ring.update(pages, &self.rope, &plan.window_deltas, plan.start + plan.tokens);
+            ring.update(
+                pages,
+                &self.rope,
+                &plan.window_deltas,
+                plan.start + plan.tokens,
+            );
         }
     }
 

@@ -83,7 +83,11 @@ pub struct LayerPages {
 
 impl LayerPages {
     pub(super) fn new(shape: AttentionShape, kv_type: KvType) -> Self {
-        Self { shape, kv_type, pages: Vec::new() }
+        Self {
+            shape,
+            kv_type,
+            pages: Vec::new(),
+        }
     }
 
     /// Heads and head size.
@@ -97,7 +101,10 @@ impl LayerPages {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.pages.iter().map(|page| with_buffers!(&**page, |b| b.bytes())).sum()
+        self.pages
+            .iter()
+            .map(|page| with_buffers!(&**page, |b| b.bytes()))
+            .sum()
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
@@ -126,7 +133,15 @@ impl LayerPages {
             // A page shared with a fork is copied here, once.
             let page = Arc::make_mut(&mut self.pages[position / PAGE]);
             let rows = token..token + here;
-            with_buffers!(page, |b| fill(b, self.shape, position % PAGE, rows, keys, values, &rotate));
+            with_buffers!(page, |b| fill(
+                b,
+                self.shape,
+                position % PAGE,
+                rows,
+                keys,
+                values,
+                &rotate
+            ));
             token += here;
         }
     }

@@ -23,7 +23,13 @@ impl DeltaTable {
         let first_panel = first / WIDTH;
         let panels = end.div_ceil(WIDTH).saturating_sub(first_panel);
         let pairs = rope.pairs();
-        let mut table = Self { first_panel, panels, pairs, cos: Vec::new(), sin: Vec::new() };
+        let mut table = Self {
+            first_panel,
+            panels,
+            pairs,
+            cos: Vec::new(),
+            sin: Vec::new(),
+        };
         for panel in first_panel..first_panel + panels {
             for t in 0..pairs {
                 for key in panel * WIDTH..(panel + 1) * WIDTH {
@@ -51,7 +57,9 @@ impl DeltaTable {
 /// Rotates one stored panel by one panel of a table and rounds it to the storage type, which is
 /// also what a ring would hold: prefill and decode see the same keys.
 fn derive<E: Element>(rope: &Rope, table: &DeltaTable, panel: usize, from: &[E], to: &mut [f32]) {
-    to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_f32());
+    to.iter_mut()
+        .zip(from)
+        .for_each(|(to, from)| *to = from.to_f32());
     let (cos, sin) = table.rows(panel);
     for t in 0..table.pairs {
         let (a, b) = rope.pair(t);
@@ -79,10 +87,22 @@ pub fn derive_panels(
     for (panel, to) in panels.zip(to.chunks_exact_mut(size)) {
         match pages.page_of(panel * WIDTH) {
             Page::F32(b) => {
-                derive(rope, table, panel, b.key_panels(pages.shape(), head, in_page(panel)), to);
+                derive(
+                    rope,
+                    table,
+                    panel,
+                    b.key_panels(pages.shape(), head, in_page(panel)),
+                    to,
+                );
             }
             Page::F16(b) => {
-                derive(rope, table, panel, b.key_panels(pages.shape(), head, in_page(panel)), to);
+                derive(
+                    rope,
+                    table,
+                    panel,
+                    b.key_panels(pages.shape(), head, in_page(panel)),
+                    to,
+                );
                 f16::from_slice(to, &mut halves);
                 half::slice::HalfFloatSliceExt::convert_to_f32_slice(&halves[..], to);
             }
@@ -125,7 +145,14 @@ impl WindowRing {
         };
         // W keys and the few new ones of a decode step touch at most one panel more than they fill.
         let slots = (window + super::DECODE_TOKENS).div_ceil(WIDTH) + 1;
-        Self { shape, window, slots, keys, from: 0, until: 0 }
+        Self {
+            shape,
+            window,
+            slots,
+            keys,
+            from: 0,
+            until: 0,
+        }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -138,7 +165,11 @@ impl WindowRing {
     /// The first key that must be derived before a query at `start` can use the ring.
     pub(super) fn held_until(&self, start: usize) -> usize {
         let needed = (start + 1).saturating_sub(self.window);
-        if self.from <= needed && self.until >= needed { self.until } else { needed }
+        if self.from <= needed && self.until >= needed {
+            self.until
+        } else {
+            needed
+        }
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
@@ -184,7 +215,11 @@ impl WindowRing {
         let oldest = (end.div_ceil(WIDTH) * WIDTH).saturating_sub(self.slots * WIDTH);
         let first = table.panels().start * WIDTH;
         // What was held stays held where the new panels continue it.
-        let from = if self.until >= first { self.from.min(first) } else { first };
+        let from = if self.until >= first {
+            self.from.min(first)
+        } else {
+            first
+        };
         self.from = from.max(oldest);
         self.until = end;
     }

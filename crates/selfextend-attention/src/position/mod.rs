@@ -39,12 +39,13 @@ impl PositionMap {
     ///
     /// # Errors
     /// [`AttentionError::Position`] when either is zero.
-    pub fn self_extend(
-        group_size: usize,
-        neighbor_window: usize,
-    ) -> Result<Self, AttentionError> {
+    pub fn self_extend(group_size: usize, neighbor_window: usize) -> Result<Self, AttentionError> {
         let map = SelfExtend::new(group_size, neighbor_window)?;
-        Ok(if group_size == 1 { Self::Plain } else { Self::SelfExtend(map) })
+        Ok(if group_size == 1 {
+            Self::Plain
+        } else {
+            Self::SelfExtend(map)
+        })
     }
 
     /// The relative position of query `i` and key `j <= i`: the definition.

@@ -24,7 +24,10 @@ impl SelfExtend {
                 "group size {group_size} and neighbour window {neighbor_window} must both be at least 1"
             )));
         }
-        Ok(Self { group_size, neighbor_window })
+        Ok(Self {
+            group_size,
+            neighbor_window,
+        })
     }
 
     /// `G`, in tokens.
@@ -40,7 +43,11 @@ impl SelfExtend {
     /// The relative position of query `i` and key `j <= i`.
     pub fn relative(&self, i: usize, j: usize) -> usize {
         let (g, w) = (self.group_size, self.neighbor_window);
-        if i - j < w { i - j } else { i / g - j / g + w - w / g }
+        if i - j < w {
+            i - j
+        } else {
+            i / g - j / g + w - w / g
+        }
     }
 
     /// The grouped position of query `i`, shifted to join the neighbour window.

@@ -64,7 +64,10 @@ impl Simd for Avx512 {
         unsafe {
             let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
             let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
-            (_mm512_cvtepi32_ps(low), _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)))
+            (
+                _mm512_cvtepi32_ps(low),
+                _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)),
+            )
         }
     }
     #[inline(always)]

@@ -170,7 +170,10 @@ pub struct Running {
 
 impl Running {
     /// Nothing seen yet.
-    pub const EMPTY: Self = Self { max: f32::NEG_INFINITY, sum: 0.0 };
+    pub const EMPTY: Self = Self {
+        max: f32::NEG_INFINITY,
+        sum: 0.0,
+    };
 }
 
 /// Turns a row of base-2 scores into weights `2^(score - max)`, updates the running maximum and
@@ -202,7 +205,11 @@ pub fn softmax_row<S: Simd>(s: S, row: &mut [f32], state: &mut Running) -> f32 {
             total = s.add(total, weight);
         }
     }
-    let correction = if state.max == max { 1.0 } else { (state.max - max).exp2() };
+    let correction = if state.max == max {
+        1.0
+    } else {
+        (state.max - max).exp2()
+    };
     state.sum = state.sum * correction + s.sum(total);
     state.max = max;
     correction

@@ -26,14 +26,20 @@ pub fn column_blocks(
 ) -> impl Iterator<Item = ColumnBlock<'_>> {
     let rows = data.len().checked_div(stride).unwrap_or(0);
     let start = data.as_mut_ptr();
-    (0..stride).step_by(width.max(1)).map(move |first| ColumnBlock {
-        // SAFETY: first < stride <= data.len() when there is a row; else nothing is ever written.
-        data: if rows == 0 { start } else { unsafe { start.add(first) } },
-        rows,
-        columns: width.min(stride - first),
-        stride,
-        owner: PhantomData,
-    })
+    (0..stride)
+        .step_by(width.max(1))
+        .map(move |first| ColumnBlock {
+            // SAFETY: first < stride <= data.len() when there is a row; else nothing is ever written.
+            data: if rows == 0 {
+                start
+            } else {
+                unsafe { start.add(first) }
+            },
+            rows,
+            columns: width.min(stride - first),
+            stride,
+            owner: PhantomData,
+        })
 }
 
 impl ColumnBlock<'_> {
@@ -48,9 +54,7 @@ impl ColumnBlock<'_> {
         assert!(row < self.rows && first < self.columns);
         let count = WIDTH.min(self.columns - first);
         // SAFETY: row and column are inside the block, whose elements no other block has.
-        unsafe {
-            std::slice::from_raw_parts_mut(self.data.add(row * self.stride + first), count)
-        }
+        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + first), count) }
     }
 }
 
@@ -73,7 +77,12 @@ pub const FEW_ROWS: usize = 8;
 /// # Panics
 /// When a slice is too short or there are more rows.
 pub fn multiply_few(x: &[f32], sums: &[f32], weights: Panels, out: &mut ColumnBlock) {
-    dispatch(Few { x, sums, weights, out });
+    dispatch(Few {
+        x,
+        sums,
+        weights,
+        out,
+    });
 }
 
 struct Few<'a, 'b> {
@@ -88,7 +97,17 @@ impl Kernel for Few<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { x, sums, weights: Panels { format, columns, data }, out } = self;
+        let Self {
+            x,
+            sums,
+            weights:
+                Panels {
+                    format,
+                    columns,
+                    data,
+                },
+            out,
+        } = self;
         let blocks = columns / format.block();
         for (p, panel) in data.chunks_exact(format.panel_bytes(columns)).enumerate() {
             let mut row = 0;
@@ -131,7 +150,12 @@ const ROW_BLOCK: usize = 96;
 /// # Panics
 /// When a slice is too short.
 pub fn multiply_many(x: &[f32], weights: Panels, out: &mut ColumnBlock, buffer: &mut Vec<f32>) {
-    dispatch(Many { x, weights, out, buffer });
+    dispatch(Many {
+        x,
+        weights,
+        out,
+        buffer,
+    });
 }
 
 struct Many<'a, 'b> {
@@ -146,7 +170,17 @@ impl Kernel for Many<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { x, weights: Panels { format, columns, data }, out, buffer } = self;
+        let Self {
+            x,
+            weights:
+                Panels {
+                    format,
+                    columns,
+                    data,
+                },
+            out,
+            buffer,
+        } = self;
         assert!(x.len() >= out.rows * columns);
         let panel_bytes = format.panel_bytes(columns);
         let panels = data.len() / panel_bytes;
@@ -154,8 +188,9 @@ impl Kernel for Many<'_, '_> {
         for first in (0..columns).step_by(COLUMN_BLOCK) {
             let depth = COLUMN_BLOCK.min(columns - first);
             let skip = first / format.block() * format.block_bytes();
-            for (panel, to) in
-                data.chunks_exact(panel_bytes).zip(buffer.chunks_exact_mut(COLUMN_BLOCK * WIDTH))
+            for (panel, to) in data
+                .chunks_exact(panel_bytes)
+                .zip(buffer.chunks_exact_mut(COLUMN_BLOCK * WIDTH))
             {
                 dequantize_panel(s, format, &panel[skip..], depth, to, WIDTH);
             }
@@ -188,7 +223,17 @@ fn tile<S: Simd>(
     while row < rows.end {
         macro_rules! step {
             ($n:literal) => {{
-                micro::<S, $n>(s, &x[row * x_stride..], x_stride, depth, panel, row, p, add, out);
+                micro::<S, $n>(
+                    s,
+                    &x[row * x_stride..],
+                    x_stride,
+                    depth,
+                    panel,
+                    row,
+                    p,
+                    add,
+                    out,
+                );
                 row += $n;
             }};
         }
@@ -227,14 +272,27 @@ fn micro<S: Simd, const R: usize>(
         }
     }
     for (r, acc) in acc.into_iter().enumerate() {
-        let to = out.panel(row + r, p);
-        let mut sum = [0.0; WIDTH];
-        if add {
-            sum[..to.len()].copy_from_slice(to);
-        }
-        // SAFETY: `sum` holds 16 floats.
-        unsafe { s.store(sum.as_mut_ptr(), s.add(acc, s.load(sum.as_ptr()))) };
-        to.copy_from_slice(&sum[..to.len()]);
+        put(s, out.panel(row + r, p), acc, add);
+    }
+}
+
+/// Writes a vector to a panel's columns of one row, all 16 or those that exist.
+#[inline(always)]
+fn put<S: Simd>(s: S, to: &mut [f32], v: S::V, add: bool) {
+    let mut part = [0.0; WIDTH];
+    let whole = to.len() == WIDTH;
+    if !whole && add {
+        part[..to.len()].copy_from_slice(to);
+    }
+    let target = if whole {
+        to.as_mut_ptr()
+    } else {
+        part.as_mut_ptr()
+    };
+    // SAFETY: `target` is a panel of 16 floats or the array of 16.
+    unsafe { s.store(target, if add { s.add(v, s.load(target)) } else { v }) };
+    if !whole {
+        to.copy_from_slice(&part[..to.len()]);
     }
 }
 
@@ -247,7 +305,12 @@ mod tests {
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     /// A random panel matrix and its exact values `[row][column]`.
-    fn random(format: PanelFormat, rows: usize, columns: usize, rng: &mut StdRng) -> (Vec<u8>, Vec<f32>) {
+    fn random(
+        format: PanelFormat,
+        rows: usize,
+        columns: usize,
+        rng: &mut StdRng,
+    ) -> (Vec<u8>, Vec<f32>) {
         let panels = rows.div_ceil(WIDTH);
         let mut data = vec![0u8; panels * format.panel_bytes(columns)];
         let mut exact = vec![0.0; panels * WIDTH * columns];
@@ -272,7 +335,11 @@ mod tests {
                     PanelFormat::F16 => set(0, half(unit, 0, rng.random_range(-1.0..1.0))),
                     PanelFormat::I8 { minimum } => {
                         let scale = half(unit, 0, rng.random_range(-0.1..0.1));
-                        let low = if minimum { half(unit, 1, rng.random_range(-1.0..1.0)) } else { 0.0 };
+                        let low = if minimum {
+                            half(unit, 1, rng.random_range(-1.0..1.0))
+                        } else {
+                            0.0
+                        };
                         for c in 0..BLOCK {
                             let code: i8 = rng.random();
                             unit[32 * (1 + usize::from(minimum)) + c * WIDTH + lane] = code as u8;
@@ -306,7 +373,14 @@ mod tests {
             PanelFormat::U4,
         ];
         for format in formats {
-            for (m, n, k) in [(1, 16, 32), (2, 40, 64), (3, 7, 320), (8, 33, 608), (21, 50, 96), (130, 19, 640)] {
+            for (m, n, k) in [
+                (1, 16, 32),
+                (2, 40, 64),
+                (3, 7, 320),
+                (8, 33, 608),
+                (21, 50, 96),
+                (130, 19, 640),
+            ] {
                 let k = if format.block() == 1 { k - 1 } else { k };
                 let (data, exact) = random(format, n, k, &mut rng);
                 let x: Vec<f32> = (0..m * k).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -314,17 +388,37 @@ mod tests {
                 if format.block() > 1 {
                     block_sums(&x, &mut sums);
                 }
-                let weights = Panels { format, columns: k, data: &data };
+                let weights = Panels {
+                    format,
+                    columns: k,
+                    data: &data,
+                };
                 for level in Level::available() {
                     let mut out = vec![f32::NAN; m * n];
                     let mut block = column_blocks(&mut out, n, n).next().unwrap();
                     if m <= FEW_ROWS {
-                        dispatch_at(level, Few { x: &x, sums: &sums, weights, out: &mut block });
+                        dispatch_at(
+                            level,
+                            Few {
+                                x: &x,
+                                sums: &sums,
+                                weights,
+                                out: &mut block,
+                            },
+                        );
                         check(&out, &x, &exact, k, n);
                         out.fill(f32::NAN);
                         block = column_blocks(&mut out, n, n).next().unwrap();
                     }
-                    dispatch_at(level, Many { x: &x, weights, out: &mut block, buffer: &mut Vec::new() });
+                    dispatch_at(
+                        level,
+                        Many {
+                            x: &x,
+                            weights,
+                            out: &mut block,
+                            buffer: &mut Vec::new(),
+                        },
+                    );
                     check(&out, &x, &exact, k, n);
                 }
             }
@@ -334,14 +428,19 @@ mod tests {
     fn check(out: &[f32], x: &[f32], weights: &[f32], k: usize, n: usize) {
         for (at, &actual) in out.iter().enumerate() {
             let (row, column) = (at / n, at % n);
-            let pairs = x[row * k..(row + 1) * k].iter().zip(&weights[column * k..(column + 1) * k]);
+            let pairs = x[row * k..(row + 1) * k]
+                .iter()
+                .zip(&weights[column * k..(column + 1) * k]);
             let (mut exact, mut size) = (0.0, 0.0);
             for (x, w) in pairs {
                 exact += f64::from(*x) * f64::from(*w);
                 size += f64::from(x.abs()) * (f64::from(w.abs()) + 1.0);
             }
             let bound = size * f64::from(f32::EPSILON) * ((k as f64).sqrt() + 8.0);
-            assert!((f64::from(actual) - exact).abs() <= bound, "row {row} column {column}: {actual} for {exact}");
+            assert!(
+                (f64::from(actual) - exact).abs() <= bound,
+                "row {row} column {column}: {actual} for {exact}"
+            );
         }
     }
 
@@ -354,6 +453,11 @@ mod tests {
             }
         }
         assert!(data.iter().all(|&x| x == 1.0));
-        assert_eq!(column_blocks(&mut [], 20, 16).map(|b| b.columns()).sum::<usize>(), 20);
+        assert_eq!(
+            column_blocks(&mut [], 20, 16)
+                .map(|b| b.columns())
+                .sum::<usize>(),
+            20
+        );
     }
 }

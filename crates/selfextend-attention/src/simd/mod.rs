@@ -5,6 +5,10 @@
 //! a kernel compiled for the best level this machine has. All `unsafe` of the CPU is in this
 //! folder; every kernel is compared with safe scalar code by the tests beside it.
 
+// Accumulators of a micro-kernel are indexed in loops of constant length, which the compiler
+// unrolls into registers.
+#![allow(clippy::needless_range_loop)]
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -43,7 +43,12 @@ impl Simd for Neon {
     unsafe fn load(self, p: *const f32) -> Self::V {
         // SAFETY: see the impl.
         unsafe {
-            [vld1q_f32(p), vld1q_f32(p.add(4)), vld1q_f32(p.add(8)), vld1q_f32(p.add(12))]
+            [
+                vld1q_f32(p),
+                vld1q_f32(p.add(4)),
+                vld1q_f32(p.add(8)),
+                vld1q_f32(p.add(12)),
+            ]
         }
     }
     #[inline(always)]
@@ -62,7 +67,9 @@ impl Simd for Neon {
         let mut floats = [0f32; WIDTH];
         // SAFETY: see the impl; the array holds 16 floats.
         unsafe {
-            p.cast::<[f16; WIDTH]>().read_unaligned().convert_to_f32_slice(&mut floats);
+            p.cast::<[f16; WIDTH]>()
+                .read_unaligned()
+                .convert_to_f32_slice(&mut floats);
             self.load(floats.as_ptr())
         }
     }
@@ -86,7 +93,10 @@ impl Simd for Neon {
         // SAFETY: see the impl.
         unsafe {
             let bytes = vld1q_u8(p);
-            (widen_u8(vandq_u8(bytes, vdupq_n_u8(15))), widen_u8(vshrq_n_u8::<4>(bytes)))
+            (
+                widen_u8(vandq_u8(bytes, vdupq_n_u8(15))),
+                widen_u8(vshrq_n_u8::<4>(bytes)),
+            )
         }
     }
     #[inline(always)]

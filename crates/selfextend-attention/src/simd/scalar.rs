@@ -47,7 +47,10 @@ impl Simd for Scalar {
     unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V) {
         // SAFETY: the caller promises 16 readable bytes.
         let bytes = unsafe { p.cast::<[u8; WIDTH]>().read_unaligned() };
-        (bytes.map(|b| f32::from(b & 15)), bytes.map(|b| f32::from(b >> 4)))
+        (
+            bytes.map(|b| f32::from(b & 15)),
+            bytes.map(|b| f32::from(b >> 4)),
+        )
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
@@ -76,7 +79,9 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn scale_by_power(self, a: Self::V, n: Self::V) -> Self::V {
-        zip(a, n, |x, n| f32::from_bits(x.to_bits().wrapping_add((n as i32 as u32) << 23)))
+        zip(a, n, |x, n| {
+            f32::from_bits(x.to_bits().wrapping_add((n as i32 as u32) << 23))
+        })
     }
     #[inline(always)]
     fn keep_at_least(self, a: Self::V, x: Self::V, limit: f32) -> Self::V {

@@ -173,6 +173,9 @@ fn masked_scores_weigh_exactly_nothing() {
         let mut row = [f32::NEG_INFINITY; WIDTH];
         row[3] = 5.0;
         dispatch_at(level, Softmax(&mut row, &mut state));
-        assert_eq!((row.iter().sum::<f32>(), row[3], state.sum), (1.0, 1.0, 1.0));
+        assert_eq!(
+            (row.iter().sum::<f32>(), row[3], state.sum),
+            (1.0, 1.0, 1.0)
+        );
     }
 }

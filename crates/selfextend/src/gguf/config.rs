@@ -37,8 +37,12 @@ impl GgufFile {
         }
         let (hidden, heads) = (need("embedding_length")?, need("attention.head_count")?);
         let kv_heads = self.size(&key("attention.head_count_kv"))?.unwrap_or(heads);
-        let head_dim = self.size(&key("attention.key_length"))?.unwrap_or(hidden / heads);
-        let value_dim = self.size(&key("attention.value_length"))?.unwrap_or(head_dim);
+        let head_dim = self
+            .size(&key("attention.key_length"))?
+            .unwrap_or(hidden / heads);
+        let value_dim = self
+            .size(&key("attention.value_length"))?
+            .unwrap_or(head_dim);
         if value_dim != head_dim {
             return Err(self.unsupported(
                 format!("a value size of {value_dim} beside a key size of {head_dim}"),
@@ -63,8 +67,12 @@ impl GgufFile {
             trained_window,
             norm_eps: self
                 .number(&key("attention.layer_norm_rms_epsilon"))?
-                .ok_or_else(|| self.bad(format!("the header has no {}", key("attention.layer_norm_rms_epsilon"))))?
-                as f32,
+                .ok_or_else(|| {
+                    self.bad(format!(
+                        "the header has no {}",
+                        key("attention.layer_norm_rms_epsilon")
+                    ))
+                })? as f32,
             rope: RopeSpec {
                 head_dim,
                 rotary_dim,
@@ -73,17 +81,25 @@ impl GgufFile {
                 scaling: self.rope_scaling(&key("rope.scaling"), trained_window)?,
             },
         };
-        selfextend_attention::Rope::new(config.rope.clone()).map_err(|error| self.bad(error.to_string()))?;
+        selfextend_attention::Rope::new(config.rope.clone())
+            .map_err(|error| self.bad(error.to_string()))?;
         Ok(config)
     }
 
     fn unsupported(&self, what: String, supported: String) -> Error {
-        Error::Unsupported { path: self.path().to_owned(), what, supported }
+        Error::Unsupported {
+            path: self.path().to_owned(),
+            what,
+            supported,
+        }
     }
 
     /// The vocabulary's size: that of the tokenizer, which the embedding must match.
     fn vocab_size(&self, key: &str) -> Result<usize> {
-        let tokens = self.metadata().get("tokenizer.ggml.tokens").and_then(|tokens| tokens.to_vec().ok());
+        let tokens = self
+            .metadata()
+            .get("tokenizer.ggml.tokens")
+            .and_then(|tokens| tokens.to_vec().ok());
         match (tokens.map(Vec::len), self.size(key)?) {
             (Some(tokens), Some(declared)) if tokens != declared => Err(self.bad(format!(
                 "vocabulary mismatch: {key} is {declared} but the tokenizer has {tokens} tokens"

@@ -5,9 +5,9 @@ mod pack;
 mod weights;
 
 use crate::error::{Error, Result};
+use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
 pub(crate) use pack::pack;
-use candle_core::quantized::GgmlDType;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
@@ -42,7 +42,10 @@ impl GgufFile {
     /// # Errors
     /// [`Error::Read`] when it cannot be read, [`Error::Model`] when it is not a whole GGUF file.
     pub fn open(path: &Path) -> Result<Self> {
-        let read = |source| Error::Read { path: path.to_owned(), source };
+        let read = |source| Error::Read {
+            path: path.to_owned(),
+            source,
+        };
         let file = File::open(path).map_err(read)?;
         let metadata = file.metadata().map_err(read)?;
         if metadata.is_dir() {
@@ -51,15 +54,26 @@ impl GgufFile {
         let mut reader = BufReader::new(&file);
         let mut magic = [0; 4];
         if metadata.len() < 24 || reader.read_exact(&mut magic).is_err() || &magic != b"GGUF" {
-            return Err(bad(path, "is not a GGUF file (it does not start with \"GGUF\")"));
+            return Err(bad(
+                path,
+                "is not a GGUF file (it does not start with \"GGUF\")",
+            ));
         }
         if declares_zero_alignment(&file).map_err(read)? {
             return Err(bad(path, "damaged header: general.alignment is 0"));
         }
         reader.seek(SeekFrom::Start(0)).map_err(read)?;
-        let content = Content::read(&mut reader)
-            .map_err(|error| bad(path, format!("damaged or truncated header: {}", first_line(&error))))?;
-        let gguf = Self { path: path.to_owned(), file, content };
+        let content = Content::read(&mut reader).map_err(|error| {
+            bad(
+                path,
+                format!("damaged or truncated header: {}", first_line(&error)),
+            )
+        })?;
+        let gguf = Self {
+            path: path.to_owned(),
+            file,
+            content,
+        };
         gguf.check_extents(metadata.len())?;
         Ok(gguf)
     }
@@ -81,13 +95,26 @@ impl GgufFile {
 
     fn check_extents(&self, file_len: u64) -> Result<()> {
         for (name, info) in &self.content.tensor_infos {
-            let elements = info.shape.dims().iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            let elements = info
+                .shape
+                .dims()
+                .iter()
+                .try_fold(1usize, |n, &d| n.checked_mul(d));
             let bytes = elements
                 .filter(|n| n.is_multiple_of(info.ggml_dtype.block_size()))
                 .map(|n| n / info.ggml_dtype.block_size())
                 .and_then(|blocks| blocks.checked_mul(info.ggml_dtype.type_size()))
-                .ok_or_else(|| self.bad(format!("tensor {name} has an impossible shape {:?}", info.shape)))?;
-            let end = self.content.tensor_data_offset.checked_add(info.offset).and_then(|at| at.checked_add(bytes as u64));
+                .ok_or_else(|| {
+                    self.bad(format!(
+                        "tensor {name} has an impossible shape {:?}",
+                        info.shape
+                    ))
+                })?;
+            let end = self
+                .content
+                .tensor_data_offset
+                .checked_add(info.offset)
+                .and_then(|at| at.checked_add(bytes as u64));
             if end.is_none_or(|end| end > file_len) {
                 return Err(self.bad(format!(
                     "truncated: tensor {name} does not fit in the file's {file_len} bytes; download it again"
@@ -99,19 +126,38 @@ impl GgufFile {
 
     /// Reads a tensor of one or two dimensions; `None` when the file has none of that name.
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
-        let Some(info) = self.content.tensor_infos.get(name) else { return Ok(None) };
+        let Some(info) = self.content.tensor_infos.get(name) else {
+            return Ok(None);
+        };
         let (rows, columns) = match info.shape.dims() {
             [columns] => (1, *columns),
             [rows, columns] => (*rows, *columns),
-            dims => return Err(self.bad(format!("tensor {name} has {} dimensions, not 1 or 2", dims.len()))),
+            dims => {
+                return Err(self.bad(format!(
+                    "tensor {name} has {} dimensions, not 1 or 2",
+                    dims.len()
+                )));
+            }
         };
         let blocks = rows * columns / info.ggml_dtype.block_size();
         let mut data = vec![0; blocks * info.ggml_dtype.type_size()];
-        let read = |source| Error::Read { path: self.path.clone(), source };
+        let read = |source| Error::Read {
+            path: self.path.clone(),
+            source,
+        };
         let mut file = self.file.try_clone().map_err(read)?;
-        file.seek(SeekFrom::Start(self.content.tensor_data_offset + info.offset)).map_err(read)?;
+        file.seek(SeekFrom::Start(
+            self.content.tensor_data_offset + info.offset,
+        ))
+        .map_err(read)?;
         file.read_exact(&mut data).map_err(read)?;
-        Ok(Some(RawTensor { name: name.to_owned(), dtype: info.ggml_dtype, rows, columns, data }))
+        Ok(Some(RawTensor {
+            name: name.to_owned(),
+            dtype: info.ggml_dtype,
+            rows,
+            columns,
+            data,
+        }))
     }
 
     pub(crate) fn has_tensor(&self, name: &str) -> bool {
@@ -120,14 +166,20 @@ impl GgufFile {
 
     /// A key's value as a string; `None` when absent.
     pub fn string(&self, key: &str) -> Result<Option<&str>> {
-        let Some(value) = self.metadata().get(key) else { return Ok(None) };
-        let text = value.to_string().map_err(|_| self.bad(format!("{key} should be a string")))?;
+        let Some(value) = self.metadata().get(key) else {
+            return Ok(None);
+        };
+        let text = value
+            .to_string()
+            .map_err(|_| self.bad(format!("{key} should be a string")))?;
         Ok(Some(text.as_str()))
     }
 
     /// A key's value as a size; `None` when absent.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
-        let Some(value) = self.metadata().get(key) else { return Ok(None) };
+        let Some(value) = self.metadata().get(key) else {
+            return Ok(None);
+        };
         let number = match value {
             Value::I32(n) => u64::try_from(*n).ok(),
             Value::I64(n) => u64::try_from(*n).ok(),
@@ -135,12 +187,16 @@ impl GgufFile {
         };
         // No real model comes near 2^32 of anything; larger numbers only overflow what follows.
         let small = number.filter(|&n| n < 1 << 32);
-        small.map(|n| Some(n as usize)).ok_or_else(|| self.bad(format!("{key} should be a size, but is {value:?}")))
+        small
+            .map(|n| Some(n as usize))
+            .ok_or_else(|| self.bad(format!("{key} should be a size, but is {value:?}")))
     }
 
     /// A key's value as a number; `None` when absent.
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        let Some(value) = self.metadata().get(key) else { return Ok(None) };
+        let Some(value) = self.metadata().get(key) else {
+            return Ok(None);
+        };
         let number = match value {
             Value::F32(x) => f64::from(*x),
             Value::F64(x) => *x,
@@ -151,12 +207,20 @@ impl GgufFile {
 }
 
 fn bad(path: &Path, reason: impl Into<String>) -> Error {
-    Error::Model { path: path.to_owned(), reason: reason.into() }
+    Error::Model {
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 /// candle's errors carry a backtrace after their first line.
 fn first_line(error: &candle_core::Error) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
+    error
+        .to_string()
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// candle divides by the declared alignment without looking at it: a zero would panic.

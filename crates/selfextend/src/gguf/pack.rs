@@ -24,8 +24,16 @@ fn panel_format(dtype: GgmlDType, columns: usize) -> Option<PanelFormat> {
 /// # Errors
 /// What candle says of blocks it cannot convert.
 pub(crate) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<u8>), String> {
-    let RawTensor { dtype, rows, columns, data, .. } = tensor;
-    let format = panel_format(*dtype, *columns).filter(|_| !exact).unwrap_or(PanelFormat::F32);
+    let RawTensor {
+        dtype,
+        rows,
+        columns,
+        data,
+        ..
+    } = tensor;
+    let format = panel_format(*dtype, *columns)
+        .filter(|_| !exact)
+        .unwrap_or(PanelFormat::F32);
     let mut packed = vec![0; rows.div_ceil(WIDTH) * format.panel_bytes(*columns)];
     let row_bytes = data.len() / rows;
     let block_bytes = dtype.type_size();
@@ -85,7 +93,10 @@ fn pack_block(dtype: GgmlDType, block: &[u8], unit: &mut [u8], lane: usize) {
         GgmlDType::Q4_0 => put_codes(2, &mut block[2..].iter().copied()),
         GgmlDType::Q4_1 => put_codes(2, &mut block[4..].iter().copied()),
         GgmlDType::Q5_0 => {
-            put_codes(1, &mut five_bits(&block[2..]).map(|code| code.wrapping_sub(16)));
+            put_codes(
+                1,
+                &mut five_bits(&block[2..]).map(|code| code.wrapping_sub(16)),
+            );
         }
         GgmlDType::Q5_1 => put_codes(2, &mut five_bits(&block[4..])),
         _ => put_codes(1, &mut block[2..].iter().copied()),
@@ -97,7 +108,11 @@ fn five_bits(block: &[u8]) -> impl Iterator<Item = u8> {
     let high = u32::from_le_bytes([block[0], block[1], block[2], block[3]]);
     let codes = &block[4..];
     (0..BLOCK).map(move |c| {
-        let low = if c < 16 { codes[c] & 15 } else { codes[c - 16] >> 4 };
+        let low = if c < 16 {
+            codes[c] & 15
+        } else {
+            codes[c - 16] >> 4
+        };
         low | ((high >> c & 1) as u8) << 4
     })
 }
@@ -113,21 +128,32 @@ mod tests {
     fn panels_hold_what_candle_reads() {
         use GgmlDType::*;
         let device = Device::Cpu;
-        for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K] {
+        for dtype in [
+            F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K,
+        ] {
             let (rows, columns) = (19, 512);
             let source = Tensor::randn(0f32, 1.0, (rows, columns), &device).unwrap();
             let quantised = QTensor::quantize(&source, dtype).unwrap();
             let expected: Vec<Vec<f32>> = quantised.dequantize(&device).unwrap().to_vec2().unwrap();
             let data = quantised.data().unwrap().into_owned();
             for exact in [false, true] {
-                let raw = RawTensor { name: "test".into(), dtype, rows, columns, data: data.clone() };
+                let raw = RawTensor {
+                    name: "test".into(),
+                    dtype,
+                    rows,
+                    columns,
+                    data: data.clone(),
+                };
                 let matrix = CpuMatrix::new(raw, exact).unwrap();
                 for (row, expected) in expected.iter().enumerate() {
                     let mut actual = vec![0.0; columns];
                     matrix.row(row, &mut actual);
                     // One rounding apart: candle subtracts before it scales.
                     for (a, e) in actual.iter().zip(expected) {
-                        assert!((a - e).abs() <= 4.0 * f32::EPSILON, "{dtype:?}: {a} for {e}");
+                        assert!(
+                            (a - e).abs() <= 4.0 * f32::EPSILON,
+                            "{dtype:?}: {a} for {e}"
+                        );
                     }
                 }
             }

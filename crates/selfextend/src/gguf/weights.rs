@@ -15,12 +15,19 @@ impl GgufFile {
     /// # Errors
     /// [`crate::Error::Model`] for tensors that are missing or of the wrong shape.
     pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
-        let load = Loader { gguf: self, backend };
+        let load = Loader {
+            gguf: self,
+            backend,
+        };
         let (hidden, ff) = (config.hidden, config.feed_forward);
-        let (q, kv) = (config.heads * config.head_dim, config.kv_heads * config.head_dim);
+        let (q, kv) = (
+            config.heads * config.head_dim,
+            config.kv_heads * config.head_dim,
+        );
         let layer = |n: usize| -> Result<LayerWeights<B>> {
             let name = |part: &str| format!("blk.{n}.{part}");
-            let matrix = |part, rows, columns| load.matrix(&name(&format!("{part}.weight")), rows, columns);
+            let matrix =
+                |part, rows, columns| load.matrix(&name(&format!("{part}.weight")), rows, columns);
             let bias = |part, len| load.optional_vector(&name(&format!("{part}.bias")), len);
             Ok(LayerWeights {
                 attention_norm: load.vector(&name("attn_norm.weight"), hidden)?,
@@ -39,14 +46,23 @@ impl GgufFile {
         };
         // Before anything large is read: a header that lies about its layers fails at once.
         if !self.has_tensor(&format!("blk.{}.attn_norm.weight", config.layers - 1)) {
-            return Err(self.bad(format!("the header announces {} layers, but the last one is missing", config.layers)));
+            return Err(self.bad(format!(
+                "the header announces {} layers, but the last one is missing",
+                config.layers
+            )));
         }
-        let layers = (0..config.layers).into_par_iter().map(layer).collect::<Result<Vec<_>>>()?;
+        let layers = (0..config.layers)
+            .into_par_iter()
+            .map(layer)
+            .collect::<Result<Vec<_>>>()?;
         let output = "output.weight";
         Ok(Weights {
             embedding: load.matrix("token_embd.weight", config.vocab, hidden)?,
             // Without one, the embedding also serves as output head.
-            output: self.has_tensor(output).then(|| load.matrix(output, config.vocab, hidden)).transpose()?,
+            output: self
+                .has_tensor(output)
+                .then(|| load.matrix(output, config.vocab, hidden))
+                .transpose()?,
             output_norm: load.vector("output_norm.weight", hidden)?,
             layers,
         })
@@ -78,7 +94,9 @@ struct Loader<'a, B> {
 impl<B: Backend> Loader<'_, B> {
     fn tensor(&self, name: &str, rows: usize, columns: usize) -> Result<RawTensor> {
         let gguf = self.gguf;
-        let tensor = gguf.tensor(name)?.ok_or_else(|| gguf.bad(format!("tensor {name} is missing")))?;
+        let tensor = gguf
+            .tensor(name)?
+            .ok_or_else(|| gguf.bad(format!("tensor {name} is missing")))?;
         if (tensor.rows, tensor.columns) != (rows, columns) {
             return Err(gguf.bad(format!(
                 "tensor {name} is [{}, {}], but the header's sizes ask for [{rows}, {columns}]",
@@ -90,7 +108,9 @@ impl<B: Backend> Loader<'_, B> {
 
     fn matrix(&self, name: &str, rows: usize, columns: usize) -> Result<B::Matrix> {
         let tensor = self.tensor(name, rows, columns)?;
-        self.backend.matrix(tensor).map_err(|reason| self.gguf.bad(format!("tensor {name}: {reason}")))
+        self.backend
+            .matrix(tensor)
+            .map_err(|reason| self.gguf.bad(format!("tensor {name}: {reason}")))
     }
 
     fn vector(&self, name: &str, len: usize) -> Result<B::Vector> {
@@ -99,6 +119,9 @@ impl<B: Backend> Loader<'_, B> {
     }
 
     fn optional_vector(&self, name: &str, len: usize) -> Result<Option<B::Vector>> {
-        self.gguf.has_tensor(name).then(|| self.vector(name, len)).transpose()
+        self.gguf
+            .has_tensor(name)
+            .then(|| self.vector(name, len))
+            .transpose()
     }
 }

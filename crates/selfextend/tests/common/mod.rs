@@ -6,15 +6,19 @@ use candle_core::{Device, Tensor};
 use safetensors::SafeTensors;
 use selfextend::backend::{Backend, cpu::Cpu};
 use selfextend::gguf::GgufFile;
-use selfextend::{KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions, hub};
+use selfextend::{
+    KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions, hub,
+};
 use selfextend_attention::attention::Step;
 use selfextend_attention::{AttentionShape, KvCache, Rope};
 use std::path::{Path, PathBuf};
 
 /// A file of `../shared` (or of the folder `SELFEXTEND_SHARED` names).
 pub fn shared(relative: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("SELFEXTEND_SHARED")
-        .map_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").into(), PathBuf::from);
+    let root = std::env::var_os("SELFEXTEND_SHARED").map_or_else(
+        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").into(),
+        PathBuf::from,
+    );
     let path = root.join(relative);
     if !path.exists() {
         eprintln!("skipped: ../shared/{relative} is absent");
@@ -25,9 +29,14 @@ pub fn shared(relative: &str) -> Option<PathBuf> {
 
 /// The default model, where it was pulled.
 pub fn smollm2() -> Option<PathBuf> {
-    let found = hub::locate(hub::DEFAULT_MODEL, &hub::PullOptions::from_env()).ok().flatten();
+    let found = hub::locate(hub::DEFAULT_MODEL, &hub::PullOptions::from_env())
+        .ok()
+        .flatten();
     if found.is_none() {
-        eprintln!("skipped: {0} is not in the cache; run `selfextend pull {0}`", hub::DEFAULT_MODEL);
+        eprintln!(
+            "skipped: {0} is not in the cache; run `selfextend pull {0}`",
+            hub::DEFAULT_MODEL
+        );
     }
     found
 }
@@ -35,7 +44,13 @@ pub fn smollm2() -> Option<PathBuf> {
 /// A sequence without a limit that matters.
 pub fn session(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -> Session {
     let query_scaling = QueryScaling::None;
-    model.session(SessionOptions { context: 1 << 20, map, query_scaling, kv_type, chunk })
+    model.session(SessionOptions {
+        context: 1 << 20,
+        map,
+        query_scaling,
+        kv_type,
+        chunk,
+    })
 }
 
 /// One file of reference outputs.
@@ -43,7 +58,9 @@ pub struct Golden(Vec<u8>);
 
 impl Golden {
     pub fn open(name: &str) -> Option<Self> {
-        Some(Self(std::fs::read(shared(&format!("golden/{name}.safetensors"))?).unwrap()))
+        Some(Self(
+            std::fs::read(shared(&format!("golden/{name}.safetensors"))?).unwrap(),
+        ))
     }
 
     fn file(&self) -> SafeTensors<'_> {
@@ -56,12 +73,18 @@ impl Golden {
 
     pub fn ids(&self, name: &str) -> Vec<u32> {
         let words = self.file().tensor(name).unwrap().data().to_vec();
-        words.chunks_exact(8).map(|w| i64::from_le_bytes(w.try_into().unwrap()) as u32).collect()
+        words
+            .chunks_exact(8)
+            .map(|w| i64::from_le_bytes(w.try_into().unwrap()) as u32)
+            .collect()
     }
 
     pub fn floats(&self, name: &str) -> Vec<f32> {
         let words = self.file().tensor(name).unwrap().data().to_vec();
-        words.chunks_exact(4).map(|w| f32::from_le_bytes(w.try_into().unwrap())).collect()
+        words
+            .chunks_exact(4)
+            .map(|w| f32::from_le_bytes(w.try_into().unwrap()))
+            .collect()
     }
 
     fn setting(&self, name: &str) -> f64 {
@@ -75,11 +98,20 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("toy.gguf");
     write_toy(golden, &path);
-    let model = Model::load(&path, LoadOptions { threads: 2, exact: false }).unwrap();
+    let model = Model::load(
+        &path,
+        LoadOptions {
+            threads: 2,
+            exact: false,
+        },
+    )
+    .unwrap();
     let size = |name| golden.setting(name) as usize;
     let map = PositionMap::self_extend(size("group_size"), size("neighbor_window")).unwrap();
     let query_scaling = match golden.setting("scale_base") {
-        base if base > 0.0 => QueryScaling::LogN { base: base as usize },
+        base if base > 0.0 => QueryScaling::LogN {
+            base: base as usize,
+        },
         _ => QueryScaling::None,
     };
     let options = |map, query_scaling, chunk| SessionOptions {
@@ -90,7 +122,10 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
         chunk,
     };
     for (case, options) in [
-        ("logits_plain", options(PositionMap::Plain, QueryScaling::None, 41)),
+        (
+            "logits_plain",
+            options(PositionMap::Plain, QueryScaling::None, 41),
+        ),
         ("logits_prefill", options(map, query_scaling, 41)),
         ("logits_prefill", options(map, query_scaling, 7)),
         ("logits_decode", options(map, query_scaling, 1)),
@@ -98,8 +133,14 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
         let mut logits = Vec::new();
         let mut session = model.session(options);
         let visit = &mut |_, row: &[f32]| logits.extend_from_slice(row);
-        session.append_all(&golden.ids("ids"), &mut |_| Ok(()), visit).unwrap();
-        check(&format!("{name} {case} chunk {}", options.chunk), &logits, &golden.floats(case));
+        session
+            .append_all(&golden.ids("ids"), &mut |_| Ok(()), visit)
+            .unwrap();
+        check(
+            &format!("{name} {case} chunk {}", options.chunk),
+            &logits,
+            &golden.floats(case),
+        );
     }
 }
 
@@ -115,12 +156,23 @@ fn write_toy(golden: &Golden, path: &Path) {
         ("llama.feed_forward_length", u32("ff")),
         ("llama.attention.head_count", u32("heads")),
         ("llama.attention.head_count_kv", u32("kv_heads")),
-        ("llama.attention.layer_norm_rms_epsilon", Value::F32(golden.setting("eps") as f32)),
-        ("llama.rope.freq_base", Value::F32(golden.setting("theta") as f32)),
+        (
+            "llama.attention.layer_norm_rms_epsilon",
+            Value::F32(golden.setting("eps") as f32),
+        ),
+        (
+            "llama.rope.freq_base",
+            Value::F32(golden.setting("theta") as f32),
+        ),
         ("llama.vocab_size", u32("vocab")),
     ];
     let mut tensors = vec![
-        tensor(golden, "model.embed_tokens.weight", "token_embd.weight", None),
+        tensor(
+            golden,
+            "model.embed_tokens.weight",
+            "token_embd.weight",
+            None,
+        ),
         tensor(golden, "model.norm.weight", "output_norm.weight", None),
         tensor(golden, "lm_head.weight", "output.weight", None),
     ];
@@ -138,12 +190,23 @@ fn write_toy(golden: &Golden, path: &Path) {
         ] {
             let heads = matches!(to, "attn_q" | "attn_k").then(|| size("head_dim"));
             let from = format!("model.layers.{layer}.{from}.weight");
-            tensors.push(tensor(golden, &from, &format!("blk.{layer}.{to}.weight"), heads));
+            tensors.push(tensor(
+                golden,
+                &from,
+                &format!("blk.{layer}.{to}.weight"),
+                heads,
+            ));
         }
     }
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
-    gguf_file::write(&mut std::fs::File::create(path).unwrap(), &metadata, &tensors).unwrap();
+    let tensors: Vec<(&str, &QTensor)> =
+        tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
+    gguf_file::write(
+        &mut std::fs::File::create(path).unwrap(),
+        &metadata,
+        &tensors,
+    )
+    .unwrap();
 }
 
 fn tensor(golden: &Golden, from: &str, to: &str, head_dim: Option<usize>) -> (String, QTensor) {
@@ -161,7 +224,10 @@ fn tensor(golden: &Golden, from: &str, to: &str, head_dim: Option<usize>) -> (St
         data = order.collect::<Vec<_>>().concat();
     }
     let tensor = Tensor::from_vec(data, shape, &Device::Cpu).unwrap();
-    (to.to_owned(), QTensor::quantize(&tensor, GgmlDType::F32).unwrap())
+    (
+        to.to_owned(),
+        QTensor::quantize(&tensor, GgmlDType::F32).unwrap(),
+    )
 }
 
 /// Projections, attention and output projection of one layer, on `[tokens, hidden]`.
@@ -178,8 +244,21 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
     let [mut q, mut k, mut v, mut attended, mut out] = [const { Vec::new() }; 5];
     let projections = [&layer.query, &layer.key, &layer.value];
     backend.linear(&input.to_vec(), projections, [&mut q, &mut k, &mut v]);
-    let mut steps = [Step { cache: &mut cache, plan: &plan }];
-    backend.attend(0, &mut steps, &q, &k, &v, &mut attended, &mut Default::default()).unwrap();
+    let mut steps = [Step {
+        cache: &mut cache,
+        plan: &plan,
+    }];
+    backend
+        .attend(
+            0,
+            &mut steps,
+            &q,
+            &k,
+            &v,
+            &mut attended,
+            &mut Default::default(),
+        )
+        .unwrap();
     backend.linear(&attended, [&layer.attention_output], [&mut out]);
     out
 }

@@ -25,7 +25,12 @@ impl CpuMatrix {
     /// Why its numbers cannot be read.
     pub fn new(tensor: RawTensor, exact: bool) -> Result<Self, String> {
         let (format, data) = pack(&tensor, exact)?;
-        Ok(Self { format, rows: tensor.rows, columns: tensor.columns, data })
+        Ok(Self {
+            format,
+            rows: tensor.rows,
+            columns: tensor.columns,
+            data,
+        })
     }
 
     /// Length of a row.
@@ -41,15 +46,28 @@ impl CpuMatrix {
     fn panels(&self, first: usize, count: usize) -> Panels<'_> {
         let bytes = self.format.panel_bytes(self.columns);
         let end = (first + count).min(self.rows.div_ceil(WIDTH));
-        Panels { format: self.format, columns: self.columns, data: &self.data[first * bytes..end * bytes] }
+        Panels {
+            format: self.format,
+            columns: self.columns,
+            data: &self.data[first * bytes..end * bytes],
+        }
     }
 
     /// Writes row `row` as floats.
     pub fn row(&self, row: usize, to: &mut [f32]) {
-        let Panels { format, columns, data } = self.panels(row / WIDTH, 1);
+        let Panels {
+            format,
+            columns,
+            data,
+        } = self.panels(row / WIDTH, 1);
         WIDENED.with_borrow_mut(|widened| {
             widened.resize(columns * WIDTH, 0.0);
-            dispatch(Widen { format, columns, data, to: widened });
+            dispatch(Widen {
+                format,
+                columns,
+                data,
+                to: widened,
+            });
             let lane = widened.iter().skip(row % WIDTH).step_by(WIDTH);
             to.iter_mut().zip(lane).for_each(|(to, x)| *to = *x);
         });
@@ -88,7 +106,9 @@ pub(super) fn multiply<const N: usize>(
     matrices: [&CpuMatrix; N],
     out: [&mut Vec<f32>; N],
 ) {
-    let Some(columns) = matrices.first().map(|matrix| matrix.columns) else { return };
+    let Some(columns) = matrices.first().map(|matrix| matrix.columns) else {
+        return;
+    };
     let tokens = x.len() / columns;
     let few = tokens <= FEW_ROWS;
     let mut sums = Vec::new();
@@ -99,7 +119,11 @@ pub(super) fn multiply<const N: usize>(
     for (matrix, out) in matrices.into_iter().zip(out) {
         out.resize(tokens * matrix.rows, 0.0);
         let panel = matrix.format.panel_bytes(columns);
-        let panels = if few { FEW_TASK_BYTES.div_ceil(panel) } else { MANY_TASK_PANELS };
+        let panels = if few {
+            FEW_TASK_BYTES.div_ceil(panel)
+        } else {
+            MANY_TASK_PANELS
+        };
         let blocks = column_blocks(out, matrix.rows, panels * WIDTH).enumerate();
         tasks.extend(blocks.map(|(n, block)| (matrix.panels(n * panels, panels), block)));
     }

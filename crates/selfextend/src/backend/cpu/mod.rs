@@ -107,7 +107,8 @@ impl Backend for Cpu {
 
     fn take_rows(&self, x: &Vec<f32>, width: usize, rows: &[usize], out: &mut Vec<f32>) {
         out.clear();
-        rows.iter().for_each(|row| out.extend_from_slice(&x[row * width..(row + 1) * width]));
+        rows.iter()
+            .for_each(|row| out.extend_from_slice(&x[row * width..(row + 1) * width]));
     }
 
     fn read<'a>(&self, buffer: &'a Vec<f32>) -> Cow<'a, [f32]> {
@@ -121,6 +122,8 @@ fn in_rows(from: &[f32], to: &mut [f32], width: usize, work: impl Fn(&[f32], &mu
     if to.len() < 2 * some {
         work(from, to);
     } else {
-        to.par_chunks_mut(some).zip(from.par_chunks(some)).for_each(|(to, from)| work(from, to));
+        to.par_chunks_mut(some)
+            .zip(from.par_chunks(some))
+            .for_each(|(to, from)| work(from, to));
     }
 }
