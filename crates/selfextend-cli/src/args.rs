@@ -56,6 +56,9 @@ pub struct ModelArgs {
     /// Refuse texts beyond the trained window instead of extending it.
     #[arg(long)]
     pub no_extend: bool,
+    /// Plain attention at any length: the baseline, which breaks beyond the trained window.
+    #[arg(long, conflicts_with_all = ["group_size", "neighbor_window", "no_extend"])]
+    pub plain: bool,
     /// How keys and values are stored.
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,
@@ -312,13 +315,21 @@ fn tokens_at_least_one(text: &str) -> Result<usize, String> {
 
 /// A larger matrix fits no screen.
 fn matrix_size(text: &str) -> Result<usize, String> {
-    at_least_one(text)
-        .and_then(|size| if size <= 200 { Ok(size) } else { Err("must be at most 200".to_owned()) })
+    at_least_one(text).and_then(|size| {
+        if size <= 200 {
+            Ok(size)
+        } else {
+            Err("must be at most 200".to_owned())
+        }
+    })
 }
 
 fn labelled(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((label, file)) if !label.is_empty() && !file.is_empty() => Ok((label.to_owned(), file.into())),
+    // A label such as `G=4` is more likely than a file name with a `=` in it.
+    match text.rsplit_once('=') {
+        Some((label, file)) if !label.is_empty() && !file.is_empty() => {
+            Ok((label.to_owned(), file.into()))
+        }
         _ => Err("write LABEL=FILE".to_owned()),
     }
 }

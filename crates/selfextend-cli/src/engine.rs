@@ -5,7 +5,7 @@ use crate::error::{CliError, Result};
 use crate::progress;
 use crate::{interrupt, output};
 use selfextend::hub::{self, PullOptions};
-use selfextend::settings::{ContextRequest, ContextSettings, max_context};
+use selfextend::settings::{ContextRequest, ContextSettings, SettingsError, max_context};
 use selfextend::{KvType, LoadOptions, PositionMap, Session, SessionOptions, TextModel};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -15,7 +15,9 @@ use std::time::Instant;
 pub fn fetch(model: &str) -> Result<PathBuf> {
     let _scope = interrupt::scope(interrupt::Mode::WindDown);
     let mut shown = progress::Pull::new(model);
-    let found = hub::resolve(model, &PullOptions::from_env(), &mut |progress| shown.show(progress));
+    let found = hub::resolve(model, &PullOptions::from_env(), &mut |progress| {
+        shown.show(progress)
+    });
     drop(shown);
     match found {
         // Whatever the reason is called: pip hears of Ctrl-C too, and fails.
@@ -27,14 +29,33 @@ pub fn fetch(model: &str) -> Result<PathBuf> {
 /// Loads the model that the arguments name.
 pub fn load(args: &ModelArgs) -> Result<TextModel> {
     let path = fetch(&args.model)?;
-    let options = LoadOptions { threads: args.threads, exact: args.linear == LinearArg::F32 };
+    let options = LoadOptions {
+        threads: args.threads,
+        exact: args.linear == LinearArg::F32,
+    };
     Ok(TextModel::load(&path, options)?)
 }
 
 impl ModelArgs {
     /// The settings for a text that needs so many tokens.
     pub fn settings(&self, needed: usize, trained: usize) -> Result<ContextSettings> {
+        if self.plain {
+            return self.plain_settings(needed, trained);
+        }
         Ok(self.request(needed).settings(trained)?)
+    }
+
+    /// `--plain`: no window is too small for it.
+    fn plain_settings(&self, needed: usize, trained: usize) -> Result<ContextSettings> {
+        let context = self.context.unwrap_or(needed.max(trained));
+        if needed > context {
+            return Err(SettingsError::TooShort { needed, context }.into());
+        }
+        Ok(ContextSettings {
+            context,
+            map: PositionMap::Plain,
+            extended_by_itself: false,
+        })
     }
 
     /// The settings asked for, for a text that needs so many tokens.
@@ -52,26 +73,47 @@ impl ModelArgs {
     pub fn asked_context(&self, trained: usize) -> Option<usize> {
         let window = self.neighbor_window.unwrap_or(trained / 4);
         let limit = |group_size| max_context(group_size, window, trained);
-        self.context.or(self.group_size.filter(|_| !self.no_extend).map(limit))
+        self.context
+            .or(self.group_size.filter(|_| !self.no_extend).map(limit))
     }
 
     /// How a session under these settings runs.
     pub fn session_options(&self, context: usize, map: PositionMap) -> SessionOptions {
-        SessionOptions { context, map, kv_type: self.kv_type.into(), chunk: self.chunk }
+        SessionOptions {
+            context,
+            map,
+            kv_type: self.kv_type.into(),
+            chunk: self.chunk,
+        }
     }
 }
 
 /// An empty session, and a word about it if the window was extended without being asked for.
-pub fn session(model: &TextModel, args: &ModelArgs, settings: ContextSettings, why: &str) -> Session {
+pub fn session(
+    model: &TextModel,
+    args: &ModelArgs,
+    settings: ContextSettings,
+    why: &str,
+) -> Session {
     if settings.extended_by_itself {
         output::note(&format!(
-            "note: {why}: the trained window of {} tokens is extended to {} by SelfExtend with {} (set --context, --group-size and --neighbor-window to choose, --no-extend to refuse)",
+            "note: {why}: the trained window of {} tokens is extended to {} by {} (set --context, --group-size and --neighbor-window to choose, --no-extend to refuse)",
             model.model.config().trained_window,
             settings.context,
-            describe(settings.map),
+            describe_extension(settings.map),
         ));
     }
-    model.model.session(args.session_options(settings.context, settings.map))
+    model
+        .model
+        .session(args.session_options(settings.context, settings.map))
+}
+
+/// A position map in words, as the way to a larger window.
+pub fn describe_extension(map: PositionMap) -> String {
+    match map {
+        PositionMap::Plain => "plain attention, which was not trained for it".to_owned(),
+        map => format!("SelfExtend with {}", describe(map)),
+    }
 }
 
 /// A position map in words.
@@ -79,7 +121,11 @@ pub fn describe(map: PositionMap) -> String {
     match map {
         PositionMap::Plain => "plain attention".to_owned(),
         PositionMap::SelfExtend(map) => {
-            format!("group size {}, neighbour window {}", map.group_size(), map.neighbor_window())
+            format!(
+                "group size {}, neighbour window {}",
+                map.group_size(),
+                map.neighbor_window()
+            )
         }
     }
 }

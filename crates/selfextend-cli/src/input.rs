@@ -60,8 +60,13 @@ mod tests {
     #[test]
     fn what_is_no_text_is_refused_with_its_place() {
         assert_eq!(checked("\u{feff}é".into(), "x").unwrap(), "é");
-        let latin1 = checked(b"caf\xe9".to_vec(), "x.txt").unwrap_err().to_string();
-        assert!(latin1.contains("x.txt") && latin1.contains("byte 3"), "{latin1}");
+        let latin1 = checked(b"caf\xe9".to_vec(), "x.txt")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            latin1.contains("x.txt") && latin1.contains("byte 3"),
+            "{latin1}"
+        );
         let binary = checked(b"ab\0\xff".to_vec(), "x").unwrap_err().to_string();
         assert!(binary.contains("byte 2"), "{binary}");
     }

@@ -61,7 +61,11 @@ pub fn grouped(count: usize) -> String {
 
 /// How many things a second; 0 where no time has passed.
 pub fn rate(count: usize, seconds: f64) -> f64 {
-    if seconds > 0.0 { count as f64 / seconds } else { 0.0 }
+    if seconds > 0.0 {
+        count as f64 / seconds
+    } else {
+        0.0
+    }
 }
 
 fn stdout_error(error: io::Error) -> CliError {

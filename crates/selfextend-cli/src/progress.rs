@@ -63,8 +63,16 @@ impl Prefill {
     /// Starts to show the prefill of `tokens`.
     pub fn new(label: &str, tokens: usize, chunk: usize, layers: usize) -> Self {
         let template = "{msg} [{bar:30}] {pos}/{len} tokens, {rate} tok/s, ETA {eta}";
-        let bar = (tokens >= WORTH_A_BAR).then(|| Bar::new(tokens as u64, template, label.to_owned()));
-        Self { bar, tokens, chunk, layers, done: 0, calls: 0 }
+        let bar =
+            (tokens >= WORTH_A_BAR).then(|| Bar::new(tokens as u64, template, label.to_owned()));
+        Self {
+            bar,
+            tokens,
+            chunk,
+            layers,
+            done: 0,
+            calls: 0,
+        }
     }
 
     /// To be called before each layer, with the tokens of the chunks that are finished.
@@ -92,7 +100,11 @@ pub struct Pull {
 impl Pull {
     /// Nothing is shown until there is progress.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), bar: None, said: false }
+        Self {
+            name: name.to_owned(),
+            bar: None,
+            said: false,
+        }
     }
 
     /// Shows how far it has come.
@@ -109,7 +121,11 @@ impl Pull {
             }
             return;
         }
-        if self.bar.as_ref().is_none_or(|(phase, _)| *phase != progress.phase) {
+        if self
+            .bar
+            .as_ref()
+            .is_none_or(|(phase, _)| *phase != progress.phase)
+        {
             // The old one goes first, or it would clear the new one's entry.
             self.bar = None;
             let template = "{msg} [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}";

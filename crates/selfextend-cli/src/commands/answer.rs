@@ -23,7 +23,11 @@ pub struct Answer {
 pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
     let sampling = args.into();
     Sampler::new(args.into())?;
-    Ok(GenerateOptions { max_tokens: args.max_tokens, stop: args.stop.clone(), sampling })
+    Ok(GenerateOptions {
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        sampling,
+    })
 }
 
 /// Appends the tokens and generates what follows; `on_text` gets it piece by piece.
@@ -47,7 +51,12 @@ pub fn answer(
     let decode_s = start.elapsed().as_secs_f64();
     match broken {
         Some(error) => Err(error),
-        None => Ok(Answer { generation, prefill_tokens: tokens.len(), prefill_s, decode_s }),
+        None => Ok(Answer {
+            generation,
+            prefill_tokens: tokens.len(),
+            prefill_s,
+            decode_s,
+        }),
     }
 }
 

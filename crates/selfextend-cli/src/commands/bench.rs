@@ -3,8 +3,8 @@
 use crate::args::BenchArgs;
 use crate::engine::{self, SettingsReport, describe, prefill};
 use crate::error::Result;
-use crate::random::Random;
 use crate::output;
+use crate::random::Random;
 use selfextend::sampling::Sampler;
 use selfextend::{Sampling, Session, TextModel};
 use serde::Serialize;
@@ -50,7 +50,8 @@ struct Row {
 
 impl Row {
     fn in_words(&self, session: &Session) -> String {
-        let number = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+        let number =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
         format!(
             "{:>9}  {:>13}  {:>12}  {:>8}  {}",
             self.depth,
@@ -62,7 +63,12 @@ impl Row {
     }
 }
 
-fn measure(args: &BenchArgs, model: &TextModel, session: &mut Session, depth: usize) -> Result<Row> {
+fn measure(
+    args: &BenchArgs,
+    model: &TextModel,
+    session: &mut Session,
+    depth: usize,
+) -> Result<Row> {
     let vocab = model.model.config().vocab as u64;
     let mut random = Random::new(args.seed);
     let mut token = || random.below(vocab) as u32;
@@ -104,7 +110,9 @@ impl PeakMemory {
 
     fn mib(&self) -> Option<f64> {
         let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
         let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
         Some(output::rounded(kib / 1024.0, 1))
     }

@@ -47,7 +47,10 @@ pub fn chat(args: &ChatArgs) -> Result<()> {
 /// Handles a line; whether to go on.
 fn step(conversation: &mut Conversation, line: &str, interactive: bool) -> Result<bool> {
     let line = line.trim();
-    match line.split_once(char::is_whitespace).map_or((line, ""), |(word, rest)| (word, rest.trim())) {
+    match line
+        .split_once(char::is_whitespace)
+        .map_or((line, ""), |(word, rest)| (word, rest.trim()))
+    {
         ("", _) => {}
         ("/quit" | "/exit", _) => return Ok(false),
         ("/help", _) => output::note(HELP),
@@ -59,7 +62,9 @@ fn step(conversation: &mut Conversation, line: &str, interactive: bool) -> Resul
         ("/file", "") => return Err(CliError::usage("/file needs the path of a text file")),
         ("/file", path) => attach(conversation, path)?,
         (command, _) if command.starts_with('/') && !command[1..].contains('/') => {
-            return Err(CliError::usage(format!("there is no {command}; /help lists the commands")));
+            return Err(CliError::usage(format!(
+                "there is no {command}; /help lists the commands"
+            )));
         }
         _ => say(conversation, line, interactive)?,
     }
@@ -68,14 +73,21 @@ fn step(conversation: &mut Conversation, line: &str, interactive: bool) -> Resul
 
 fn attach(conversation: &mut Conversation, path: &str) -> Result<()> {
     let text = input::file(Path::new(path))?;
-    output::note(&format!("note: {path} ({} characters) goes with the next message", text.chars().count()));
+    output::note(&format!(
+        "note: {path} ({} characters) goes with the next message",
+        text.chars().count()
+    ));
     conversation.attach(text);
     Ok(())
 }
 
 /// One turn. Ctrl-C at a terminal ends the turn, in a pipe the process.
 fn say(conversation: &mut Conversation, message: &str, interactive: bool) -> Result<()> {
-    let mode = if interactive { interrupt::Mode::Ask } else { interrupt::Mode::Exit };
+    let mode = if interactive {
+        interrupt::Mode::Ask
+    } else {
+        interrupt::Mode::Exit
+    };
     let _scope = interrupt::scope(mode);
     let mut ends_line = true;
     let turn = conversation.turn(message, &mut |piece| {
@@ -87,7 +99,9 @@ fn say(conversation: &mut Conversation, message: &str, interactive: bool) -> Res
     }
     match turn {
         Ok(statistics) => output::note(&statistics),
-        Err(CliError::Interrupted) if interactive => output::note("\nnote: stopped; the message is forgotten"),
+        Err(CliError::Interrupted) if interactive => {
+            output::note("\nnote: stopped; the message is forgotten")
+        }
         Err(error) => return Err(error),
     }
     Ok(())

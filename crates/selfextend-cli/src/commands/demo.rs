@@ -17,7 +17,10 @@ const ANSWER_TOKENS: usize = 12;
 /// Asks with plain attention, then with SelfExtend.
 pub fn demo(args: &DemoArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.depth) {
-        return Err(CliError::usage(format!("--depth {} must be between 0 and 1", args.depth)));
+        return Err(CliError::usage(format!(
+            "--depth {} must be between 0 and 1",
+            args.depth
+        )));
     }
     let model = engine::load(&args.model)?;
     let trained = model.model.config().trained_window;
@@ -30,10 +33,12 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
             "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; a larger --tokens shows the difference"
         ));
     }
-    let plain = args.model.session_options(settings.context, PositionMap::Plain);
+    let plain = args
+        .model
+        .session_options(settings.context, PositionMap::Plain);
     let extended = args.model.session_options(settings.context, settings.map);
-    let plain = ask(args, &model, &passkey, "plain attention", plain)?;
-    let extended = ask(args, &model, &passkey, "SelfExtend", extended)?;
+    let plain = ask(args, &model, &passkey, plain)?;
+    let extended = ask(args, &model, &passkey, extended)?;
     if args.json {
         return output::json(&Report::new(args, &passkey, plain, extended));
     }
@@ -66,17 +71,32 @@ struct Outcome {
     map: PositionMap,
 }
 
+fn way(map: PositionMap) -> String {
+    match map {
+        PositionMap::Plain => describe(map),
+        map => format!("SelfExtend, {}", describe(map)),
+    }
+}
+
 fn ask(
     args: &DemoArgs,
     model: &TextModel,
     passkey: &Passkey,
-    name: &str,
     options: SessionOptions,
 ) -> Result<Outcome> {
     let mut session = model.model.session(options);
-    let generate = GenerateOptions { max_tokens: ANSWER_TOKENS, ..Default::default() };
-    output::note(&format!("asking with {name} ({}) ...", describe(options.map)));
-    let result = answer(&mut session, &model.tokenizer, &passkey.tokens, &generate, &mut |_| Ok(()))?;
+    let generate = GenerateOptions {
+        max_tokens: ANSWER_TOKENS,
+        ..Default::default()
+    };
+    output::note(&format!("asking with {} ...", way(options.map)));
+    let result = answer(
+        &mut session,
+        &model.tokenizer,
+        &passkey.tokens,
+        &generate,
+        &mut |_| Ok(()),
+    )?;
     let (tokens, generated) = (passkey.tokens.len(), result.generation.tokens.len());
     let answer = result.generation.text.trim().to_owned();
     Ok(Outcome {
@@ -103,18 +123,29 @@ fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
     };
     let yes = |found: bool| if found { "yes" } else { "no" };
     let heading = |it: &Outcome| it.settings.in_short();
-    let mut text = format!("\n{:<16}{}{}\n", "", cell(heading(plain)), heading(extended));
+    let mut text = format!(
+        "\n{:<16}{}{}\n",
+        "",
+        cell(heading(plain)),
+        heading(extended)
+    );
     text += &row("answer", &|it| format!("{:?}", it.answer));
     text += &row("found the key", &|it| yes(it.found).to_owned());
-    text += &row("read the text", &|it| format!("{:.1} s, {:.0} tok/s", it.prefill_s, it.prefill_tok_s));
-    text += &row("answered", &|it| format!("{:.2} s, {:.1} tok/s", it.decode_s, it.decode_tok_s));
+    text += &row("read the text", &|it| {
+        format!("{:.1} s, {:.0} tok/s", it.prefill_s, it.prefill_tok_s)
+    });
+    text += &row("answered", &|it| {
+        format!("{:.2} s, {:.1} tok/s", it.decode_s, it.decode_tok_s)
+    });
     text + &format!("\n{}\n", verdict(passkey, plain, extended))
 }
 
 fn verdict(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
     let key = &passkey.key;
     match (plain.found, extended.found) {
-        _ if extended.map == PositionMap::Plain => format!("Both ways are plain attention here; the key was {key}."),
+        _ if extended.map == PositionMap::Plain => {
+            format!("Both ways are plain attention here; the key was {key}.")
+        }
         (false, true) => format!("SelfExtend found the key {key}; plain attention did not."),
         (true, true) => format!("Both found the key {key}."),
         (true, false) => format!("Plain attention found the key {key}; SelfExtend did not."),

@@ -114,7 +114,12 @@ impl ModelReport {
     fn lines(&self) -> Vec<(&'static str, String)> {
         let mib = |bytes: f64| format!("{:.1} MiB", bytes / (1 << 20) as f64);
         let formats = self.formats.iter().map(|(name, it)| {
-            format!("{name} ({} tensors, {})", it.tensors, mib(it.bytes as f64))
+            let plural = if it.tensors == 1 { "" } else { "s" };
+            format!(
+                "{name} ({} tensor{plural}, {})",
+                it.tensors,
+                mib(it.bytes as f64)
+            )
         });
         let tokenizer = match self.tokenizer.as_deref() {
             Some("gpt2") => "byte-level BPE".to_owned(),
@@ -122,18 +127,30 @@ impl ModelReport {
             Some(other) => other.to_owned(),
             None => "none".to_owned(),
         };
-        let rules = self.pre_tokenizer.as_ref().map_or(String::new(), |pre| format!(", rules {pre}"));
+        let rules = self
+            .pre_tokenizer
+            .as_ref()
+            .map_or(String::new(), |pre| format!(", rules {pre}"));
         vec![
             ("file", self.file.clone()),
             ("file size", mib(self.file_bytes as f64)),
             ("name", self.name.clone().unwrap_or_else(|| "-".to_owned())),
             ("architecture", self.architecture.clone()),
-            ("parameters", format!("{:.1} million", self.parameters as f64 / 1e6)),
+            (
+                "parameters",
+                format!("{:.1} million", self.parameters as f64 / 1e6),
+            ),
             ("layers", self.layers.to_string()),
-            ("hidden size", format!("{}, feed-forward {}", self.hidden, self.feed_forward)),
+            (
+                "hidden size",
+                format!("{}, feed-forward {}", self.hidden, self.feed_forward),
+            ),
             (
                 "heads",
-                format!("{} of size {}, {} for keys and values", self.heads, self.head_dim, self.kv_heads),
+                format!(
+                    "{} of size {}, {} for keys and values",
+                    self.heads, self.head_dim, self.kv_heads
+                ),
             ),
             ("trained window", format!("{} tokens", self.trained_window)),
             (
@@ -144,9 +161,21 @@ impl ModelReport {
                 ),
             ),
             ("tensors", formats.collect::<Vec<_>>().join(", ")),
-            ("tokenizer", format!("{tokenizer}{rules}, {} tokens", self.vocab)),
-            ("chat template", if self.chat_template { "yes" } else { "no" }.to_owned()),
-            ("KV cache", format!("{} for 1024 tokens (f16)", mib(self.kv_bytes_per_token as f64 * 1024.0))),
+            (
+                "tokenizer",
+                format!("{tokenizer}{rules}, {} tokens", self.vocab),
+            ),
+            (
+                "chat template",
+                if self.chat_template { "yes" } else { "no" }.to_owned(),
+            ),
+            (
+                "KV cache",
+                format!(
+                    "{} for 1024 tokens (f16)",
+                    mib(self.kv_bytes_per_token as f64 * 1024.0)
+                ),
+            ),
         ]
     }
 }
@@ -167,7 +196,11 @@ fn reaches(trained: usize) -> Vec<Reach> {
         let neighbor_window = (trained / share).max(1);
         GROUP_SIZES.map(move |group_size| {
             let context = max_context(group_size, neighbor_window, trained);
-            Reach { group_size, neighbor_window, context }
+            Reach {
+                group_size,
+                neighbor_window,
+                context,
+            }
         })
     };
     WINDOW_SHARES.into_iter().flat_map(reach).collect()
@@ -189,13 +222,27 @@ fn automatic(args: &InspectArgs, trained: usize) -> Result<Vec<Choice>> {
             PositionMap::Plain => (1, None),
             PositionMap::SelfExtend(map) => (map.group_size(), Some(map.neighbor_window())),
         };
-        Ok(Choice { context: settings.context, times, group_size, neighbor_window })
+        Ok(Choice {
+            context: settings.context,
+            times,
+            group_size,
+            neighbor_window,
+        })
     };
     let by_itself = [2, 4, 8, 16].map(|times| {
         let context = Some(times * trained);
-        choice(Some(times), ContextRequest { context, ..Default::default() })
+        choice(
+            Some(times),
+            ContextRequest {
+                context,
+                ..Default::default()
+            },
+        )
     });
-    let asked = args.model.context.map(|_| choice(None, args.model.request(0)));
+    let asked = args
+        .model
+        .context
+        .map(|_| choice(None, args.model.request(0)));
     by_itself.into_iter().chain(asked).collect()
 }
 
@@ -208,9 +255,14 @@ impl Report {
         self.write_reaches(&mut text);
         text.push_str("\nSettings chosen for a context:\n");
         for choice in &self.automatic {
-            let times = choice.times.map_or("as asked".to_owned(), |times| format!("{times} x L"));
+            let times = choice
+                .times
+                .map_or("as asked".to_owned(), |times| format!("{times} x L"));
             let map = match choice.neighbor_window {
-                Some(window) => format!("--group-size {} --neighbor-window {window}", choice.group_size),
+                Some(window) => format!(
+                    "--group-size {} --neighbor-window {window}",
+                    choice.group_size
+                ),
                 None => "plain attention".to_owned(),
             };
             let _ = writeln!(text, "{:>10}  --context {:<9}{map}", times, choice.context);
@@ -221,12 +273,19 @@ impl Report {
 
     fn write_reaches(&self, text: &mut String) {
         let trained = self.model.trained_window;
-        let _ = writeln!(text, "\nLargest context, (L - W) * G + W with L = {trained}:");
+        let _ = writeln!(
+            text,
+            "\nLargest context, (L - W) * G + W with L = {trained}:"
+        );
         let _ = write!(text, "{:>16}", "W \\ G");
         for group_size in GROUP_SIZES {
             let _ = write!(text, "{group_size:>10}");
         }
-        for (row, share) in self.max_context.chunks(GROUP_SIZES.len()).zip(WINDOW_SHARES) {
+        for (row, share) in self
+            .max_context
+            .chunks(GROUP_SIZES.len())
+            .zip(WINDOW_SHARES)
+        {
             let name = format!("{} = L/{share}", row[0].neighbor_window);
             let _ = write!(text, "\n{name:>16}");
             for reach in row {

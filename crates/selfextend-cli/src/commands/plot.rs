@@ -11,7 +11,10 @@ use std::path::Path;
 pub fn plot(args: &PlotArgs) -> Result<()> {
     let series = args.series.iter().map(|(label, path)| {
         let points = bucket_means(&read(path)?, args.bucket);
-        Ok(Series { label: label.clone(), points })
+        Ok(Series {
+            label: label.clone(),
+            points,
+        })
     });
     let series = series.collect::<Result<Vec<_>>>()?;
     let picture = draw(args, &series)
@@ -33,7 +36,10 @@ struct Line {
 
 fn read(path: &Path) -> Result<Vec<Line>> {
     let text = input::file(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let lines = text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty());
     let lines = lines.map(|(n, line)| {
         serde_json::from_str::<Line>(line).map_err(|error| {
             let place = format!("line {} of {}", n + 1, path.display());
@@ -44,7 +50,10 @@ fn read(path: &Path) -> Result<Vec<Line>> {
     let sound = |line: &Line| line.position >= 1 && line.nll.is_finite();
     match lines.iter().all(sound) && !lines.is_empty() {
         true => Ok(lines),
-        false => Err(CliError::failure(format!("{} has no scores that can be drawn", path.display()))),
+        false => Err(CliError::failure(format!(
+            "{} has no scores that can be drawn",
+            path.display()
+        ))),
     }
 }
 
@@ -77,7 +86,10 @@ const COLOURS: [RGBColor; 6] = [
 fn draw(args: &PlotArgs, series: &[Series]) -> Result<String, Box<dyn std::error::Error>> {
     let points = || series.iter().flat_map(|series| &series.points);
     let right = points().map(|point| point.0).fold(1.0, f64::max);
-    let right = args.trained_window.map_or(right, |window| right.max(window as f64)) * 1.02;
+    let right = args
+        .trained_window
+        .map_or(right, |window| right.max(window as f64))
+        * 1.02;
     let low = points().map(|point| point.1).fold(f64::INFINITY, f64::min) / 1.25;
     let high = points().map(|point| point.1).fold(1.0, f64::max) * 1.25;
     let mut picture = String::new();
@@ -95,7 +107,13 @@ fn draw(args: &PlotArgs, series: &[Series]) -> Result<String, Box<dyn std::error
             .x_desc("position (tokens)")
             .y_desc("perplexity")
             .x_label_formatter(&|x| output::grouped(x.round() as usize))
-            .y_label_formatter(&|y| if *y < 10.0 { format!("{y:.1}") } else { format!("{y:.0}") })
+            .y_label_formatter(&|y| {
+                if *y < 10.0 {
+                    format!("{y:.1}")
+                } else {
+                    format!("{y:.0}")
+                }
+            })
             .label_style((FONT, 16))
             .axis_desc_style((FONT, 18))
             .light_line_style(BLACK.mix(0.04))

@@ -18,10 +18,20 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let tokens = encode(args, &model, &prompt)?;
     let mut session = session(args, &model, tokens.len())?;
     let mut ends_line = true;
-    let answer = answer(&mut session, &model.tokenizer, &tokens, &options, &mut |piece| {
-        ends_line = piece.ends_with('\n');
-        if args.json { Ok(()) } else { output::text(piece) }
-    })?;
+    let answer = answer(
+        &mut session,
+        &model.tokenizer,
+        &tokens,
+        &options,
+        &mut |piece| {
+            ends_line = piece.ends_with('\n');
+            if args.json {
+                Ok(())
+            } else {
+                output::text(piece)
+            }
+        },
+    )?;
     if args.json {
         output::json(&Report::new(args, &answer, &session))?;
     } else if !ends_line {
@@ -42,7 +52,10 @@ pub fn run(args: &RunArgs) -> Result<()> {
 fn prompt(args: &RunArgs) -> Result<String> {
     let dash = Some("-");
     let file_is_stdin = args.file.as_deref() == Some(Path::new("-"));
-    let argument = args.prompt.as_deref().filter(|_| args.prompt.as_deref() != dash);
+    let argument = args
+        .prompt
+        .as_deref()
+        .filter(|_| args.prompt.as_deref() != dash);
     let both = args.file.is_some() && args.prompt.is_some();
     let wants_stdin = args.prompt.as_deref() == dash || (!both && input::stdin_is_piped());
     let mut parts = Vec::new();
@@ -58,28 +71,41 @@ fn prompt(args: &RunArgs) -> Result<String> {
     parts.extend(argument.map(str::to_owned));
     parts.retain(|part| !part.trim().is_empty());
     match parts.len() {
-        0 => Err(CliError::usage("the prompt is empty: give one as argument, with --file or on stdin")),
+        0 => Err(CliError::usage(
+            "the prompt is empty: give one as argument, with --file or on stdin",
+        )),
         1 => Ok(parts.remove(0)),
-        _ => Ok(parts.iter().map(|part| part.trim_end()).collect::<Vec<_>>().join("\n\n")),
+        _ => Ok(parts
+            .iter()
+            .map(|part| part.trim_end())
+            .collect::<Vec<_>>()
+            .join("\n\n")),
     }
 }
 
 fn encode(args: &RunArgs, model: &TextModel, prompt: &str) -> Result<Vec<u32>> {
     if !args.raw {
-        let message = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let message = |role: &str, content: &str| Message {
+            role: role.into(),
+            content: content.into(),
+        };
         let system = args.system.iter().map(|text| message("system", text));
         let messages: Vec<_> = system.chain([message("user", prompt)]).collect();
         if let Some(tokens) = model.encode_chat(&messages)? {
             return Ok(tokens);
         }
         if args.system.is_some() {
-            return Err(CliError::usage("the model has no chat template: --system means nothing to it"));
+            return Err(CliError::usage(
+                "the model has no chat template: --system means nothing to it",
+            ));
         }
         output::note("note: the model has no chat template; it continues the text as with --raw");
     }
     let tokens = model.encode(prompt)?;
     match tokens.is_empty() {
-        true => Err(CliError::usage("the prompt is empty: the model's vocabulary has none of its characters")),
+        true => Err(CliError::usage(
+            "the prompt is empty: the model's vocabulary has none of its characters",
+        )),
         false => Ok(tokens),
     }
 }
@@ -95,7 +121,11 @@ fn session(args: &RunArgs, model: &TextModel, prompt: usize) -> Result<Session> 
         _ => wanted,
     };
     let settings = args.model.settings(needed, trained)?;
-    let what = if prompt < trained { "the prompt and its answer do" } else { "the prompt does" };
+    let what = if prompt < trained {
+        "the prompt and its answer do"
+    } else {
+        "the prompt does"
+    };
     let why = format!("{what} not fit ({prompt} tokens of prompt)");
     Ok(engine::session(model, &args.model, settings, &why))
 }
@@ -118,7 +148,12 @@ struct Report<'a> {
 
 impl<'a> Report<'a> {
     fn new(args: &RunArgs, answer: &'a Answer, session: &Session) -> Self {
-        let Answer { generation, prefill_tokens, prefill_s, decode_s } = answer;
+        let Answer {
+            generation,
+            prefill_tokens,
+            prefill_s,
+            decode_s,
+        } = answer;
         let tokens = generation.tokens.len();
         Self {
             text: &generation.text,

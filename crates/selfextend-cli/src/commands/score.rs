@@ -23,7 +23,9 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
             if ids.len() == 1 { "" } else { "s" }
         )));
     }
-    let settings = args.model.settings(ids.len(), model.model.config().trained_window)?;
+    let settings = args
+        .model
+        .settings(ids.len(), model.model.config().trained_window)?;
     let why = format!("{} tokens do not fit", ids.len());
     let mut session = engine::session(&model, &args.model, settings, &why);
     let start = Instant::now();
@@ -47,14 +49,21 @@ impl Source {
     fn read(args: &ScoreArgs) -> Result<Self> {
         if let Some(path) = &args.ids {
             let ids = serde_json::from_str(&input::file(path)?).map_err(|error| {
-                CliError::failure(format!("{} is not a JSON array of token ids: {error}", path.display()))
+                CliError::failure(format!(
+                    "{} is not a JSON array of token ids: {error}",
+                    path.display()
+                ))
             })?;
             return Ok(Self::Ids(ids));
         }
         let text = match &args.file {
             Some(path) => input::file(path)?,
             None if input::stdin_is_piped() => input::file(Path::new("-"))?,
-            None => return Err(CliError::usage("no text to score: give --file, --ids, or a text on stdin")),
+            None => {
+                return Err(CliError::usage(
+                    "no text to score: give --file, --ids, or a text on stdin",
+                ));
+            }
         };
         match text.is_empty() {
             true => Err(CliError::usage("the text to score is empty")),
@@ -74,7 +83,12 @@ impl Source {
 fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec<f64>> {
     let (chunk, vocab) = (args.model.chunk, session.model().config().vocab);
     if let Some(position) = ids.iter().position(|&id| id as usize >= vocab) {
-        return Err(selfextend::Error::Token { id: ids[position], position, vocab }.into());
+        return Err(selfextend::Error::Token {
+            id: ids[position],
+            position,
+            vocab,
+        }
+        .into());
     }
     let layers = session.model().config().layers;
     let mut bar = Prefill::new("scoring", ids.len(), chunk, layers);
@@ -100,7 +114,10 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
 /// `-ln p(token)` under a softmax, summed in f64.
 fn negative_log_likelihood(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits.iter().map(|&logit| f64::from((logit - max).exp())).sum();
+    let sum: f64 = logits
+        .iter()
+        .map(|&logit| f64::from((logit - max).exp()))
+        .sum();
     sum.ln() - f64::from(logits[token as usize] - max)
 }
 
@@ -115,7 +132,11 @@ struct Line {
 fn lines(ids: &[u32], nll: &[f64], from: usize) -> Result<String> {
     let mut text = String::new();
     for (i, &value) in nll.iter().enumerate().skip(from) {
-        let line = Line { position: i + 1, id: ids[i + 1], nll: output::rounded(value, 6) };
+        let line = Line {
+            position: i + 1,
+            id: ids[i + 1],
+            nll: output::rounded(value, 6),
+        };
         let _ = writeln!(text, "{}", output::to_json(&line)?);
     }
     Ok(text)

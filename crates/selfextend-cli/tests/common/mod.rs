@@ -29,7 +29,11 @@ pub struct Tiny {
 
 impl Default for Tiny {
     fn default() -> Self {
-        Self { architecture: "llama", embedding_rows: tokens().len(), template: true }
+        Self {
+            architecture: "llama",
+            embedding_rows: tokens().len(),
+            template: true,
+        }
     }
 }
 
@@ -38,9 +42,15 @@ impl Tiny {
     pub fn write(&self, path: &Path) {
         let mut random = Random(7);
         let tensors = self.tensors(&mut random);
-        let tensors: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+        let tensors: Vec<_> = tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
         let metadata = self.metadata();
-        let metadata: Vec<_> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+        let metadata: Vec<_> = metadata
+            .iter()
+            .map(|(key, value)| (key.as_str(), value))
+            .collect();
         let mut file = File::create(path).unwrap();
         gguf_file::write(&mut file, &metadata, &tensors).unwrap();
     }
@@ -48,7 +58,10 @@ impl Tiny {
     fn tensors(&self, random: &mut Random) -> Vec<(String, QTensor)> {
         use GgmlDType::{F32, Q4_0, Q8_0};
         let mut tensors = vec![
-            ("token_embd.weight".to_owned(), random.tensor(self.embedding_rows, HIDDEN, Q8_0, 1.0)),
+            (
+                "token_embd.weight".to_owned(),
+                random.tensor(self.embedding_rows, HIDDEN, Q8_0, 1.0),
+            ),
             ("output_norm.weight".to_owned(), ones()),
         ];
         for layer in 0..LAYERS {
@@ -74,7 +87,8 @@ impl Tiny {
 
     fn metadata(&self) -> Vec<(String, Value)> {
         let size = |n: usize| Value::U32(n as u32);
-        let strings = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
+        let strings =
+            |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
         let merges = MERGES.map(|(a, b)| format!("{a} {b}")).to_vec();
         let plain = tokens().len() - CONTROL.len();
         let kinds = (0..tokens().len()).map(|id| Value::I32(if id < plain { 1 } else { 3 }));
@@ -88,9 +102,14 @@ impl Tiny {
             ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
             ("rope.freq_base", Value::F32(10_000.0)),
         ];
-        let model = model.into_iter().map(|(key, value)| (format!("{}.{key}", self.architecture), value));
+        let model = model
+            .into_iter()
+            .map(|(key, value)| (format!("{}.{key}", self.architecture), value));
         let common = [
-            ("general.architecture", Value::String(self.architecture.to_owned())),
+            (
+                "general.architecture",
+                Value::String(self.architecture.to_owned()),
+            ),
             ("general.name", Value::String("Tiny".to_owned())),
             ("tokenizer.ggml.model", Value::String("gpt2".to_owned())),
             ("tokenizer.ggml.pre", Value::String("gpt-2".to_owned())),
@@ -99,9 +118,17 @@ impl Tiny {
             ("tokenizer.ggml.merges", strings(merges)),
             ("tokenizer.ggml.eos_token_id", size(tokens().len() - 1)),
         ];
-        let common = common.into_iter().map(|(key, value)| (key.to_owned(), value));
-        let template = ("tokenizer.chat_template".to_owned(), Value::String(TEMPLATE.to_owned()));
-        common.chain(model).chain(self.template.then_some(template)).collect()
+        let common = common
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value));
+        let template = (
+            "tokenizer.chat_template".to_owned(),
+            Value::String(TEMPLATE.to_owned()),
+        );
+        common
+            .chain(model)
+            .chain(self.template.then_some(template))
+            .collect()
     }
 }
 
@@ -109,10 +136,19 @@ impl Tiny {
 fn tokens() -> Vec<String> {
     let printable = |byte: u32| matches!(byte, 33..=126 | 161..=172 | 174..=255);
     let mut others = 256..;
-    let bytes = (0..256).map(|byte| if printable(byte) { byte } else { others.next().unwrap() });
+    let bytes = (0..256).map(|byte| {
+        if printable(byte) {
+            byte
+        } else {
+            others.next().unwrap()
+        }
+    });
     let bytes = bytes.map(|code| char::from_u32(code).unwrap().to_string());
     let merged = MERGES.map(|(a, b)| format!("{a}{b}"));
-    bytes.chain(merged).chain(CONTROL.map(str::to_owned)).collect()
+    bytes
+        .chain(merged)
+        .chain(CONTROL.map(str::to_owned))
+        .collect()
 }
 
 fn ones() -> QTensor {
@@ -124,7 +160,10 @@ struct Random(u64);
 
 impl Random {
     fn number(&mut self) -> f32 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
@@ -158,12 +197,12 @@ pub fn file(name: &str, contents: impl AsRef<[u8]>) -> String {
     path.display().to_string()
 }
 
-/// The trained model of 260 thousand parameters, where the shared folder is there.
-pub fn stories() -> Option<String> {
+/// A file of the shared folder, where that is there.
+pub fn shared(name: &str) -> Option<String> {
     let root = std::env::var_os("SELFEXTEND_SHARED")
         .map(PathBuf::from)
         .unwrap_or_else(|| concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").into());
-    let path = root.join("models/stories260K/stories260K-f32.gguf");
+    let path = root.join(name);
     if !path.exists() {
         eprintln!("skipped: {} is absent", path.display());
         return None;
@@ -192,10 +231,21 @@ impl Done {
     #[track_caller]
     pub fn fails(self, code: i32, words: &[&str]) -> Self {
         assert_eq!(self.code, Some(code), "{self:?}");
-        let errors: Vec<_> = self.stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+        let errors: Vec<_> = self
+            .stderr
+            .lines()
+            .filter(|line| line.starts_with("error: "))
+            .collect();
         assert_eq!(errors.len(), 1, "{self:?}");
-        assert_eq!(self.stderr.lines().last(), errors.last().copied(), "{self:?}");
-        assert!(words.iter().all(|word| errors[0].contains(word)), "{words:?}: {self:?}");
+        assert_eq!(
+            self.stderr.lines().last(),
+            errors.last().copied(),
+            "{self:?}"
+        );
+        assert!(
+            words.iter().all(|word| errors[0].contains(word)),
+            "{words:?}: {self:?}"
+        );
         assert_eq!(self.stdout, "", "{self:?}");
         self
     }
@@ -209,16 +259,26 @@ impl Done {
     /// Every line of stdout as JSON.
     #[track_caller]
     pub fn json_lines(&self) -> Vec<serde_json::Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
 /// The binary, which finds no model, cache or history of the user's.
 pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_selfextend"));
-    command.args(args).env("SELFEXTEND_CACHE", dir().join("cache"));
-    command.env("HOME", dir()).env("XDG_DATA_HOME", dir().join("data"));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(args)
+        .env("SELFEXTEND_CACHE", dir().join("cache"));
+    command
+        .env("HOME", dir())
+        .env("XDG_DATA_HOME", dir().join("data"));
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 

@@ -1,8 +1,8 @@
 //! The state of a conversation: what was said, and what of it the session holds.
 
-use crate::args::ChatArgs;
 use super::super::answer::{Answer, answer};
-use crate::engine::{self, describe};
+use crate::args::{ChatArgs, ModelArgs};
+use crate::engine::{self, describe, describe_extension};
 use crate::error::{CliError, Result};
 use crate::output;
 use selfextend::chat_template::Message;
@@ -58,7 +58,10 @@ impl<'a> Conversation<'a> {
 
     /// Attaches a text to the next message.
     pub fn attach(&mut self, text: String) {
-        let before = self.attached.take().map_or(String::new(), |before| format!("{}\n\n", before.trim_end()));
+        let before = self
+            .attached
+            .take()
+            .map_or(String::new(), |before| format!("{}\n\n", before.trim_end()));
         self.attached = Some(before + &text);
     }
 
@@ -74,16 +77,26 @@ impl<'a> Conversation<'a> {
 
     /// Says something; `on_text` gets the answer. Returns a line of statistics. After an error
     /// the message is forgotten, but what it attached is not.
-    pub fn turn(&mut self, message: &str, on_text: &mut dyn FnMut(&str) -> Result<()>) -> Result<String> {
+    pub fn turn(
+        &mut self,
+        message: &str,
+        on_text: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<String> {
         let content = match &self.attached {
             Some(text) => format!("{}\n\n{message}", text.trim_end()),
             None => message.to_owned(),
         };
-        self.messages.push(Message { role: "user".into(), content });
+        self.messages.push(Message {
+            role: "user".into(),
+            content,
+        });
         match self.reply(on_text) {
             Ok((text, statistics)) => {
                 self.attached = None;
-                self.messages.push(Message { role: "assistant".into(), content: text });
+                self.messages.push(Message {
+                    role: "assistant".into(),
+                    content: text,
+                });
                 Ok(statistics)
             }
             Err(error) => {
@@ -112,7 +125,10 @@ impl<'a> Conversation<'a> {
     }
 
     fn opening(&self) -> Vec<Message> {
-        let system = |text: &String| Message { role: "system".into(), content: text.clone() };
+        let system = |text: &String| Message {
+            role: "system".into(),
+            content: text.clone(),
+        };
         self.args.system.iter().map(system).collect()
     }
 
@@ -120,8 +136,13 @@ impl<'a> Conversation<'a> {
         let prompt = self.model.encode_chat(&self.messages)?.unwrap_or_default();
         self.make_room(prompt.len())?;
         let kept = self.keep_common(&prompt);
-        let result =
-            answer(&mut self.session, &self.model.tokenizer, &prompt[kept..], &self.options, on_text);
+        let result = answer(
+            &mut self.session,
+            &self.model.tokenizer,
+            &prompt[kept..],
+            &self.options,
+            on_text,
+        );
         // Whatever happened, the session says how much of this it holds.
         self.held = prompt;
         if let Ok(answer) = &result {
@@ -138,7 +159,12 @@ impl<'a> Conversation<'a> {
     /// Keeps what the session holds of the prompt, all but its last token at most, whose logits
     /// are needed. Returns how many tokens that is.
     fn keep_common(&mut self, prompt: &[u32]) -> usize {
-        let same = self.held.iter().zip(prompt).take_while(|(held, new)| held == new).count();
+        let same = self
+            .held
+            .iter()
+            .zip(prompt)
+            .take_while(|(held, new)| held == new)
+            .count();
         let kept = same.min(prompt.len().saturating_sub(1));
         self.session.truncate(kept);
         self.held.truncate(kept);
@@ -149,7 +175,10 @@ impl<'a> Conversation<'a> {
     /// has set it. The new context is twice what is needed, so that this does not happen at
     /// every turn: keys under other settings must be computed again.
     fn make_room(&mut self, prompt: usize) -> Result<()> {
-        let (context, wanted) = (self.session.options().context, prompt + self.options.max_tokens);
+        let (context, wanted) = (
+            self.session.options().context,
+            prompt + self.options.max_tokens,
+        );
         let trained = self.model.model.config().trained_window;
         let fixed = self.args.model.asked_context(trained).is_some() || self.args.model.no_extend;
         if wanted <= context || (fixed && prompt < context) {
@@ -161,11 +190,14 @@ impl<'a> Conversation<'a> {
             )));
         }
         let settings = self.args.model.settings(2 * wanted, trained)?;
-        let options = self.args.model.session_options(settings.context, settings.map);
+        let options = self
+            .args
+            .model
+            .session_options(settings.context, settings.map);
         output::note(&format!(
-            "note: the conversation outgrows the context of {context} tokens: extended to {} by SelfExtend with {}, and read again",
+            "note: the conversation outgrows the context of {context} tokens: extended to {} by {}, and read again",
             settings.context,
-            describe(settings.map),
+            describe_extension(settings.map),
         ));
         self.session = self.model.model.session(options);
         self.held.clear();
@@ -176,10 +208,17 @@ impl<'a> Conversation<'a> {
 /// A session under the settings the user gave, or the trained window.
 fn first_session(args: &ChatArgs, model: &TextModel) -> Result<Session> {
     let trained = model.model.config().trained_window;
-    let mut request = args.model.request(1);
-    request.context = args.model.asked_context(trained);
-    let settings = request.settings(trained)?;
-    Ok(engine::session(model, &args.model, settings, "the conversation"))
+    let model_args = ModelArgs {
+        context: args.model.asked_context(trained),
+        ..args.model.clone()
+    };
+    let settings = model_args.settings(1, trained)?;
+    Ok(engine::session(
+        model,
+        &args.model,
+        settings,
+        "the conversation",
+    ))
 }
 
 impl Totals {

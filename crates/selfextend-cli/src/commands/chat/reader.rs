@@ -29,14 +29,17 @@ impl Reader {
             return Ok(Self::Pipe);
         }
         let config = Config::builder().auto_add_history(true).build();
-        let mut editor =
-            Editor::with_config(config).map_err(|error| CliError::failure(format!("no terminal: {error}")))?;
+        let mut editor = Editor::with_config(config)
+            .map_err(|error| CliError::failure(format!("no terminal: {error}")))?;
         let history = history_file();
         if let Some(path) = &history {
             // There is none the first time.
             let _ = editor.load_history(path);
         }
-        Ok(Self::Terminal { editor: Box::new(editor), history })
+        Ok(Self::Terminal {
+            editor: Box::new(editor),
+            history,
+        })
     }
 
     /// Whether a person types.
@@ -57,7 +60,9 @@ impl Reader {
                     Ok(Some(line))
                 }
                 Err(ReadlineError::Eof | ReadlineError::Interrupted) => Ok(None),
-                Err(error) => Err(CliError::failure(format!("cannot read the terminal: {error}"))),
+                Err(error) => Err(CliError::failure(format!(
+                    "cannot read the terminal: {error}"
+                ))),
             },
         }
     }
@@ -76,7 +81,10 @@ fn piped_line() -> Result<Option<String>> {
 fn history_file() -> Option<PathBuf> {
     let dir = dirs::data_dir()?.join("selfextend");
     if let Err(error) = fs::create_dir_all(&dir) {
-        output::note(&format!("note: no history is kept: {}: {error}", dir.display()));
+        output::note(&format!(
+            "note: no history is kept: {}: {error}",
+            dir.display()
+        ));
         return None;
     }
     Some(dir.join("history.txt"))

@@ -25,7 +25,9 @@ impl Passkey {
     /// the share `depth` of its filler.
     pub fn new(model: &TextModel, tokens: usize, depth: f64, seed: u64) -> Result<Self> {
         let key = (10_000 + Random::new(seed).below(90_000)).to_string();
-        let count = |lines| -> Result<usize> { Ok(model.encode(&text(&key, lines, depth).concat())?.len()) };
+        let count = |lines| -> Result<usize> {
+            Ok(model.encode(&text(&key, lines, depth).concat())?.len())
+        };
         let (empty, some) = (count(0)?, count(64)?);
         let line = (some - empty).div_ceil(64).max(1);
         if tokens < empty + line {
@@ -41,7 +43,11 @@ impl Passkey {
         }
         let parts = text(&key, lines, depth);
         let position = model.encode(&parts[0])?.len();
-        Ok(Self { key, tokens: model.encode(&parts.concat())?, position })
+        Ok(Self {
+            key,
+            tokens: model.encode(&parts.concat())?,
+            position,
+        })
     }
 
     /// Whether an answer names the key: its first number is the key.
@@ -71,13 +77,23 @@ mod tests {
     #[test]
     fn the_key_lies_where_it_should() {
         let [before, after] = text("12345", 10, 0.3);
-        assert_eq!((before.matches(FILLER).count(), after.matches(FILLER).count()), (3, 7));
+        assert_eq!(
+            (
+                before.matches(FILLER).count(),
+                after.matches(FILLER).count()
+            ),
+            (3, 7)
+        );
         assert!(after.starts_with("The pass key is 12345.") && after.ends_with(QUESTION));
     }
 
     #[test]
     fn an_answer_is_right_if_its_first_number_is() {
-        let passkey = Passkey { key: "12345".into(), tokens: Vec::new(), position: 0 };
+        let passkey = Passkey {
+            key: "12345".into(),
+            tokens: Vec::new(),
+            position: 0,
+        };
         assert!(passkey.is_in("12345. Remember it."));
         assert!(passkey.is_in("the number 12345"));
         assert!(!passkey.is_in("123456") && !passkey.is_in("1, 12345") && !passkey.is_in(""));

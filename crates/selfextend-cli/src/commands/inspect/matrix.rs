@@ -31,7 +31,12 @@ impl Matrix {
             .map_err(|error| CliError::usage(error.to_string()))?;
         let row = |i| (0..=i).map(|j| map.relative(i, j)).collect();
         let rows = (0..args.matrix).map(row).collect();
-        Ok(Self { tokens: args.matrix, group_size, neighbor_window, rows })
+        Ok(Self {
+            tokens: args.matrix,
+            group_size,
+            neighbor_window,
+            rows,
+        })
     }
 
     /// The matrix as text; the two kinds of cells have colours of their own.
@@ -71,10 +76,20 @@ mod tests {
     #[test]
     fn colours_change_where_the_kind_does() {
         let rows = vec![vec![0], vec![1, 0], vec![1, 1, 0]];
-        let matrix = Matrix { tokens: 3, group_size: 2, neighbor_window: 1, rows };
+        let matrix = Matrix {
+            tokens: 3,
+            group_size: 2,
+            neighbor_window: 1,
+            rows,
+        };
         let plain = matrix.drawn(false);
         assert!(plain.ends_with("\n0\n1 0\n1 1 0\n"), "{plain}");
-        let last = matrix.drawn(true).lines().last().map(str::to_owned).unwrap();
+        let last = matrix
+            .drawn(true)
+            .lines()
+            .last()
+            .map(str::to_owned)
+            .unwrap();
         assert_eq!(last, format!("{GROUPED}1 1{NEIGHBOUR} 0{RESET}"));
     }
 }
