@@ -1,2 +1,26 @@
-//! The `selfextend` command.
-fn main() {}
+//! The `selfextend` command: language models past the context window they were trained on.
+//!
+//! Results go to stdout, everything else to stderr. The exit code is 0 when the work was done (a
+//! closed stdout included), 1 for failures, 2 for usage errors and 130 after Ctrl-C.
+
+mod args;
+mod commands;
+mod engine;
+mod error;
+mod input;
+mod interrupt;
+mod output;
+mod progress;
+mod random;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    interrupt::install();
+    match commands::dispatch(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(),
+    }
+}

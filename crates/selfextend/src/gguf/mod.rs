@@ -36,6 +36,19 @@ pub struct RawTensor {
     pub data: Vec<u8>,
 }
 
+/// What the header says of a tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The format of its numbers, as GGUF calls it: `F32`, `Q4_1`, ...
+    pub format: String,
+    /// How many numbers it has.
+    pub elements: usize,
+    /// Bytes it takes in the file.
+    pub bytes: usize,
+}
+
 impl GgufFile {
     /// Opens a file, reads its header and checks that every tensor it announces is inside it.
     ///
@@ -86,6 +99,21 @@ impl GgufFile {
     /// Everything the header says.
     pub fn metadata(&self) -> &HashMap<String, Value> {
         &self.content.metadata
+    }
+
+    /// The tensors, in no particular order.
+    pub fn tensors(&self) -> impl Iterator<Item = TensorInfo<'_>> {
+        self.content.tensor_infos.iter().map(|(name, info)| {
+            let (dtype, elements) = (info.ggml_dtype, info.shape.elem_count());
+            let bytes = elements / dtype.block_size() * dtype.type_size();
+            // candle names the k-quants without the underscore of the format.
+            let format = format!("{dtype:?}").to_uppercase();
+            let format = match format.strip_suffix('K') {
+                Some(bits) => format!("{bits}_K"),
+                None => format,
+            };
+            TensorInfo { name, format, elements, bytes }
+        })
     }
 
     /// An error about this file.

@@ -1,0 +1,335 @@
+//! The command line's grammar, and nothing of what it does.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use selfextend::hub::DEFAULT_MODEL;
+use selfextend::settings::parse_tokens;
+use selfextend::{DEFAULT_CHUNK, KvType, Sampling};
+use std::path::PathBuf;
+
+/// Run language models past the context window they were trained on, exactly, with no fine-tuning.
+#[derive(Debug, Parser)]
+#[command(name = "selfextend", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer one prompt, streamed to stdout.
+    Run(RunArgs),
+    /// Hold a conversation.
+    Chat(ChatArgs),
+    /// Show what a model file says, how far it can be extended, and the positions SelfExtend uses.
+    Inspect(InspectArgs),
+    /// Measure how well the model predicts each token of a text.
+    Score(ScoreArgs),
+    /// Draw perplexity by position from the output of `score`, as an SVG.
+    Plot(PlotArgs),
+    /// Measure prefill and decode speed and memory at several depths.
+    Bench(BenchArgs),
+    /// Hide a passkey in a long text and ask for it, with plain attention and with SelfExtend.
+    Demo(DemoArgs),
+    /// Fetch a model and print its path.
+    Pull(PullArgs),
+}
+
+/// The model and how it runs.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A .gguf file, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub;
+    /// fetched on first use.
+    #[arg(short, long, default_value = DEFAULT_MODEL, value_name = "NAME|PATH|ID")]
+    pub model: String,
+    /// Tokens of context, as 32768 or 32k. Beyond the trained window the settings of SelfExtend
+    /// are chosen from it. [default: the trained window, or what the text needs]
+    #[arg(long, value_name = "N", value_parser = parse_tokens)]
+    pub context: Option<usize>,
+    /// Group size of SelfExtend (G). [default: chosen from the context]
+    #[arg(long, value_name = "G")]
+    pub group_size: Option<usize>,
+    /// Neighbour window of SelfExtend in tokens (W). [default: a quarter of the trained window]
+    #[arg(long, value_name = "W", value_parser = parse_tokens)]
+    pub neighbor_window: Option<usize>,
+    /// Refuse texts beyond the trained window instead of extending it.
+    #[arg(long)]
+    pub no_extend: bool,
+    /// Plain attention at any length: the baseline, which breaks beyond the trained window.
+    #[arg(long, conflicts_with_all = ["group_size", "neighbor_window", "no_extend"])]
+    pub plain: bool,
+    /// How keys and values are stored.
+    #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
+    pub kv_type: KvArg,
+    /// Linear layers: auto, or f32 for float32 weights everywhere (the reference mode).
+    #[arg(long, value_enum, default_value_t = LinearArg::Auto, value_name = "MODE")]
+    pub linear: LinearArg,
+    /// Threads; 0 for all cores.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub threads: usize,
+    /// Tokens of a prefill that pass through the model together.
+    #[arg(long, default_value_t = DEFAULT_CHUNK, value_name = "N", value_parser = at_least_one)]
+    pub chunk: usize,
+}
+
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KvArg {
+    /// 4 bytes a number, the reference.
+    F32,
+    /// 2 bytes a number.
+    F16,
+}
+
+impl From<KvArg> for KvType {
+    fn from(arg: KvArg) -> Self {
+        match arg {
+            KvArg::F32 => Self::F32,
+            KvArg::F16 => Self::F16,
+        }
+    }
+}
+
+/// How linear layers compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LinearArg {
+    /// From the file's own format.
+    Auto,
+    /// Weights widened to float32 at load.
+    F32,
+}
+
+/// How tokens are chosen and when to end.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Generation")]
+pub struct GenerateArgs {
+    /// The most tokens of an answer.
+    #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]
+    pub max_tokens: usize,
+    /// Randomness; 0 takes the most probable token each time.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub temperature: f32,
+    /// Draw from the K most probable tokens only; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: usize,
+    /// Draw from the most probable tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f32,
+    /// Leave out tokens less probable than this share of the most probable one.
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub min_p: f32,
+    /// Make recent tokens less probable; 1 changes nothing.
+    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    pub repetition_penalty: f32,
+    /// Seed of the draws: same seed, same text.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// End the answer before this text (repeatable).
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl From<&GenerateArgs> for Sampling {
+    fn from(args: &GenerateArgs) -> Self {
+        Self {
+            temperature: args.temperature,
+            top_k: args.top_k,
+            top_p: args.top_p,
+            min_p: args.min_p,
+            repetition_penalty: args.repetition_penalty,
+            seed: args.seed,
+        }
+    }
+}
+
+/// Answer one prompt.
+///
+/// The prompt is put together from --file, stdin (when it is piped, and not both others are
+/// given) and the argument, in this order, with a blank line between them.
+///
+/// Without --context, a prompt that does not fit the trained window extends it by itself. A
+/// prompt that fits stays with plain attention even if the answer might not fit any more: the
+/// answer then ends where the window is full. Give --context to have room for more.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend run \"Why is the sky blue?\"\n  selfextend run --file book.txt \"Who is the murderer?\"\n  git log | selfextend run \"Summarise these changes.\" --context 32k"
+)]
+pub struct RunArgs {
+    /// What to ask; `-` stands for stdin.
+    pub prompt: Option<String>,
+    /// A text file to put before the prompt; `-` is stdin.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Continue the text as it is, without the model's chat template.
+    #[arg(long)]
+    pub raw: bool,
+    /// A system message.
+    #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
+    pub system: Option<String>,
+    /// Write one JSON object at the end instead of streaming text.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub generate: GenerateArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Hold a conversation.
+///
+/// On a terminal, lines can be edited and have a history; /help lists the commands. From a pipe,
+/// each line is one message and only the answers go to stdout.
+///
+/// Without --context, a conversation that outgrows the trained window is extended by itself.
+#[derive(Debug, Args)]
+pub struct ChatArgs {
+    /// A system message.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// A text file to attach to the first message.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[command(flatten)]
+    pub generate: GenerateArgs,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Show what a model file says.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Tokens of the relative-position matrix; its group size and window are 2 and 4, as in the
+    /// paper's figure 3, unless given.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = matrix_size)]
+    pub matrix: usize,
+    /// Write everything as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Measure how well the model predicts each token of a text.
+///
+/// Writes a line of JSON for every token but the first: its position, its id, and the negative
+/// natural logarithm of its probability given those before it.
+#[derive(Debug, Args)]
+pub struct ScoreArgs {
+    /// A text file; `-` or nothing is stdin.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// A file with a JSON array of token ids, scored as they are.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    pub ids: Option<PathBuf>,
+    /// Write one JSON object with the means instead of a line for each token.
+    #[arg(long)]
+    pub summary: bool,
+    /// Positions in a bucket of the summary.
+    #[arg(long, default_value = "1024", value_name = "N", value_parser = tokens_at_least_one)]
+    pub bucket: usize,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Draw perplexity by position.
+#[derive(Debug, Args)]
+pub struct PlotArgs {
+    /// Files of `score` lines with a label for each, as in `plain=plain.jsonl`.
+    #[arg(required = true, value_name = "LABEL=FILE", value_parser = labelled)]
+    pub series: Vec<(String, PathBuf)>,
+    /// Where the picture goes; `-` is stdout.
+    #[arg(short, long, value_name = "FILE.svg")]
+    pub output: PathBuf,
+    /// Positions that are averaged for a point of a line.
+    #[arg(long, default_value = "512", value_name = "N", value_parser = tokens_at_least_one)]
+    pub bucket: usize,
+    /// Marks the trained window.
+    #[arg(long, value_name = "N", value_parser = parse_tokens)]
+    pub trained_window: Option<usize>,
+    /// Heading of the picture.
+    #[arg(long, default_value = "Perplexity by position", value_name = "TEXT")]
+    pub title: String,
+}
+
+/// Measure speed and memory.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// Tokens in the context, as in 512,8k,16k; those beyond the trained window extend it.
+    #[arg(long, default_value = "512,2k,8k", value_delimiter = ',', value_name = "N,N,...", value_parser = parse_tokens)]
+    pub depths: Vec<usize>,
+    /// Tokens to decode at each depth.
+    #[arg(long, default_value_t = 32, value_name = "N")]
+    pub decode_tokens: usize,
+    /// Seed of the random tokens.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// Write one JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Hide a passkey in a long text and ask for it.
+#[derive(Debug, Args)]
+pub struct DemoArgs {
+    /// Length of the text in tokens.
+    #[arg(long, default_value = "13k", value_name = "N", value_parser = parse_tokens)]
+    pub tokens: usize,
+    /// Where the passkey is hidden: 0 is the start of the text, 1 its end.
+    #[arg(long, default_value_t = 0.1, value_name = "SHARE")]
+    pub depth: f64,
+    /// Seed of the passkey.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// Write one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// Fetch a model.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// A known model's name or owner/name[:file.gguf] of the Hugging Face hub.
+    #[arg(default_value = DEFAULT_MODEL)]
+    pub model: String,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("must be at least 1".to_owned()),
+        Ok(number) => Ok(number),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+fn tokens_at_least_one(text: &str) -> Result<usize, String> {
+    match parse_tokens(text)? {
+        0 => Err("must be at least 1".to_owned()),
+        tokens => Ok(tokens),
+    }
+}
+
+/// A larger matrix fits no screen.
+fn matrix_size(text: &str) -> Result<usize, String> {
+    at_least_one(text).and_then(|size| {
+        if size <= 200 {
+            Ok(size)
+        } else {
+            Err("must be at most 200".to_owned())
+        }
+    })
+}
+
+fn labelled(text: &str) -> Result<(String, PathBuf), String> {
+    // A label such as `G=4` is more likely than a file name with a `=` in it.
+    match text.rsplit_once('=') {
+        Some((label, file)) if !label.is_empty() && !file.is_empty() => {
+            Ok((label.to_owned(), file.into()))
+        }
+        _ => Err("write LABEL=FILE".to_owned()),
+    }
+}

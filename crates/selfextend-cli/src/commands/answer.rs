@@ -1,0 +1,104 @@
+//! One answer: prefill, generation, and how long they took.
+
+use crate::args::GenerateArgs;
+use crate::engine::{self, describe};
+use crate::error::{CliError, Result};
+use crate::{interrupt, output};
+use selfextend::sampling::Sampler;
+use selfextend::tokenizer::Tokenizer;
+use selfextend::{Finish, GenerateOptions, Generation, PositionMap, Session, generate};
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// A finished answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub generation: Generation,
+    pub prefill_tokens: usize,
+    pub prefill_s: f64,
+    pub decode_s: f64,
+}
+
+/// Checks what needs no model to be wrong.
+pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
+    let sampling = args.into();
+    Sampler::new(args.into())?;
+    Ok(GenerateOptions {
+        max_tokens: args.max_tokens,
+        stop: args.stop.clone(),
+        sampling,
+    })
+}
+
+/// Appends the tokens and generates what follows; `on_text` gets it piece by piece.
+pub fn answer(
+    session: &mut Session,
+    tokenizer: &Tokenizer,
+    tokens: &[u32],
+    options: &GenerateOptions,
+    on_text: &mut dyn FnMut(&str) -> Result<()>,
+) -> Result<Answer> {
+    let (logits, prefill_s) = engine::prefill(session, tokens, "reading")?;
+    let start = Instant::now();
+    let mut broken: Option<CliError> = None;
+    let generation = generate(session, tokenizer, logits, options, &mut |piece| {
+        broken = on_text(piece).err();
+        match broken.is_some() || interrupt::asked() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    })?;
+    let decode_s = start.elapsed().as_secs_f64();
+    match broken {
+        Some(error) => Err(error),
+        None => Ok(Answer {
+            generation,
+            prefill_tokens: tokens.len(),
+            prefill_s,
+            decode_s,
+        }),
+    }
+}
+
+impl Answer {
+    /// The line of statistics that ends an answer.
+    pub fn statistics(&self, session: &Session) -> String {
+        let map = match session.options().map {
+            PositionMap::Plain => "plain".to_owned(),
+            map => format!("SelfExtend: {}", describe(map)),
+        };
+        let generated = self.generation.tokens.len();
+        format!(
+            "[prompt {} tokens in {:.1} s, {:.0} tok/s | answer {generated} tokens, {:.1} tok/s, {} | context {}/{} | {map}]",
+            self.prefill_tokens,
+            self.prefill_s,
+            output::rate(self.prefill_tokens, self.prefill_s),
+            output::rate(generated, self.decode_s),
+            finish_in_words(&self.generation.finish),
+            session.len(),
+            session.options().context,
+        )
+    }
+}
+
+/// Why a generation ended, for people.
+fn finish_in_words(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::EndToken => "complete",
+        Finish::Stop(_) => "ended by --stop",
+        Finish::MaxTokens => "cut at --max-tokens",
+        Finish::ContextFull => "cut as the context is full",
+        Finish::Stopped => "stopped",
+    }
+}
+
+/// Why a generation ended, for JSON.
+pub fn finish_in_json(finish: &Finish) -> &'static str {
+    match finish {
+        Finish::EndToken => "end",
+        Finish::Stop(_) => "stop",
+        Finish::MaxTokens => "max_tokens",
+        Finish::ContextFull => "context_full",
+        Finish::Stopped => "interrupted",
+    }
+}

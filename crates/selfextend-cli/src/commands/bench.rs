@@ -1,0 +1,119 @@
+//! `selfextend bench`: speed and memory at several depths.
+
+use crate::args::BenchArgs;
+use crate::engine::{self, SettingsReport, describe, prefill};
+use crate::error::Result;
+use crate::output;
+use crate::random::Random;
+use selfextend::sampling::Sampler;
+use selfextend::{Sampling, Session, TextModel};
+use serde::Serialize;
+use std::time::Instant;
+
+/// Measures each depth in turn.
+pub fn bench(args: &BenchArgs) -> Result<()> {
+    let model = engine::load(&args.model)?;
+    let trained = model.model.config().trained_window;
+    // All settings first: an impossible one ends it before anything has run.
+    let settings = args.depths.iter().map(|&depth| {
+        let needed = depth + args.decode_tokens + 1;
+        args.model.settings(needed, trained)
+    });
+    let settings = settings.collect::<Result<Vec<_>>>()?;
+    if !args.json {
+        output::line("    depth  prefill tok/s  decode tok/s  peak MiB  settings")?;
+    }
+    for (&depth, settings) in args.depths.iter().zip(settings) {
+        let memory = PeakMemory::start();
+        let options = args.model.session_options(settings.context, settings.map);
+        let mut session = model.model.session(options);
+        let mut row = measure(args, &model, &mut session, depth)?;
+        row.peak_rss_mib = memory.mib();
+        match args.json {
+            true => output::json(&row)?,
+            false => output::line(&row.in_words(&session))?,
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    depth: usize,
+    prefill_tok_s: Option<f64>,
+    decode_tok_s: Option<f64>,
+    peak_rss_mib: Option<f64>,
+    decode_tokens: usize,
+    #[serde(flatten)]
+    settings: SettingsReport,
+}
+
+impl Row {
+    fn in_words(&self, session: &Session) -> String {
+        let number =
+            |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.1}"));
+        format!(
+            "{:>9}  {:>13}  {:>12}  {:>8}  {}",
+            self.depth,
+            number(self.prefill_tok_s),
+            number(self.decode_tok_s),
+            number(self.peak_rss_mib),
+            describe(session.options().map),
+        )
+    }
+}
+
+fn measure(
+    args: &BenchArgs,
+    model: &TextModel,
+    session: &mut Session,
+    depth: usize,
+) -> Result<Row> {
+    let vocab = model.model.config().vocab as u64;
+    let mut random = Random::new(args.seed);
+    let mut token = || random.below(vocab) as u32;
+    let tokens: Vec<u32> = (0..depth).map(|_| token()).collect();
+    let mut first = token();
+    let mut prefill_tok_s = None;
+    let mut sampler = Sampler::new(Sampling::default())?;
+    if depth > 0 {
+        let (logits, seconds) = prefill(session, &tokens, &format!("prefill {depth}"))?;
+        prefill_tok_s = Some(output::rounded(output::rate(depth, seconds), 2));
+        first = sampler.draw(&logits);
+    }
+    let start = Instant::now();
+    for _ in 0..args.decode_tokens {
+        let logits = session.append(&[first], &mut |_| Ok(()))?;
+        first = sampler.draw(&logits);
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let decode = output::rounded(output::rate(args.decode_tokens, seconds), 2);
+    Ok(Row {
+        depth,
+        prefill_tok_s,
+        decode_tok_s: (args.decode_tokens > 0).then_some(decode),
+        peak_rss_mib: None,
+        decode_tokens: args.decode_tokens,
+        settings: SettingsReport::new(&args.model, session),
+    })
+}
+
+/// The most memory the process has held since a moment, where the system tells.
+struct PeakMemory;
+
+impl PeakMemory {
+    /// Forgets earlier peaks where that is allowed; otherwise they count as well.
+    fn start() -> Self {
+        let _ = std::fs::write("/proc/self/clear_refs", "5");
+        Self
+    }
+
+    fn mib(&self) -> Option<f64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+        Some(output::rounded(kib / 1024.0, 1))
+    }
+}

@@ -1,0 +1,233 @@
+//! The state of a conversation: what was said, and what of it the session holds.
+
+use super::super::answer::{Answer, answer};
+use crate::args::{ChatArgs, ModelArgs};
+use crate::engine::{self, describe, describe_extension};
+use crate::error::{CliError, Result};
+use crate::output;
+use selfextend::chat_template::Message;
+use selfextend::{GenerateOptions, Session, TextModel};
+
+/// A conversation with a model.
+pub struct Conversation<'a> {
+    args: &'a ChatArgs,
+    model: &'a TextModel,
+    options: GenerateOptions,
+    messages: Vec<Message>,
+    attached: Option<String>,
+    session: Session,
+    /// The tokens that the session holds.
+    held: Vec<u32>,
+    totals: Totals,
+}
+
+/// What all turns together took.
+#[derive(Default)]
+struct Totals {
+    turns: usize,
+    read: usize,
+    reused: usize,
+    read_s: f64,
+    written: usize,
+    write_s: f64,
+}
+
+impl<'a> Conversation<'a> {
+    /// A conversation in which nothing was said yet.
+    pub fn new(args: &'a ChatArgs, model: &'a TextModel, options: GenerateOptions) -> Result<Self> {
+        if model.template.is_none() {
+            return Err(CliError::failure(format!(
+                "{} has no chat template, so it cannot chat; `selfextend run --raw` continues a text",
+                args.model.model
+            )));
+        }
+        let session = first_session(args, model)?;
+        let mut this = Self {
+            args,
+            model,
+            options,
+            messages: Vec::new(),
+            attached: None,
+            session,
+            held: Vec::new(),
+            totals: Totals::default(),
+        };
+        this.messages = this.opening();
+        Ok(this)
+    }
+
+    /// Attaches a text to the next message.
+    pub fn attach(&mut self, text: String) {
+        let before = self
+            .attached
+            .take()
+            .map_or(String::new(), |before| format!("{}\n\n", before.trim_end()));
+        self.attached = Some(before + &text);
+    }
+
+    /// Forgets everything but the settings the user gave.
+    pub fn reset(&mut self) -> Result<()> {
+        self.session = first_session(self.args, self.model)?;
+        self.held.clear();
+        self.attached = None;
+        self.messages = self.opening();
+        self.totals = Totals::default();
+        Ok(())
+    }
+
+    /// Says something; `on_text` gets the answer. Returns a line of statistics. After an error
+    /// the message is forgotten, but what it attached is not.
+    pub fn turn(
+        &mut self,
+        message: &str,
+        on_text: &mut dyn FnMut(&str) -> Result<()>,
+    ) -> Result<String> {
+        let content = match &self.attached {
+            Some(text) => format!("{}\n\n{message}", text.trim_end()),
+            None => message.to_owned(),
+        };
+        self.messages.push(Message {
+            role: "user".into(),
+            content,
+        });
+        match self.reply(on_text) {
+            Ok((text, statistics)) => {
+                self.attached = None;
+                self.messages.push(Message {
+                    role: "assistant".into(),
+                    content: text,
+                });
+                Ok(statistics)
+            }
+            Err(error) => {
+                self.messages.pop();
+                Err(error)
+            }
+        }
+    }
+
+    /// How much of the context is used, and how fast it went.
+    pub fn statistics(&self) -> String {
+        let totals = &self.totals;
+        format!(
+            "[{} turns | context {}/{} tokens, KV cache {:.1} MiB | {} tokens read ({} more re-used), {:.0} tok/s | {} written, {:.1} tok/s | {}]",
+            totals.turns,
+            self.session.len(),
+            self.session.options().context,
+            self.session.cache_bytes() as f64 / (1 << 20) as f64,
+            totals.read,
+            totals.reused,
+            output::rate(totals.read, totals.read_s),
+            totals.written,
+            output::rate(totals.written, totals.write_s),
+            describe(self.session.options().map),
+        )
+    }
+
+    fn opening(&self) -> Vec<Message> {
+        let system = |text: &String| Message {
+            role: "system".into(),
+            content: text.clone(),
+        };
+        self.args.system.iter().map(system).collect()
+    }
+
+    fn reply(&mut self, on_text: &mut dyn FnMut(&str) -> Result<()>) -> Result<(String, String)> {
+        let prompt = self.model.encode_chat(&self.messages)?.unwrap_or_default();
+        self.make_room(prompt.len())?;
+        let kept = self.keep_common(&prompt);
+        let result = answer(
+            &mut self.session,
+            &self.model.tokenizer,
+            &prompt[kept..],
+            &self.options,
+            on_text,
+        );
+        // Whatever happened, the session says how much of this it holds.
+        self.held = prompt;
+        if let Ok(answer) = &result {
+            self.held.extend(&answer.generation.tokens);
+        }
+        self.held.truncate(self.session.len());
+        self.session.truncate(self.held.len());
+        let answer = result?;
+        self.totals.add(kept, &answer);
+        let statistics = answer.statistics(&self.session);
+        Ok((answer.generation.text, statistics))
+    }
+
+    /// Keeps what the session holds of the prompt, all but its last token at most, whose logits
+    /// are needed. Returns how many tokens that is.
+    fn keep_common(&mut self, prompt: &[u32]) -> usize {
+        let same = self
+            .held
+            .iter()
+            .zip(prompt)
+            .take_while(|(held, new)| held == new)
+            .count();
+        let kept = same.min(prompt.len().saturating_sub(1));
+        self.session.truncate(kept);
+        self.held.truncate(kept);
+        kept
+    }
+
+    /// Sees to it that the prompt and its answer fit, by extending the window unless the user
+    /// has set it. The new context is twice what is needed, so that this does not happen at
+    /// every turn: keys under other settings must be computed again.
+    fn make_room(&mut self, prompt: usize) -> Result<()> {
+        let (context, wanted) = (
+            self.session.options().context,
+            prompt + self.options.max_tokens,
+        );
+        let trained = self.model.model.config().trained_window;
+        let fixed = self.args.model.asked_context(trained).is_some() || self.args.model.no_extend;
+        if wanted <= context || (fixed && prompt < context) {
+            return Ok(());
+        }
+        if fixed {
+            return Err(CliError::usage(format!(
+                "{prompt} tokens of conversation do not fit the context of {context}: /reset, or start with a larger --context"
+            )));
+        }
+        let settings = self.args.model.settings(2 * wanted, trained)?;
+        let options = self
+            .args
+            .model
+            .session_options(settings.context, settings.map);
+        output::note(&format!(
+            "note: the conversation outgrows the context of {context} tokens: extended to {} by {}, and read again",
+            settings.context,
+            describe_extension(settings.map),
+        ));
+        self.session = self.model.model.session(options);
+        self.held.clear();
+        Ok(())
+    }
+}
+
+/// A session under the settings the user gave, or the trained window.
+fn first_session(args: &ChatArgs, model: &TextModel) -> Result<Session> {
+    let trained = model.model.config().trained_window;
+    let model_args = ModelArgs {
+        context: args.model.asked_context(trained),
+        ..args.model.clone()
+    };
+    let settings = model_args.settings(1, trained)?;
+    Ok(engine::session(
+        model,
+        &args.model,
+        settings,
+        "the conversation",
+    ))
+}
+
+impl Totals {
+    fn add(&mut self, reused: usize, answer: &Answer) {
+        self.turns += 1;
+        self.reused += reused;
+        self.read += answer.prefill_tokens;
+        self.read_s += answer.prefill_s;
+        self.written += answer.generation.tokens.len();
+        self.write_s += answer.decode_s;
+    }
+}

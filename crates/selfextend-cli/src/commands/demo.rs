@@ -1,0 +1,180 @@
+//! `selfextend demo`: a passkey hidden in a long text, asked for in two ways.
+
+mod passkey;
+
+use super::answer::answer;
+use crate::args::DemoArgs;
+use crate::engine::{self, SettingsReport, describe};
+use crate::error::{CliError, Result};
+use crate::output;
+use passkey::Passkey;
+use selfextend::{GenerateOptions, PositionMap, SessionOptions, TextModel};
+use serde::Serialize;
+
+/// Enough for the key and a few words.
+const ANSWER_TOKENS: usize = 12;
+
+/// Asks with plain attention, then with SelfExtend.
+pub fn demo(args: &DemoArgs) -> Result<()> {
+    if !(0.0..=1.0).contains(&args.depth) {
+        return Err(CliError::usage(format!(
+            "--depth {} must be between 0 and 1",
+            args.depth
+        )));
+    }
+    let model = engine::load(&args.model)?;
+    let trained = model.model.config().trained_window;
+    let passkey = Passkey::new(&model, args.tokens, args.depth, args.seed)?;
+    let needed = passkey.tokens.len() + ANSWER_TOKENS;
+    let settings = args.model.settings(needed, trained)?;
+    introduce(args, &passkey, trained);
+    if settings.map == PositionMap::Plain {
+        output::note(&format!(
+            "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; a larger --tokens shows the difference"
+        ));
+    }
+    let plain = args
+        .model
+        .session_options(settings.context, PositionMap::Plain);
+    let extended = args.model.session_options(settings.context, settings.map);
+    let plain = ask(args, &model, &passkey, plain)?;
+    let extended = ask(args, &model, &passkey, extended)?;
+    if args.json {
+        return output::json(&Report::new(args, &passkey, plain, extended));
+    }
+    output::text(&table(&passkey, &plain, &extended))
+}
+
+fn introduce(args: &DemoArgs, passkey: &Passkey, trained: usize) {
+    output::note(&format!(
+        "The passkey {} is hidden at {:.0}% of a text of {} tokens (token {}). {} was trained on {} tokens.",
+        passkey.key,
+        args.depth * 100.0,
+        output::grouped(passkey.tokens.len()),
+        output::grouped(passkey.position),
+        args.model.model,
+        output::grouped(trained),
+    ));
+}
+
+/// One way of asking, and what came of it.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    answer: String,
+    found: bool,
+    prefill_s: f64,
+    prefill_tok_s: f64,
+    decode_s: f64,
+    decode_tok_s: f64,
+    settings: SettingsReport,
+    #[serde(skip)]
+    map: PositionMap,
+}
+
+fn way(map: PositionMap) -> String {
+    match map {
+        PositionMap::Plain => describe(map),
+        map => format!("SelfExtend, {}", describe(map)),
+    }
+}
+
+fn ask(
+    args: &DemoArgs,
+    model: &TextModel,
+    passkey: &Passkey,
+    options: SessionOptions,
+) -> Result<Outcome> {
+    let mut session = model.model.session(options);
+    let generate = GenerateOptions {
+        max_tokens: ANSWER_TOKENS,
+        ..Default::default()
+    };
+    output::note(&format!("asking with {} ...", way(options.map)));
+    let result = answer(
+        &mut session,
+        &model.tokenizer,
+        &passkey.tokens,
+        &generate,
+        &mut |_| Ok(()),
+    )?;
+    let (tokens, generated) = (passkey.tokens.len(), result.generation.tokens.len());
+    let answer = result.generation.text.trim().to_owned();
+    Ok(Outcome {
+        found: passkey.is_in(&answer),
+        answer,
+        prefill_s: output::rounded(result.prefill_s, 2),
+        prefill_tok_s: output::rounded(output::rate(tokens, result.prefill_s), 1),
+        decode_s: output::rounded(result.decode_s, 2),
+        decode_tok_s: output::rounded(output::rate(generated, result.decode_s), 1),
+        settings: SettingsReport::new(&args.model, &session),
+        map: options.map,
+    })
+}
+
+/// Both outcomes side by side, and who found the key.
+fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
+    let cell = |text: String| -> String {
+        let short: String = text.chars().take(40).collect();
+        format!("{short:<42}")
+    };
+    let row = |name: &str, value: &dyn Fn(&Outcome) -> String| {
+        let line = format!("{name:<16}{}{}", cell(value(plain)), cell(value(extended)));
+        format!("{}\n", line.trim_end())
+    };
+    let yes = |found: bool| if found { "yes" } else { "no" };
+    let heading = |it: &Outcome| it.settings.in_short();
+    let mut text = format!(
+        "\n{:<16}{}{}\n",
+        "",
+        cell(heading(plain)),
+        heading(extended)
+    );
+    text += &row("answer", &|it| format!("{:?}", it.answer));
+    text += &row("found the key", &|it| yes(it.found).to_owned());
+    text += &row("read the text", &|it| {
+        format!("{:.1} s, {:.0} tok/s", it.prefill_s, it.prefill_tok_s)
+    });
+    text += &row("answered", &|it| {
+        format!("{:.2} s, {:.1} tok/s", it.decode_s, it.decode_tok_s)
+    });
+    text + &format!("\n{}\n", verdict(passkey, plain, extended))
+}
+
+fn verdict(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
+    let key = &passkey.key;
+    match (plain.found, extended.found) {
+        _ if extended.map == PositionMap::Plain => {
+            format!("Both ways are plain attention here; the key was {key}.")
+        }
+        (false, true) => format!("SelfExtend found the key {key}; plain attention did not."),
+        (true, true) => format!("Both found the key {key}."),
+        (true, false) => format!("Plain attention found the key {key}; SelfExtend did not."),
+        (false, false) => format!("Neither found the key {key}."),
+    }
+}
+
+/// What `--json` writes.
+#[derive(Debug, Serialize)]
+struct Report {
+    passkey: String,
+    tokens: usize,
+    position: usize,
+    depth: f64,
+    seed: u64,
+    plain: Outcome,
+    selfextend: Outcome,
+}
+
+impl Report {
+    fn new(args: &DemoArgs, passkey: &Passkey, plain: Outcome, selfextend: Outcome) -> Self {
+        Self {
+            passkey: passkey.key.clone(),
+            tokens: passkey.tokens.len(),
+            position: passkey.position,
+            depth: args.depth,
+            seed: args.seed,
+            plain,
+            selfextend,
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! `selfextend inspect`: what a file says, how far it reaches, and which positions are used.
+
+mod matrix;
+
+use crate::args::InspectArgs;
+use crate::error::Result;
+use crate::{engine, output};
+use matrix::Matrix;
+use selfextend::PositionMap;
+use selfextend::config::ModelConfig;
+use selfextend::gguf::GgufFile;
+use selfextend::settings::{ContextRequest, max_context};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// Shows everything about a model.
+pub fn inspect(args: &InspectArgs) -> Result<()> {
+    let path = engine::fetch(&args.model.model)?;
+    let gguf = GgufFile::open(&path)?;
+    let report = Report {
+        model: ModelReport::new(&gguf)?,
+        max_context: reaches(gguf.config()?.trained_window),
+        automatic: automatic(args, gguf.config()?.trained_window)?,
+        matrix: Matrix::new(args)?,
+    };
+    match args.json {
+        true => output::json(&report),
+        false => output::text(&report.in_words()?),
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    #[serde(flatten)]
+    model: ModelReport,
+    max_context: Vec<Reach>,
+    automatic: Vec<Choice>,
+    matrix: Matrix,
+}
+
+/// What the file says.
+#[derive(Debug, Serialize)]
+struct ModelReport {
+    file: String,
+    file_bytes: u64,
+    architecture: String,
+    name: Option<String>,
+    layers: usize,
+    hidden: usize,
+    feed_forward: usize,
+    heads: usize,
+    kv_heads: usize,
+    head_dim: usize,
+    vocab: usize,
+    trained_window: usize,
+    rope_theta: f64,
+    rope_dimensions: usize,
+    rope_scaling: String,
+    parameters: usize,
+    formats: BTreeMap<String, FormatUse>,
+    tokenizer: Option<String>,
+    pre_tokenizer: Option<String>,
+    chat_template: bool,
+    kv_bytes_per_token: usize,
+}
+
+/// How much of a file a tensor format takes.
+#[derive(Debug, Default, Serialize)]
+struct FormatUse {
+    tensors: usize,
+    bytes: usize,
+}
+
+impl ModelReport {
+    fn new(gguf: &GgufFile) -> Result<Self> {
+        let mut formats = BTreeMap::<_, FormatUse>::new();
+        let mut parameters = 0;
+        for tensor in gguf.tensors() {
+            parameters += tensor.elements;
+            let format = formats.entry(tensor.format).or_default();
+            format.tensors += 1;
+            format.bytes += tensor.bytes;
+        }
+        let text = |key| -> Result<Option<String>> { Ok(gguf.string(key)?.map(str::to_owned)) };
+        let config = gguf.config()?;
+        let ModelConfig { rope, .. } = &config;
+        Ok(Self {
+            file: gguf.path().display().to_string(),
+            file_bytes: std::fs::metadata(gguf.path()).map_or(0, |found| found.len()),
+            rope_theta: rope.theta,
+            rope_dimensions: rope.rotary_dim,
+            rope_scaling: format!("{:?}", rope.scaling),
+            tokenizer: text("tokenizer.ggml.model")?,
+            pre_tokenizer: text("tokenizer.ggml.pre")?,
+            chat_template: gguf.string("tokenizer.chat_template")?.is_some(),
+            kv_bytes_per_token: 2 * 2 * config.layers * config.kv_heads * config.head_dim,
+            architecture: config.architecture,
+            name: config.name,
+            layers: config.layers,
+            hidden: config.hidden,
+            feed_forward: config.feed_forward,
+            heads: config.heads,
+            kv_heads: config.kv_heads,
+            head_dim: config.head_dim,
+            vocab: config.vocab,
+            trained_window: config.trained_window,
+            parameters,
+            formats,
+        })
+    }
+
+    /// One fact a line.
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let mib = |bytes: f64| format!("{:.1} MiB", bytes / (1 << 20) as f64);
+        let formats = self.formats.iter().map(|(name, it)| {
+            let plural = if it.tensors == 1 { "" } else { "s" };
+            format!(
+                "{name} ({} tensor{plural}, {})",
+                it.tensors,
+                mib(it.bytes as f64)
+            )
+        });
+        let tokenizer = match self.tokenizer.as_deref() {
+            Some("gpt2") => "byte-level BPE".to_owned(),
+            Some("llama") => "SentencePiece BPE".to_owned(),
+            Some(other) => other.to_owned(),
+            None => "none".to_owned(),
+        };
+        let rules = self
+            .pre_tokenizer
+            .as_ref()
+            .map_or(String::new(), |pre| format!(", rules {pre}"));
+        vec![
+            ("file", self.file.clone()),
+            ("file size", mib(self.file_bytes as f64)),
+            ("name", self.name.clone().unwrap_or_else(|| "-".to_owned())),
+            ("architecture", self.architecture.clone()),
+            (
+                "parameters",
+                format!("{:.1} million", self.parameters as f64 / 1e6),
+            ),
+            ("layers", self.layers.to_string()),
+            (
+                "hidden size",
+                format!("{}, feed-forward {}", self.hidden, self.feed_forward),
+            ),
+            (
+                "heads",
+                format!(
+                    "{} of size {}, {} for keys and values",
+                    self.heads, self.head_dim, self.kv_heads
+                ),
+            ),
+            ("trained window", format!("{} tokens", self.trained_window)),
+            (
+                "RoPE",
+                format!(
+                    "base {}, {} dimensions, scaling {}",
+                    self.rope_theta, self.rope_dimensions, self.rope_scaling
+                ),
+            ),
+            ("tensors", formats.collect::<Vec<_>>().join(", ")),
+            (
+                "tokenizer",
+                format!("{tokenizer}{rules}, {} tokens", self.vocab),
+            ),
+            (
+                "chat template",
+                if self.chat_template { "yes" } else { "no" }.to_owned(),
+            ),
+            (
+                "KV cache",
+                format!(
+                    "{} for 1024 tokens (f16)",
+                    mib(self.kv_bytes_per_token as f64 * 1024.0)
+                ),
+            ),
+        ]
+    }
+}
+
+/// The largest context of some settings.
+#[derive(Debug, Serialize)]
+struct Reach {
+    group_size: usize,
+    neighbor_window: usize,
+    context: usize,
+}
+
+const GROUP_SIZES: [usize; 5] = [2, 4, 8, 16, 32];
+const WINDOW_SHARES: [usize; 4] = [16, 8, 4, 2];
+
+fn reaches(trained: usize) -> Vec<Reach> {
+    let reach = |share: usize| {
+        let neighbor_window = (trained / share).max(1);
+        GROUP_SIZES.map(move |group_size| {
+            let context = max_context(group_size, neighbor_window, trained);
+            Reach {
+                group_size,
+                neighbor_window,
+                context,
+            }
+        })
+    };
+    WINDOW_SHARES.into_iter().flat_map(reach).collect()
+}
+
+/// The settings chosen for a context.
+#[derive(Debug, Serialize)]
+struct Choice {
+    context: usize,
+    times: Option<usize>,
+    group_size: usize,
+    neighbor_window: Option<usize>,
+}
+
+fn automatic(args: &InspectArgs, trained: usize) -> Result<Vec<Choice>> {
+    let choice = |times, request: ContextRequest| -> Result<Choice> {
+        let settings = request.settings(trained)?;
+        let (group_size, neighbor_window) = match settings.map {
+            PositionMap::Plain => (1, None),
+            PositionMap::SelfExtend(map) => (map.group_size(), Some(map.neighbor_window())),
+        };
+        Ok(Choice {
+            context: settings.context,
+            times,
+            group_size,
+            neighbor_window,
+        })
+    };
+    let by_itself = [2, 4, 8, 16].map(|times| {
+        let context = Some(times * trained);
+        choice(
+            Some(times),
+            ContextRequest {
+                context,
+                ..Default::default()
+            },
+        )
+    });
+    let asked = args
+        .model
+        .context
+        .map(|_| choice(None, args.model.request(0)));
+    by_itself.into_iter().chain(asked).collect()
+}
+
+impl Report {
+    fn in_words(&self) -> Result<String> {
+        let mut text = String::new();
+        for (name, value) in self.model.lines() {
+            let _ = writeln!(text, "{name:<16}{value}");
+        }
+        self.write_reaches(&mut text);
+        text.push_str("\nSettings chosen for a context:\n");
+        for choice in &self.automatic {
+            let times = choice
+                .times
+                .map_or("as asked".to_owned(), |times| format!("{times} x L"));
+            let map = match choice.neighbor_window {
+                Some(window) => format!(
+                    "--group-size {} --neighbor-window {window}",
+                    choice.group_size
+                ),
+                None => "plain attention".to_owned(),
+            };
+            let _ = writeln!(text, "{:>10}  --context {:<9}{map}", times, choice.context);
+        }
+        text.push_str(&self.matrix.drawn(output::colours()));
+        Ok(text)
+    }
+
+    fn write_reaches(&self, text: &mut String) {
+        let trained = self.model.trained_window;
+        let _ = writeln!(
+            text,
+            "\nLargest context, (L - W) * G + W with L = {trained}:"
+        );
+        let _ = write!(text, "{:>16}", "W \\ G");
+        for group_size in GROUP_SIZES {
+            let _ = write!(text, "{group_size:>10}");
+        }
+        for (row, share) in self
+            .max_context
+            .chunks(GROUP_SIZES.len())
+            .zip(WINDOW_SHARES)
+        {
+            let name = format!("{} = L/{share}", row[0].neighbor_window);
+            let _ = write!(text, "\n{name:>16}");
+            for reach in row {
+                let _ = write!(text, "{:>10}", reach.context);
+            }
+        }
+        text.push('\n');
+    }
+}

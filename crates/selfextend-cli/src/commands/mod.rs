@@ -1,0 +1,28 @@
+//! One file for each command.
+
+mod answer;
+mod bench;
+mod chat;
+mod demo;
+mod inspect;
+mod plot;
+mod pull;
+mod run;
+mod score;
+
+use crate::args::Command;
+use crate::error::Result;
+
+/// Does what was asked for.
+pub fn dispatch(command: Command) -> Result<()> {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Chat(args) => chat::chat(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Score(args) => score::score(&args),
+        Command::Plot(args) => plot::plot(&args),
+        Command::Bench(args) => bench::bench(&args),
+        Command::Demo(args) => demo::demo(&args),
+        Command::Pull(args) => pull::pull(&args),
+    }
+}

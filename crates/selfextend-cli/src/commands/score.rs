@@ -1,0 +1,211 @@
+//! `selfextend score`: the negative log-likelihood of every token.
+
+use crate::args::ScoreArgs;
+use crate::engine::{self, SettingsReport};
+use crate::error::{CliError, Result};
+use crate::progress::Prefill;
+use crate::{input, output};
+use selfextend::{Session, TextModel};
+use serde::Serialize;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Instant;
+
+/// Scores a text or ids.
+pub fn score(args: &ScoreArgs) -> Result<()> {
+    let source = Source::read(args)?;
+    let model = engine::load(&args.model)?;
+    let ids = source.ids(&model)?;
+    if ids.len() < 2 {
+        return Err(CliError::usage(format!(
+            "nothing to score: {} token{}, and the first has none before it",
+            ids.len(),
+            if ids.len() == 1 { "" } else { "s" }
+        )));
+    }
+    let settings = args
+        .model
+        .settings(ids.len(), model.model.config().trained_window)?;
+    let why = format!("{} tokens do not fit", ids.len());
+    let mut session = engine::session(&model, &args.model, settings, &why);
+    let start = Instant::now();
+    let nll = score_ids(args, &mut session, &ids)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let summary = Summary::new(args, &session, &nll, seconds);
+    if args.summary {
+        output::json(&summary)?;
+    }
+    output::note(&summary.in_words(&session));
+    Ok(())
+}
+
+/// What is to be scored, read before the model is loaded.
+enum Source {
+    Text(String),
+    Ids(Vec<u32>),
+}
+
+impl Source {
+    fn read(args: &ScoreArgs) -> Result<Self> {
+        if let Some(path) = &args.ids {
+            let ids = serde_json::from_str(&input::file(path)?).map_err(|error| {
+                CliError::failure(format!(
+                    "{} is not a JSON array of token ids: {error}",
+                    path.display()
+                ))
+            })?;
+            return Ok(Self::Ids(ids));
+        }
+        let text = match &args.file {
+            Some(path) => input::file(path)?,
+            None if input::stdin_is_piped() => input::file(Path::new("-"))?,
+            None => {
+                return Err(CliError::usage(
+                    "no text to score: give --file, --ids, or a text on stdin",
+                ));
+            }
+        };
+        match text.is_empty() {
+            true => Err(CliError::usage("the text to score is empty")),
+            false => Ok(Self::Text(text)),
+        }
+    }
+
+    fn ids(self, model: &TextModel) -> Result<Vec<u32>> {
+        match self {
+            Self::Text(text) => Ok(model.encode(&text)?),
+            Self::Ids(ids) => Ok(ids),
+        }
+    }
+}
+
+/// The negative log-likelihood of `ids[1..]`, written as JSON lines chunk by chunk.
+fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec<f64>> {
+    let (chunk, vocab) = (args.model.chunk, session.model().config().vocab);
+    if let Some(position) = ids.iter().position(|&id| id as usize >= vocab) {
+        return Err(selfextend::Error::Token {
+            id: ids[position],
+            position,
+            vocab,
+        }
+        .into());
+    }
+    let layers = session.model().config().layers;
+    let mut bar = Prefill::new("scoring", ids.len(), chunk, layers);
+    let mut nll: Vec<f64> = Vec::with_capacity(ids.len());
+    for (n, tokens) in ids.chunks(chunk).enumerate() {
+        let from = nll.len();
+        let mut layer = |_| {
+            bar.layer(n * chunk);
+            Ok(())
+        };
+        session.append_all(tokens, &mut layer, &mut |row, logits| {
+            if let Some(&next) = ids.get(n * chunk + row + 1) {
+                nll.push(negative_log_likelihood(logits, next));
+            }
+        })?;
+        if !args.summary {
+            output::text(&lines(ids, &nll, from)?)?;
+        }
+    }
+    Ok(nll)
+}
+
+/// `-ln p(token)` under a softmax, summed in f64.
+fn negative_log_likelihood(logits: &[f32], token: u32) -> f64 {
+    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits
+        .iter()
+        .map(|&logit| f64::from((logit - max).exp()))
+        .sum();
+    sum.ln() - f64::from(logits[token as usize] - max)
+}
+
+#[derive(Serialize)]
+struct Line {
+    position: usize,
+    id: u32,
+    nll: f64,
+}
+
+/// Lines for the values from `from` on; `nll[i]` belongs to the token at position `i + 1`.
+fn lines(ids: &[u32], nll: &[f64], from: usize) -> Result<String> {
+    let mut text = String::new();
+    for (i, &value) in nll.iter().enumerate().skip(from) {
+        let line = Line {
+            position: i + 1,
+            id: ids[i + 1],
+            nll: output::rounded(value, 6),
+        };
+        let _ = writeln!(text, "{}", output::to_json(&line)?);
+    }
+    Ok(text)
+}
+
+#[derive(Serialize)]
+struct Bucket {
+    first_position: usize,
+    last_position: usize,
+    mean_nll: f64,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    tokens: usize,
+    scored: usize,
+    mean_nll: f64,
+    perplexity: f64,
+    bucket: usize,
+    buckets: Vec<Bucket>,
+    seconds: f64,
+    tok_s: f64,
+    settings: SettingsReport,
+}
+
+impl Summary {
+    fn new(args: &ScoreArgs, session: &Session, nll: &[f64], seconds: f64) -> Self {
+        let mean = |some: &[f64]| some.iter().sum::<f64>() / some.len() as f64;
+        let buckets = nll.chunks(args.bucket).enumerate().map(|(b, some)| Bucket {
+            first_position: b * args.bucket + 1,
+            last_position: b * args.bucket + some.len(),
+            mean_nll: output::rounded(mean(some), 6),
+        });
+        Self {
+            tokens: nll.len() + 1,
+            scored: nll.len(),
+            mean_nll: output::rounded(mean(nll), 6),
+            perplexity: output::rounded(mean(nll).exp(), 4),
+            bucket: args.bucket,
+            buckets: buckets.collect(),
+            seconds: output::rounded(seconds, 3),
+            tok_s: output::rounded(output::rate(nll.len() + 1, seconds), 1),
+            settings: SettingsReport::new(&args.model, session),
+        }
+    }
+
+    fn in_words(&self, session: &Session) -> String {
+        format!(
+            "[{} tokens: mean nll {:.4}, perplexity {:.2} | {:.1} s, {:.0} tok/s | context {}/{} | {}]",
+            self.tokens,
+            self.mean_nll,
+            self.perplexity,
+            self.seconds,
+            self.tok_s,
+            session.len(),
+            session.options().context,
+            engine::describe(session.options().map),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn likelihoods_are_those_of_a_softmax() {
+        assert!((negative_log_likelihood(&[0.0; 8], 3) - 8f64.ln()).abs() < 1e-9);
+        let nll = negative_log_likelihood(&[1000.0, 1001.0], 0);
+        assert!((nll - (1.0 + 1f64.exp()).ln()).abs() < 1e-6, "{nll}");
+    }
+}

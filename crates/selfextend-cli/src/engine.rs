@@ -1,0 +1,198 @@
+//! From arguments to the engine: the model, its settings, and a report of both.
+
+use crate::args::{LinearArg, ModelArgs};
+use crate::error::{CliError, Result};
+use crate::progress;
+use crate::{interrupt, output};
+use selfextend::hub::{self, PullOptions};
+use selfextend::settings::{ContextRequest, ContextSettings, SettingsError, max_context};
+use selfextend::{KvType, LoadOptions, PositionMap, Session, SessionOptions, TextModel};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// The model's file, fetched first if need be.
+pub fn fetch(model: &str) -> Result<PathBuf> {
+    let _scope = interrupt::scope(interrupt::Mode::WindDown);
+    let mut shown = progress::Pull::new(model);
+    let found = hub::resolve(model, &PullOptions::from_env(), &mut |progress| {
+        shown.show(progress)
+    });
+    drop(shown);
+    match found {
+        // Whatever the reason is called: pip hears of Ctrl-C too, and fails.
+        _ if interrupt::asked() => Err(CliError::Interrupted),
+        found => Ok(found?),
+    }
+}
+
+/// Loads the model that the arguments name.
+pub fn load(args: &ModelArgs) -> Result<TextModel> {
+    let path = fetch(&args.model)?;
+    let options = LoadOptions {
+        threads: args.threads,
+        exact: args.linear == LinearArg::F32,
+    };
+    Ok(TextModel::load(&path, options)?)
+}
+
+impl ModelArgs {
+    /// The settings for a text that needs so many tokens.
+    pub fn settings(&self, needed: usize, trained: usize) -> Result<ContextSettings> {
+        if self.plain {
+            return self.plain_settings(needed, trained);
+        }
+        Ok(self.request(needed).settings(trained)?)
+    }
+
+    /// `--plain`: no window is too small for it.
+    fn plain_settings(&self, needed: usize, trained: usize) -> Result<ContextSettings> {
+        let context = self.context.unwrap_or(needed.max(trained));
+        if needed > context {
+            return Err(SettingsError::TooShort { needed, context }.into());
+        }
+        Ok(ContextSettings {
+            context,
+            map: PositionMap::Plain,
+            extended_by_itself: false,
+        })
+    }
+
+    /// The settings asked for, for a text that needs so many tokens.
+    pub fn request(&self, needed: usize) -> ContextRequest {
+        ContextRequest {
+            context: self.context,
+            needed,
+            group_size: self.group_size,
+            neighbor_window: self.neighbor_window,
+            no_extend: self.no_extend,
+        }
+    }
+
+    /// The context that was asked for: by itself, or as the limit of the group size asked for.
+    pub fn asked_context(&self, trained: usize) -> Option<usize> {
+        let window = self.neighbor_window.unwrap_or(trained / 4);
+        let limit = |group_size| max_context(group_size, window, trained);
+        self.context
+            .or(self.group_size.filter(|_| !self.no_extend).map(limit))
+    }
+
+    /// How a session under these settings runs.
+    pub fn session_options(&self, context: usize, map: PositionMap) -> SessionOptions {
+        SessionOptions {
+            context,
+            map,
+            kv_type: self.kv_type.into(),
+            chunk: self.chunk,
+        }
+    }
+}
+
+/// An empty session, and a word about it if the window was extended without being asked for.
+pub fn session(
+    model: &TextModel,
+    args: &ModelArgs,
+    settings: ContextSettings,
+    why: &str,
+) -> Session {
+    if settings.extended_by_itself {
+        output::note(&format!(
+            "note: {why}: the trained window of {} tokens is extended to {} by {} (set --context, --group-size and --neighbor-window to choose, --no-extend to refuse)",
+            model.model.config().trained_window,
+            settings.context,
+            describe_extension(settings.map),
+        ));
+    }
+    model
+        .model
+        .session(args.session_options(settings.context, settings.map))
+}
+
+/// A position map in words, as the way to a larger window.
+pub fn describe_extension(map: PositionMap) -> String {
+    match map {
+        PositionMap::Plain => "plain attention, which was not trained for it".to_owned(),
+        map => format!("SelfExtend with {}", describe(map)),
+    }
+}
+
+/// A position map in words.
+pub fn describe(map: PositionMap) -> String {
+    match map {
+        PositionMap::Plain => "plain attention".to_owned(),
+        PositionMap::SelfExtend(map) => {
+            format!(
+                "group size {}, neighbour window {}",
+                map.group_size(),
+                map.neighbor_window()
+            )
+        }
+    }
+}
+
+/// Appends tokens behind a progress bar; returns the last one's logits and the seconds it took.
+pub fn prefill(session: &mut Session, tokens: &[u32], label: &str) -> Result<(Vec<f32>, f64)> {
+    let layers = session.model().config().layers;
+    let mut bar = progress::Prefill::new(label, tokens.len(), session.options().chunk, layers);
+    let start = Instant::now();
+    let logits = session.append(tokens, &mut |done| {
+        if interrupt::asked() {
+            return Err(selfextend::Error::Stopped);
+        }
+        bar.layer(done);
+        Ok(())
+    })?;
+    Ok((logits, start.elapsed().as_secs_f64()))
+}
+
+/// The settings in force, for JSON.
+#[derive(Debug, Clone, Serialize)]
+pub struct SettingsReport {
+    model: String,
+    trained_window: usize,
+    context: usize,
+    method: &'static str,
+    group_size: Option<usize>,
+    neighbor_window: Option<usize>,
+    kv_type: &'static str,
+    linear: &'static str,
+    threads: usize,
+    chunk: usize,
+}
+
+impl SettingsReport {
+    /// What a session runs with.
+    pub fn new(args: &ModelArgs, session: &Session) -> Self {
+        let (options, model) = (session.options(), session.model());
+        let map = match options.map {
+            PositionMap::Plain => None,
+            PositionMap::SelfExtend(map) => Some(map),
+        };
+        Self {
+            model: args.model.clone(),
+            trained_window: model.config().trained_window,
+            context: options.context,
+            method: if map.is_some() { "selfextend" } else { "plain" },
+            group_size: map.map(|map| map.group_size()),
+            neighbor_window: map.map(|map| map.neighbor_window()),
+            kv_type: match options.kv_type {
+                KvType::F32 => "f32",
+                KvType::F16 => "f16",
+            },
+            linear: match args.linear {
+                LinearArg::Auto => "auto",
+                LinearArg::F32 => "f32",
+            },
+            threads: model.threads(),
+            chunk: options.chunk,
+        }
+    }
+
+    /// The method in a few words.
+    pub fn in_short(&self) -> String {
+        match (self.group_size, self.neighbor_window) {
+            (Some(group), Some(window)) => format!("SelfExtend G={group} W={window}"),
+            _ => "plain attention".to_owned(),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a command ended early, and the exit code that says so.
+
+use crate::{interrupt, output};
+use selfextend::Error;
+use selfextend::hub::HubError;
+use selfextend::settings::SettingsError;
+use std::process::ExitCode;
+
+/// A result of a command.
+pub type Result<T, E = CliError> = std::result::Result<T, E>;
+
+/// Why a command ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// What was asked for cannot be done, whatever the files say.
+    #[error("{0}")]
+    Usage(String),
+    /// It could have been done, but something went wrong.
+    #[error("{0}")]
+    Failure(String),
+    /// Ctrl-C.
+    #[error("interrupted")]
+    Interrupted,
+    /// Nobody reads the output any more, which is no error.
+    #[error("the output was closed")]
+    ClosedPipe,
+}
+
+impl CliError {
+    /// A usage error.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(message.into())
+    }
+
+    /// A failure.
+    pub fn failure(message: impl Into<String>) -> Self {
+        Self::Failure(message.into())
+    }
+
+    /// Says what is to be said on stderr; returns the exit code.
+    pub fn report(&self) -> ExitCode {
+        match self {
+            Self::Usage(message) => {
+                output::note(&format!("error: {message}"));
+                ExitCode::from(2)
+            }
+            Self::Failure(message) => {
+                output::note(&format!("error: {message}"));
+                ExitCode::FAILURE
+            }
+            Self::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+            Self::ClosedPipe => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl From<Error> for CliError {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Settings(error) => error.into(),
+            Error::Sampling(message) => Self::Usage(message),
+            Error::Stopped => Self::Interrupted,
+            other => Self::Failure(other.to_string()),
+        }
+    }
+}
+
+impl From<SettingsError> for CliError {
+    fn from(error: SettingsError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<HubError> for CliError {
+    fn from(error: HubError) -> Self {
+        Self::Failure(error.to_string())
+    }
+}

