@@ -112,7 +112,12 @@ impl GgufFile {
                 Some(bits) => format!("{bits}_K"),
                 None => format,
             };
-            TensorInfo { name, format, elements, bytes }
+            TensorInfo {
+                name,
+                format,
+                elements,
+                bytes,
+            }
         })
     }
 
