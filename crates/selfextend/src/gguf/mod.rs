@@ -12,12 +12,15 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// An opened GGUF file whose header was read and checked.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    file: File,
+    /// Locked from a seek to the end of its read: tensors are read from several threads, and
+    /// clones of a file share its place.
+    file: Mutex<File>,
     content: Content,
 }
 
@@ -84,7 +87,7 @@ impl GgufFile {
         })?;
         let gguf = Self {
             path: path.to_owned(),
-            file,
+            file: Mutex::new(file),
             content,
         };
         gguf.check_extents(metadata.len())?;
@@ -178,12 +181,13 @@ impl GgufFile {
             path: self.path.clone(),
             source,
         };
-        let mut file = self.file.try_clone().map_err(read)?;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(
             self.content.tensor_data_offset + info.offset,
         ))
         .map_err(read)?;
         file.read_exact(&mut data).map_err(read)?;
+        drop(file);
         Ok(Some(RawTensor {
             name: name.to_owned(),
             dtype: info.ggml_dtype,
@@ -266,4 +270,40 @@ fn declares_zero_alignment(mut file: &File) -> std::io::Result<bool> {
     let found = head.windows(KEY.len()).position(|window| window == KEY);
     let value = found.and_then(|at| head.get(at + KEY.len() + 4..at + KEY.len() + 8));
     Ok(value.is_some_and(|value| value == [0; 4]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::quantized::{QTensor, gguf_file};
+    use candle_core::{Device, Tensor};
+    use rayon::prelude::*;
+
+    /// Every tensor holds its own number; a read that starts in another's place is seen.
+    #[test]
+    fn tensors_read_by_several_threads_are_not_mixed_up() {
+        let tensor = |n: usize| {
+            let numbers = vec![n as f32; 512];
+            let tensor = Tensor::from_vec(numbers, (16, 32), &Device::Cpu).unwrap();
+            let tensor = QTensor::quantize(&tensor, GgmlDType::F32).unwrap();
+            (n.to_string(), tensor)
+        };
+        let tensors: Vec<_> = (0..200).map(tensor).collect();
+        let named: Vec<_> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("numbers.gguf");
+        gguf_file::write(&mut File::create(&path).unwrap(), &[], &named).unwrap();
+        let gguf = GgufFile::open(&path).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(8)
+            .build()
+            .unwrap();
+        pool.install(|| {
+            (0..2000usize).into_par_iter().for_each(|n| {
+                let raw = gguf.tensor(&(n % 200).to_string()).unwrap().unwrap();
+                let numbers = gguf.floats(&raw).unwrap();
+                assert!(numbers.iter().all(|&number| number == (n % 200) as f32));
+            });
+        });
+    }
 }
