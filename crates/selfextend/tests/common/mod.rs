@@ -1,5 +1,8 @@
 //! Where the references and the model are, and small models made on the spot.
 
+// Each test file uses a part of this.
+#![allow(dead_code)]
+
 use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
@@ -261,4 +264,75 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
         .unwrap();
     backend.linear(&attended, [&layer.attention_output], [&mut out]);
     out
+}
+
+/// Writes a random model of two layers with grouped heads, biases and a window of 64, its
+/// matrices in `dtype` (whose blocks divide 256, the width of all of them).
+pub fn write_tiny(path: &Path, dtype: GgmlDType, vocab: usize) {
+    let (hidden, heads, kv_heads, dim) = (256, 4, 2, 64);
+    let u32 = |n: usize| Value::U32(n as u32);
+    let metadata = [
+        ("general.architecture", Value::String("llama".into())),
+        ("llama.block_count", u32(2)),
+        ("llama.context_length", u32(64)),
+        ("llama.embedding_length", u32(hidden)),
+        ("llama.feed_forward_length", u32(hidden)),
+        ("llama.attention.head_count", u32(heads)),
+        ("llama.attention.head_count_kv", u32(kv_heads)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("llama.vocab_size", u32(vocab)),
+    ];
+    let mut seed = 1u64;
+    let mut random = |shape: &[usize], size: f32, around: f32, dtype| {
+        let numbers = (0..shape.iter().product::<usize>()).map(|_| {
+            // A linear congruential generator (Knuth's MMIX), its high bits.
+            seed = seed
+                .wrapping_mul(6364136223846793005)
+                .wrapping_add(1442695040888963407);
+            around + size * ((seed >> 40) as f32 / (1 << 23) as f32 - 1.0)
+        });
+        let tensor = Tensor::from_vec(numbers.collect::<Vec<f32>>(), shape, &Device::Cpu).unwrap();
+        QTensor::quantize(&tensor, dtype).unwrap()
+    };
+    let mut tensors = vec![
+        (
+            "token_embd.weight".to_owned(),
+            random(&[vocab, hidden], 1.0, 0.0, dtype),
+        ),
+        (
+            "output_norm.weight".to_owned(),
+            random(&[hidden], 0.2, 1.0, GgmlDType::F32),
+        ),
+    ];
+    for layer in 0..2 {
+        for (name, rows) in [
+            ("attn_q", heads * dim),
+            ("attn_k", kv_heads * dim),
+            ("attn_v", kv_heads * dim),
+            ("attn_output", hidden),
+            ("ffn_gate", hidden),
+            ("ffn_up", hidden),
+            ("ffn_down", hidden),
+        ] {
+            let weights = random(&[rows, hidden], 0.1, 0.0, dtype);
+            tensors.push((format!("blk.{layer}.{name}.weight"), weights));
+            if matches!(name, "attn_q" | "attn_k" | "attn_v") {
+                let bias = random(&[rows], 0.1, 0.0, GgmlDType::F32);
+                tensors.push((format!("blk.{layer}.{name}.bias"), bias));
+            }
+        }
+        for name in ["attn_norm", "ffn_norm"] {
+            let weights = random(&[hidden], 0.2, 1.0, GgmlDType::F32);
+            tensors.push((format!("blk.{layer}.{name}.weight"), weights));
+        }
+    }
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> =
+        tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
+    gguf_file::write(
+        &mut std::fs::File::create(path).unwrap(),
+        &metadata,
+        &tensors,
+    )
+    .unwrap();
 }

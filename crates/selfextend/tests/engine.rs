@@ -1,0 +1,159 @@
+//! Invariants of whole passes, on tiny random models written and read back by the tests.
+
+mod common;
+
+use candle_core::quantized::GgmlDType;
+use common::{session, write_tiny};
+use selfextend::{Error, Input, KvType, LoadOptions, LogitRows, Model, PositionMap, Session};
+
+const VOCAB: usize = 50;
+
+/// A tiny model in each weight format, and a text four times its window.
+fn models() -> Vec<(GgmlDType, Model, Vec<u32>)> {
+    use GgmlDType::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
+    let folder = tempfile::tempdir().unwrap();
+    let load = |dtype| {
+        let path = folder.path().join("tiny.gguf");
+        write_tiny(&path, dtype, VOCAB);
+        let model = Model::load(
+            &path,
+            LoadOptions {
+                threads: 2,
+                exact: false,
+            },
+        )
+        .unwrap();
+        let text = (0..256u32)
+            .map(|i| (i * i * 7 + i / 3) % VOCAB as u32)
+            .collect();
+        (dtype, model, text)
+    };
+    [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6K]
+        .into_iter()
+        .map(load)
+        .collect()
+}
+
+fn maps() -> [PositionMap; 3] {
+    let self_extend = |g, w| PositionMap::self_extend(g, w).unwrap();
+    [PositionMap::Plain, self_extend(4, 16), self_extend(7, 30)]
+}
+
+fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<Vec<f32>> {
+    let mut rows = Vec::new();
+    let visit = &mut |_, row: &[f32]| rows.push(row.to_vec());
+    session.append_all(ids, &mut |_| Ok(()), visit).unwrap();
+    rows
+}
+
+/// Rounding in another order, on logits of magnitude 1 or so.
+fn assert_close(actual: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (row, (a, e)) in actual.iter().zip(expected).enumerate() {
+        let worst = a
+            .iter()
+            .zip(e)
+            .map(|(a, e)| (a - e).abs())
+            .fold(0.0, f32::max);
+        assert!(worst <= 2e-4, "{what}: row {row} differs by {worst}");
+    }
+}
+
+#[test]
+fn any_chunks_and_single_steps_give_the_same_logits() {
+    for (dtype, model, text) in models() {
+        for map in maps() {
+            let whole = all_logits(&mut session(&model, map, KvType::F32, 256), &text);
+            for chunk in [1, 3, 50, 100] {
+                let logits = all_logits(&mut session(&model, map, KvType::F32, chunk), &text);
+                assert_close(&logits, &whole, &format!("{dtype:?} {map:?} chunk {chunk}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn quantised_weights_stand_for_their_own_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tiny.gguf");
+    write_tiny(&path, GgmlDType::Q4_1, VOCAB);
+    let text: Vec<u32> = (0..40).collect();
+    let [exact, packed] = [true, false].map(|exact| {
+        let model = Model::load(&path, LoadOptions { threads: 1, exact }).unwrap();
+        all_logits(
+            &mut session(&model, PositionMap::Plain, KvType::F32, 40),
+            &text,
+        )
+    });
+    assert_close(&packed, &exact, "Q4_1 against its widened self");
+}
+
+#[test]
+fn truncating_and_forking_continue_like_a_fresh_run() {
+    for (dtype, model, text) in models() {
+        for map in maps() {
+            let start = |chunk| session(&model, map, KvType::F16, chunk);
+            let mut fresh = start(64);
+            all_logits(&mut fresh, &text[..100]);
+            let expected = all_logits(&mut fresh, &text[100..200]);
+            let mut long = start(64);
+            all_logits(&mut long, &text[..100]);
+            all_logits(&mut long, &text[50..190]);
+            let mut fork = long.fork();
+            for session in [&mut long, &mut fork] {
+                session.truncate(100);
+                assert_eq!(
+                    all_logits(session, &text[100..200]),
+                    expected,
+                    "{dtype:?} {map:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn sequences_in_one_pass_equal_each_alone() {
+    let lens = [1, 9, 70];
+    for (dtype, model, text) in models() {
+        for map in maps() {
+            let open = || session(&model, map, KvType::F16, 256);
+            let alone: Vec<_> = lens
+                .iter()
+                .map(|&n| all_logits(&mut open(), &text[..n]))
+                .collect();
+            let mut sessions = lens.map(|_| open());
+            let mut inputs: Vec<Input> = sessions
+                .iter_mut()
+                .zip(lens)
+                .map(|(session, n)| Input {
+                    session,
+                    tokens: &text[..n],
+                    logits: LogitRows::All,
+                })
+                .collect();
+            let mut together = vec![Vec::new(); 3];
+            let visit = &mut |input: usize, _, row: &[f32]| together[input].push(row.to_vec());
+            model.forward(&mut inputs, &mut |_| Ok(()), visit).unwrap();
+            for (n, (together, alone)) in together.iter().zip(&alone).enumerate() {
+                assert_close(together, alone, &format!("{dtype:?} {map:?} sequence {n}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refused_or_stopped_pass_leaves_the_session_as_it_was() {
+    let (_, model, text) = models().remove(0);
+    let mut session = session(&model, PositionMap::Plain, KvType::F32, 16);
+    let expected = all_logits(&mut session.fork(), &text[..30]);
+    let error = session
+        .append(&[1, VOCAB as u32], &mut |_| Ok(()))
+        .unwrap_err();
+    assert!(matches!(error, Error::Token { position: 1, .. }), "{error}");
+    let error = session
+        .append(&text[..10], &mut |_| Err(Error::Stopped))
+        .unwrap_err();
+    assert!(matches!(error, Error::Stopped) && session.is_empty());
+    assert_eq!(all_logits(&mut session, &text[..30]), expected);
+}
