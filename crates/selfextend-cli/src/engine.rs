@@ -6,7 +6,9 @@ use crate::progress;
 use crate::{interrupt, output};
 use selfextend::hub::{self, PullOptions};
 use selfextend::settings::{ContextRequest, ContextSettings, SettingsError, max_context};
-use selfextend::{KvType, LoadOptions, PositionMap, Session, SessionOptions, TextModel};
+use selfextend::{
+    KvType, LoadOptions, PositionMap, QueryScaling, Session, SessionOptions, TextModel,
+};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Instant;
@@ -82,6 +84,7 @@ impl ModelArgs {
         SessionOptions {
             context,
             map,
+            query_scaling: QueryScaling::None,
             kv_type: self.kv_type.into(),
             chunk: self.chunk,
         }
