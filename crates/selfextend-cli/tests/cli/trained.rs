@@ -12,7 +12,7 @@ fn stories_beyond_the_window_are_predicted_better_with_selfextend() {
     let stories = std::fs::read_to_string(stories).unwrap();
     let some: String = stories.chars().take(6500).collect();
     let text = file("stories.txt", some);
-    // The window is 512: the second bucket lies well beyond it.
+    // The window is 512: the third bucket lies well beyond it.
     let beyond = |args: &[&str]| {
         let all = [
             &[
@@ -28,12 +28,9 @@ fn stories_beyond_the_window_are_predicted_better_with_selfextend() {
             args,
         ];
         let summary = selfextend(&all.concat()).ok().json();
-        assert!(summary["tokens"].as_u64().unwrap() > 1800, "{summary}");
-        summary["buckets"][1]["mean_nll"].as_f64().unwrap()
+        assert!(summary["tokens"].as_u64().unwrap() > 3000, "{summary}");
+        summary["buckets"][2]["mean_nll"].as_f64().unwrap()
     };
     let (extended, plain) = (beyond(&[]), beyond(&["--plain"]));
-    assert!(
-        extended < 1.8 && extended + 0.2 < plain,
-        "{extended} {plain}"
-    );
+    assert!(extended + 0.4 < plain, "{extended} {plain}");
 }
