@@ -10,9 +10,9 @@ fn stories_beyond_the_window_are_predicted_better_with_selfextend() {
         return;
     };
     let stories = std::fs::read_to_string(stories).unwrap();
-    let some: String = stories.chars().take(4000).collect();
+    let some: String = stories.chars().take(6500).collect();
     let text = file("stories.txt", some);
-    // The window is 512: the second bucket lies beyond it.
+    // The window is 512: the third bucket lies well beyond it.
     let beyond = |args: &[&str]| {
         let all = [
             &[
@@ -28,12 +28,9 @@ fn stories_beyond_the_window_are_predicted_better_with_selfextend() {
             args,
         ];
         let summary = selfextend(&all.concat()).ok().json();
-        assert!(summary["tokens"].as_u64().unwrap() > 1024, "{summary}");
-        summary["buckets"][1]["mean_nll"].as_f64().unwrap()
+        assert!(summary["tokens"].as_u64().unwrap() > 3000, "{summary}");
+        summary["buckets"][2]["mean_nll"].as_f64().unwrap()
     };
     let (extended, plain) = (beyond(&[]), beyond(&["--plain"]));
-    assert!(
-        extended < 2.2 && extended + 0.3 < plain,
-        "{extended} {plain}"
-    );
+    assert!(extended + 0.4 < plain, "{extended} {plain}");
 }
