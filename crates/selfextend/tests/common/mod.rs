@@ -201,6 +201,10 @@ fn write_toy(golden: &Golden, path: &Path) {
             ));
         }
     }
+    write_gguf(path, &metadata, &tensors);
+}
+
+fn write_gguf(path: &Path, metadata: &[(&str, Value)], tensors: &[(String, QTensor)]) {
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
     let tensors: Vec<(&str, &QTensor)> =
         tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
@@ -326,13 +330,5 @@ pub fn write_tiny(path: &Path, dtype: GgmlDType, vocab: usize) {
             tensors.push((format!("blk.{layer}.{name}.weight"), weights));
         }
     }
-    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    let tensors: Vec<(&str, &QTensor)> =
-        tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
-    gguf_file::write(
-        &mut std::fs::File::create(path).unwrap(),
-        &metadata,
-        &tensors,
-    )
-    .unwrap();
+    write_gguf(path, &metadata, &tensors);
 }
