@@ -46,7 +46,7 @@ fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<Vec<f32>> {
     rows
 }
 
-/// Rounding in another order, on logits of magnitude 1 or so.
+/// Rounding in another order, on logits of magnitude 10 or so.
 fn assert_close(actual: &[Vec<f32>], expected: &[Vec<f32>], what: &str) {
     assert_eq!(actual.len(), expected.len(), "{what}");
     for (row, (a, e)) in actual.iter().zip(expected).enumerate() {
@@ -117,7 +117,7 @@ fn sequences_in_one_pass_equal_each_alone() {
     let lens = [1, 9, 70];
     for (dtype, model, text) in models() {
         for map in maps() {
-            let open = || session(&model, map, KvType::F16, 256);
+            let open = || session(&model, map, KvType::F32, 256);
             let alone: Vec<_> = lens
                 .iter()
                 .map(|&n| all_logits(&mut open(), &text[..n]))
