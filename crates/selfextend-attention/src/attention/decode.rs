@@ -50,9 +50,7 @@ pub(super) fn attend(
         .flat_map(|(part, token)| (0..shape.kv_heads()).map(move |head| (part, token, head)))
         .collect();
     rotate_queries(shape, &queries, q, &mut scratch.queries);
-    let pages = |&(part, token, _): &(Part, usize, usize)| {
-        part.plan.start / PAGE + 1 + (part.plan.start % PAGE + token) / PAGE
-    };
+    let pages = |&(part, token, _): &(Part, usize, usize)| (part.plan.start + token) / PAGE + 1;
     let splits: usize = queries.iter().map(pages).sum();
     scratch.partial.clear();
     scratch
