@@ -177,18 +177,8 @@ impl Rope {
 
     /// The angles of a list of positions, one row for each.
     pub fn table(&self, positions: impl Iterator<Item = i64>) -> RopeTable {
-        let mut table = RopeTable {
-            pairs: self.pairs(),
-            cos_sin: Vec::new(),
-        };
-        for position in positions {
-            for t in 0..self.pairs() {
-                let (cos, sin) = self.angle(position, t);
-                table
-                    .cos_sin
-                    .push([(cos * self.magnitude) as f32, (sin * self.magnitude) as f32]);
-            }
-        }
+        let mut table = RopeTable::default();
+        table.fill(self, positions);
         table
     }
 
@@ -209,6 +199,21 @@ impl Rope {
 pub struct RopeTable {
     pairs: usize,
     cos_sin: Vec<[f32; 2]>,
+}
+
+impl RopeTable {
+    /// [`Rope::table`] in the memory of an earlier table.
+    pub fn fill(&mut self, rope: &Rope, positions: impl Iterator<Item = i64>) {
+        self.pairs = rope.pairs();
+        self.cos_sin.clear();
+        for position in positions {
+            for t in 0..self.pairs {
+                let (cos, sin) = rope.angle(position, t);
+                let angle = [cos, sin].map(|x| (x * rope.magnitude) as f32);
+                self.cos_sin.push(angle);
+            }
+        }
+    }
 }
 
 /// YaRN's share of interpolation for each pair.

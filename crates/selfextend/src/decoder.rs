@@ -6,6 +6,7 @@ use crate::error::Result;
 use selfextend_attention::KvCache;
 use selfextend_attention::attention::Step;
 use selfextend_attention::cache::StepPlan;
+use smallvec::SmallVec;
 
 /// Weights of a decoder.
 pub struct Weights<B: Backend> {
@@ -71,6 +72,8 @@ pub struct LayerWeights<B: Backend> {
 /// Activations of a pass, reused from pass to pass.
 #[derive(Default)]
 pub struct Work<B: Backend> {
+    ids: Vec<u32>,
+    plans: Vec<StepPlan>,
     hidden: B::Buffer,
     normed: B::Buffer,
     q: B::Buffer,
@@ -82,6 +85,9 @@ pub struct Work<B: Backend> {
     up: B::Buffer,
     scratch: B::Scratch,
 }
+
+/// Up to this many sequences, a pass allocates nothing to list them.
+pub(crate) const FEW_SEQUENCES: usize = 4;
 
 /// Rows that pass through the output head together: enough to use its weights well, few enough
 /// that the logits of a long chunk never exist at once.
@@ -107,21 +113,29 @@ pub fn forward<B: Backend>(
     work: &mut Work<B>,
     on_layer: OnLayer,
 ) -> Result<()> {
-    let ids: Vec<u32> = tokens.concat();
-    let plans: Vec<StepPlan> = caches
+    work.ids.clear();
+    tokens
         .iter()
-        .zip(tokens)
-        .map(|(cache, tokens)| cache.plan(tokens.len()))
-        .collect();
-    backend.embed(&weights.embedding, &ids, &mut work.hidden);
+        .for_each(|tokens| work.ids.extend_from_slice(tokens));
+    backend.embed(&weights.embedding, &work.ids, &mut work.hidden);
+    // Taken out for the pass, because the steps borrow from them.
+    let mut plans = std::mem::take(&mut work.plans);
+    plans.resize_with(caches.len(), StepPlan::default);
+    let mut steps: SmallVec<[Step; FEW_SEQUENCES]> = SmallVec::new();
+    for ((cache, plan), tokens) in caches.iter_mut().zip(&mut plans).zip(tokens) {
+        cache.plan_into(tokens.len(), plan);
+        steps.push(Step { cache, plan });
+    }
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
-        attention(backend, config, layer, n, caches, &plans, work)?;
+        attention(backend, config, layer, n, &mut steps, work)?;
         feed_forward(backend, config, layer, work);
     }
-    for (cache, tokens) in caches.iter_mut().zip(tokens) {
-        cache.commit(tokens.len());
+    for (step, tokens) in steps.iter_mut().zip(tokens) {
+        step.cache.commit(tokens.len());
     }
+    drop(steps);
+    work.plans = plans;
     Ok(())
 }
 
@@ -130,8 +144,7 @@ fn attention<B: Backend>(
     config: &ModelConfig,
     layer: &LayerWeights<B>,
     n: usize,
-    caches: &mut [&mut KvCache],
-    plans: &[StepPlan],
+    steps: &mut [Step],
     work: &mut Work<B>,
 ) -> Result<()> {
     backend.rms_norm(
@@ -145,6 +158,7 @@ fn attention<B: Backend>(
         &work.normed,
         projections,
         [&mut work.q, &mut work.k, &mut work.v],
+        &mut work.scratch,
     );
     let biases = [&layer.query_bias, &layer.key_bias, &layer.value_bias];
     for (x, bias) in [&mut work.q, &mut work.k, &mut work.v]
@@ -155,15 +169,10 @@ fn attention<B: Backend>(
             backend.add_bias(x, bias);
         }
     }
-    let mut steps: Vec<Step> = caches
-        .iter_mut()
-        .zip(plans)
-        .map(|(cache, plan)| Step { cache, plan })
-        .collect();
     let (q, k, v) = (&work.q, &work.k, &work.v);
     backend.attend(
         n,
-        &mut steps,
+        steps,
         q,
         k,
         v,
@@ -174,6 +183,7 @@ fn attention<B: Backend>(
         &work.attended,
         [&layer.attention_output],
         [&mut work.projected],
+        &mut work.scratch,
     );
     backend.add(&mut work.hidden, &work.projected);
     Ok(())
@@ -195,9 +205,15 @@ fn feed_forward<B: Backend>(
         &work.normed,
         [&layer.gate, &layer.up],
         [&mut work.gate, &mut work.up],
+        &mut work.scratch,
     );
     backend.gate(&mut work.gate, &work.up);
-    backend.linear(&work.gate, [&layer.down], [&mut work.projected]);
+    backend.linear(
+        &work.gate,
+        [&layer.down],
+        [&mut work.projected],
+        &mut work.scratch,
+    );
     backend.add(&mut work.hidden, &work.projected);
 }
 
@@ -221,7 +237,12 @@ pub fn logits<B: Backend>(
             normed,
         );
         // The feed-forward buffer is free now, and the largest there is.
-        backend.linear(&work.normed, [head], [&mut work.gate]);
+        backend.linear(
+            &work.normed,
+            [head],
+            [&mut work.gate],
+            &mut work.scratch,
+        );
         let logits = backend.read(&work.gate);
         for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
             visit(block * HEAD_ROWS + n, row);

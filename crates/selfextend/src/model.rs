@@ -2,11 +2,12 @@
 
 use crate::backend::cpu::Cpu;
 use crate::config::ModelConfig;
-use crate::decoder::{self, OnLayer, Weights, Work};
+use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
 use crate::error::{Error, Result};
 use crate::gguf::GgufFile;
 use crate::session::{Input, LogitRows, Session, SessionOptions};
 use selfextend_attention::{AttentionShape, KvCache, Rope};
+use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -134,9 +135,9 @@ impl Model {
         } = &*self.0;
         // After a panic elsewhere the buffers hold old numbers, which every pass overwrites.
         let work = &mut *work.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens: Vec<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
+        let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         let (rows, owners) = wanted_rows(inputs);
-        let mut caches: Vec<&mut KvCache> = inputs
+        let mut caches: List<&mut KvCache> = inputs
             .iter_mut()
             .map(|input| &mut input.session.cache)
             .collect();
@@ -159,9 +160,12 @@ impl Model {
     }
 }
 
+/// Short in a decode step, which should allocate nothing.
+type List<T> = SmallVec<[T; FEW_SEQUENCES]>;
+
 /// Packed rows whose logits are wanted, and the input and row within it that each belongs to.
-fn wanted_rows(inputs: &[Input]) -> (Vec<usize>, Vec<(usize, usize)>) {
-    let (mut rows, mut owners, mut first) = (Vec::new(), Vec::new(), 0);
+fn wanted_rows(inputs: &[Input]) -> (List<usize>, List<(usize, usize)>) {
+    let (mut rows, mut owners, mut first) = (List::new(), List::new(), 0);
     for (n, input) in inputs.iter().enumerate() {
         let count = input.tokens.len();
         let from = match input.logits {

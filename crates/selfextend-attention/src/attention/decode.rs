@@ -22,10 +22,7 @@ pub(super) struct DecodeScratch {
 
 /// One query (all heads of a group) against the keys of one page.
 struct Split<'a> {
-    part: Part<'a>,
-    head: usize,
-    /// The query's position.
-    position: usize,
+    query: Query<'a>,
     /// The page's first key.
     first: usize,
     base: &'a [f32],
@@ -34,116 +31,120 @@ struct Split<'a> {
     states: &'a mut [Running],
 }
 
-pub(super) fn attend(
+/// The heads of one query that share a key head.
+#[derive(Clone, Copy)]
+struct Query<'a> {
+    part: Part<'a>,
+    token: usize,
+    head: usize,
+}
+
+impl Query<'_> {
+    fn position(&self) -> usize {
+        self.part.plan.start + self.token
+    }
+
+    fn pages(&self) -> usize {
+        self.position() / PAGE + 1
+    }
+}
+
+pub(super) fn attend<'a>(
     shape: AttentionShape,
-    parts: &[Part],
+    parts: impl Iterator<Item = Part<'a>> + Clone + Send,
     q: &[f32],
     out: &mut [f32],
     scratch: &mut DecodeScratch,
 ) {
-    if parts.is_empty() {
+    let queries = parts
+        .flat_map(|part| (0..part.plan.tokens).map(move |token| (part, token)))
+        .flat_map(|(part, token)| {
+            (0..shape.kv_heads()).map(move |head| Query { part, token, head })
+        });
+    let count = queries.clone().count();
+    if count == 0 {
         return;
     }
-    let queries: Vec<(Part, usize, usize)> = parts
-        .iter()
-        .flat_map(|&part| (0..part.plan.tokens).map(move |token| (part, token)))
-        .flat_map(|(part, token)| (0..shape.kv_heads()).map(move |head| (part, token, head)))
-        .collect();
-    rotate_queries(shape, &queries, q, &mut scratch.queries);
-    let pages = |&(part, token, _): &(Part, usize, usize)| (part.plan.start + token) / PAGE + 1;
-    let splits: usize = queries.iter().map(pages).sum();
-    scratch.partial.clear();
-    scratch
-        .partial
-        .resize(splits * shape.group() * shape.padded_dim(), 0.0);
-    scratch.states.clear();
+    // Each query's rotated rows: base, then window.
+    let half = shape.group() * shape.head_dim();
+    scratch.queries.resize(count * 2 * half, 0.0);
+    let rotated = scratch.queries.chunks_exact_mut(2 * half);
+    for (query, to) in queries.clone().zip(rotated) {
+        query.rotate(q, to);
+    }
+    let splits: usize = queries.clone().map(|query| query.pages()).sum();
+    let width = shape.group() * shape.padded_dim();
+    scratch.partial.resize(splits * width, 0.0);
     scratch
         .states
         .resize(splits * shape.group(), Running::EMPTY);
-    let mut splits = cut(shape, &queries, scratch);
-    parallel::for_each(&mut splits, |split| {
+    let pages = queries
+        .clone()
+        .zip(scratch.queries.chunks_exact(2 * half))
+        .flat_map(|(query, rotated)| (0..query.pages()).map(move |page| (query, rotated, page)));
+    let results = scratch
+        .partial
+        .chunks_exact_mut(width)
+        .zip(scratch.states.chunks_exact_mut(shape.group()));
+    let splits = pages
+        .zip(results)
+        .map(|((query, rotated, page), (partial, states))| Split {
+            query,
+            first: page * PAGE,
+            base: &rotated[..half],
+            window: &rotated[half..],
+            partial,
+            states,
+        });
+    parallel::for_each(splits, |split| {
         SCORES.with_borrow_mut(|scores| dispatch(SplitKernel { split, scores }));
     });
-    let mut splits = splits.as_slice();
-    for query in &queries {
-        let (mine, rest) = splits.split_at(pages(query));
-        splits = rest;
-        merge(shape, query, mine, out);
+    let (mut partials, mut states) = (&scratch.partial[..], &scratch.states[..]);
+    for query in queries {
+        let (partial, rest) = partials.split_at(query.pages() * width);
+        partials = rest;
+        let (state, rest) = states.split_at(query.pages() * shape.group());
+        states = rest;
+        merge(shape, query, partial, state, out);
     }
 }
 
-fn rotate_queries(
-    shape: AttentionShape,
-    queries: &[(Part, usize, usize)],
-    q: &[f32],
-    to: &mut Vec<f32>,
-) {
-    let dim = shape.head_dim();
-    let half = shape.group() * dim;
-    to.resize(queries.len() * 2 * half, 0.0);
-    for (&(part, token, head), to) in queries.iter().zip(to.chunks_exact_mut(2 * half)) {
-        let (base, window) = to.split_at_mut(half);
-        let rows = base.chunks_exact_mut(dim).zip(window.chunks_exact_mut(dim));
+impl Query<'_> {
+    /// Copies the heads of this query, rotated for the base region, then for the window.
+    fn rotate(&self, q: &[f32], to: &mut [f32]) {
+        let shape = self.part.cache.shape();
+        let (base, window) = to.split_at_mut(to.len() / 2);
+        let rows = base
+            .chunks_exact_mut(shape.head_dim())
+            .zip(window.chunks_exact_mut(shape.head_dim()));
         for (row, (base, window)) in rows.enumerate() {
-            part.query(q, token, head * shape.group() + row, base, window);
+            let head = self.head * shape.group() + row;
+            self.part.query(q, self.token, head, base, window);
         }
     }
 }
 
-fn cut<'a>(
-    shape: AttentionShape,
-    queries: &[(Part<'a>, usize, usize)],
-    scratch: &'a mut DecodeScratch,
-) -> Vec<Split<'a>> {
-    let half = shape.group() * shape.head_dim();
-    let mut partials = scratch
-        .partial
-        .chunks_exact_mut(shape.group() * shape.padded_dim());
-    let mut states = scratch.states.chunks_exact_mut(shape.group());
-    let mut splits = Vec::with_capacity(states.len());
-    for (&(part, token, head), rotated) in
-        queries.iter().zip(scratch.queries.chunks_exact(2 * half))
-    {
-        let position = part.plan.start + token;
-        let (base, window) = rotated.split_at(half);
-        let pages = (0..=position).step_by(PAGE);
-        for ((first, partial), states) in pages.zip(&mut partials).zip(&mut states) {
-            splits.push(Split {
-                part,
-                head,
-                position,
-                first,
-                base,
-                window,
-                partial,
-                states,
-            });
-        }
-    }
-    splits
-}
-
-/// Adds up the splits of one query in order: each holds sums of `2^(score - max)`.
+/// Adds up the pages of one query in order: each holds sums of `2^(score - max)`, its heads one
+/// after another.
 fn merge(
     shape: AttentionShape,
-    &(part, token, head): &(Part, usize, usize),
-    splits: &[Split],
+    query: Query,
+    partial: &[f32],
+    states: &[Running],
     out: &mut [f32],
 ) {
-    let (dim, width) = (shape.head_dim(), shape.padded_dim());
-    for row in 0..shape.group() {
-        let max = splits
-            .iter()
-            .map(|s| s.states[row].max)
-            .fold(f32::NEG_INFINITY, f32::max);
-        let query_head = head * shape.group() + row;
-        let to = &mut out[((part.row + token) * shape.heads() + query_head) * dim..][..dim];
+    let (dim, width, group) = (shape.head_dim(), shape.padded_dim(), shape.group());
+    for row in 0..group {
+        let states = states.iter().skip(row).step_by(group);
+        let max = states.clone().map(|s| s.max).fold(f32::NEG_INFINITY, f32::max);
+        let head = query.head * group + row;
+        let to = &mut out[((query.part.row + query.token) * shape.heads() + head) * dim..][..dim];
         to.fill(0.0);
         let mut sum = 0.0;
-        for split in splits {
-            let factor = (split.states[row].max - max).exp2();
-            sum += split.states[row].sum * factor;
-            let partial = &split.partial[row * width..row * width + dim];
+        for (state, partial) in states.zip(partial.chunks_exact(group * width)) {
+            let factor = (state.max - max).exp2();
+            sum += state.sum * factor;
+            let partial = &partial[row * width..row * width + dim];
             to.iter_mut()
                 .zip(partial)
                 .for_each(|(to, x)| *to += x * factor);
@@ -158,7 +159,7 @@ thread_local! {
 }
 
 struct SplitKernel<'a, 'b> {
-    split: &'a mut Split<'b>,
+    split: Split<'b>,
     scores: &'a mut Vec<f32>,
 }
 
@@ -168,25 +169,22 @@ impl Kernel for SplitKernel<'_, '_> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self {
-            split,
+            mut split,
             scores: row_scores,
         } = self;
-        let cache = split.part.cache;
-        let shape = cache.shape();
-        let layer = cache.layer(split.part.layer);
+        let Query { part, head, .. } = split.query;
+        let shape = part.cache.shape();
+        let layer = part.cache.layer(part.layer);
         row_scores.resize(shape.group() * PAGE, 0.0);
-        let keys = PAGE.min(split.position + 1 - split.first);
+        let keys = PAGE.min(split.query.position() + 1 - split.first);
+        split.states.fill(Running::EMPTY);
+        split.partial.fill(0.0);
         macro_rules! against {
             ($buffers:expr, $ring:expr) => {{
-                let panels = $buffers.key_panels(shape, split.head, 0);
-                score_page(s, split, panels, $ring, keys, row_scores);
-                weigh_page(
-                    s,
-                    split,
-                    $buffers.value_rows(shape, split.head, 0),
-                    keys,
-                    row_scores,
-                );
+                let panels = $buffers.key_panels(shape, head, 0);
+                score_page(s, &split, panels, $ring, keys, row_scores);
+                let values = $buffers.value_rows(shape, head, 0);
+                weigh_page(s, &mut split, values, keys, row_scores);
             }};
         }
         match (layer.pages.page_of(split.first), layer.ring.keys()) {
@@ -207,10 +205,11 @@ fn score_page<S: Simd, E: Element>(
     keys: usize,
     to: &mut [f32],
 ) {
-    let cache = split.part.cache;
-    let (shape, map) = (cache.shape(), cache.map());
+    let Query { part, head, .. } = split.query;
+    let (shape, map) = (part.cache.shape(), part.cache.map());
     let (dim, group) = (shape.head_dim(), shape.group());
-    let start = map.window_start(split.position);
+    let start = map.window_start(split.query.position());
+    let window = &part.cache.layer(part.layer).ring;
     for (panel, base_keys) in panels
         .chunks_exact(dim * WIDTH)
         .take(keys.div_ceil(WIDTH))
@@ -222,10 +221,7 @@ fn score_page<S: Simd, E: Element>(
             scores(s, split.base, group, dim, base_keys, row, PAGE);
         }
         if map.has_window() && key + WIDTH > start {
-            let at = cache
-                .layer(split.part.layer)
-                .ring
-                .offset(split.head, key / WIDTH);
+            let at = window.offset(head, key / WIDTH);
             let near_keys = &ring[at..at + dim * WIDTH];
             let mut near = [0.0; MAX_STEP * WIDTH];
             let distant = start.saturating_sub(key).min(WIDTH);
@@ -255,7 +251,7 @@ fn weigh_page<S: Simd, E: Element>(
     keys: usize,
     weights: &mut [f32],
 ) {
-    let width = split.part.cache.shape().padded_dim();
+    let width = split.query.part.cache.shape().padded_dim();
     let padded = keys.next_multiple_of(WIDTH);
     for (row, state) in weights.chunks_exact_mut(PAGE).zip(split.states.iter_mut()) {
         row[keys..padded].fill(f32::NEG_INFINITY);

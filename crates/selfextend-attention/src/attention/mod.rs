@@ -23,6 +23,8 @@ mod prefill;
 
 use crate::cache::{DECODE_TOKENS, StepPlan};
 use crate::{AttentionError, KvCache, parallel};
+use std::iter::Scan;
+use std::ops::Deref;
 
 /// Heads and head size of an attention layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,16 +141,8 @@ pub fn attend(
     check_len("values", v.len(), tokens * kv_width)?;
     check_len("output", out.len(), tokens * q_width)?;
 
-    // Rows of the packed input where each sequence starts.
-    let mut row = 0;
-    let mut rows = Vec::with_capacity(steps.len());
-    for step in steps.iter() {
-        rows.push(row);
-        row += step.plan.tokens;
-    }
-    let mut stores: Vec<_> = steps.iter_mut().zip(&rows).collect();
-    parallel::for_each(&mut stores, |(step, row)| {
-        let range = **row * kv_width..(**row + step.plan.tokens) * kv_width;
+    parallel::for_each(with_rows(steps.iter_mut()), |(step, row)| {
+        let range = row * kv_width..(row + step.plan.tokens) * kv_width;
         step.cache
             .append(layer, step.plan, &k[range.clone()], &v[range]);
         if step.plan.tokens <= DECODE_TOKENS {
@@ -156,23 +150,30 @@ pub fn attend(
         }
     });
 
-    let (mut prefills, mut decodes) = (Vec::new(), Vec::new());
-    for (step, &row) in steps.iter().zip(&rows) {
-        let part = Part {
-            cache: &*step.cache,
-            plan: step.plan,
-            layer,
-            row,
-        };
-        if step.plan.tokens <= DECODE_TOKENS {
-            decodes.push(part)
-        } else {
-            prefills.push(part)
-        }
-    }
-    prefill::attend(shape, &prefills, q, out, &mut scratch.prefill);
-    decode::attend(shape, &decodes, q, out, &mut scratch.decode);
+    let parts = with_rows(steps.iter()).map(|(step, row)| Part {
+        cache: &*step.cache,
+        plan: step.plan,
+        layer,
+        row,
+    });
+    let decoded = |part: &Part| part.plan.tokens <= DECODE_TOKENS;
+    let prefills = parts.clone().filter(|part| !decoded(part));
+    prefill::attend(shape, prefills, q, out, &mut scratch.prefill);
+    decode::attend(shape, parts.filter(decoded), q, out, &mut scratch.decode);
     Ok(())
+}
+
+/// Steps with the row of the packed input where each starts.
+fn with_rows<'a, S, I>(steps: I) -> Scan<I, usize, fn(&mut usize, S) -> Option<(S, usize)>>
+where
+    S: Deref<Target = Step<'a>>,
+    I: Iterator<Item = S>,
+{
+    steps.scan(0, |next, step| {
+        let row = *next;
+        *next += step.plan.tokens;
+        Some((step, row))
+    })
 }
 
 fn check_len(what: &'static str, actual: usize, expected: usize) -> Result<(), AttentionError> {

@@ -40,13 +40,14 @@ struct Block<'a> {
     out: &'a mut [f32],
 }
 
-pub(super) fn attend(
+pub(super) fn attend<'a>(
     shape: AttentionShape,
-    parts: &[Part],
+    parts: impl Iterator<Item = Part<'a>>,
     q: &[f32],
     out: &mut [f32],
     scratch: &mut PrefillScratch,
 ) {
+    let parts: &[Part] = &parts.collect::<Vec<_>>();
     if parts.is_empty() {
         return;
     }
@@ -87,10 +88,10 @@ fn derive_windows(shape: AttentionShape, parts: &[Part], window: &mut Vec<f32>) 
             }
         }
     }
-    parallel::for_each(&mut tasks, |(part, head, panels, to)| {
+    parallel::for_each(tasks, |(part, head, panels, to)| {
         let pages = &part.cache.layer(part.layer).pages;
         let deltas = &part.plan.window_deltas;
-        derive_panels(pages, part.cache.rope(), deltas, *head, panels.clone(), to);
+        derive_panels(pages, part.cache.rope(), deltas, head, panels, to);
     });
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct LayerCache {
 }
 
 /// Rotations of the next tokens of a sequence, computed once and used by every layer.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct StepPlan {
     pub(crate) start: usize,
     pub(crate) tokens: usize,
@@ -130,9 +130,23 @@ impl KvCache {
 
     /// Computes what the next `tokens` tokens need, for all layers.
     pub fn plan(&self, tokens: usize) -> StepPlan {
+        let mut plan = StepPlan::default();
+        self.plan_into(tokens, &mut plan);
+        plan
+    }
+
+    /// [`KvCache::plan`] in the memory of an earlier plan.
+    pub fn plan_into(&self, tokens: usize, plan: &mut StepPlan) {
         let (start, end, map) = (self.len, self.len + tokens, self.map);
         let rope = &self.rope;
-        let (window_queries, window_deltas) = if map.has_window() {
+        (plan.start, plan.tokens) = (start, tokens);
+        plan.query_factors.clear();
+        let factors = (start..end).map(|i| self.scaling.factor(i));
+        plan.query_factors.extend(factors);
+        plan.base_keys.fill(rope, (start..end).map(|j| map.base_key(j)));
+        let queries = (start..end).map(|i| map.base_query(i));
+        plan.base_queries.fill(rope, queries);
+        if map.has_window() {
             // A decode step needs only the keys its ring does not hold yet.
             let held = self
                 .layers
@@ -140,21 +154,14 @@ impl KvCache {
                 .map_or(0, |layer| layer.ring.held_until(start));
             let first = if tokens <= DECODE_TOKENS { held } else { 0 };
             let first = map.window_start(start).max(first).min(end);
-            (
-                rope.table((start..end).map(|i| map.window_query(i))),
-                DeltaTable::new(rope, first, end, |j| map.window_key(j) - map.base_key(j)),
-            )
+            let queries = (start..end).map(|i| map.window_query(i));
+            plan.window_queries.fill(rope, queries);
+            let delta = |j| map.window_key(j) - map.base_key(j);
+            plan.window_deltas.fill(rope, first, end, delta);
         } else {
-            (RopeTable::default(), DeltaTable::default())
-        };
-        StepPlan {
-            start,
-            tokens,
-            query_factors: (start..end).map(|i| self.scaling.factor(i)).collect(),
-            base_keys: rope.table((start..end).map(|j| map.base_key(j))),
-            base_queries: rope.table((start..end).map(|i| map.base_query(i))),
-            window_queries,
-            window_deltas,
+            // The plan may have served another map before.
+            plan.window_queries.fill(rope, std::iter::empty());
+            plan.window_deltas.fill(rope, 0, 0, |_| 0);
         }
     }
 

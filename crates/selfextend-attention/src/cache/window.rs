@@ -19,27 +19,27 @@ pub struct DeltaTable {
 
 impl DeltaTable {
     /// Angles for the panels that hold keys `first..end`; `delta` is the difference of positions.
-    pub fn new(rope: &Rope, first: usize, end: usize, delta: impl Fn(usize) -> i64) -> Self {
-        let first_panel = first / WIDTH;
-        let panels = end.div_ceil(WIDTH).saturating_sub(first_panel);
-        let pairs = rope.pairs();
-        let mut table = Self {
-            first_panel,
-            panels,
-            pairs,
-            cos: Vec::new(),
-            sin: Vec::new(),
-        };
-        for panel in first_panel..first_panel + panels {
-            for t in 0..pairs {
+    pub fn fill(
+        &mut self,
+        rope: &Rope,
+        first: usize,
+        end: usize,
+        delta: impl Fn(usize) -> i64,
+    ) {
+        self.first_panel = first / WIDTH;
+        self.panels = end.div_ceil(WIDTH).saturating_sub(self.first_panel);
+        self.pairs = rope.pairs();
+        self.cos.clear();
+        self.sin.clear();
+        for panel in self.panels() {
+            for t in 0..self.pairs {
                 for key in panel * WIDTH..(panel + 1) * WIDTH {
                     let (cos, sin) = rope.angle(delta(key), t);
-                    table.cos.push(cos as f32);
-                    table.sin.push(sin as f32);
+                    self.cos.push(cos as f32);
+                    self.sin.push(sin as f32);
                 }
             }
         }
-        table
     }
 
     /// The panels it covers.

@@ -14,32 +14,48 @@ pub struct ColumnBlock<'a> {
     owner: PhantomData<&'a mut [f32]>,
 }
 
-// SAFETY: a block is the only way to its elements while it lives (see `column_blocks`).
+// SAFETY: a block is the only way to its elements while it lives (see `ColumnBlocks`).
 unsafe impl Send for ColumnBlock<'_> {}
 
 /// Cuts a row-major matrix (`stride` columns) into blocks of `width` columns that can be written
 /// by different threads.
-pub fn column_blocks(
-    data: &mut [f32],
-    stride: usize,
-    width: usize,
-) -> impl Iterator<Item = ColumnBlock<'_>> {
-    let rows = data.len().checked_div(stride).unwrap_or(0);
-    let start = data.as_mut_ptr();
-    (0..stride)
-        .step_by(width.max(1))
-        .map(move |first| ColumnBlock {
-            // SAFETY: first < stride <= data.len() when there is a row; else nothing is ever written.
-            data: if rows == 0 {
-                start
-            } else {
-                unsafe { start.add(first) }
-            },
-            rows,
-            columns: width.min(stride - first),
+pub fn column_blocks(data: &mut [f32], stride: usize, width: usize) -> ColumnBlocks<'_> {
+    ColumnBlocks {
+        rest: ColumnBlock {
+            rows: data.len().checked_div(stride).unwrap_or(0),
+            data: data.as_mut_ptr(),
+            columns: stride,
             stride,
             owner: PhantomData,
-        })
+        },
+        width: width.max(1),
+    }
+}
+
+/// The blocks of a matrix, from the left.
+#[derive(Debug)]
+pub struct ColumnBlocks<'a> {
+    rest: ColumnBlock<'a>,
+    width: usize,
+}
+
+impl<'a> Iterator for ColumnBlocks<'a> {
+    type Item = ColumnBlock<'a>;
+
+    fn next(&mut self) -> Option<ColumnBlock<'a>> {
+        let columns = self.width.min(self.rest.columns);
+        if columns == 0 {
+            return None;
+        }
+        let block = ColumnBlock {
+            columns,
+            ..self.rest
+        };
+        self.rest.columns -= columns;
+        // What is left starts after the block; past the last one the pointer is never used.
+        self.rest.data = self.rest.data.wrapping_add(columns);
+        Some(block)
+    }
 }
 
 impl ColumnBlock<'_> {

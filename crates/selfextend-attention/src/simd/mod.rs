@@ -13,6 +13,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+pub mod elementwise;
 pub mod kernels;
 pub mod linear;
 pub mod matmul;
@@ -51,6 +52,11 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` must be readable for 16 half floats; alignment is not needed.
     unsafe fn load_f16(self, p: *const f16) -> Self::V;
+    /// Rounds to nearest even and writes 16 half floats.
+    ///
+    /// # Safety
+    /// `p` must be writable for 16 half floats; alignment is not needed.
+    unsafe fn store_f16(self, p: *mut f16, v: Self::V);
     /// Reads 16 signed bytes.
     ///
     /// # Safety
@@ -69,6 +75,8 @@ pub trait Simd: Copy + Send + Sync {
     fn sub(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a * b`.
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
+    /// `a / b`.
+    fn div(self, a: Self::V, b: Self::V) -> Self::V;
     /// The larger of each lane.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The nearest integer of each lane, ties to even.
@@ -121,6 +129,11 @@ pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
     /// # Safety
     /// `p` must be readable for 16 elements.
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
+    /// Rounds and writes 16 of them.
+    ///
+    /// # Safety
+    /// `p` must be writable for 16 elements.
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V);
 }
 
 impl Element for f32 {
@@ -138,6 +151,11 @@ impl Element for f32 {
         // SAFETY: the caller's promise is the callee's.
         unsafe { s.load(p) }
     }
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V) {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { s.store(p, v) }
+    }
 }
 
 impl Element for f16 {
@@ -154,6 +172,11 @@ impl Element for f16 {
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
         // SAFETY: the caller's promise is the callee's.
         unsafe { s.load_f16(p) }
+    }
+    #[inline(always)]
+    unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V) {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { s.store_f16(p, v) }
     }
 }
 

@@ -74,6 +74,17 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
+    unsafe fn store_f16(self, p: *mut f16, v: Self::V) {
+        let mut floats = [0f32; WIDTH];
+        let mut halves = [f16::ZERO; WIDTH];
+        // SAFETY: see the impl; the arrays hold 16.
+        unsafe {
+            self.store(floats.as_mut_ptr(), v);
+            halves.convert_from_f32_slice(&floats);
+            p.cast::<[f16; WIDTH]>().write_unaligned(halves);
+        }
+    }
+    #[inline(always)]
     unsafe fn load_i8(self, p: *const i8) -> Self::V {
         // SAFETY: see the impl.
         unsafe {
@@ -118,6 +129,11 @@ impl Simd for Neon {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: see the impl.
         std::array::from_fn(|i| unsafe { vmulq_f32(a[i], b[i]) })
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vdivq_f32(a[i], b[i]) })
     }
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {

@@ -38,6 +38,11 @@ impl Simd for Scalar {
         halves.map(f16::to_f32)
     }
     #[inline(always)]
+    unsafe fn store_f16(self, p: *mut f16, v: Self::V) {
+        // SAFETY: the caller promises 16 writable half floats.
+        unsafe { p.cast::<[f16; WIDTH]>().write_unaligned(v.map(f16::from_f32)) }
+    }
+    #[inline(always)]
     unsafe fn load_i8(self, p: *const i8) -> Self::V {
         // SAFETY: the caller promises 16 readable bytes.
         let bytes = unsafe { p.cast::<[i8; WIDTH]>().read_unaligned() };
@@ -68,6 +73,10 @@ impl Simd for Scalar {
     #[inline(always)]
     fn mul(self, a: Self::V, b: Self::V) -> Self::V {
         zip(a, b, |x, y| x * y)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::V, b: Self::V) -> Self::V {
+        zip(a, b, |a, b| a / b)
     }
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {

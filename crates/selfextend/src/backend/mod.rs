@@ -18,7 +18,7 @@ pub trait Backend: Send + Sync + 'static {
     type Vector: Send + Sync;
     /// Activations; grows as needed and is reused from step to step.
     type Buffer: Default + Send;
-    /// What attention keeps from step to step.
+    /// What operations keep from step to step.
     type Scratch: Default + Send;
 
     /// Takes over a matrix from a file.
@@ -45,6 +45,7 @@ pub trait Backend: Send + Sync + 'static {
         x: &Self::Buffer,
         matrices: [&Self::Matrix; N],
         out: [&mut Self::Buffer; N],
+        scratch: &mut Self::Scratch,
     );
 
     /// `x[t] += bias`.

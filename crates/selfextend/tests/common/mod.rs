@@ -250,7 +250,13 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
     let plan = cache.plan(input.len() / config.hidden);
     let [mut q, mut k, mut v, mut attended, mut out] = [const { Vec::new() }; 5];
     let projections = [&layer.query, &layer.key, &layer.value];
-    backend.linear(&input.to_vec(), projections, [&mut q, &mut k, &mut v]);
+    let mut scratch = Default::default();
+    backend.linear(
+        &input.to_vec(),
+        projections,
+        [&mut q, &mut k, &mut v],
+        &mut scratch,
+    );
     let mut steps = [Step {
         cache: &mut cache,
         plan: &plan,
@@ -263,10 +269,15 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
             &k,
             &v,
             &mut attended,
-            &mut Default::default(),
+            &mut scratch,
         )
         .unwrap();
-    backend.linear(&attended, [&layer.attention_output], [&mut out]);
+    backend.linear(
+        &attended,
+        [&layer.attention_output],
+        [&mut out],
+        &mut scratch,
+    );
     out
 }
 

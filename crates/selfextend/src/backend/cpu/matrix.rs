@@ -4,7 +4,7 @@ use crate::gguf::{RawTensor, pack};
 use selfextend_attention::parallel;
 use selfextend_attention::simd::linear::{PanelFormat, block_sums, dequantize_panel};
 use selfextend_attention::simd::matmul::{
-    ColumnBlock, FEW_ROWS, Panels, column_blocks, multiply_few, multiply_many,
+    FEW_ROWS, Panels, column_blocks, multiply_few, multiply_many,
 };
 use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
@@ -95,28 +95,30 @@ impl Kernel for Widen<'_> {
     }
 }
 
-/// Bytes of weights in a task of a decode step: long enough to pay for handing it out.
-const FEW_TASK_BYTES: usize = 48 * 1024;
+/// Bytes of weights in a task of a decode step: long enough to pay for handing it out, short
+/// enough that no thread waits long for another's last one.
+const FEW_TASK_BYTES: usize = 16 * 1024;
 /// Panels in a task of a prefill.
 const MANY_TASK_PANELS: usize = 8;
 
-/// `out[i][t] = matrices[i] · x[t]` for matrices of the same number of columns.
+/// `out[i][t] = matrices[i] · x[t]` for matrices of the same number of columns. `sums` is a
+/// buffer for the sums of blocks that some formats need.
 pub(super) fn multiply<const N: usize>(
     x: &[f32],
     matrices: [&CpuMatrix; N],
     out: [&mut Vec<f32>; N],
+    sums: &mut Vec<f32>,
 ) {
     let Some(columns) = matrices.first().map(|matrix| matrix.columns) else {
         return;
     };
     let tokens = x.len() / columns;
     let few = tokens <= FEW_ROWS;
-    let mut sums = Vec::new();
+    sums.clear();
     if few {
-        block_sums(x, &mut sums);
+        block_sums(x, sums);
     }
-    let mut tasks: Vec<(Panels, ColumnBlock)> = Vec::new();
-    for (matrix, out) in matrices.into_iter().zip(out) {
+    let tasks = matrices.into_iter().zip(out).flat_map(|(matrix, out)| {
         out.resize(tokens * matrix.rows, 0.0);
         let panel = matrix.format.panel_bytes(columns);
         let panels = if few {
@@ -125,13 +127,13 @@ pub(super) fn multiply<const N: usize>(
             MANY_TASK_PANELS
         };
         let blocks = column_blocks(out, matrix.rows, panels * WIDTH).enumerate();
-        tasks.extend(blocks.map(|(n, block)| (matrix.panels(n * panels, panels), block)));
-    }
-    parallel::for_each(&mut tasks, |(weights, out)| {
+        blocks.map(move |(n, block)| (matrix.panels(n * panels, panels), block))
+    });
+    parallel::for_each(tasks, |(weights, mut out)| {
         if few {
-            multiply_few(x, &sums, *weights, out);
+            multiply_few(x, sums, weights, &mut out);
         } else {
-            WIDENED.with_borrow_mut(|widened| multiply_many(x, *weights, out, widened));
+            WIDENED.with_borrow_mut(|widened| multiply_many(x, weights, &mut out, widened));
         }
     });
 }

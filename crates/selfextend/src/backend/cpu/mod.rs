@@ -7,12 +7,16 @@ use crate::error::Result;
 use crate::gguf::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
-use rayon::prelude::*;
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
+use selfextend_attention::parallel;
+use selfextend_attention::simd::elementwise::{self, rms_norm, silu_gate};
 use std::borrow::Cow;
 
 /// Rows of activations from which element-wise work is shared between threads.
 const PARALLEL_ROWS: usize = 16;
+
+/// What a row counts as where the operation is element by element.
+const SHARED_WIDTH: usize = 1024;
 
 /// The CPU backend.
 #[derive(Debug, Clone, Copy, Default)]
@@ -21,11 +25,19 @@ pub struct Cpu {
     pub exact: bool,
 }
 
+/// What the CPU keeps from step to step.
+#[derive(Debug, Default)]
+pub struct CpuScratch {
+    attention: AttentionScratch,
+    /// Sums of blocks of the activations at hand.
+    block_sums: Vec<f32>,
+}
+
 impl Backend for Cpu {
     type Matrix = CpuMatrix;
     type Vector = Vec<f32>;
     type Buffer = Vec<f32>;
-    type Scratch = AttentionScratch;
+    type Scratch = CpuScratch;
 
     fn matrix(&self, tensor: RawTensor) -> Result<CpuMatrix, String> {
         CpuMatrix::new(tensor, self.exact)
@@ -49,17 +61,9 @@ impl Backend for Cpu {
 
     fn rms_norm(&self, x: &Vec<f32>, weight: &Vec<f32>, eps: f32, out: &mut Vec<f32>) {
         out.resize(x.len(), 0.0);
-        let width = weight.len();
-        let rows = |x: &[f32], out: &mut [f32]| {
-            for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-                let squares: f32 = x.iter().map(|x| x * x).sum();
-                let scale = (squares / width as f32 + eps).sqrt().recip();
-                for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
-                    *out = x * scale * weight;
-                }
-            }
-        };
-        in_rows(x, out, width, rows);
+        in_rows(x, out, weight.len(), |x, out| {
+            rms_norm(x, weight, eps, out);
+        });
     }
 
     fn linear<const N: usize>(
@@ -67,8 +71,9 @@ impl Backend for Cpu {
         x: &Vec<f32>,
         matrices: [&CpuMatrix; N],
         out: [&mut Vec<f32>; N],
+        scratch: &mut CpuScratch,
     ) {
-        multiply(x, matrices, out);
+        multiply(x, matrices, out, &mut scratch.block_sums);
     }
 
     fn add_bias(&self, x: &mut Vec<f32>, bias: &Vec<f32>) {
@@ -85,24 +90,26 @@ impl Backend for Cpu {
         k: &Vec<f32>,
         v: &Vec<f32>,
         out: &mut Vec<f32>,
-        scratch: &mut AttentionScratch,
+        scratch: &mut CpuScratch,
     ) -> Result<()> {
         out.resize(q.len(), 0.0);
-        Ok(attend(layer, steps, q, k, v, out, scratch)?)
+        Ok(attend(
+            layer,
+            steps,
+            q,
+            k,
+            v,
+            out,
+            &mut scratch.attention,
+        )?)
     }
 
     fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {
-        let silu = |up: &[f32], gate: &mut [f32]| {
-            for (gate, up) in gate.iter_mut().zip(up) {
-                *gate = *gate / (1.0 + (-*gate).exp()) * up;
-            }
-        };
-        // Any width will do: the operation is element by element.
-        in_rows(up, gate, 1024.min(up.len().max(1)), silu);
+        in_rows(up, gate, SHARED_WIDTH, |up, gate| silu_gate(gate, up));
     }
 
     fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
-        x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+        in_rows(y, x, SHARED_WIDTH, |y, x| elementwise::add(x, y));
     }
 
     fn take_rows(&self, x: &Vec<f32>, width: usize, rows: &[usize], out: &mut Vec<f32>) {
@@ -122,8 +129,7 @@ fn in_rows(from: &[f32], to: &mut [f32], width: usize, work: impl Fn(&[f32], &mu
     if to.len() < 2 * some {
         work(from, to);
     } else {
-        to.par_chunks_mut(some)
-            .zip(from.par_chunks(some))
-            .for_each(|(to, from)| work(from, to));
+        let tasks = to.chunks_mut(some).zip(from.chunks(some));
+        parallel::for_each(tasks, |(to, from)| work(from, to));
     }
 }

@@ -1,0 +1,182 @@
+//! What happens to activations between the products: norms, gates, sums. Slices of any length.
+
+use super::{Kernel, Simd, WIDTH, dispatch};
+
+/// `out = x / rms(x) * weight` for rows of `weight.len()`, where `rms = sqrt(mean(x^2) + eps)`.
+///
+/// # Panics
+/// When the slices differ in length or are no whole rows.
+pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
+    assert!(x.len() == out.len() && x.len().is_multiple_of(weight.len().max(1)));
+    dispatch(RmsNorm {
+        x,
+        weight,
+        eps,
+        out,
+    });
+}
+
+/// `gate = silu(gate) * up`, `silu(x) = x / (1 + e^-x)`.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn silu_gate(gate: &mut [f32], up: &[f32]) {
+    assert_eq!(gate.len(), up.len());
+    dispatch(SiluGate { gate, up });
+}
+
+/// `x += y`.
+///
+/// # Panics
+/// When the slices differ in length.
+pub fn add(x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len());
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+/// The first 16 of some floats; those that do not exist are zero.
+#[inline(always)]
+fn load<S: Simd>(s: S, from: &[f32]) -> S::V {
+    // SAFETY: 16 floats, of the slice or of the array.
+    unsafe {
+        if from.len() >= WIDTH {
+            return s.load(from.as_ptr());
+        }
+        let mut some = [0.0; WIDTH];
+        some[..from.len()].copy_from_slice(from);
+        s.load(some.as_ptr())
+    }
+}
+
+/// Writes a vector over the first 16 of some floats, or those that exist.
+#[inline(always)]
+fn store<S: Simd>(s: S, to: &mut [f32], v: S::V) {
+    // SAFETY: 16 floats, of the slice or of the array.
+    unsafe {
+        if to.len() >= WIDTH {
+            return s.store(to.as_mut_ptr(), v);
+        }
+        let mut all = [0.0; WIDTH];
+        s.store(all.as_mut_ptr(), v);
+        to.copy_from_slice(&all[..to.len()]);
+    }
+}
+
+struct RmsNorm<'a> {
+    x: &'a [f32],
+    weight: &'a [f32],
+    eps: f32,
+    out: &'a mut [f32],
+}
+
+impl Kernel for RmsNorm<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self {
+            x,
+            weight,
+            eps,
+            out,
+        } = self;
+        let width = weight.len();
+        for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+            let mut squares = s.splat(0.0);
+            for at in (0..width).step_by(WIDTH) {
+                let x = load(s, &x[at..]);
+                squares = s.fma(x, x, squares);
+            }
+            let scale = s.splat((s.sum(squares) / width as f32 + eps).sqrt().recip());
+            for at in (0..width).step_by(WIDTH) {
+                let scaled = s.mul(load(s, &x[at..]), scale);
+                store(s, &mut out[at..], s.mul(scaled, load(s, &weight[at..])));
+            }
+        }
+    }
+}
+
+struct SiluGate<'a> {
+    gate: &'a mut [f32],
+    up: &'a [f32],
+}
+
+impl Kernel for SiluGate<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self { gate, up } = self;
+        let one = s.splat(1.0);
+        for at in (0..gate.len()).step_by(WIDTH) {
+            let x = load(s, &gate[at..]);
+            // Below -80 the result is zero to any precision that is left; exp2 ends at 2^127.
+            let exponent = s.mul(
+                s.max(x, s.splat(-80.0)),
+                s.splat(-std::f32::consts::LOG2_E),
+            );
+            let silu = s.div(x, s.add(one, s.exp2(exponent)));
+            store(s, &mut gate[at..], s.mul(silu, load(s, &up[at..])));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::{Level, dispatch_at};
+    use proptest::prelude::*;
+
+    /// Vectors of the same length, no multiple of 16 more often than not.
+    fn pair() -> impl Strategy<Value = (Vec<f32>, Vec<f32>)> {
+        (1usize..70).prop_flat_map(|n| {
+            let floats = || prop::collection::vec(-30.0f32..30.0, n);
+            (floats(), floats())
+        })
+    }
+
+    fn close(actual: f32, exact: f64, relative: f64) -> bool {
+        (f64::from(actual) - exact).abs() <= exact.abs() * relative + 1e-30
+    }
+
+    proptest! {
+        #[test]
+        fn gates_are_silu((gate, up) in pair()) {
+            for level in Level::available() {
+                let mut out = gate.clone();
+                dispatch_at(level, SiluGate { gate: &mut out, up: &up });
+                for ((actual, x), up) in out.iter().zip(&gate).zip(&up) {
+                    let x = f64::from(*x);
+                    let exact = x / (1.0 + (-x).exp()) * f64::from(*up);
+                    // The exponent is rounded once, in proportion to its size.
+                    let rule = (8.0 + x.abs()) * f64::from(f32::EPSILON);
+                    prop_assert!(close(*actual, exact, rule), "{level:?} {x}: {actual} {exact}");
+                }
+            }
+        }
+
+        #[test]
+        fn norms_divide_by_the_root_mean_square((x, weight) in pair()) {
+            for level in Level::available() {
+                let mut out = vec![f32::NAN; x.len()];
+                dispatch_at(level, RmsNorm { x: &x, weight: &weight, eps: 1e-5, out: &mut out });
+                let squares: f64 = x.iter().map(|&x| f64::from(x).powi(2)).sum();
+                let rms = (squares / x.len() as f64 + 1e-5).sqrt();
+                for ((actual, x), weight) in out.iter().zip(&x).zip(&weight) {
+                    let exact = f64::from(*x) / rms * f64::from(*weight);
+                    prop_assert!(close(*actual, exact, 20.0 * f64::from(f32::EPSILON)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn gates_far_from_zero_stay_finite() {
+        let mut gate = [f32::MAX, 1e4, -1e4, f32::MIN, 0.0, -0.0, -81.0];
+        silu_gate(&mut gate, &[1.0; 7]);
+        assert_eq!(gate[0], f32::MAX);
+        assert_eq!(gate[1], 1e4);
+        assert!(gate[2..].iter().all(|x| x.abs() < 1e-29 || *x == gate[3]));
+        assert!(gate[3].is_finite() && gate[3].abs() < 1e5);
+    }
+}
