@@ -80,6 +80,9 @@ pub enum KvArg {
     F32,
     /// 2 bytes a number.
     F16,
+    /// 1.06 bytes a number: bytes with a scale for each 32
+    #[value(name = "q8_0")]
+    Q8,
 }
 
 impl From<KvArg> for KvType {
@@ -87,6 +90,7 @@ impl From<KvArg> for KvType {
         match arg {
             KvArg::F32 => Self::F32,
             KvArg::F16 => Self::F16,
+            KvArg::Q8 => Self::Q8_0,
         }
     }
 }

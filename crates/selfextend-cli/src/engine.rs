@@ -181,6 +181,7 @@ impl SettingsReport {
             kv_type: match options.kv_type {
                 KvType::F32 => "f32",
                 KvType::F16 => "f16",
+                KvType::Q8_0 => "q8_0",
             },
             linear: match args.linear {
                 LinearArg::Auto => "auto",

@@ -170,15 +170,7 @@ fn attention<B: Backend>(
         }
     }
     let (q, k, v) = (&work.q, &work.k, &work.v);
-    backend.attend(
-        n,
-        steps,
-        q,
-        k,
-        v,
-        &mut work.attended,
-        &mut work.scratch,
-    )?;
+    backend.attend(n, steps, q, k, v, &mut work.attended, &mut work.scratch)?;
     backend.linear(
         &work.attended,
         [&layer.attention_output],
@@ -237,12 +229,7 @@ pub fn logits<B: Backend>(
             normed,
         );
         // The feed-forward buffer is free now, and the largest there is.
-        backend.linear(
-            &work.normed,
-            [head],
-            [&mut work.gate],
-            &mut work.scratch,
-        );
+        backend.linear(&work.normed, [head], [&mut work.gate], &mut work.scratch);
         let logits = backend.read(&work.gate);
         for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
             visit(block * HEAD_ROWS + n, row);

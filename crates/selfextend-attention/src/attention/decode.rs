@@ -4,10 +4,10 @@
 //! Each stored key and value is read once for all the query heads that share it.
 
 use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, RingKeys};
+use crate::cache::{PAGE, Page, RingKeys, Stored};
 use crate::parallel;
-use crate::simd::kernels::{Running, accumulate, scores, softmax_row};
-use crate::simd::{Element, Kernel, Simd, WIDTH, dispatch};
+use crate::simd::kernels::{Running, scores, softmax_row};
+use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
 /// Buffers for all splits of a pass.
@@ -97,7 +97,7 @@ pub(super) fn attend<'a>(
             states,
         });
     parallel::for_each(splits, |split| {
-        SCORES.with_borrow_mut(|scores| dispatch(SplitKernel { split, scores }));
+        THREAD.with_borrow_mut(|scratch| run(split, scratch));
     });
     let (mut partials, mut states) = (&scratch.partial[..], &scratch.states[..]);
     for query in queries {
@@ -136,7 +136,10 @@ fn merge(
     let (dim, width, group) = (shape.head_dim(), shape.padded_dim(), shape.group());
     for row in 0..group {
         let states = states.iter().skip(row).step_by(group);
-        let max = states.clone().map(|s| s.max).fold(f32::NEG_INFINITY, f32::max);
+        let max = states
+            .clone()
+            .map(|s| s.max)
+            .fold(f32::NEG_INFINITY, f32::max);
         let head = query.head * group + row;
         let to = &mut out[((query.part.row + query.token) * shape.heads() + head) * dim..][..dim];
         to.fill(0.0);
@@ -153,55 +156,75 @@ fn merge(
     }
 }
 
-thread_local! {
+/// Runs the kernel for what the split's page holds.
+fn run(split: Split, scratch: &mut ThreadScratch) {
+    let part = split.query.part;
+    let layer = part.cache.layer(part.layer);
+    macro_rules! with {
+        ($stored:expr, $ring:expr) => {
+            dispatch(SplitKernel {
+                split,
+                stored: $stored,
+                ring: $ring,
+                scratch,
+            })
+        };
+    }
+    match (layer.pages.page_of(split.first), layer.ring.keys()) {
+        (Page::F32(stored), RingKeys::F32(ring)) => with!(stored, ring),
+        (Page::F16(stored), RingKeys::F16(ring)) => with!(stored, ring),
+        (Page::Q8(stored), RingKeys::F16(ring)) => with!(stored, ring),
+        _ => unreachable!("a ring holds what its pages' keys are rounded to"),
+    }
+}
+
+/// Buffers of one thread.
+#[derive(Default)]
+struct ThreadScratch {
     /// Scores, then weights, of one split: `[group][PAGE]`.
-    static SCORES: RefCell<Vec<f32>> = RefCell::default();
+    scores: Vec<f32>,
+    /// Weights times the scales of quantised values.
+    scaled: Vec<f32>,
 }
 
-struct SplitKernel<'a, 'b> {
+thread_local! {
+    static THREAD: RefCell<ThreadScratch> = RefCell::default();
+}
+
+struct SplitKernel<'a, 'b, P: Stored> {
     split: Split<'b>,
-    scores: &'a mut Vec<f32>,
+    stored: &'b P,
+    ring: &'b [P::Near],
+    scratch: &'a mut ThreadScratch,
 }
 
-impl Kernel for SplitKernel<'_, '_> {
+impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let Self {
             mut split,
-            scores: row_scores,
+            stored,
+            ring,
+            scratch,
         } = self;
-        let Query { part, head, .. } = split.query;
-        let shape = part.cache.shape();
-        let layer = part.cache.layer(part.layer);
-        row_scores.resize(shape.group() * PAGE, 0.0);
+        let group = split.query.part.cache.shape().group();
+        scratch.scores.resize(group * PAGE, 0.0);
+        scratch.scaled.resize(group * PAGE, 0.0);
         let keys = PAGE.min(split.query.position() + 1 - split.first);
-        split.states.fill(Running::EMPTY);
-        split.partial.fill(0.0);
-        macro_rules! against {
-            ($buffers:expr, $ring:expr) => {{
-                let panels = $buffers.key_panels(shape, head, 0);
-                score_page(s, &split, panels, $ring, keys, row_scores);
-                let values = $buffers.value_rows(shape, head, 0);
-                weigh_page(s, &mut split, values, keys, row_scores);
-            }};
-        }
-        match (layer.pages.page_of(split.first), layer.ring.keys()) {
-            (Page::F32(buffers), RingKeys::F32(ring)) => against!(buffers, ring),
-            (Page::F16(buffers), RingKeys::F16(ring)) => against!(buffers, ring),
-            _ => unreachable!("a ring is stored like its pages"),
-        }
+        score_page(s, &split, stored, ring, keys, &mut scratch.scores);
+        weigh_page(s, &mut split, stored, keys, scratch);
     }
 }
 
 /// Scores of the group's rows against a page's panels, each in its region.
 #[inline(always)]
-fn score_page<S: Simd, E: Element>(
+fn score_page<S: Simd, P: Stored>(
     s: S,
     split: &Split,
-    panels: &[E],
-    ring: &[E],
+    stored: &P,
+    ring: &[P::Near],
     keys: usize,
     to: &mut [f32],
 ) {
@@ -210,15 +233,11 @@ fn score_page<S: Simd, E: Element>(
     let (dim, group) = (shape.head_dim(), shape.group());
     let start = map.window_start(split.query.position());
     let window = &part.cache.layer(part.layer).ring;
-    for (panel, base_keys) in panels
-        .chunks_exact(dim * WIDTH)
-        .take(keys.div_ceil(WIDTH))
-        .enumerate()
-    {
+    for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
         let row = &mut to[panel * WIDTH..];
         if key < start {
-            scores(s, split.base, group, dim, base_keys, row, PAGE);
+            stored.scores(s, shape, head, panel, split.base, row, PAGE);
         }
         if map.has_window() && key + WIDTH > start {
             let at = window.offset(head, key / WIDTH);
@@ -244,32 +263,28 @@ const MAX_STEP: usize = 12;
 
 /// Softmax and weighted values of the scored rows.
 #[inline(always)]
-fn weigh_page<S: Simd, E: Element>(
+fn weigh_page<S: Simd, P: Stored>(
     s: S,
     split: &mut Split,
-    values: &[E],
+    stored: &P,
     keys: usize,
-    weights: &mut [f32],
+    scratch: &mut ThreadScratch,
 ) {
-    let width = split.query.part.cache.shape().padded_dim();
+    let shape = split.query.part.cache.shape();
     let padded = keys.next_multiple_of(WIDTH);
-    for (row, state) in weights.chunks_exact_mut(PAGE).zip(split.states.iter_mut()) {
+    let rows = scratch.scores.chunks_exact_mut(PAGE);
+    for (row, state) in rows.zip(split.states.iter_mut()) {
         row[keys..padded].fill(f32::NEG_INFINITY);
+        *state = Running::EMPTY;
         softmax_row(s, &mut row[..padded], state);
     }
-    for (first, partial) in split.partial.chunks_mut(MAX_STEP * width).enumerate() {
-        let rows = partial.len() / width;
-        let from = &weights[first * MAX_STEP * PAGE..];
-        // The accumulators start at zero: there is nothing to correct.
-        accumulate(
-            s,
-            from,
-            PAGE,
-            keys,
-            values,
-            width,
-            &[1.0; MAX_STEP][..rows],
-            partial,
-        );
+    // The accumulators start at zero: there is nothing to correct.
+    split.partial.fill(0.0);
+    let head = split.query.head;
+    let partials = split.partial.chunks_mut(MAX_STEP * shape.padded_dim());
+    for (partial, weights) in partials.zip(scratch.scores.chunks(MAX_STEP * PAGE)) {
+        let correction = &[1.0; MAX_STEP][..partial.len() / shape.padded_dim()];
+        let scaled = &mut scratch.scaled;
+        stored.accumulate(s, shape, head, keys, weights, scaled, correction, partial);
     }
 }

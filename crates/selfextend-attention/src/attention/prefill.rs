@@ -6,9 +6,9 @@
 //! online softmax row by row, and the weighted values column by column.
 
 use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, derive_panels};
+use crate::cache::{PAGE, Page, Stored, derive_panels, with_stored};
 use crate::parallel;
-use crate::simd::kernels::{Running, accumulate, scores, softmax_row, widen};
+use crate::simd::kernels::{Running, accumulate, scores, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
@@ -238,23 +238,21 @@ fn load_tile<S: Simd>(
 ) {
     let cache = block.part.cache;
     let shape = cache.shape();
-    let key_len = keys.div_ceil(WIDTH) * WIDTH * shape.head_dim();
-    let value_len = keys * shape.padded_dim();
     let slot = tile % PAGE;
-    macro_rules! load {
-        ($buffers:expr) => {{
-            let values = $buffers.value_rows(shape, block.head, slot);
-            widen(s, &values[..value_len], &mut scratch.values[..value_len]);
-            if base {
-                let panels = $buffers.key_panels(shape, block.head, slot / WIDTH);
-                widen(s, &panels[..key_len], &mut scratch.keys[..key_len]);
+    let (head, page) = (
+        block.head,
+        cache.layer(block.part.layer).pages.page_of(tile),
+    );
+    with_stored!(page, |stored| {
+        let values = &mut scratch.values[..keys * shape.padded_dim()];
+        stored.widen_values(s, shape, head, slot, values);
+        if base {
+            let panels = scratch.keys.chunks_exact_mut(shape.head_dim() * WIDTH);
+            for (panel, to) in panels.take(keys.div_ceil(WIDTH)).enumerate() {
+                stored.widen_panel(s, shape, head, slot / WIDTH + panel, to);
             }
-        }};
-    }
-    match cache.layer(block.part.layer).pages.page_of(tile) {
-        Page::F32(buffers) => load!(buffers),
-        Page::F16(buffers) => load!(buffers),
-    }
+        }
+    });
 }
 
 /// Scores, softmax and weighted values of some rows against the loaded tile.
@@ -293,6 +291,7 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
         keys,
         &scratch.values,
         width,
+        0..width,
         &corrections[..rows.count],
         &mut block.out[rows.first * width..end * width],
     );

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache::PAGE;
-use crate::{KvType, PairLayout, PositionMap, Rope, RopeSpec};
+use crate::{KvType, PairLayout, PositionMap, Rope, RopeScaling, RopeSpec};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -92,6 +92,8 @@ fn tolerance(dim: usize, size: f32, kv_type: KvType) -> f64 {
     let unit = match kv_type {
         KvType::F32 => f64::from(f32::EPSILON),
         KvType::F16 => 2f64.powi(-11),
+        // Half a step of the largest component's 127.
+        KvType::Q8_0 => 1.0 / 254.0,
     };
     let score = f64::from(size * size) * (dim as f64).sqrt();
     unit * (2.0 + 6.0 * score)
@@ -113,7 +115,7 @@ fn any_map() -> impl Strategy<Value = PositionMap> {
 }
 
 fn any_kv() -> impl Strategy<Value = KvType> {
-    prop_oneof![Just(KvType::F32), Just(KvType::F16)]
+    prop_oneof![Just(KvType::F32), Just(KvType::F16), Just(KvType::Q8_0)]
 }
 
 proptest! {
@@ -228,6 +230,39 @@ fn edges_and_hostile_values_agree_with_the_oracle() {
                 for step in [n, 1] {
                     let out = data.feed(&mut data.cache(map, KvType::F32), n, |_| step);
                     assert_close(&out, &exact, tolerance(dim, size, KvType::F32));
+                }
+            }
+        }
+    }
+}
+
+/// Where bytes hold keys and values exactly (multiples of a power of two up to 127, no rotation
+/// to speak of), their kernels must be as close to the oracle as those of floats.
+#[test]
+fn bytes_that_lose_nothing_agree_with_the_oracle_like_floats() {
+    for (case, dim) in [64, 80, 96, 128, 256, 20].into_iter().enumerate() {
+        for n in [1, 15, 17, 127, 129, PAGE + 1] {
+            let mut data = Data::new(2, 1 + case % 4, dim, n, 1.0, case as u64);
+            data.rope = Rope::new(RopeSpec {
+                scaling: RopeScaling::Linear { factor: 1e30 },
+                ..RopeSpec::new(dim, 1e4)
+            })
+            .unwrap();
+            for numbers in [&mut data.k, &mut data.v] {
+                for head in numbers.chunks_mut(dim) {
+                    for block in head.chunks_mut(32) {
+                        block[0] = 1.0;
+                        block
+                            .iter_mut()
+                            .for_each(|x| *x = (*x * 127.0).round() / 128.0);
+                    }
+                }
+            }
+            for map in [PositionMap::Plain, PositionMap::self_extend(4, 20).unwrap()] {
+                let exact = data.oracle(map);
+                for step in [n, 1] {
+                    let out = data.feed(&mut data.cache(map, KvType::Q8_0), n, |_| step);
+                    assert_close(&out, &exact, tolerance(dim, 1.0, KvType::F32));
                 }
             }
         }

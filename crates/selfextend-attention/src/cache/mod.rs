@@ -12,9 +12,12 @@
 //! anywhere gives bit for bit what a fresh run would.
 
 mod page;
+mod plain;
+mod quantized;
 mod window;
 
 pub use page::{LayerPages, PAGE, Page};
+pub(crate) use page::{Stored, with_stored};
 pub use window::{DeltaTable, RingKeys, WindowRing, derive_panels};
 
 use crate::attention::AttentionShape;
@@ -30,6 +33,8 @@ pub enum KvType {
     /// 2 bytes per component.
     #[default]
     F16,
+    /// Bytes with a half-float scale for each 32 components (ggml's q8_0).
+    Q8_0,
 }
 
 /// Keys and values of one sequence. Cloning it forks the sequence: full pages are shared.
@@ -143,7 +148,8 @@ impl KvCache {
         plan.query_factors.clear();
         let factors = (start..end).map(|i| self.scaling.factor(i));
         plan.query_factors.extend(factors);
-        plan.base_keys.fill(rope, (start..end).map(|j| map.base_key(j)));
+        plan.base_keys
+            .fill(rope, (start..end).map(|j| map.base_key(j)));
         let queries = (start..end).map(|i| map.base_query(i));
         plan.base_queries.fill(rope, queries);
         if map.has_window() {

@@ -1,75 +1,119 @@
 //! Pages of stored keys and values.
 
-use super::KvType;
+use super::plain::Floats;
+use super::quantized::Bytes;
+use super::{DECODE_TOKENS, KvType};
 use crate::attention::AttentionShape;
-use crate::simd::{Element, WIDTH};
+use crate::parallel;
+use crate::simd::{Element, Simd, WIDTH};
 use half::f16;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 /// Tokens in a page. Pages are allocated as a sequence grows and shared by forks.
 pub const PAGE: usize = 256;
 
-/// Keys and values of up to [`PAGE`] tokens in one storage type.
-#[derive(Debug, Clone)]
-pub struct Buffers<E> {
-    /// Keys in panels: `[kv_head][token / 16][component][token % 16]`.
-    keys: Vec<E>,
-    /// Values: `[kv_head][token][component]`, components padded to a multiple of 16.
-    values: Vec<E>,
+/// How a page keeps its numbers. A panel is 16 tokens of one head; panels are counted within the
+/// page.
+pub trait Stored: Clone + Send + Sync {
+    /// What window keys derived from this page are rounded to.
+    type Near: Element;
+
+    /// An empty page.
+    fn new(shape: AttentionShape) -> Self;
+
+    /// Bytes allocated.
+    fn bytes(&self) -> usize;
+
+    /// Its panels, head after head, to be written.
+    fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
+
+    /// Scores of some rows against a panel: see [`crate::simd::kernels::scores`].
+    #[allow(clippy::too_many_arguments)]
+    fn scores<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        panel: usize,
+        rows: &[f32],
+        out: &mut [f32],
+        stride: usize,
+    );
+
+    /// Adds the weighted values of the first `keys` tokens: see
+    /// [`crate::simd::kernels::accumulate`]. `weights` and the buffer `scaled` have rows of [`PAGE`].
+    #[allow(clippy::too_many_arguments)]
+    fn accumulate<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        keys: usize,
+        weights: &[f32],
+        scaled: &mut [f32],
+        correction: &[f32],
+        acc: &mut [f32],
+    );
+
+    /// One panel of keys as floats, `[component][16]`.
+    fn widen_panel<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        panel: usize,
+        to: &mut [f32],
+    );
+
+    /// Values from token `first` (a panel's first) on as floats, `[token][padded component]`, as
+    /// many rows as `to` holds.
+    fn widen_values<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        first: usize,
+        to: &mut [f32],
+    );
+}
+
+/// Sixteen tokens of one head, to be written.
+pub trait PanelMut: Send {
+    /// Stores the rotated key and the value of one token.
+    fn put(&mut self, lane: usize, key: &[f32], value: &[f32]);
 }
 
 /// One page of one layer.
 #[derive(Debug, Clone)]
 pub enum Page {
     /// Full precision.
-    F32(Buffers<f32>),
+    F32(Floats<f32>),
     /// Half precision.
-    F16(Buffers<f16>),
+    F16(Floats<f16>),
+    /// Bytes with scales.
+    Q8(Bytes),
 }
 
-/// Runs a block with `$buffers` bound to a page's buffers, whatever their type.
-macro_rules! with_buffers {
-    ($page:expr, |$buffers:ident| $body:expr) => {
+/// Runs a block with `$stored` bound to what a page holds, whatever its type.
+macro_rules! with_stored {
+    ($page:expr, |$stored:ident| $body:expr) => {
         match $page {
-            Page::F32($buffers) => $body,
-            Page::F16($buffers) => $body,
+            Page::F32($stored) => $body,
+            Page::F16($stored) => $body,
+            Page::Q8($stored) => $body,
         }
     };
 }
+pub(crate) use with_stored;
 
-impl<E: Element> Buffers<E> {
-    fn new(shape: AttentionShape) -> Self {
-        Self {
-            keys: vec![E::default(); PAGE * shape.kv_heads() * shape.head_dim()],
-            values: vec![E::default(); PAGE * shape.kv_heads() * shape.padded_dim()],
+impl Page {
+    fn new(kv_type: KvType, shape: AttentionShape) -> Self {
+        match kv_type {
+            KvType::F32 => Self::F32(Stored::new(shape)),
+            KvType::F16 => Self::F16(Stored::new(shape)),
+            KvType::Q8_0 => Self::Q8(Stored::new(shape)),
         }
-    }
-
-    /// The key panels of one head from panel `first` on: `[panel][component][16]`.
-    pub fn key_panels(&self, shape: AttentionShape, head: usize, first: usize) -> &[E] {
-        let per_head = PAGE * shape.head_dim();
-        let from = head * per_head + first * shape.head_dim() * WIDTH;
-        &self.keys[from..(head + 1) * per_head]
-    }
-
-    /// The values of one head from token `first` on: `[token][padded component]`.
-    pub fn value_rows(&self, shape: AttentionShape, head: usize, first: usize) -> &[E] {
-        let per_head = PAGE * shape.padded_dim();
-        let from = head * per_head + first * shape.padded_dim();
-        &self.values[from..(head + 1) * per_head]
-    }
-
-    fn put(&mut self, shape: AttentionShape, head: usize, slot: usize, key: &[E], value: &[E]) {
-        let (dim, padded) = (shape.head_dim(), shape.padded_dim());
-        let from = (head * PAGE + slot / WIDTH * WIDTH) * dim + slot % WIDTH;
-        let lane = self.keys[from..].iter_mut().step_by(WIDTH);
-        lane.zip(key).for_each(|(to, from)| *to = *from);
-        let from = (head * PAGE + slot) * padded;
-        self.values[from..from + dim].copy_from_slice(value);
-    }
-
-    fn bytes(&self) -> usize {
-        (self.keys.len() + self.values.len()) * size_of::<E>()
     }
 }
 
@@ -103,7 +147,7 @@ impl LayerPages {
     pub(super) fn bytes(&self) -> usize {
         self.pages
             .iter()
-            .map(|page| with_buffers!(&**page, |b| b.bytes()))
+            .map(|page| with_stored!(&**page, |stored| stored.bytes()))
             .sum()
     }
 
@@ -118,55 +162,83 @@ impl LayerPages {
         tokens: usize,
         keys: &[f32],
         values: &[f32],
-        rotate: impl Fn(usize, &mut [f32]),
+        rotate: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         while self.pages.len() * PAGE < start + tokens {
-            self.pages.push(Arc::new(match self.kv_type {
-                KvType::F32 => Page::F32(Buffers::new(self.shape)),
-                KvType::F16 => Page::F16(Buffers::new(self.shape)),
-            }));
+            self.pages
+                .push(Arc::new(Page::new(self.kv_type, self.shape)));
         }
-        let mut token = 0;
-        while token < tokens {
-            let position = start + token;
-            let here = (PAGE - position % PAGE).min(tokens - token);
+        let new = NewTokens {
+            shape: self.shape,
+            start,
+            tokens,
+            keys,
+            values,
+        };
+        for number in start / PAGE..(start + tokens).div_ceil(PAGE) {
             // A page shared with a fork is copied here, once.
-            let page = Arc::make_mut(&mut self.pages[position / PAGE]);
-            let rows = token..token + here;
-            with_buffers!(page, |b| fill(
-                b,
-                self.shape,
-                position % PAGE,
-                rows,
-                keys,
-                values,
-                &rotate
-            ));
-            token += here;
+            let page = Arc::make_mut(&mut self.pages[number]);
+            with_stored!(page, |stored| new.fill(stored, number * PAGE, &rotate));
         }
     }
 }
 
-fn fill<E: Element>(
-    buffers: &mut Buffers<E>,
+/// Tokens to store: `[tokens][kv_heads * head_dim]`.
+struct NewTokens<'a> {
     shape: AttentionShape,
-    first_slot: usize,
-    rows: std::ops::Range<usize>,
-    keys: &[f32],
-    values: &[f32],
-    rotate: &impl Fn(usize, &mut [f32]),
-) {
-    let dim = shape.head_dim();
-    let mut rotated = vec![0.0; dim];
-    let (mut key, mut value) = (vec![E::default(); dim], vec![E::default(); dim]);
-    for (slot, row) in rows.enumerate() {
-        for head in 0..shape.kv_heads() {
-            let from = (row * shape.kv_heads() + head) * dim;
-            rotated.copy_from_slice(&keys[from..from + dim]);
-            rotate(row, &mut rotated);
-            E::from_slice(&rotated, &mut key);
-            E::from_slice(&values[from..from + dim], &mut value);
-            buffers.put(shape, head, first_slot + slot, &key, &value);
+    start: usize,
+    tokens: usize,
+    keys: &'a [f32],
+    values: &'a [f32],
+}
+
+thread_local! {
+    /// A key while it is rotated.
+    static ROTATED: RefCell<Vec<f32>> = RefCell::default();
+}
+
+impl NewTokens<'_> {
+    /// Writes those tokens that belong to the page whose first token is `first`.
+    fn fill<P: Stored>(
+        &self,
+        page: &mut P,
+        first: usize,
+        rotate: &(impl Fn(usize, &mut [f32]) + Sync),
+    ) {
+        let end = self.start + self.tokens;
+        let panels = page.panels_mut(self.shape).enumerate();
+        let touched = panels.filter_map(|(n, panel)| {
+            let (head, from) = (n / (PAGE / WIDTH), first + n % (PAGE / WIDTH) * WIDTH);
+            let tokens = from.max(self.start)..end.min(from + WIDTH);
+            (!tokens.is_empty()).then_some((head, tokens, panel))
+        });
+        let write = |(head, tokens, mut panel): (usize, std::ops::Range<usize>, _)| {
+            self.write(head, tokens, &mut panel, rotate);
+        };
+        if self.tokens <= DECODE_TOKENS {
+            touched.for_each(write);
+        } else {
+            parallel::for_each(touched, write);
         }
+    }
+
+    fn write(
+        &self,
+        head: usize,
+        tokens: std::ops::Range<usize>,
+        panel: &mut impl PanelMut,
+        rotate: &impl Fn(usize, &mut [f32]),
+    ) {
+        let dim = self.shape.head_dim();
+        ROTATED.with_borrow_mut(|rotated| {
+            rotated.resize(dim, 0.0);
+            for token in tokens {
+                let row = token - self.start;
+                let from = (row * self.shape.kv_heads() + head) * dim;
+                rotated.copy_from_slice(&self.keys[from..from + dim]);
+                rotate(row, rotated);
+                panel.put(token % WIDTH, rotated, &self.values[from..from + dim]);
+            }
+        });
     }
 }

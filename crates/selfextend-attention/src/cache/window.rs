@@ -1,10 +1,15 @@
 //! Keys of the window region, derived from the stored ones.
 
+use super::page::{Stored, with_stored};
 use super::{KvType, LayerPages, PAGE, Page};
 use crate::attention::AttentionShape;
+use crate::parallel;
 use crate::rope::Rope;
-use crate::simd::{Element, WIDTH};
+use crate::simd::kernels::{rotate_panel, round_to};
+use crate::simd::{Element, Kernel, Simd, WIDTH, dispatch};
 use half::f16;
+use std::cell::RefCell;
+use std::ops::Range;
 
 /// The rotation from the base to the window position of some keys, in whole panels:
 /// `[panel][pair][16]`, cosines and sines.
@@ -19,13 +24,7 @@ pub struct DeltaTable {
 
 impl DeltaTable {
     /// Angles for the panels that hold keys `first..end`; `delta` is the difference of positions.
-    pub fn fill(
-        &mut self,
-        rope: &Rope,
-        first: usize,
-        end: usize,
-        delta: impl Fn(usize) -> i64,
-    ) {
+    pub fn fill(&mut self, rope: &Rope, first: usize, end: usize, delta: impl Fn(usize) -> i64) {
         self.first_panel = first / WIDTH;
         self.panels = end.div_ceil(WIDTH).saturating_sub(self.first_panel);
         self.pairs = rope.pairs();
@@ -43,7 +42,7 @@ impl DeltaTable {
     }
 
     /// The panels it covers.
-    pub fn panels(&self) -> std::ops::Range<usize> {
+    pub fn panels(&self) -> Range<usize> {
         self.first_panel..self.first_panel + self.panels
     }
 
@@ -54,64 +53,55 @@ impl DeltaTable {
     }
 }
 
-/// Rotates one stored panel by one panel of a table and rounds it to the storage type, which is
-/// also what a ring would hold: prefill and decode see the same keys.
-fn derive<E: Element>(rope: &Rope, table: &DeltaTable, panel: usize, from: &[E], to: &mut [f32]) {
-    to.iter_mut()
-        .zip(from)
-        .for_each(|(to, from)| *to = from.to_f32());
-    let (cos, sin) = table.rows(panel);
-    for t in 0..table.pairs {
-        let (a, b) = rope.pair(t);
-        let lanes = t * WIDTH..(t + 1) * WIDTH;
-        for (lane, (cos, sin)) in cos[lanes.clone()].iter().zip(&sin[lanes]).enumerate() {
-            let (x, y) = (to[a * WIDTH + lane], to[b * WIDTH + lane]);
-            to[a * WIDTH + lane] = x * cos - y * sin;
-            to[b * WIDTH + lane] = x * sin + y * cos;
-        }
-    }
-}
-
-/// Derives one head's panels `panels` (absolute numbers) as floats rounded to the storage type:
-/// `to` is `[panel][component][16]`.
+/// Derives one head's panels `panels` (absolute numbers) as floats, rounded to what a ring would
+/// hold, so that prefill and decode see the same keys: `to` is `[panel][component][16]`.
 pub fn derive_panels(
     pages: &LayerPages,
     rope: &Rope,
     table: &DeltaTable,
     head: usize,
-    panels: std::ops::Range<usize>,
+    panels: Range<usize>,
     to: &mut [f32],
 ) {
     let size = pages.shape().head_dim() * WIDTH;
-    let mut halves = vec![f16::ZERO; size];
     for (panel, to) in panels.zip(to.chunks_exact_mut(size)) {
-        match pages.page_of(panel * WIDTH) {
-            Page::F32(b) => {
-                derive(
-                    rope,
-                    table,
-                    panel,
-                    b.key_panels(pages.shape(), head, in_page(panel)),
-                    to,
-                );
-            }
-            Page::F16(b) => {
-                derive(
-                    rope,
-                    table,
-                    panel,
-                    b.key_panels(pages.shape(), head, in_page(panel)),
-                    to,
-                );
-                f16::from_slice(to, &mut halves);
-                half::slice::HalfFloatSliceExt::convert_to_f32_slice(&halves[..], to);
-            }
-        }
+        let shape = pages.shape();
+        with_stored!(pages.page_of(panel * WIDTH), |stored| dispatch(Derive {
+            stored,
+            shape,
+            rope,
+            table,
+            head,
+            panel,
+            to,
+        }));
     }
 }
 
-fn in_page(panel: usize) -> usize {
-    panel % (PAGE / WIDTH)
+/// Rotates one stored panel by one panel of a table.
+struct Derive<'a, P> {
+    stored: &'a P,
+    shape: AttentionShape,
+    rope: &'a Rope,
+    table: &'a DeltaTable,
+    head: usize,
+    panel: usize,
+    to: &'a mut [f32],
+}
+
+impl<P: Stored> Kernel for Derive<'_, P> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let in_page = self.panel % (PAGE / WIDTH);
+        self.stored
+            .widen_panel(s, self.shape, self.head, in_page, self.to);
+        let (cos, sin) = self.table.rows(self.panel);
+        let pairs = self.table.pairs;
+        rotate_panel(s, self.to, pairs, |t| self.rope.pair(t), cos, sin);
+        round_to::<S, P::Near>(s, self.to);
+    }
 }
 
 /// The last keys of one layer in their window rotation, for decode.
@@ -141,7 +131,7 @@ impl WindowRing {
     pub(super) fn new(shape: AttentionShape, kv_type: KvType, window: usize) -> Self {
         let keys = match kv_type {
             KvType::F32 => RingKeys::F32(Vec::new()),
-            KvType::F16 => RingKeys::F16(Vec::new()),
+            KvType::F16 | KvType::Q8_0 => RingKeys::F16(Vec::new()),
         };
         // W keys and the few new ones of a decode step touch at most one panel more than they fill.
         let slots = (window + super::DECODE_TOKENS).div_ceil(WIDTH) + 1;
@@ -195,22 +185,9 @@ impl WindowRing {
         table: &DeltaTable,
         end: usize,
     ) {
-        let size = self.shape.head_dim() * WIDTH;
-        let total = self.shape.kv_heads() * self.slots * size;
         match &mut self.keys {
-            RingKeys::F32(keys) => keys.resize(total, 0.0),
-            RingKeys::F16(keys) => keys.resize(total, f16::ZERO),
-        }
-        let mut derived = vec![0.0; size];
-        for head in 0..self.shape.kv_heads() {
-            for panel in table.panels() {
-                derive_panels(pages, rope, table, head, panel..panel + 1, &mut derived);
-                let at = self.offset(head, panel);
-                match &mut self.keys {
-                    RingKeys::F32(keys) => f32::from_slice(&derived, &mut keys[at..at + size]),
-                    RingKeys::F16(keys) => f16::from_slice(&derived, &mut keys[at..at + size]),
-                }
-            }
+            RingKeys::F32(keys) => fill(keys, self.shape, self.slots, pages, rope, table),
+            RingKeys::F16(keys) => fill(keys, self.shape, self.slots, pages, rope, table),
         }
         let oldest = (end.div_ceil(WIDTH) * WIDTH).saturating_sub(self.slots * WIDTH);
         let first = table.panels().start * WIDTH;
@@ -222,5 +199,46 @@ impl WindowRing {
         };
         self.from = from.max(oldest);
         self.until = end;
+    }
+}
+
+thread_local! {
+    /// A panel on its way into a ring.
+    static DERIVED: RefCell<Vec<f32>> = RefCell::default();
+}
+
+/// Derives the panels of `table` into a ring of `slots` panels a head.
+fn fill<E: Element>(
+    ring: &mut Vec<E>,
+    shape: AttentionShape,
+    slots: usize,
+    pages: &LayerPages,
+    rope: &Rope,
+    table: &DeltaTable,
+) {
+    let size = shape.head_dim() * WIDTH;
+    ring.resize(shape.kv_heads() * slots * size, E::default());
+    let wanted = table.panels();
+    let tasks = ring
+        .chunks_exact_mut(size)
+        .enumerate()
+        .filter_map(|(n, to)| {
+            // The one panel from the first wanted one on that belongs in this slot.
+            let (head, slot) = (n / slots, n % slots);
+            let panel = wanted.start + (slot + slots - wanted.start % slots) % slots;
+            (panel < wanted.end).then_some((head, panel, to))
+        });
+    let derive = |(head, panel, to): (usize, usize, &mut [E])| {
+        DERIVED.with_borrow_mut(|derived| {
+            derived.resize(size, 0.0);
+            derive_panels(pages, rope, table, head, panel..panel + 1, derived);
+            E::from_slice(derived, to);
+        });
+    };
+    // A step adds a panel or two; only the first after a prefill fills the whole ring.
+    if wanted.len() <= 2 {
+        tasks.for_each(derive);
+    } else {
+        parallel::for_each(tasks, derive);
     }
 }

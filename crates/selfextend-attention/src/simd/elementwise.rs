@@ -111,10 +111,7 @@ impl Kernel for SiluGate<'_> {
         for at in (0..gate.len()).step_by(WIDTH) {
             let x = load(s, &gate[at..]);
             // Below -80 the result is zero to any precision that is left; exp2 ends at 2^127.
-            let exponent = s.mul(
-                s.max(x, s.splat(-80.0)),
-                s.splat(-std::f32::consts::LOG2_E),
-            );
+            let exponent = s.mul(s.max(x, s.splat(-80.0)), s.splat(-std::f32::consts::LOG2_E));
             let silu = s.div(x, s.add(one, s.exp2(exponent)));
             store(s, &mut gate[at..], s.mul(silu, load(s, &up[at..])));
         }

@@ -4,7 +4,10 @@
 //! against a panel needs no transposition and no horizontal sum. The arithmetic of one output
 //! element never depends on how many rows are computed together.
 
-use super::{Element, Simd, WIDTH};
+use super::linear::BLOCK;
+use super::{Element, Load, Simd, WIDTH};
+use half::f16;
+use std::ops::Range;
 
 /// Calls a const-generic micro-kernel on `count` rows, in the largest steps the level allows.
 macro_rules! in_row_steps {
@@ -39,7 +42,7 @@ macro_rules! in_row_steps {
 /// # Panics
 /// When a slice is too short.
 #[inline(always)]
-pub fn scores<S: Simd, E: Element>(
+pub fn scores<S: Simd, E: Load>(
     s: S,
     rows: &[f32],
     count: usize,
@@ -53,7 +56,13 @@ pub fn scores<S: Simd, E: Element>(
     in_row_steps!(S, count, |r, R| {
         // SAFETY: rows r..r+R are below `count`, and the assertions cover all `count` rows.
         unsafe {
-            let acc = dots::<S, E, R>(s, rows.as_ptr().add(r * depth), depth, panel.as_ptr());
+            let acc = dots::<S, E, R>(
+                s,
+                rows.as_ptr().add(r * depth),
+                depth,
+                depth,
+                panel.as_ptr(),
+            );
             for (i, acc) in acc.into_iter().enumerate() {
                 s.store(out.as_mut_ptr().add((r + i) * out_stride), acc);
             }
@@ -62,11 +71,13 @@ pub fn scores<S: Simd, E: Element>(
 }
 
 /// # Safety
-/// `rows` must be readable for `R * depth` floats and `panel` for `depth * 16` elements.
+/// `rows` must be readable for `R` rows of `depth` floats, `stride` apart, and `panel` for `depth *
+/// 16` elements.
 #[inline(always)]
-unsafe fn dots<S: Simd, E: Element, const R: usize>(
+unsafe fn dots<S: Simd, E: Load, const R: usize>(
     s: S,
     rows: *const f32,
+    stride: usize,
     depth: usize,
     panel: *const E,
 ) -> [S::V; R] {
@@ -76,7 +87,7 @@ unsafe fn dots<S: Simd, E: Element, const R: usize>(
         unsafe {
             let keys = E::load(s, panel.add(d * WIDTH));
             for r in 0..R {
-                acc[r] = s.fma(s.splat(*rows.add(r * depth + d)), keys, acc[r]);
+                acc[r] = s.fma(s.splat(*rows.add(r * stride + d)), keys, acc[r]);
             }
         }
     }
@@ -86,27 +97,30 @@ unsafe fn dots<S: Simd, E: Element, const R: usize>(
 /// Adds weighted values: `acc[r] = acc[r] * correction[r] + sum over k of weights[r][k] * values[k]`.
 ///
 /// `weights` has rows of `stride`, of which the first `keys` are used; `values` is
-/// `[keys][width]` and `acc` `[count][width]` with `width` a multiple of 16.
+/// `[keys][width]` and `acc` `[count][width]`; only the given columns of both are touched, a
+/// multiple of 16.
 ///
 /// # Panics
-/// When a slice is too short or `width` no multiple of 16.
+/// When a slice is too short or a width no multiple of 16.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub fn accumulate<S: Simd, E: Element>(
+pub fn accumulate<S: Simd, E: Load>(
     s: S,
     weights: &[f32],
     stride: usize,
     keys: usize,
     values: &[E],
     width: usize,
+    columns: Range<usize>,
     correction: &[f32],
     acc: &mut [f32],
 ) {
     let count = correction.len();
     assert!(width.is_multiple_of(WIDTH) && values.len() >= keys * width);
+    assert!(columns.end <= width && columns.len().is_multiple_of(WIDTH));
     assert!(acc.len() >= count * width && stride >= keys);
     assert!(count == 0 || weights.len() >= (count - 1) * stride + keys);
-    for column in (0..width).step_by(WIDTH) {
+    for column in columns.step_by(WIDTH) {
         in_row_steps!(S, count, |r, R| {
             // SAFETY: rows r..r+R are below `count`, column + 16 <= width, and the assertions
             // cover `count` rows of weights and of acc and `keys` rows of values.
@@ -131,7 +145,7 @@ pub fn accumulate<S: Simd, E: Element>(
 /// corrections. Readable and writable: `R` rows of 16 floats in `acc` (row distance `width`).
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn weigh<S: Simd, E: Element, const R: usize>(
+unsafe fn weigh<S: Simd, E: Load, const R: usize>(
     s: S,
     weights: *const f32,
     stride: usize,
@@ -220,10 +234,164 @@ pub fn softmax_row<S: Simd>(s: S, row: &mut [f32], state: &mut Running) -> f32 {
 /// # Panics
 /// When the lengths differ or are no multiple of 16.
 #[inline(always)]
-pub fn widen<S: Simd, E: Element>(s: S, from: &[E], to: &mut [f32]) {
+pub fn widen<S: Simd, E: Load>(s: S, from: &[E], to: &mut [f32]) {
     assert!(from.len() == to.len() && from.len().is_multiple_of(WIDTH));
     for k in (0..from.len()).step_by(WIDTH) {
         // SAFETY: k + 16 <= the common length.
         unsafe { s.store(to.as_mut_ptr().add(k), E::load(s, from.as_ptr().add(k))) };
+    }
+}
+
+/// `to[panel][lane] = from[panel][lane] * factors[panel][lane]`, where `to` and `from` are whole
+/// panels and factors are `stride` apart.
+///
+/// # Panics
+/// When a slice is too short.
+#[inline(always)]
+pub fn multiply_rows<S: Simd>(s: S, from: &[f32], factors: &[f16], stride: usize, to: &mut [f32]) {
+    let panels = from.len() / WIDTH;
+    assert!(to.len() >= panels * WIDTH);
+    assert!(panels == 0 || factors.len() >= (panels - 1) * stride + WIDTH);
+    for panel in 0..panels {
+        // SAFETY: panel < panels, which the assertions cover.
+        unsafe {
+            let x = s.load(from.as_ptr().add(panel * WIDTH));
+            let factor = s.load_f16(factors.as_ptr().add(panel * stride));
+            s.store(to.as_mut_ptr().add(panel * WIDTH), s.mul(x, factor));
+        }
+    }
+}
+
+/// [`scores`] against a panel of bytes: `codes` is `[depth][16]` and `scales` `[block][16]`, one
+/// for each 32 of the depth.
+///
+/// # Panics
+/// When a slice is too short.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub fn scores_q8<S: Simd>(
+    s: S,
+    rows: &[f32],
+    count: usize,
+    depth: usize,
+    codes: &[i8],
+    scales: &[f16],
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    assert!(rows.len() >= count * depth && codes.len() >= depth * WIDTH);
+    assert!(scales.len() >= depth.div_ceil(BLOCK) * WIDTH);
+    assert!(count == 0 || out.len() >= (count - 1) * out_stride + WIDTH);
+    in_row_steps!(S, count, |r, R| {
+        // SAFETY: rows r..r+R are below `count`; a block starts below `depth` and holds no more
+        // than is left of it; the assertions cover all of both.
+        unsafe {
+            let rows = rows.as_ptr().add(r * depth);
+            let mut total = [s.splat(0.0); R];
+            for first in (0..depth).step_by(BLOCK) {
+                let codes = codes.as_ptr().add(first * WIDTH);
+                let some = BLOCK.min(depth - first);
+                let sums = dots::<S, i8, R>(s, rows.add(first), depth, some, codes);
+                let scale = s.load_f16(scales.as_ptr().add(first / BLOCK * WIDTH));
+                for i in 0..R {
+                    total[i] = s.fma(scale, sums[i], total[i]);
+                }
+            }
+            for (i, total) in total.into_iter().enumerate() {
+                s.store(out.as_mut_ptr().add((r + i) * out_stride), total);
+            }
+        }
+    });
+}
+
+/// A panel of bytes as floats: `codes` and `to` are `[depth][16]`, `scales` as for [`scores_q8`].
+///
+/// # Panics
+/// When a slice is too short.
+#[inline(always)]
+pub fn widen_panel_q8<S: Simd>(s: S, codes: &[i8], scales: &[f16], to: &mut [f32]) {
+    let depth = codes.len() / WIDTH;
+    assert!(to.len() >= depth * WIDTH && scales.len() >= depth.div_ceil(BLOCK) * WIDTH);
+    for c in 0..depth {
+        // SAFETY: c < depth, which the assertion covers.
+        unsafe {
+            let scale = s.load_f16(scales.as_ptr().add(c / BLOCK * WIDTH));
+            let code = s.load_i8(codes.as_ptr().add(c * WIDTH));
+            s.store(to.as_mut_ptr().add(c * WIDTH), s.mul(code, scale));
+        }
+    }
+}
+
+/// Rows of bytes as floats: `codes` and `to` are `[row][width]`, `scales` `[row / 16][block][row %
+/// 16]` with a block for each 32 columns.
+///
+/// # Panics
+/// When a slice is too short or the width no multiple of 16.
+#[inline(always)]
+pub fn widen_rows_q8<S: Simd>(s: S, codes: &[i8], scales: &[f16], width: usize, to: &mut [f32]) {
+    let (rows, blocks) = (codes.len() / width, width.div_ceil(BLOCK));
+    assert!(width.is_multiple_of(WIDTH) && to.len() >= rows * width);
+    for row in 0..rows {
+        let scales = &scales[row / WIDTH * blocks * WIDTH + row % WIDTH..];
+        for column in (0..width).step_by(WIDTH) {
+            let scale = s.splat(scales[column / BLOCK * WIDTH].to_f32());
+            // SAFETY: row < rows and column + 16 <= width.
+            unsafe {
+                let at = row * width + column;
+                let code = s.load_i8(codes.as_ptr().add(at));
+                s.store(to.as_mut_ptr().add(at), s.mul(code, scale));
+            }
+        }
+    }
+}
+
+/// Rotates a panel `[component][16]` in place, key by key: the two components of `pair(t)` by the
+/// angle whose cosine and sine are `cos[t]` and `sin[t]` (`[pair][16]`).
+///
+/// # Panics
+/// When a pair is outside the panel or a table too short.
+#[inline(always)]
+pub fn rotate_panel<S: Simd>(
+    s: S,
+    panel: &mut [f32],
+    pairs: usize,
+    pair: impl Fn(usize) -> (usize, usize),
+    cos: &[f32],
+    sin: &[f32],
+) {
+    let depth = panel.len() / WIDTH;
+    assert!(cos.len() >= pairs * WIDTH && sin.len() >= pairs * WIDTH);
+    for t in 0..pairs {
+        let (a, b) = pair(t);
+        assert!(a < depth && b < depth);
+        // SAFETY: a and b are below the depth, t below the pairs.
+        unsafe {
+            let (to_a, to_b) = (
+                panel.as_mut_ptr().add(a * WIDTH),
+                panel.as_mut_ptr().add(b * WIDTH),
+            );
+            let (x, y) = (s.load(to_a), s.load(to_b));
+            let cos = s.load(cos.as_ptr().add(t * WIDTH));
+            let sin = s.load(sin.as_ptr().add(t * WIDTH));
+            s.store(to_a, s.sub(s.mul(x, cos), s.mul(y, sin)));
+            s.store(to_b, s.fma(x, sin, s.mul(y, cos)));
+        }
+    }
+}
+
+/// Rounds floats to what `E` can hold.
+///
+/// # Panics
+/// When the length is no multiple of 16.
+#[inline(always)]
+pub fn round_to<S: Simd, E: Element>(s: S, x: &mut [f32]) {
+    assert!(x.len().is_multiple_of(WIDTH));
+    for x in x.chunks_exact_mut(WIDTH) {
+        let mut rounded = [E::default(); WIDTH];
+        // SAFETY: both hold 16.
+        unsafe {
+            E::store(s, rounded.as_mut_ptr(), s.load(x.as_ptr()));
+            s.store(x.as_mut_ptr(), E::load(s, rounded.as_ptr()));
+        }
     }
 }

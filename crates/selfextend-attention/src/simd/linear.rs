@@ -12,7 +12,7 @@
 //! | `I8 { minimum: true }` | Q5_1 |
 //! | `U4` | Q4_1, Q4_0 (whose minimum is -8 times its scale, exactly) |
 
-use super::{Element, Simd, WIDTH};
+use super::{Load, Simd, WIDTH};
 use half::f16;
 
 /// Columns that share a scale in quantised panels.
@@ -124,7 +124,7 @@ pub fn multiply_panel<S: Simd, const R: usize>(
 /// # Safety
 /// Readable: `columns * 16` elements of `p`, `R * columns` floats of `x`.
 #[inline(always)]
-unsafe fn dense<S: Simd, E: Element, const R: usize>(
+unsafe fn dense<S: Simd, E: Load, const R: usize>(
     s: S,
     p: *const E,
     columns: usize,
@@ -294,7 +294,7 @@ pub fn dequantize_panel<S: Simd>(
 /// # Safety
 /// Readable: `columns * 16` elements of `p`; writable: `columns` rows of 16 floats of `out`.
 #[inline(always)]
-unsafe fn widen_columns<S: Simd, E: Element>(
+unsafe fn widen_columns<S: Simd, E: Load>(
     s: S,
     p: *const E,
     columns: usize,

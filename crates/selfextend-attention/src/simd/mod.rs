@@ -116,19 +116,19 @@ pub trait Simd: Copy + Send + Sync {
     }
 }
 
-/// A storage type of keys and values that loads as floats.
-pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
-    /// Rounds to this type.
-    fn from_f32(x: f32) -> Self;
-    /// The exact value.
-    fn to_f32(self) -> f32;
-    /// Rounds a slice; both have the same length.
-    fn from_slice(from: &[f32], to: &mut [Self]);
+/// A number in memory that loads as a float.
+pub trait Load: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
     /// Reads 16 of them.
     ///
     /// # Safety
     /// `p` must be readable for 16 elements.
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V;
+}
+
+/// A float of some width, which floats are rounded to.
+pub trait Element: Load {
+    /// Rounds a slice; both have the same length.
+    fn from_slice(from: &[f32], to: &mut [Self]);
     /// Rounds and writes 16 of them.
     ///
     /// # Safety
@@ -136,20 +136,33 @@ pub trait Element: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
     unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V);
 }
 
-impl Element for f32 {
-    fn from_f32(x: f32) -> Self {
-        x
-    }
-    fn to_f32(self) -> f32 {
-        self
-    }
-    fn from_slice(from: &[f32], to: &mut [Self]) {
-        to.copy_from_slice(from);
-    }
+impl Load for f32 {
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
         // SAFETY: the caller's promise is the callee's.
         unsafe { s.load(p) }
+    }
+}
+
+impl Load for f16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { s.load_f16(p) }
+    }
+}
+
+impl Load for i8 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller's promise is the callee's.
+        unsafe { s.load_i8(p) }
+    }
+}
+
+impl Element for f32 {
+    fn from_slice(from: &[f32], to: &mut [Self]) {
+        to.copy_from_slice(from);
     }
     #[inline(always)]
     unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V) {
@@ -159,19 +172,8 @@ impl Element for f32 {
 }
 
 impl Element for f16 {
-    fn from_f32(x: f32) -> Self {
-        f16::from_f32(x)
-    }
-    fn to_f32(self) -> f32 {
-        f16::to_f32(self)
-    }
     fn from_slice(from: &[f32], to: &mut [Self]) {
         half::slice::HalfFloatSliceExt::convert_from_f32_slice(to, from);
-    }
-    #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
-        // SAFETY: the caller's promise is the callee's.
-        unsafe { s.load_f16(p) }
     }
     #[inline(always)]
     unsafe fn store<S: Simd>(s: S, p: *mut Self, v: S::V) {

@@ -40,7 +40,10 @@ impl Simd for Scalar {
     #[inline(always)]
     unsafe fn store_f16(self, p: *mut f16, v: Self::V) {
         // SAFETY: the caller promises 16 writable half floats.
-        unsafe { p.cast::<[f16; WIDTH]>().write_unaligned(v.map(f16::from_f32)) }
+        unsafe {
+            p.cast::<[f16; WIDTH]>()
+                .write_unaligned(v.map(f16::from_f32))
+        }
     }
     #[inline(always)]
     unsafe fn load_i8(self, p: *const i8) -> Self::V {

@@ -23,7 +23,10 @@ impl Kernel for Accumulate<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        accumulate(s, self.0, self.1, self.1, self.2, self.3, self.4, self.5);
+        let columns = 0..self.3;
+        accumulate(
+            s, self.0, self.1, self.1, self.2, self.3, columns, self.4, self.5,
+        );
     }
 }
 

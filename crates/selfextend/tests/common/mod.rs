@@ -262,15 +262,7 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
         plan: &plan,
     }];
     backend
-        .attend(
-            0,
-            &mut steps,
-            &q,
-            &k,
-            &v,
-            &mut attended,
-            &mut scratch,
-        )
+        .attend(0, &mut steps, &q, &k, &v, &mut attended, &mut scratch)
         .unwrap();
     backend.linear(
         &attended,

@@ -93,15 +93,7 @@ impl Backend for Cpu {
         scratch: &mut CpuScratch,
     ) -> Result<()> {
         out.resize(q.len(), 0.0);
-        Ok(attend(
-            layer,
-            steps,
-            q,
-            k,
-            v,
-            out,
-            &mut scratch.attention,
-        )?)
+        Ok(attend(layer, steps, q, k, v, out, &mut scratch.attention)?)
     }
 
     fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {

@@ -1,0 +1,128 @@
+//! Pages that keep keys and values as floats, whole or half.
+
+use super::PAGE;
+use super::page::{PanelMut, Stored};
+use crate::attention::AttentionShape;
+use crate::simd::kernels::{accumulate, scores, widen};
+use crate::simd::{Element, Simd, WIDTH};
+
+/// Keys and values of up to [`PAGE`] tokens.
+#[derive(Debug, Clone)]
+pub struct Floats<E> {
+    /// Keys in panels: `[kv_head][token / 16][component][token % 16]`.
+    keys: Vec<E>,
+    /// Values: `[kv_head][token][component]`, components padded to a multiple of 16.
+    values: Vec<E>,
+}
+
+impl<E: Element> Floats<E> {
+    fn panel(&self, shape: AttentionShape, head: usize, panel: usize) -> &[E] {
+        let size = shape.head_dim() * WIDTH;
+        let at = (head * (PAGE / WIDTH) + panel) * size;
+        &self.keys[at..at + size]
+    }
+
+    fn rows(&self, shape: AttentionShape, head: usize, first: usize, count: usize) -> &[E] {
+        let at = (head * PAGE + first) * shape.padded_dim();
+        &self.values[at..at + count * shape.padded_dim()]
+    }
+}
+
+impl<E: Element> Stored for Floats<E> {
+    type Near = E;
+
+    fn new(shape: AttentionShape) -> Self {
+        Self {
+            keys: vec![E::default(); PAGE * shape.kv_heads() * shape.head_dim()],
+            values: vec![E::default(); PAGE * shape.kv_heads() * shape.padded_dim()],
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        (self.keys.len() + self.values.len()) * size_of::<E>()
+    }
+
+    fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {
+        let keys = self.keys.chunks_exact_mut(WIDTH * shape.head_dim());
+        let values = self.values.chunks_exact_mut(WIDTH * shape.padded_dim());
+        keys.zip(values)
+    }
+
+    #[inline(always)]
+    fn scores<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        panel: usize,
+        rows: &[f32],
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let (dim, panel) = (shape.head_dim(), self.panel(shape, head, panel));
+        scores(s, rows, rows.len() / dim, dim, panel, out, stride);
+    }
+
+    #[inline(always)]
+    fn accumulate<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        keys: usize,
+        weights: &[f32],
+        _scaled: &mut [f32],
+        correction: &[f32],
+        acc: &mut [f32],
+    ) {
+        let (values, width) = (self.rows(shape, head, 0, keys), shape.padded_dim());
+        let columns = 0..width;
+        accumulate(
+            s, weights, PAGE, keys, values, width, columns, correction, acc,
+        );
+    }
+
+    #[inline(always)]
+    fn widen_panel<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        panel: usize,
+        to: &mut [f32],
+    ) {
+        widen(s, self.panel(shape, head, panel), to);
+    }
+
+    #[inline(always)]
+    fn widen_values<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        first: usize,
+        to: &mut [f32],
+    ) {
+        let count = to.len() / shape.padded_dim();
+        widen(s, self.rows(shape, head, first, count), to);
+    }
+}
+
+impl<E: Element> PanelMut for (&mut [E], &mut [E]) {
+    fn put(&mut self, lane: usize, key: &[f32], value: &[f32]) {
+        let (keys, values) = self;
+        let slots = keys.iter_mut().skip(lane).step_by(WIDTH);
+        // In pieces through the stack: slices convert several numbers at once.
+        let mut some = [E::default(); 64];
+        let mut slots = slots;
+        for key in key.chunks(some.len()) {
+            E::from_slice(key, &mut some[..key.len()]);
+            some[..key.len()]
+                .iter()
+                .zip(&mut slots)
+                .for_each(|(from, to)| *to = *from);
+        }
+        let padded = values.len() / WIDTH;
+        E::from_slice(value, &mut values[lane * padded..][..value.len()]);
+    }
+}

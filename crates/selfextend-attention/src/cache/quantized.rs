@@ -1,0 +1,223 @@
+//! Pages that keep keys and values as signed bytes with a scale for each 32 components (ggml's
+//! q8_0): 1.06 bytes a number, and half the bytes a decode step reads from half floats.
+
+use super::PAGE;
+use super::page::{PanelMut, Stored};
+use crate::attention::AttentionShape;
+use crate::simd::kernels::{accumulate, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8};
+use crate::simd::linear::BLOCK;
+use crate::simd::{Simd, WIDTH};
+use half::f16;
+
+/// Keys and values of up to [`PAGE`] tokens. A panel is 16 tokens of one head, as elsewhere.
+#[derive(Debug, Clone)]
+pub struct Bytes {
+    /// `[kv_head][panel][component][16]`.
+    keys: Vec<i8>,
+    /// `[kv_head][panel][block][16]`.
+    key_scales: Vec<f16>,
+    /// `[kv_head][token][padded component]`.
+    values: Vec<i8>,
+    /// `[kv_head][panel][block][16]`.
+    value_scales: Vec<f16>,
+}
+
+fn blocks(shape: AttentionShape) -> usize {
+    shape.head_dim().div_ceil(BLOCK)
+}
+
+/// The scales of one panel, or of several from `panel` on.
+fn scales(all: &[f16], shape: AttentionShape, head: usize, panel: usize, count: usize) -> &[f16] {
+    let size = blocks(shape) * WIDTH;
+    let at = (head * (PAGE / WIDTH) + panel) * size;
+    &all[at..at + count * size]
+}
+
+impl Bytes {
+    fn panel(&self, shape: AttentionShape, head: usize, panel: usize) -> (&[i8], &[f16]) {
+        let size = shape.head_dim() * WIDTH;
+        let at = (head * (PAGE / WIDTH) + panel) * size;
+        (
+            &self.keys[at..at + size],
+            scales(&self.key_scales, shape, head, panel, 1),
+        )
+    }
+
+    fn rows(&self, shape: AttentionShape, head: usize, first: usize, count: usize) -> &[i8] {
+        let at = (head * PAGE + first) * shape.padded_dim();
+        &self.values[at..at + count * shape.padded_dim()]
+    }
+}
+
+impl Stored for Bytes {
+    /// Derived window keys are half floats: rounding them to bytes again would add an error of
+    /// their own to the neighbours, which matter most.
+    type Near = f16;
+
+    fn new(shape: AttentionShape) -> Self {
+        let scales = vec![f16::ZERO; PAGE * shape.kv_heads() * blocks(shape)];
+        Self {
+            keys: vec![0; PAGE * shape.kv_heads() * shape.head_dim()],
+            key_scales: scales.clone(),
+            values: vec![0; PAGE * shape.kv_heads() * shape.padded_dim()],
+            value_scales: scales,
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.keys.len()
+            + self.values.len()
+            + (self.key_scales.len() + self.value_scales.len()) * size_of::<f16>()
+    }
+
+    fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {
+        let scales = WIDTH * blocks(shape);
+        let keys = self
+            .keys
+            .chunks_exact_mut(WIDTH * shape.head_dim())
+            .zip(self.key_scales.chunks_exact_mut(scales));
+        let values = self
+            .values
+            .chunks_exact_mut(WIDTH * shape.padded_dim())
+            .zip(self.value_scales.chunks_exact_mut(scales));
+        keys.zip(values)
+            .map(|(keys, values)| Panel { keys, values })
+    }
+
+    #[inline(always)]
+    fn scores<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        panel: usize,
+        rows: &[f32],
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let (codes, scales) = self.panel(shape, head, panel);
+        let dim = shape.head_dim();
+        scores_q8(s, rows, rows.len() / dim, dim, codes, scales, out, stride);
+    }
+
+    #[inline(always)]
+    fn accumulate<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        keys: usize,
+        weights: &[f32],
+        scaled: &mut [f32],
+        correction: &[f32],
+        acc: &mut [f32],
+    ) {
+        let width = shape.padded_dim();
+        let values = self.rows(shape, head, 0, keys);
+        let panels = keys.div_ceil(WIDTH);
+        let scales = scales(&self.value_scales, shape, head, 0, panels);
+        for block in 0..blocks(shape) {
+            // The scale of a key's values goes into its weight, once for each block of columns.
+            for (row, to) in weights
+                .chunks(PAGE)
+                .zip(scaled.chunks_mut(PAGE))
+                .take(correction.len())
+            {
+                let (row, to) = (&row[..panels * WIDTH], &mut to[..panels * WIDTH]);
+                multiply_rows(s, row, &scales[block * WIDTH..], blocks(shape) * WIDTH, to);
+            }
+            let columns = block * BLOCK..width.min((block + 1) * BLOCK);
+            accumulate(
+                s, scaled, PAGE, keys, values, width, columns, correction, acc,
+            );
+        }
+    }
+
+    #[inline(always)]
+    fn widen_panel<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        panel: usize,
+        to: &mut [f32],
+    ) {
+        let (codes, scales) = self.panel(shape, head, panel);
+        widen_panel_q8(s, codes, scales, to);
+    }
+
+    #[inline(always)]
+    fn widen_values<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        first: usize,
+        to: &mut [f32],
+    ) {
+        let width = shape.padded_dim();
+        let count = to.len() / width;
+        let panels = count.div_ceil(WIDTH);
+        let scales = scales(&self.value_scales, shape, head, first / WIDTH, panels);
+        widen_rows_q8(s, self.rows(shape, head, first, count), scales, width, to);
+    }
+}
+
+/// Sixteen tokens of one head: codes and scales.
+struct Panel<'a> {
+    keys: (&'a mut [i8], &'a mut [f16]),
+    values: (&'a mut [i8], &'a mut [f16]),
+}
+
+impl PanelMut for Panel<'_> {
+    fn put(&mut self, lane: usize, key: &[f32], value: &[f32]) {
+        let (codes, scales) = &mut self.keys;
+        for (block, key) in key.chunks(BLOCK).enumerate() {
+            let slots = codes[block * BLOCK * WIDTH..]
+                .iter_mut()
+                .skip(lane)
+                .step_by(WIDTH);
+            scales[block * WIDTH + lane] = quantize(key, slots);
+        }
+        let (codes, scales) = &mut self.values;
+        let padded = codes.len() / WIDTH;
+        for (block, value) in value.chunks(BLOCK).enumerate() {
+            let slots = codes[lane * padded + block * BLOCK..].iter_mut();
+            scales[block * WIDTH + lane] = quantize(value, slots);
+        }
+    }
+}
+
+/// Writes the codes of a block and returns its scale: the largest number becomes 127.
+fn quantize<'a>(from: &[f32], to: impl Iterator<Item = &'a mut i8>) -> f16 {
+    let largest = from.iter().fold(0f32, |most, x| most.max(x.abs()));
+    // Codes belong to the scale that is stored, not to the one before rounding.
+    let scale = f16::from_f32(largest / 127.0);
+    let inverse = if scale > f16::ZERO {
+        scale.to_f32().recip()
+    } else {
+        0.0
+    };
+    for (x, to) in from.iter().zip(to) {
+        // `as` saturates, so the largest number stays in range when its scale was rounded down.
+        *to = ((x * inverse).round_ties_even() as i8).max(-127);
+    }
+    scale
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_is_within_half_a_scale() {
+        let numbers: Vec<f32> = (0..32).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
+        let mut codes = [0i8; 32];
+        let scale = quantize(&numbers, codes.iter_mut()).to_f32();
+        for (x, code) in numbers.iter().zip(codes) {
+            assert!((x - f32::from(code) * scale).abs() <= scale * 0.57);
+        }
+        assert_eq!(quantize(&[0.0; 32], codes.iter_mut()), f16::ZERO);
+        assert_eq!(codes, [0; 32]);
+    }
+}
