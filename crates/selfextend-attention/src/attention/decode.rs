@@ -6,7 +6,7 @@
 use super::{AttentionShape, Part};
 use crate::cache::{PAGE, Page, RingKeys, Stored};
 use crate::parallel;
-use crate::simd::kernels::{Running, scores, softmax_row};
+use crate::simd::kernels::{MAX_FEW, Running, scores_few, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
@@ -236,30 +236,31 @@ fn score_page<S: Simd, P: Stored>(
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
         let row = &mut to[panel * WIDTH..];
-        if key < start {
-            stored.scores(s, shape, head, panel, split.base, row, PAGE);
-        }
-        if map.has_window() && key + WIDTH > start {
-            let at = window.offset(head, key / WIDTH);
-            let near_keys = &ring[at..at + dim * WIDTH];
-            let mut near = [0.0; MAX_STEP * WIDTH];
-            let distant = start.saturating_sub(key).min(WIDTH);
-            for first in (0..group).step_by(MAX_STEP) {
-                let count = MAX_STEP.min(group - first);
-                let queries = &split.window[first * dim..(first + count) * dim];
-                scores(s, queries, count, dim, near_keys, &mut near, WIDTH);
-                for r in 0..count {
-                    let at = (first + r) * PAGE;
-                    row[at + distant..at + WIDTH]
-                        .copy_from_slice(&near[r * WIDTH + distant..(r + 1) * WIDTH]);
+        for first in (0..group).step_by(MAX_FEW) {
+            let queries = first * dim..group.min(first + MAX_FEW) * dim;
+            let row = &mut row[first * PAGE..];
+            if key < start {
+                let queries = &split.base[queries.clone()];
+                stored.scores(s, shape, head, panel, queries, row, PAGE);
+            }
+            if map.has_window() && key + WIDTH > start {
+                let at = window.offset(head, key / WIDTH);
+                let near_keys = &ring[at..at + dim * WIDTH];
+                let mut near = [0.0; MAX_FEW * WIDTH];
+                let distant = start.saturating_sub(key).min(WIDTH);
+                let queries = &split.window[queries];
+                scores_few(s, queries, dim, near_keys, &mut near, WIDTH);
+                for (r, near) in near
+                    .chunks_exact(WIDTH)
+                    .take(queries.len() / dim)
+                    .enumerate()
+                {
+                    row[r * PAGE + distant..r * PAGE + WIDTH].copy_from_slice(&near[distant..]);
                 }
             }
         }
     }
 }
-
-/// Rows scored at once through the selecting buffer.
-const MAX_STEP: usize = 12;
 
 /// Softmax and weighted values of the scored rows.
 #[inline(always)]
@@ -278,13 +279,10 @@ fn weigh_page<S: Simd, P: Stored>(
         *state = Running::EMPTY;
         softmax_row(s, &mut row[..padded], state);
     }
-    // The accumulators start at zero: there is nothing to correct.
-    split.partial.fill(0.0);
-    let head = split.query.head;
-    let partials = split.partial.chunks_mut(MAX_STEP * shape.padded_dim());
-    for (partial, weights) in partials.zip(scratch.scores.chunks(MAX_STEP * PAGE)) {
-        let correction = &[1.0; MAX_STEP][..partial.len() / shape.padded_dim()];
-        let scaled = &mut scratch.scaled;
-        stored.accumulate(s, shape, head, keys, weights, scaled, correction, partial);
+    let (head, width) = (split.query.head, shape.padded_dim());
+    let partials = split.partial.chunks_mut(MAX_FEW * width);
+    for (partial, weights) in partials.zip(scratch.scores.chunks(MAX_FEW * PAGE)) {
+        let scaled = &mut scratch.scaled[..weights.len()];
+        stored.accumulate(s, shape, head, keys, weights, scaled, partial);
     }
 }

@@ -28,7 +28,7 @@ pub trait Stored: Clone + Send + Sync {
     /// Its panels, head after head, to be written.
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
 
-    /// Scores of some rows against a panel: see [`crate::simd::kernels::scores`].
+    /// Scores of up to 12 rows against a panel: see [`crate::simd::kernels::scores_few`].
     #[allow(clippy::too_many_arguments)]
     fn scores<S: Simd>(
         &self,
@@ -41,8 +41,9 @@ pub trait Stored: Clone + Send + Sync {
         stride: usize,
     );
 
-    /// Adds the weighted values of the first `keys` tokens: see
-    /// [`crate::simd::kernels::accumulate`]. `weights` and the buffer `scaled` have rows of [`PAGE`].
+    /// Weighted sums of the values of the first `keys` tokens, for up to 12 rows: see
+    /// [`crate::simd::kernels::accumulate_few`]. `weights` and the buffer `scaled` have rows of
+    /// [`PAGE`], as many as `acc`.
     #[allow(clippy::too_many_arguments)]
     fn accumulate<S: Simd>(
         &self,
@@ -52,7 +53,6 @@ pub trait Stored: Clone + Send + Sync {
         keys: usize,
         weights: &[f32],
         scaled: &mut [f32],
-        correction: &[f32],
         acc: &mut [f32],
     );
 

@@ -3,7 +3,7 @@
 use super::PAGE;
 use super::page::{PanelMut, Stored};
 use crate::attention::AttentionShape;
-use crate::simd::kernels::{accumulate, scores, widen};
+use crate::simd::kernels::{accumulate_few, scores_few, widen};
 use crate::simd::{Element, Simd, WIDTH};
 
 /// Keys and values of up to [`PAGE`] tokens.
@@ -59,8 +59,8 @@ impl<E: Element> Stored for Floats<E> {
         out: &mut [f32],
         stride: usize,
     ) {
-        let (dim, panel) = (shape.head_dim(), self.panel(shape, head, panel));
-        scores(s, rows, rows.len() / dim, dim, panel, out, stride);
+        let panel = self.panel(shape, head, panel);
+        scores_few(s, rows, shape.head_dim(), panel, out, stride);
     }
 
     #[inline(always)]
@@ -72,14 +72,11 @@ impl<E: Element> Stored for Floats<E> {
         keys: usize,
         weights: &[f32],
         _scaled: &mut [f32],
-        correction: &[f32],
         acc: &mut [f32],
     ) {
         let (values, width) = (self.rows(shape, head, 0, keys), shape.padded_dim());
         let columns = 0..width;
-        accumulate(
-            s, weights, PAGE, keys, values, width, columns, correction, acc,
-        );
+        accumulate_few(s, weights, PAGE, keys, values, width, columns, acc);
     }
 
     #[inline(always)]

@@ -4,7 +4,9 @@
 use super::PAGE;
 use super::page::{PanelMut, Stored};
 use crate::attention::AttentionShape;
-use crate::simd::kernels::{accumulate, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8};
+use crate::simd::kernels::{
+    accumulate_few, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8,
+};
 use crate::simd::linear::BLOCK;
 use crate::simd::{Simd, WIDTH};
 use half::f16;
@@ -96,8 +98,7 @@ impl Stored for Bytes {
         stride: usize,
     ) {
         let (codes, scales) = self.panel(shape, head, panel);
-        let dim = shape.head_dim();
-        scores_q8(s, rows, rows.len() / dim, dim, codes, scales, out, stride);
+        scores_q8(s, rows, shape.head_dim(), codes, scales, out, stride);
     }
 
     #[inline(always)]
@@ -109,7 +110,6 @@ impl Stored for Bytes {
         keys: usize,
         weights: &[f32],
         scaled: &mut [f32],
-        correction: &[f32],
         acc: &mut [f32],
     ) {
         let width = shape.padded_dim();
@@ -118,18 +118,12 @@ impl Stored for Bytes {
         let scales = scales(&self.value_scales, shape, head, 0, panels);
         for block in 0..blocks(shape) {
             // The scale of a key's values goes into its weight, once for each block of columns.
-            for (row, to) in weights
-                .chunks(PAGE)
-                .zip(scaled.chunks_mut(PAGE))
-                .take(correction.len())
-            {
+            for (row, to) in weights.chunks(PAGE).zip(scaled.chunks_mut(PAGE)) {
                 let (row, to) = (&row[..panels * WIDTH], &mut to[..panels * WIDTH]);
                 multiply_rows(s, row, &scales[block * WIDTH..], blocks(shape) * WIDTH, to);
             }
             let columns = block * BLOCK..width.min((block + 1) * BLOCK);
-            accumulate(
-                s, scaled, PAGE, keys, values, width, columns, correction, acc,
-            );
+            accumulate_few(s, scaled, PAGE, keys, values, width, columns, acc);
         }
     }
 

@@ -34,6 +34,31 @@ macro_rules! in_row_steps {
     }};
 }
 
+/// Calls a const-generic decode kernel on `count` rows, `R` at a time with `U` sums of each: at
+/// least eight chains of additions wherever there are two rows or more.
+macro_rules! in_few_steps {
+    ($count:expr, |$row:ident, $rows:ident, $sums:ident| $call:expr) => {{
+        let (mut $row, count) = (0, $count);
+        while $row < count {
+            macro_rules! step {
+                ($n:literal, $u:literal) => {{
+                    const $rows: usize = $n;
+                    const $sums: usize = $u;
+                    $call;
+                    $row += $n;
+                }};
+            }
+            match count - $row {
+                1 => step!(1, 4),
+                2 => step!(2, 2),
+                4 => step!(4, 1),
+                5 => step!(5, 1),
+                _ => step!(3, 2),
+            }
+        }
+    }};
+}
+
 /// Scores of `count` rows against one panel: `out[r][lane] = rows[r] · panel[.][lane]`.
 ///
 /// `rows` is `[count][depth]`, `panel` `[depth][16]`; row `r` of the result starts at
@@ -56,7 +81,7 @@ pub fn scores<S: Simd, E: Load>(
     in_row_steps!(S, count, |r, R| {
         // SAFETY: rows r..r+R are below `count`, and the assertions cover all `count` rows.
         unsafe {
-            let acc = dots::<S, E, R>(
+            let acc = dots::<S, E, R, 1>(
                 s,
                 rows.as_ptr().add(r * depth),
                 depth,
@@ -70,29 +95,78 @@ pub fn scores<S: Simd, E: Load>(
     });
 }
 
+/// `U` sums of each row are kept apart, so that few rows do not wait for their own additions.
+///
 /// # Safety
 /// `rows` must be readable for `R` rows of `depth` floats, `stride` apart, and `panel` for `depth *
 /// 16` elements.
 #[inline(always)]
-unsafe fn dots<S: Simd, E: Load, const R: usize>(
+unsafe fn dots<S: Simd, E: Load, const R: usize, const U: usize>(
     s: S,
     rows: *const f32,
     stride: usize,
     depth: usize,
     panel: *const E,
 ) -> [S::V; R] {
-    let mut acc = [s.splat(0.0); R];
-    for d in 0..depth {
-        // SAFETY: d < depth, r < R.
-        unsafe {
+    let mut acc = [[s.splat(0.0); R]; U];
+    let whole = depth - depth % U;
+    // SAFETY: d + u < depth, r < R.
+    unsafe {
+        for d in (0..whole).step_by(U) {
+            for u in 0..U {
+                let keys = E::load(s, panel.add((d + u) * WIDTH));
+                for r in 0..R {
+                    let x = s.splat(*rows.add(r * stride + d + u));
+                    acc[u][r] = s.fma(x, keys, acc[u][r]);
+                }
+            }
+        }
+        for d in whole..depth {
             let keys = E::load(s, panel.add(d * WIDTH));
             for r in 0..R {
-                acc[r] = s.fma(s.splat(*rows.add(r * stride + d)), keys, acc[r]);
+                acc[0][r] = s.fma(s.splat(*rows.add(r * stride + d)), keys, acc[0][r]);
             }
         }
     }
-    acc
+    for u in 1..U {
+        for r in 0..R {
+            acc[0][r] = s.add(acc[0][r], acc[u][r]);
+        }
+    }
+    acc[0]
 }
+
+/// [`scores`] for the few rows of a decode step, which are the same number at every step: their
+/// sums may be ordered by it. At most 12 rows.
+///
+/// # Panics
+/// When a slice is too short or there are more rows.
+#[inline(always)]
+pub fn scores_few<S: Simd, E: Load>(
+    s: S,
+    rows: &[f32],
+    depth: usize,
+    panel: &[E],
+    out: &mut [f32],
+    out_stride: usize,
+) {
+    let count = rows.len() / depth;
+    assert!(count <= MAX_FEW && panel.len() >= depth * WIDTH);
+    assert!(count == 0 || out.len() >= (count - 1) * out_stride + WIDTH);
+    in_few_steps!(count, |r, R, U| {
+        // SAFETY: rows r..r+R are below `count`, and the assertions cover all `count` rows.
+        unsafe {
+            let rows = rows.as_ptr().add(r * depth);
+            let acc = dots::<S, E, R, U>(s, rows, depth, depth, panel.as_ptr());
+            for i in 0..R {
+                s.store(out.as_mut_ptr().add((r + i) * out_stride), acc[i]);
+            }
+        }
+    });
+}
+
+/// Rows a decode kernel takes at once.
+pub const MAX_FEW: usize = 12;
 
 /// Adds weighted values: `acc[r] = acc[r] * correction[r] + sum over k of weights[r][k] * values[k]`.
 ///
@@ -169,6 +243,92 @@ unsafe fn weigh<S: Simd, E: Load, const R: usize>(
         }
         for (r, acc) in acc.into_iter().enumerate() {
             s.store(out.add(r * width), acc);
+        }
+    }
+}
+
+/// [`accumulate`] for the few rows of a decode step, without corrections: `acc[r] += sum over k of
+/// weights[r][k] * values[k]`, in the given columns. At most 12 rows of `width` in `acc`.
+///
+/// # Panics
+/// When a slice is too short, a width no multiple of 16 or there are more rows.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+pub fn accumulate_few<S: Simd, E: Load>(
+    s: S,
+    weights: &[f32],
+    stride: usize,
+    keys: usize,
+    values: &[E],
+    width: usize,
+    columns: Range<usize>,
+    acc: &mut [f32],
+) {
+    let count = acc.len() / width;
+    assert!(width.is_multiple_of(WIDTH) && values.len() >= keys * width && count <= MAX_FEW);
+    assert!(columns.end <= width && columns.len().is_multiple_of(WIDTH));
+    assert!(count == 0 || weights.len() >= (count - 1) * stride + keys);
+    // Few keys at a time, so that their values come from memory in order, line after line.
+    for first in (0..keys).step_by(KEYS_AT_ONCE) {
+        let some = KEYS_AT_ONCE.min(keys - first);
+        for column in columns.clone().step_by(WIDTH) {
+            in_few_steps!(count, |r, R, U| {
+                // SAFETY: rows r..r+R are below `count`, first + some <= keys and column + 16 <=
+                // width; the assertions cover `count` rows of weights and of acc and all values.
+                unsafe {
+                    let weights = weights.as_ptr().add(r * stride + first);
+                    let values = values.as_ptr().add(first * width + column);
+                    let out = acc.as_mut_ptr().add(r * width + column);
+                    weigh_few::<S, E, R, U>(s, weights, stride, some, values, width, out);
+                }
+            });
+        }
+    }
+}
+
+/// Keys whose values a decode step weighs before it turns to other columns.
+const KEYS_AT_ONCE: usize = 64;
+
+/// `U` sums of each row are kept apart, as in [`dots`].
+///
+/// # Safety
+/// Readable: `R` rows of `keys` weights, `keys` rows of 16 values (row distance `width`).
+/// Readable and writable: `R` rows of 16 floats in `out` (row distance `width`).
+#[inline(always)]
+unsafe fn weigh_few<S: Simd, E: Load, const R: usize, const U: usize>(
+    s: S,
+    weights: *const f32,
+    stride: usize,
+    keys: usize,
+    values: *const E,
+    width: usize,
+    out: *mut f32,
+) {
+    let whole = keys - keys % U;
+    // SAFETY: r < R and k + u < keys throughout; the caller promises those rows.
+    unsafe {
+        let mut acc = [[s.splat(0.0); R]; U];
+        for k in (0..whole).step_by(U) {
+            for u in 0..U {
+                let value = E::load(s, values.add((k + u) * width));
+                for r in 0..R {
+                    let weight = s.splat(*weights.add(r * stride + k + u));
+                    acc[u][r] = s.fma(weight, value, acc[u][r]);
+                }
+            }
+        }
+        for k in whole..keys {
+            let value = E::load(s, values.add(k * width));
+            for r in 0..R {
+                acc[0][r] = s.fma(s.splat(*weights.add(r * stride + k)), value, acc[0][r]);
+            }
+        }
+        for r in 0..R {
+            for u in 1..U {
+                acc[0][r] = s.add(acc[0][r], acc[u][r]);
+            }
+            let out = out.add(r * width);
+            s.store(out, s.add(s.load(out), acc[0][r]));
         }
     }
 }
@@ -262,27 +422,26 @@ pub fn multiply_rows<S: Simd>(s: S, from: &[f32], factors: &[f16], stride: usize
     }
 }
 
-/// [`scores`] against a panel of bytes: `codes` is `[depth][16]` and `scales` `[block][16]`, one
-/// for each 32 of the depth.
+/// [`scores_few`] against a panel of bytes: `codes` is `[depth][16]` and `scales` `[block][16]`,
+/// one for each 32 of the depth.
 ///
 /// # Panics
-/// When a slice is too short.
+/// When a slice is too short or there are more than 12 rows.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub fn scores_q8<S: Simd>(
     s: S,
     rows: &[f32],
-    count: usize,
     depth: usize,
     codes: &[i8],
     scales: &[f16],
     out: &mut [f32],
     out_stride: usize,
 ) {
-    assert!(rows.len() >= count * depth && codes.len() >= depth * WIDTH);
+    let count = rows.len() / depth;
+    assert!(count <= MAX_FEW && codes.len() >= depth * WIDTH);
     assert!(scales.len() >= depth.div_ceil(BLOCK) * WIDTH);
     assert!(count == 0 || out.len() >= (count - 1) * out_stride + WIDTH);
-    in_row_steps!(S, count, |r, R| {
+    in_few_steps!(count, |r, R, U| {
         // SAFETY: rows r..r+R are below `count`; a block starts below `depth` and holds no more
         // than is left of it; the assertions cover all of both.
         unsafe {
@@ -291,14 +450,14 @@ pub fn scores_q8<S: Simd>(
             for first in (0..depth).step_by(BLOCK) {
                 let codes = codes.as_ptr().add(first * WIDTH);
                 let some = BLOCK.min(depth - first);
-                let sums = dots::<S, i8, R>(s, rows.add(first), depth, some, codes);
+                let sums = dots::<S, i8, R, U>(s, rows.add(first), depth, some, codes);
                 let scale = s.load_f16(scales.as_ptr().add(first / BLOCK * WIDTH));
                 for i in 0..R {
                     total[i] = s.fma(scale, sums[i], total[i]);
                 }
             }
-            for (i, total) in total.into_iter().enumerate() {
-                s.store(out.as_mut_ptr().add((r + i) * out_stride), total);
+            for i in 0..R {
+                s.store(out.as_mut_ptr().add((r + i) * out_stride), total[i]);
             }
         }
     });

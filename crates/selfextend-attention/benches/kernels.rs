@@ -1,0 +1,179 @@
+//! The kernels on one thread, beside what the core can do: `cargo bench -p selfextend-attention`.
+//!
+//! Items are floating-point operations (two for each multiply-add), bytes are those a decode step
+//! reads. The `fastest` column is the one to compare on a shared machine.
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use selfextend_attention::attention::{AttentionScratch, Step, attend};
+use selfextend_attention::simd::linear::{BLOCK, PanelFormat, block_sums};
+use selfextend_attention::simd::matmul::{Panels, column_blocks, multiply_few, multiply_many};
+use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
+use selfextend_attention::{AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec};
+
+fn main() {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
+    pool.build_global().expect("nothing has used the pool yet");
+    divan::main();
+}
+
+/// Multiply-adds in registers alone: the roofline of everything that computes.
+#[divan::bench]
+fn fma_peak(bencher: Bencher) {
+    const ROUNDS: usize = 100_000;
+    struct Peak;
+    impl Kernel for Peak {
+        type Output = f32;
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> f32 {
+            let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.1)));
+            let mut acc = [s.splat(1.0); 6];
+            for _ in 0..ROUNDS {
+                for x in &mut acc {
+                    *x = s.fma(*x, a, b);
+                }
+            }
+            let mut sum = 0.0;
+            for x in acc {
+                sum += s.sum(x);
+            }
+            sum
+        }
+    }
+    bencher
+        .counter(ItemsCount::new(ROUNDS * 6 * 2 * WIDTH))
+        .bench(|| dispatch(Peak));
+}
+
+/// Heads of SmolLM2-135M.
+fn shape() -> AttentionShape {
+    AttentionShape::new(9, 3, 64).expect("nine heads share three")
+}
+
+fn map(name: &str) -> PositionMap {
+    match name {
+        "plain" => PositionMap::Plain,
+        _ => PositionMap::self_extend(8, 1024).expect("both above zero"),
+    }
+}
+
+/// Numbers that look random, between -1 and 1.
+fn numbers(n: usize) -> Vec<f32> {
+    (0..n)
+        .map(|i| (i as f32 * 12.9898).sin() * 43_758.547 % 1.0)
+        .collect()
+}
+
+/// A cache of `depth` tokens.
+fn filled(map: PositionMap, kv_type: KvType, depth: usize) -> KvCache {
+    let rope = Rope::new(RopeSpec::new(64, 1e5)).expect("a valid embedding");
+    let mut cache = KvCache::new(shape(), 1, kv_type, map, rope);
+    let (q, kv) = (numbers(512 * 9 * 64), numbers(512 * 3 * 64));
+    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
+    while cache.len() < depth {
+        step(&mut cache, 512, &q, &kv, &mut out, &mut scratch);
+        cache.commit(512);
+    }
+    cache
+}
+
+fn step(
+    cache: &mut KvCache,
+    tokens: usize,
+    q: &[f32],
+    kv: &[f32],
+    out: &mut [f32],
+    scratch: &mut AttentionScratch,
+) {
+    let plan = cache.plan(tokens);
+    let mut steps = [Step { cache, plan: &plan }];
+    attend(0, &mut steps, q, kv, kv, out, scratch).expect("lengths that fit");
+}
+
+const DEPTH: usize = 8192;
+
+/// Few tokens, so that a sample is short and the fastest one undisturbed.
+#[divan::bench(args = ["plain", "selfextend"], consts = [0, 1, 2])]
+fn prefill_64_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
+    let mut cache = filled(map(name), KV_TYPES[KV], DEPTH);
+    let (q, kv) = (numbers(64 * 9 * 64), numbers(64 * 3 * 64));
+    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
+    let pairs = 64 * DEPTH + 64 * 65 / 2;
+    bencher
+        .counter(ItemsCount::new(4 * 9 * 64 * pairs))
+        .bench_local(|| step(&mut cache, 64, &q, &kv, &mut out, &mut scratch));
+}
+
+const KV_TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
+
+#[divan::bench(args = ["plain", "selfextend"], consts = [0, 1, 2])]
+fn decode_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
+    let mut cache = filled(map(name), KV_TYPES[KV], DEPTH);
+    let (q, kv) = (numbers(9 * 64), numbers(3 * 64));
+    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
+    bencher
+        .counter(BytesCount::new(cache.bytes()))
+        .bench_local(|| step(&mut cache, 1, &q, &kv, &mut out, &mut scratch));
+}
+
+const FORMATS: [PanelFormat; 4] = [
+    PanelFormat::F32,
+    PanelFormat::F16,
+    PanelFormat::I8 { minimum: false },
+    PanelFormat::U4,
+];
+
+/// A layer's gate and up projections together.
+const ROWS: usize = 3072;
+const COLUMNS: usize = 576;
+
+fn weights(format: PanelFormat) -> Vec<u8> {
+    // Bytes below 0x3c make positive half floats below one, and harmless codes.
+    let bytes = ROWS / WIDTH * format.panel_bytes(COLUMNS);
+    (0..bytes).map(|i| (i * 7 % 60) as u8).collect()
+}
+
+#[divan::bench(consts = [0, 1, 2, 3])]
+fn linear_512_rows<const FORMAT: usize>(bencher: Bencher) {
+    let (format, x) = (FORMATS[FORMAT], numbers(512 * COLUMNS));
+    let data = weights(format);
+    let panel = format.panel_bytes(COLUMNS);
+    let (mut out, mut buffer) = (vec![0.0; 512 * ROWS], Vec::new());
+    bencher
+        .counter(ItemsCount::new(2 * 512 * ROWS * COLUMNS))
+        .bench_local(|| {
+            let blocks = column_blocks(&mut out, ROWS, 8 * WIDTH);
+            for (mut block, data) in blocks.zip(data.chunks(8 * panel)) {
+                let columns = COLUMNS;
+                let weights = Panels {
+                    format,
+                    columns,
+                    data,
+                };
+                multiply_many(&x, weights, &mut block, &mut buffer);
+            }
+        });
+}
+
+#[divan::bench(consts = [0, 1, 2, 3])]
+fn linear_1_row<const FORMAT: usize>(bencher: Bencher) {
+    let (format, x) = (FORMATS[FORMAT], numbers(COLUMNS));
+    let (data, mut sums) = (weights(format), Vec::new());
+    if format.block() == BLOCK {
+        block_sums(&x, &mut sums);
+    }
+    let mut out = vec![0.0; ROWS];
+    bencher
+        .counter(BytesCount::new(data.len()))
+        .bench_local(|| {
+            let weights = Panels {
+                format,
+                columns: COLUMNS,
+                data: &data,
+            };
+            let mut block = column_blocks(&mut out, ROWS, ROWS)
+                .next()
+                .expect("one block");
+            multiply_few(&x, &sums, weights, &mut block);
+        });
+}
