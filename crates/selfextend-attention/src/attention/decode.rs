@@ -280,6 +280,7 @@ fn weigh_page<S: Simd, P: Stored>(
         softmax_row(s, &mut row[..padded], state);
     }
     let (head, width) = (split.query.head, shape.padded_dim());
+    split.partial.fill(0.0);
     let partials = split.partial.chunks_mut(MAX_FEW * width);
     for (partial, weights) in partials.zip(scratch.scores.chunks(MAX_FEW * PAGE)) {
         let scaled = &mut scratch.scaled[..weights.len()];
