@@ -1,0 +1,254 @@
+//! What has been measured so far.
+
+use crate::alone::Alone;
+use crate::engines::{Job, Reading, Series, Task};
+use crate::error::BenchError;
+use crate::machine::{Limits, Machine};
+use crate::roofline::{ModelShape, best, median};
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Everything a report is made of.
+#[derive(Debug, Serialize)]
+pub struct Results {
+    /// Where it ran.
+    pub machine: Machine,
+    /// Which engines ran.
+    pub versions: Vec<String>,
+    /// Rounds finished.
+    pub rounds: usize,
+    /// Tokens decoded by a measurement of decode.
+    pub decode_tokens: usize,
+    /// The share of processor time that a hypervisor gave to others meanwhile.
+    pub stolen: Option<f64>,
+    /// The machine's limits.
+    pub limits: Limits,
+    /// Our attention alone.
+    pub alone: Vec<Alone>,
+    /// One for each weight format.
+    pub models: Vec<ModelResults>,
+    /// What went wrong, in the order it did.
+    pub failures: Vec<String>,
+}
+
+/// The measurements of a model file.
+#[derive(Debug, Serialize)]
+pub struct ModelResults {
+    /// The weight format asked for.
+    pub format: String,
+    /// The file.
+    pub file: PathBuf,
+    /// What it says of itself.
+    pub shape: ModelShape,
+    /// How the series of the ratios stores keys and values.
+    pub kv_type: String,
+    /// All series in the order of their columns, the series of the ratios first.
+    #[serde(skip)]
+    pub series: Vec<Series>,
+    /// The measurements.
+    pub cells: Vec<Cell>,
+}
+
+/// One number of a table.
+#[derive(Debug, Serialize)]
+pub struct Cell {
+    /// The engine and its settings.
+    #[serde(rename = "series")]
+    name: String,
+    #[serde(skip)]
+    series: Series,
+    /// What was measured.
+    pub task: Task,
+    /// Tokens of the prefill, or the depth of the decode.
+    pub length: usize,
+    /// A sample each round.
+    pub tok_s: Vec<f64>,
+    /// Of the samples.
+    pub median: Option<f64>,
+    /// The largest of all rounds.
+    pub peak_mib: Option<f64>,
+    /// Why it ended early.
+    pub note: Option<String>,
+}
+
+impl Results {
+    /// The limits that ratios are about: the best multiply-adds (GFLOP/s) and reads (GB/s).
+    pub fn best_limits(&self) -> Option<(f64, f64)> {
+        Some((best(&self.limits.gflops)?, best(&self.limits.gb_s)?))
+    }
+}
+
+impl ModelResults {
+    /// The measurement of a series, if there is one.
+    pub fn cell(&self, series: &Series, task: Task, length: usize) -> Option<&Cell> {
+        let wanted =
+            |cell: &&Cell| (&cell.series, cell.task, cell.length) == (series, task, length);
+        self.cells.iter().find(wanted)
+    }
+
+    /// The lengths at which something was measured, sorted.
+    pub fn lengths(&self, task: Task) -> Vec<usize> {
+        let cells = self.cells.iter().filter(|cell| cell.task == task);
+        let mut lengths: Vec<usize> = cells.map(|cell| cell.length).collect();
+        lengths.sort_unstable();
+        lengths.dedup();
+        lengths
+    }
+
+    /// The fastest of the peers that store keys and values as the series of the ratios does; of
+    /// all of them if none does.
+    pub fn best_peer(&self, task: Task, length: usize) -> Option<f64> {
+        let fastest = |alike: bool| {
+            let peers = self.series.iter().filter(|series| match series {
+                Series::Ours { .. } => false,
+                Series::Llama { kv_type, .. } => !alike || *kv_type == self.kv_type,
+                Series::Candle => true,
+            });
+            let speeds = peers.filter_map(|peer| self.cell(peer, task, length)?.median);
+            speeds.max_by(f64::total_cmp)
+        };
+        let alike = |series: &Series| matches!(series, Series::Llama { kv_type, .. } if *kv_type == self.kv_type);
+        fastest(self.series.iter().any(alike))
+    }
+
+    /// Whether a job has failed before, and would cost its time again.
+    pub fn is_hopeless(&self, job: &Job) -> bool {
+        let mut cells = job.tasks.iter();
+        cells.any(|&task| {
+            let cell = self.cell(&job.series, task, job.length);
+            cell.is_some_and(|cell| cell.note.is_some())
+        })
+    }
+
+    /// Adds what a child has measured, or why it has not.
+    pub fn add(&mut self, job: &Job, reading: &Result<Reading, BenchError>) {
+        for &task in &job.tasks {
+            let cell = self.cell_mut(&job.series, task, job.length);
+            match reading {
+                Ok(reading) => {
+                    let of_task = reading.tok_s.iter().filter(|(it, _)| *it == task);
+                    cell.tok_s.extend(of_task.map(|(_, rate)| rate));
+                    cell.median = median(&cell.tok_s);
+                    let peaks = cell.peak_mib.into_iter().chain(reading.peak_mib);
+                    cell.peak_mib = peaks.reduce(f64::max);
+                }
+                Err(error) => cell.note = Some(error.in_a_cell()),
+            }
+        }
+    }
+
+    fn cell_mut(&mut self, series: &Series, task: Task, length: usize) -> &mut Cell {
+        let wanted = |cell: &Cell| (&cell.series, cell.task, cell.length) == (series, task, length);
+        let at = self.cells.iter().position(wanted).unwrap_or_else(|| {
+            self.cells.push(Cell {
+                name: series.name(),
+                series: series.clone(),
+                task,
+                length,
+                tok_s: Vec::new(),
+                median: None,
+                peak_mib: None,
+                note: None,
+            });
+            self.cells.len() - 1
+        });
+        &mut self.cells[at]
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+
+    /// A model with one series of ours and two of a peer, and one reading of each task.
+    pub fn model() -> ModelResults {
+        let kv_type = || "f16".to_owned();
+        let ours = Series::Ours {
+            kv_type: kv_type(),
+            self_extend: None,
+        };
+        let peer = |flash| Series::Llama {
+            kv_type: kv_type(),
+            flash,
+        };
+        let shape = r#"{"layers":1,"hidden":10,"feed_forward":20,"heads":2,"kv_heads":1,
+            "head_dim":5,"formats":{"F32":{"bytes":3600}}}"#;
+        let mut model = ModelResults {
+            format: "own".into(),
+            file: "model.gguf".into(),
+            shape: ModelShape::parse(shape).unwrap(),
+            kv_type: kv_type(),
+            series: vec![ours.clone(), peer(false), peer(true)],
+            cells: Vec::new(),
+        };
+        for (series, rates) in [
+            (ours, [90.0, 110.0, 100.0]),
+            (peer(false), [50.0, 50.0, 50.0]),
+            (peer(true), [80.0, 80.0, 10.0]),
+        ] {
+            for rate in rates {
+                for task in [Task::Prefill, Task::Decode] {
+                    let reading = Reading {
+                        tok_s: vec![(task, rate)],
+                        peak_mib: Some(rate),
+                    };
+                    model.add(&job(&series, task), &Ok(reading));
+                }
+            }
+        }
+        model
+    }
+
+    fn job(series: &Series, task: Task) -> Job {
+        Job {
+            series: series.clone(),
+            length: 64,
+            tasks: vec![task],
+        }
+    }
+
+    #[test]
+    fn rounds_add_up_to_medians_and_peaks() {
+        let model = model();
+        let cell = model.cell(&model.series[0], Task::Prefill, 64).unwrap();
+        assert_eq!((cell.median, cell.peak_mib), (Some(100.0), Some(110.0)));
+        assert_eq!(model.best_peer(Task::Decode, 64), Some(80.0));
+        assert_eq!(model.best_peer(Task::Decode, 65), None);
+        assert_eq!(model.lengths(Task::Decode), [64]);
+    }
+
+    #[test]
+    fn a_peer_with_a_smaller_cache_does_not_count() {
+        let mut model = model();
+        let smaller = Series::Llama {
+            kv_type: "q8_0".into(),
+            flash: true,
+        };
+        let reading = Reading {
+            tok_s: vec![(Task::Decode, 500.0)],
+            peak_mib: None,
+        };
+        model.add(&job(&smaller, Task::Decode), &Ok(reading));
+        model.series.push(smaller);
+        assert_eq!(model.best_peer(Task::Decode, 64), Some(80.0));
+        // Unless there is no other.
+        model.kv_type = "f32".into();
+        assert_eq!(model.best_peer(Task::Decode, 64), Some(500.0));
+    }
+
+    #[test]
+    fn a_timeout_is_not_repeated_and_keeps_what_was_there() {
+        let mut model = model();
+        let job = job(&model.series[1].clone(), Task::Prefill);
+        assert!(!model.is_hopeless(&job));
+        let timeout = BenchError::Timeout {
+            command: "x".into(),
+            seconds: 7,
+        };
+        model.add(&job, &Err(timeout));
+        assert!(model.is_hopeless(&job));
+        let cell = model.cell(&job.series, Task::Prefill, 64).unwrap();
+        assert_eq!(cell.note.as_deref(), Some("> 7 s"));
+        assert_eq!(cell.tok_s.len(), 3);
+    }
+}
