@@ -6,6 +6,7 @@
 //! step hands out work more than a hundred times.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Runs `work` on each task, handing them out in order to the threads of the current pool. Tasks
 /// are made as they are taken, by one thread at a time.
@@ -43,8 +44,74 @@ fn on_threads(threads: usize, drain: &(impl Fn() + Sync)) {
     }
 }
 
+/// Runs `work` while the other threads of the current pool look for tasks without going to sleep.
+///
+/// A decode step hands out a few microseconds of work hundreds of times; a thread that has gone to
+/// sleep in between takes longer to wake up than its share takes to run.
+pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    let Some(owner) = rayon::current_thread_index() else {
+        return work();
+    };
+    let done = AtomicBool::new(false);
+    let others = rayon::current_num_threads() - 1;
+    let run = || {
+        let _done = SetOnDrop(&done);
+        work()
+    };
+    rayon::join(run, || look_for_tasks(others, owner, &done)).0
+}
+
+/// Keeps up to `threads` threads busy until `done`; never the owner of the work, which would wait
+/// for itself.
+fn look_for_tasks(threads: usize, owner: usize, done: &AtomicBool) {
+    if threads == 0 || rayon::current_thread_index() == Some(owner) {
+        return;
+    }
+    let look = || {
+        while !done.load(Ordering::Acquire) {
+            if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                std::hint::spin_loop();
+            }
+        }
+    };
+    rayon::join(look, || look_for_tasks(threads - 1, owner, done));
+}
+
+/// Says that work has ended, also by a panic.
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    /// With more threads than this machine has, from inside and outside the pool, and again after
+    /// a panic.
+    #[test]
+    fn work_ends_while_the_others_are_awake() {
+        for threads in 1..6 {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().unwrap();
+            let sum = || {
+                let mut tasks = vec![1u32; 300];
+                for _ in 0..50 {
+                    super::for_each(&mut tasks, |task| *task += 1);
+                }
+                tasks.iter().sum::<u32>()
+            };
+            for _ in 0..20 {
+                assert_eq!(pool.install(|| super::awake(sum)), 300 * 51);
+            }
+            let panics = || pool.install(|| super::awake(|| panic!("on purpose")));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+            assert_eq!(pool.install(|| super::awake(sum)), 300 * 51);
+            assert_eq!(super::awake(sum), 300 * 51);
+        }
+    }
+
     #[test]
     fn every_task_runs_once() {
         let mut tasks = vec![0u32; 1000];

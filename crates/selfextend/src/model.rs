@@ -6,7 +6,7 @@ use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
 use crate::error::{Error, Result};
 use crate::gguf::GgufFile;
 use crate::session::{Input, LogitRows, Session, SessionOptions};
-use selfextend_attention::{AttentionShape, KvCache, Rope};
+use selfextend_attention::{AttentionShape, KvCache, Rope, parallel};
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -141,7 +141,7 @@ impl Model {
             .iter_mut()
             .map(|input| &mut input.session.cache)
             .collect();
-        pool.install(|| {
+        let pass = || {
             decoder::forward(
                 backend,
                 config,
@@ -156,7 +156,8 @@ impl Model {
                 visit(input, row, logits);
             });
             Ok(())
-        })
+        };
+        pool.install(|| parallel::awake(pass))
     }
 }
 
