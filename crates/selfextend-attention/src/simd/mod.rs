@@ -67,6 +67,11 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` must be readable for 16 bytes.
     unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V);
+    /// Asks for the cache line at `p`, which may be any address.
+    #[inline(always)]
+    fn prefetch(self, p: *const u8) {
+        let _ = p;
+    }
     /// `a * b + c`.
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// `a + b`.

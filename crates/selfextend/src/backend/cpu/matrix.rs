@@ -97,7 +97,7 @@ impl Kernel for Widen<'_> {
 
 /// Bytes of weights in a task of a decode step: long enough to pay for handing it out, short
 /// enough that no thread waits long for another's last one.
-const FEW_TASK_BYTES: usize = 16 * 1024;
+const FEW_TASK_BYTES: usize = 32 * 1024;
 /// Panels in a task of a prefill.
 const MANY_TASK_PANELS: usize = 8;
 
