@@ -3,6 +3,7 @@
 use super::linear::{PanelFormat, dequantize_panel, multiply_panel};
 use super::{Kernel, Simd, WIDTH, dispatch};
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// Some columns of a row-major matrix, which one task may write.
 #[derive(Debug)]
@@ -62,6 +63,14 @@ impl ColumnBlock<'_> {
     /// Columns of the block.
     pub fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Where `rows` rows of panel `panel` start, if all 16 of its columns exist.
+    fn whole_panel(&mut self, row: usize, rows: usize, panel: usize) -> Option<*mut f32> {
+        let first = panel * WIDTH;
+        assert!(row + rows <= self.rows);
+        // SAFETY: row and column are inside the block.
+        (first + WIDTH <= self.columns).then(|| unsafe { self.data.add(row * self.stride + first) })
     }
 
     /// Where the columns of panel `panel` of row `row` start, and how many of the 16 exist.
@@ -212,8 +221,8 @@ impl Kernel for Many<'_, '_> {
             }
             for row in (0..out.rows).step_by(ROW_BLOCK) {
                 let rows = row..out.rows.min(row + ROW_BLOCK);
+                let x = &x[first..];
                 for (p, panel) in buffer.chunks_exact(COLUMN_BLOCK * WIDTH).enumerate() {
-                    let x = &x[first..];
                     tile(s, x, columns, depth, panel, rows.clone(), p, first > 0, out);
                 }
             }
@@ -230,7 +239,7 @@ fn tile<S: Simd>(
     x_stride: usize,
     depth: usize,
     panel: &[f32],
-    rows: std::ops::Range<usize>,
+    rows: Range<usize>,
     p: usize,
     add: bool,
     out: &mut ColumnBlock,
@@ -276,40 +285,57 @@ fn micro<S: Simd, const R: usize>(
     out: &mut ColumnBlock,
 ) {
     assert!(x.len() >= (R - 1) * x_stride + depth && panel.len() >= depth * WIDTH);
-    let (x, w) = (x.as_ptr(), panel.as_ptr());
+    let mut w = panel.as_ptr();
     let mut acc = [s.splat(0.0); R];
     // SAFETY: c < depth and r < R, which the assertion covers.
     unsafe {
+        // A pointer for each row: sums of a stride would have to be made again at every column.
+        let rows: [*const f32; R] = std::array::from_fn(|r| x.as_ptr().add(r * x_stride));
         for c in 0..depth {
-            let weights = s.load(w.add(c * WIDTH));
+            let weights = s.load(w);
+            w = w.add(WIDTH);
             for r in 0..R {
-                acc[r] = s.fma(s.splat(*x.add(r * x_stride + c)), weights, acc[r]);
+                acc[r] = s.fma(s.splat(*rows[r].add(c)), weights, acc[r]);
             }
         }
     }
-    for (r, acc) in acc.into_iter().enumerate() {
-        put(s, out.panel(row + r, p), acc, add);
+    if let Some(to) = out.whole_panel(row, R, p) {
+        for r in 0..R {
+            // SAFETY: `whole_panel` found R rows of 16 columns from here on.
+            unsafe {
+                let to = to.add(r * out.stride);
+                let sum = if add {
+                    s.add(acc[r], s.load(to))
+                } else {
+                    acc[r]
+                };
+                s.store(to, sum);
+            }
+        }
+    } else {
+        for r in 0..R {
+            put(s, out.panel(row + r, p), acc[r], add);
+        }
     }
 }
 
-/// Writes a vector to a panel's columns of one row, all 16 or those that exist.
+/// Writes a vector to the last columns of one row, fewer than 16.
 #[inline(always)]
 fn put<S: Simd>(s: S, to: &mut [f32], v: S::V, add: bool) {
     let mut part = [0.0; WIDTH];
-    let whole = to.len() == WIDTH;
-    if !whole && add {
+    if add {
         part[..to.len()].copy_from_slice(to);
     }
-    let target = if whole {
-        to.as_mut_ptr()
-    } else {
-        part.as_mut_ptr()
-    };
-    // SAFETY: `target` is a panel of 16 floats or the array of 16.
-    unsafe { s.store(target, if add { s.add(v, s.load(target)) } else { v }) };
-    if !whole {
-        to.copy_from_slice(&part[..to.len()]);
+    // SAFETY: the array holds 16 floats.
+    unsafe {
+        let sum = if add {
+            s.add(v, s.load(part.as_ptr()))
+        } else {
+            v
+        };
+        s.store(part.as_mut_ptr(), sum);
     }
+    to.copy_from_slice(&part[..to.len()]);
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` must be readable for 16 bytes.
     unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V);
-    /// Asks for the cache line at `p`, which may be any address.
+    /// Asks for the cache line at `p`, which may be any address, into the second-level cache.
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
         let _ = p;
