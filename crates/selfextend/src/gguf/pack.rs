@@ -3,6 +3,7 @@
 use super::{RawTensor, weights::dequantize};
 use candle_core::quantized::GgmlDType;
 use half::f16;
+use rayon::prelude::*;
 use selfextend_attention::simd::WIDTH;
 use selfextend_attention::simd::linear::{BLOCK, PanelFormat};
 
@@ -37,10 +38,10 @@ pub(crate) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<
     let mut packed = vec![0; rows.div_ceil(WIDTH) * format.panel_bytes(*columns)];
     let row_bytes = data.len() / rows;
     let block_bytes = dtype.type_size();
-    for (panel, rows) in packed
-        .chunks_exact_mut(format.panel_bytes(*columns))
-        .zip(data.chunks(WIDTH * row_bytes))
-    {
+    // In parallel within a tensor too: the embedding alone is a third of a small model.
+    let panels = packed.par_chunks_exact_mut(format.panel_bytes(*columns));
+    let work = panels.zip(data.par_chunks(WIDTH * row_bytes));
+    work.try_for_each(|(panel, rows)| {
         for (lane, row) in rows.chunks_exact(row_bytes).enumerate() {
             if format == PanelFormat::F32 {
                 let floats = dequantize(*dtype, row, *columns)?;
@@ -54,7 +55,8 @@ pub(crate) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<
                 }
             }
         }
-    }
+        Ok::<_, String>(())
+    })?;
     Ok((format, packed))
 }
 
