@@ -13,7 +13,7 @@ use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
 /// Keys in a tile. Divides a page.
-const TILE: usize = 128;
+const TILE: usize = 64;
 /// Rows (tokens times heads) a block aims at: enough to pay for widening a tile.
 const BLOCK_ROWS: usize = 192;
 /// Rows that pass over a tile together: a multiple of every level's micro-kernel.
@@ -147,7 +147,7 @@ struct ThreadScratch {
     states: Vec<Running>,
     /// The tile's base keys, `[panel][component][16]`.
     keys: Vec<f32>,
-    /// The tile's values, `[key][padded component]`.
+    /// The tile's values, `[padded component / 16][TILE][16]`.
     values: Vec<f32>,
     /// Scores, then weights, of a group of rows: `[row][TILE]`.
     scores: Vec<f32>,
@@ -244,8 +244,7 @@ fn load_tile<S: Simd>(
         cache.layer(block.part.layer).pages.page_of(tile),
     );
     with_stored!(page, |stored| {
-        let values = &mut scratch.values[..keys * shape.padded_dim()];
-        stored.widen_values(s, shape, head, slot, values);
+        stored.widen_values(s, shape, head, slot, keys, TILE, &mut scratch.values);
         if base {
             let panels = scratch.keys.chunks_exact_mut(shape.head_dim() * WIDTH);
             for (panel, to) in panels.take(keys.div_ceil(WIDTH)).enumerate() {
@@ -291,7 +290,6 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
         keys,
         &scratch.values,
         width,
-        0..width,
         &corrections[..rows.count],
         &mut block.out[rows.first * width..end * width],
     );

@@ -218,6 +218,7 @@ fn edges_and_hostile_values_agree_with_the_oracle() {
         for (n, size) in [
             (1, 1.0),
             (15, 0.0),
+            (65, 1.0),
             (17, 30.0),
             (127, 1.0),
             (129, 1.0),

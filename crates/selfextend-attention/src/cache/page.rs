@@ -66,14 +66,17 @@ pub trait Stored: Clone + Send + Sync {
         to: &mut [f32],
     );
 
-    /// Values from token `first` (a panel's first) on as floats, `[token][padded component]`, as
-    /// many rows as `to` holds.
+    /// Values of `count` tokens from `first` (a panel's first) on as floats, `[padded component /
+    /// 16][tile][16]`.
+    #[allow(clippy::too_many_arguments)]
     fn widen_values<S: Simd>(
         &self,
         s: S,
         shape: AttentionShape,
         head: usize,
         first: usize,
+        count: usize,
+        tile: usize,
         to: &mut [f32],
     );
 }

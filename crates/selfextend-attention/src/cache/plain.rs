@@ -3,7 +3,7 @@
 use super::PAGE;
 use super::page::{PanelMut, Stored};
 use crate::attention::AttentionShape;
-use crate::simd::kernels::{accumulate_few, scores_few, widen};
+use crate::simd::kernels::{accumulate_few, scores_few, widen, widen_rows};
 use crate::simd::{Element, Simd, WIDTH};
 
 /// Keys and values of up to [`PAGE`] tokens.
@@ -98,10 +98,12 @@ impl<E: Element> Stored for Floats<E> {
         shape: AttentionShape,
         head: usize,
         first: usize,
+        count: usize,
+        tile: usize,
         to: &mut [f32],
     ) {
-        let count = to.len() / shape.padded_dim();
-        widen(s, self.rows(shape, head, first, count), to);
+        let rows = self.rows(shape, head, first, count);
+        widen_rows(s, rows, shape.padded_dim(), tile, to);
     }
 }
 

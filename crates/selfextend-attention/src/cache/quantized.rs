@@ -147,13 +147,15 @@ impl Stored for Bytes {
         shape: AttentionShape,
         head: usize,
         first: usize,
+        count: usize,
+        tile: usize,
         to: &mut [f32],
     ) {
         let width = shape.padded_dim();
-        let count = to.len() / width;
         let panels = count.div_ceil(WIDTH);
         let scales = scales(&self.value_scales, shape, head, first / WIDTH, panels);
-        widen_rows_q8(s, self.rows(shape, head, first, count), scales, width, to);
+        let rows = self.rows(shape, head, first, count);
+        widen_rows_q8(s, rows, scales, width, tile, to);
     }
 }
 

@@ -170,41 +170,38 @@ pub const MAX_FEW: usize = 12;
 
 /// Adds weighted values: `acc[r] = acc[r] * correction[r] + sum over k of weights[r][k] * values[k]`.
 ///
-/// `weights` has rows of `stride`, of which the first `keys` are used; `values` is
-/// `[keys][width]` and `acc` `[count][width]`; only the given columns of both are touched, a
-/// multiple of 16.
+/// `weights` has rows of `stride`, of which the first `keys` are used; `values` is `[width / 16]
+/// [stride][16]`, so that 16 columns of all keys lie together, and `acc` is `[count][width]`.
 ///
 /// # Panics
 /// When a slice is too short or a width no multiple of 16.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-pub fn accumulate<S: Simd, E: Load>(
+pub fn accumulate<S: Simd>(
     s: S,
     weights: &[f32],
     stride: usize,
     keys: usize,
-    values: &[E],
+    values: &[f32],
     width: usize,
-    columns: Range<usize>,
     correction: &[f32],
     acc: &mut [f32],
 ) {
     let count = correction.len();
-    assert!(width.is_multiple_of(WIDTH) && values.len() >= keys * width);
-    assert!(columns.end <= width && columns.len().is_multiple_of(WIDTH));
+    assert!(width.is_multiple_of(WIDTH) && values.len() >= stride * width);
     assert!(acc.len() >= count * width && stride >= keys);
     assert!(count == 0 || weights.len() >= (count - 1) * stride + keys);
-    for column in columns.step_by(WIDTH) {
+    for column in (0..width).step_by(WIDTH) {
         in_row_steps!(S, count, |r, R| {
             // SAFETY: rows r..r+R are below `count`, column + 16 <= width, and the assertions
-            // cover `count` rows of weights and of acc and `keys` rows of values.
+            // cover `count` rows of weights and of acc and `stride` keys in each column panel.
             unsafe {
-                weigh::<S, E, R>(
+                weigh::<S, R>(
                     s,
                     weights.as_ptr().add(r * stride),
                     stride,
                     keys,
-                    values.as_ptr().add(column),
+                    values.as_ptr().add(column * stride),
                     width,
                     correction.as_ptr().add(r),
                     acc.as_mut_ptr().add(r * width + column),
@@ -215,16 +212,15 @@ pub fn accumulate<S: Simd, E: Load>(
 }
 
 /// # Safety
-/// Readable: `R` rows of `keys` weights, `keys` rows of 16 values (row distance `width`), `R`
-/// corrections. Readable and writable: `R` rows of 16 floats in `acc` (row distance `width`).
+/// Readable: `R` rows of `keys` weights, `keys` times 16 values, `R` corrections. Readable and writable: `R` rows of 16 floats in `acc` (row distance `width`).
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
-unsafe fn weigh<S: Simd, E: Load, const R: usize>(
+unsafe fn weigh<S: Simd, const R: usize>(
     s: S,
     weights: *const f32,
     stride: usize,
     keys: usize,
-    values: *const E,
+    values: *const f32,
     width: usize,
     correction: *const f32,
     out: *mut f32,
@@ -236,7 +232,7 @@ unsafe fn weigh<S: Simd, E: Load, const R: usize>(
             *acc = s.mul(s.load(out.add(r * width)), s.splat(*correction.add(r)));
         }
         for k in 0..keys {
-            let value = E::load(s, values.add(k * width));
+            let value = s.load(values.add(k * WIDTH));
             for r in 0..R {
                 acc[r] = s.fma(s.splat(*weights.add(r * stride + k)), value, acc[r]);
             }
@@ -481,23 +477,51 @@ pub fn widen_panel_q8<S: Simd>(s: S, codes: &[i8], scales: &[f16], to: &mut [f32
     }
 }
 
-/// Rows of bytes as floats: `codes` and `to` are `[row][width]`, `scales` `[row / 16][block][row %
-/// 16]` with a block for each 32 columns.
+/// Rows of values as floats in the order of [`accumulate`]: `from` is `[row][width]`, `to` `[width /
+/// 16][tile][16]`.
 ///
 /// # Panics
-/// When a slice is too short or the width no multiple of 16.
+/// When a slice is too short, the width no multiple of 16 or the tile less than the rows.
 #[inline(always)]
-pub fn widen_rows_q8<S: Simd>(s: S, codes: &[i8], scales: &[f16], width: usize, to: &mut [f32]) {
+pub fn widen_rows<S: Simd, E: Load>(s: S, from: &[E], width: usize, tile: usize, to: &mut [f32]) {
+    let rows = from.len() / width;
+    assert!(width.is_multiple_of(WIDTH) && rows <= tile && to.len() >= tile * width);
+    for row in 0..rows {
+        for column in (0..width).step_by(WIDTH) {
+            // SAFETY: row < rows <= tile and column + 16 <= width.
+            unsafe {
+                let values = E::load(s, from.as_ptr().add(row * width + column));
+                let at = column * tile + row * WIDTH;
+                s.store(to.as_mut_ptr().add(at), values);
+            }
+        }
+    }
+}
+
+/// [`widen_rows`] of bytes: `scales` is `[row / 16][block][row % 16]` with a block for each 32
+/// columns.
+///
+/// # Panics
+/// When a slice is too short, the width no multiple of 16 or the tile less than the rows.
+#[inline(always)]
+pub fn widen_rows_q8<S: Simd>(
+    s: S,
+    codes: &[i8],
+    scales: &[f16],
+    width: usize,
+    tile: usize,
+    to: &mut [f32],
+) {
     let (rows, blocks) = (codes.len() / width, width.div_ceil(BLOCK));
-    assert!(width.is_multiple_of(WIDTH) && to.len() >= rows * width);
+    assert!(width.is_multiple_of(WIDTH) && rows <= tile && to.len() >= tile * width);
     for row in 0..rows {
         let scales = &scales[row / WIDTH * blocks * WIDTH + row % WIDTH..];
         for column in (0..width).step_by(WIDTH) {
             let scale = s.splat(scales[column / BLOCK * WIDTH].to_f32());
-            // SAFETY: row < rows and column + 16 <= width.
+            // SAFETY: row < rows <= tile and column + 16 <= width.
             unsafe {
-                let at = row * width + column;
-                let code = s.load_i8(codes.as_ptr().add(at));
+                let code = s.load_i8(codes.as_ptr().add(row * width + column));
+                let at = column * tile + row * WIDTH;
                 s.store(to.as_mut_ptr().add(at), s.mul(code, scale));
             }
         }

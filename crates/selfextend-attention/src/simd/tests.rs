@@ -1,6 +1,6 @@
 //! Every level against plain f64 arithmetic, by an error rule.
 
-use super::kernels::{Running, accumulate, scores, softmax_row, widen};
+use super::kernels::{Running, accumulate, scores, softmax_row, widen, widen_rows};
 use super::*;
 use proptest::prelude::*;
 
@@ -23,10 +23,10 @@ impl Kernel for Accumulate<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let columns = 0..self.3;
-        accumulate(
-            s, self.0, self.1, self.1, self.2, self.3, columns, self.4, self.5,
-        );
+        let Self(weights, keys, values, width, correction, acc) = self;
+        let mut panels = vec![f32::NAN; keys * width];
+        widen_rows(s, values, width, keys, &mut panels);
+        accumulate(s, weights, keys, keys, &panels, width, correction, acc);
     }
 }
 
