@@ -20,28 +20,37 @@ fn main() {
 /// Multiply-adds in registers alone: the roofline of everything that computes.
 #[divan::bench]
 fn fma_peak(bencher: Bencher) {
-    const ROUNDS: usize = 100_000;
+    /// A multiple of every number of chains.
+    const FMAS: usize = 600_000;
+    #[inline(always)]
+    fn chains<S: Simd, const N: usize>(s: S) -> f32 {
+        let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.1)));
+        let mut acc = [s.splat(1.0); N];
+        for _ in 0..FMAS / N {
+            for x in &mut acc {
+                *x = s.fma(*x, a, b);
+            }
+        }
+        let mut sum = 0.0;
+        for x in acc {
+            sum += s.sum(x);
+        }
+        sum
+    }
     struct Peak;
     impl Kernel for Peak {
         type Output = f32;
         #[inline(always)]
         fn run<S: Simd>(self, s: S) -> f32 {
-            let (a, b) = (s.splat(black_box(0.999)), s.splat(black_box(0.1)));
-            let mut acc = [s.splat(1.0); 6];
-            for _ in 0..ROUNDS {
-                for x in &mut acc {
-                    *x = s.fma(*x, a, b);
-                }
+            if S::ROWS >= 12 {
+                chains::<S, 12>(s)
+            } else {
+                chains::<S, 6>(s)
             }
-            let mut sum = 0.0;
-            for x in acc {
-                sum += s.sum(x);
-            }
-            sum
         }
     }
     bencher
-        .counter(ItemsCount::new(ROUNDS * 6 * 2 * WIDTH))
+        .counter(ItemsCount::new(FMAS * 2 * WIDTH))
         .bench(|| dispatch(Peak));
 }
 

@@ -114,7 +114,8 @@ fn greedy_decoding() {
     }
 }
 
-/// The default mode (weights as in the file, f16 cache) on the same text, by its mean.
+/// The default mode (weights as in the file, f16 cache) and a q8_0 cache on the same text, by the
+/// mean.
 #[test]
 fn default_settings_stay_close() {
     for (name, map) in [
@@ -125,16 +126,15 @@ fn default_settings_stay_close() {
             return;
         };
         let model = Model::load(&path, LoadOptions::default()).unwrap();
-        let (nll, _) = score(
-            &mut session(&model, map, KvType::F16, 512),
-            &golden.ids("ids"),
-            0,
-        );
         let mean = |nll: &[f64]| nll.iter().sum::<f64>() / nll.len() as f64;
         let expected: Vec<f64> = golden.floats("nll").into_iter().map(f64::from).collect();
-        let error = mean(&nll) - mean(&expected);
-        println!("{name}: mean nll differs by {error:.1e}");
-        assert!(error.abs() <= 0.01, "{name}: {error}");
+        for kv_type in [KvType::F16, KvType::Q8_0] {
+            let mut session = session(&model, map, kv_type, 512);
+            let (nll, _) = score(&mut session, &golden.ids("ids"), 0);
+            let error = mean(&nll) - mean(&expected);
+            println!("{name} {kv_type:?}: mean nll differs by {error:.1e}");
+            assert!(error.abs() <= 0.01, "{name} {kv_type:?}: {error}");
+        }
     }
 }
 
