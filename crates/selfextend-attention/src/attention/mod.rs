@@ -163,8 +163,11 @@ pub fn attend(
     Ok(())
 }
 
+/// Adds to a step the row where it starts, and moves on to the next.
+type NextRow<S> = fn(&mut usize, S) -> Option<(S, usize)>;
+
 /// Steps with the row of the packed input where each starts.
-fn with_rows<'a, S, I>(steps: I) -> Scan<I, usize, fn(&mut usize, S) -> Option<(S, usize)>>
+fn with_rows<'a, S, I>(steps: I) -> Scan<I, usize, NextRow<S>>
 where
     S: Deref<Target = Step<'a>>,
     I: Iterator<Item = S>,
