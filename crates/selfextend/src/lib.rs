@@ -39,6 +39,7 @@ mod error;
 mod generate;
 pub mod gguf;
 pub mod hub;
+pub mod method;
 mod model;
 pub mod sampling;
 mod session;
@@ -50,6 +51,7 @@ pub mod tokenizer;
 
 pub use error::{Error, Result};
 pub use generate::{Finish, GenerateOptions, Generation, generate};
+pub use method::Method;
 pub use model::{LoadOptions, Model};
 pub use sampling::Sampling;
 pub use selfextend_attention::{KvType, PositionMap, QueryScaling, SelfExtend};
