@@ -41,7 +41,7 @@ pub mod rope;
 pub mod simd;
 
 pub use attention::AttentionShape;
-pub use cache::{KvCache, KvType};
+pub use cache::{KvCache, KvType, LayerSpec};
 pub use error::AttentionError;
 pub use position::{PositionMap, QueryScaling, SelfExtend};
 pub use rope::{PairLayout, Rope, RopeScaling, RopeSpec};

@@ -38,6 +38,13 @@ pub enum RopeScaling {
     },
     /// One divisor for each pair (Llama 3's and longrope's factors, as files carry them).
     Factors(Vec<f32>),
+    /// The same with a magnitude for queries and keys (longrope, arXiv 2402.13753).
+    LongRope {
+        /// One divisor for each pair.
+        factors: Vec<f32>,
+        /// What rotated queries and keys are multiplied by.
+        magnitude: f64,
+    },
 }
 
 /// What defines a model's rotary embedding.
@@ -126,7 +133,7 @@ impl Rope {
                 }
                 magnitude = 0.1 * factor.max(1.0).ln() + 1.0;
             }
-            RopeScaling::Factors(factors) => {
+            RopeScaling::Factors(factors) | RopeScaling::LongRope { factors, .. } => {
                 if factors.len() != pairs || factors.iter().any(|f| !f.is_finite() || *f <= 0.0) {
                     return bad(format!(
                         "{} frequency factors given, {pairs} positive ones needed",
@@ -138,6 +145,12 @@ impl Rope {
                     .zip(factors)
                     .for_each(|(f, d)| *f /= f64::from(*d));
             }
+        }
+        if let RopeScaling::LongRope { magnitude: own, .. } = &spec.scaling {
+            if !(own.is_finite() && *own > 0.0) {
+                return bad(format!("magnitude {own} must be a positive number"));
+            }
+            magnitude = *own;
         }
         Ok(Self {
             spec,
@@ -164,13 +177,13 @@ impl Rope {
         }
     }
 
-    /// Cosine and sine of pair `t` at `position`, in f64, without YaRN's magnitude.
+    /// Cosine and sine of pair `t` at `position`, in f64, without the magnitude.
     pub fn angle(&self, position: i64, t: usize) -> (f64, f64) {
         let (sin, cos) = (position as f64 * self.frequencies[t]).sin_cos();
         (cos, sin)
     }
 
-    /// What rotated queries and keys are multiplied by (1 except for YaRN).
+    /// What rotated queries and keys are multiplied by (1 except for YaRN and longrope).
     pub fn magnitude(&self) -> f64 {
         self.magnitude
     }

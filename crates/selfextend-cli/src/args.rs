@@ -39,7 +39,7 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A .gguf file, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub;
+    /// A .gguf file, a folder with safetensors, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub;
     /// fetched on first use.
     #[arg(short, long, default_value = DEFAULT_MODEL, value_name = "NAME|PATH|ID")]
     pub model: String,
@@ -65,6 +65,10 @@ pub struct ModelArgs {
     /// Linear layers: auto, or f32 for float32 weights everywhere (the reference mode).
     #[arg(long, value_enum, default_value_t = LinearArg::Auto, value_name = "MODE")]
     pub linear: LinearArg,
+    /// The sliding window of a model whose layers all have one (Mistral 7B): SelfExtend switches it
+    /// off, or it would see no further; keep respects it.
+    #[arg(long, value_enum, default_value_t = WindowArg::Auto, value_name = "MODE")]
+    pub sliding_window: WindowArg,
     /// Threads; 0 for all cores.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
@@ -93,6 +97,15 @@ impl From<KvArg> for KvType {
             KvArg::Q8 => Self::Q8_0,
         }
     }
+}
+
+/// What becomes of a sliding window that every layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WindowArg {
+    /// Respected by plain attention, switched off by SelfExtend.
+    Auto,
+    /// Always respected.
+    Keep,
 }
 
 /// How linear layers compute.

@@ -1,6 +1,6 @@
 //! From arguments to the engine: the model, its settings, and a report of both.
 
-use crate::args::{LinearArg, ModelArgs};
+use crate::args::{LinearArg, ModelArgs, WindowArg};
 use crate::error::{CliError, Result};
 use crate::progress;
 use crate::{interrupt, output};
@@ -34,6 +34,7 @@ pub fn load(args: &ModelArgs) -> Result<TextModel> {
     let options = LoadOptions {
         threads: args.threads,
         exact: args.linear == LinearArg::F32,
+        keep_sliding_window: args.sliding_window == WindowArg::Keep,
     };
     Ok(TextModel::load(&path, options)?)
 }

@@ -1,12 +1,14 @@
 //! A loaded model and the sequences that run on it.
 
 use crate::backend::cpu::Cpu;
-use crate::config::ModelConfig;
+use crate::config::{LayerAttention, ModelConfig, Rotary};
 use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
 use crate::error::{Error, Result};
-use crate::gguf::GgufFile;
+use crate::model_file::ModelFile;
 use crate::session::{Input, LogitRows, Session, SessionOptions};
-use selfextend_attention::{AttentionShape, KvCache, Rope, parallel};
+use selfextend_attention::{
+    AttentionShape, KvCache, LayerSpec, PositionMap, Rope, RopeSpec, parallel,
+};
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +20,9 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Widen every weight to float32 at load (`--linear f32`): the reference mode.
     pub exact: bool,
+    /// Under a position map that reaches further than training did, keep the sliding window of a
+    /// model whose layers all have one. Switched off by default: the map would be of no use.
+    pub keep_sliding_window: bool,
 }
 
 /// A model in memory. Cloning shares it.
@@ -29,26 +34,53 @@ struct Inner {
     weights: Weights<Cpu>,
     backend: Cpu,
     shape: AttentionShape,
-    rope: Arc<Rope>,
+    ropes: Ropes,
+    keep_sliding_window: bool,
     pool: rayon::ThreadPool,
     work: Mutex<Work<Cpu>>,
 }
 
+/// The rotary embeddings of a model's layers.
+struct Ropes {
+    global: Arc<Rope>,
+    /// For sessions of at most so many tokens of context.
+    short: Option<(usize, Arc<Rope>)>,
+    local: Arc<Rope>,
+    none: Arc<Rope>,
+}
+
+impl Ropes {
+    fn new(config: &ModelConfig) -> Result<Self> {
+        let rope = |spec: &RopeSpec| -> Result<Arc<Rope>> { Ok(Arc::new(Rope::new(spec.clone())?)) };
+        let short = config.short_rope.as_ref();
+        let short = short.map(|(context, spec)| Ok::<_, Error>((*context, rope(spec)?)));
+        Ok(Self {
+            global: rope(&config.rope)?,
+            short: short.transpose()?,
+            local: rope(config.local_rope.as_ref().unwrap_or(&config.rope))?,
+            none: rope(&RopeSpec {
+                rotary_dim: 0,
+                ..RopeSpec::new(config.head_dim, config.rope.theta)
+            })?,
+        })
+    }
+}
+
 impl Model {
-    /// Loads a GGUF file.
+    /// Loads a GGUF file, or a folder of safetensors files with their config.json.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or holds a model this version cannot run.
     pub fn load(path: &Path, options: LoadOptions) -> Result<Self> {
-        Self::from_gguf(&GgufFile::open(path)?, options)
+        Self::from_file(&ModelFile::open(path)?, options)
     }
 
-    /// Loads the weights of an opened GGUF file.
+    /// Loads the weights of an opened file.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn from_gguf(gguf: &GgufFile, options: LoadOptions) -> Result<Self> {
-        let config = gguf.config()?;
+    pub fn from_file(file: &ModelFile, options: LoadOptions) -> Result<Self> {
+        let config = file.config()?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|n| format!("selfextend-{n}"))
@@ -60,16 +92,17 @@ impl Model {
         let backend = Cpu {
             exact: options.exact,
         };
-        let weights = pool.install(|| gguf.weights(&config, &backend))?;
-        let shape = AttentionShape::new(config.heads, config.kv_heads, config.head_dim)?;
-        let rope = Arc::new(Rope::new(config.rope.clone())?);
+        let weights = pool.install(|| file.weights(&config, &backend))?;
+        let shape = config.attention_shape()?;
+        let ropes = Ropes::new(&config)?;
         let work = Mutex::default();
         Ok(Self(Arc::new(Inner {
             config,
             weights,
             backend,
             shape,
-            rope,
+            ropes,
+            keep_sliding_window: options.keep_sliding_window,
             pool,
             work,
         })))
@@ -92,21 +125,40 @@ impl Model {
 
     /// An empty sequence of at most `context` tokens under a position map.
     pub fn session(&self, options: SessionOptions) -> Session {
-        let Inner {
-            shape,
-            rope,
-            config,
-            ..
-        } = &*self.0;
-        let cache = KvCache::new(
-            *shape,
-            config.layers,
-            options.kv_type,
-            options.map,
-            rope.clone(),
-        )
-        .with_query_scaling(options.query_scaling);
+        let layers = self.layer_specs(options.map, options.context);
+        let cache = KvCache::with_layers(self.0.shape, options.kv_type, layers)
+            .with_query_scaling(options.query_scaling);
         Session::new(self.clone(), cache, options)
+    }
+
+    /// How each layer attends in a session of so much context. Local layers stay as they were
+    /// trained; the position map is for the others.
+    fn layer_specs(&self, map: PositionMap, context: usize) -> Vec<LayerSpec> {
+        let Inner { config, ropes, .. } = &*self.0;
+        let everywhere = config.slides_everywhere();
+        let switched_off = everywhere && map != PositionMap::Plain && !self.0.keep_sliding_window;
+        let global = match &ropes.short {
+            Some((longest, short)) if context <= *longest => short,
+            _ => &ropes.global,
+        };
+        let spec = |layer: &LayerAttention| {
+            let is_local = layer.window.is_some() && !everywhere;
+            let (rope, knows_positions) = match layer.rotary {
+                Rotary::Global => (global, true),
+                Rotary::Local => (&ropes.local, true),
+                Rotary::None => (&ropes.none, false),
+            };
+            LayerSpec {
+                rope: rope.clone(),
+                map: if is_local || !knows_positions {
+                    PositionMap::Plain
+                } else {
+                    map
+                },
+                sliding_window: layer.window.filter(|_| !switched_off),
+            }
+        };
+        config.attention.iter().map(spec).collect()
     }
 
     /// One pass over the new tokens of several sequences, whose linear layers run together.

@@ -19,7 +19,7 @@ fn models() -> Vec<(GgmlDType, Model, Vec<u32>)> {
             &path,
             LoadOptions {
                 threads: 2,
-                exact: false,
+                ..Default::default()
             },
         )
         .unwrap();
@@ -79,7 +79,12 @@ fn quantised_weights_stand_for_their_own_numbers() {
     write_tiny(&path, GgmlDType::Q4_1, VOCAB);
     let text: Vec<u32> = (0..40).collect();
     let [exact, packed] = [true, false].map(|exact| {
-        let model = Model::load(&path, LoadOptions { threads: 1, exact }).unwrap();
+        let options = LoadOptions {
+            threads: 1,
+            exact,
+            ..Default::default()
+        };
+        let model = Model::load(&path, options).unwrap();
         all_logits(
             &mut session(&model, PositionMap::Plain, KvType::F32, 40),
             &text,

@@ -6,9 +6,10 @@
 use super::{AttentionShape, Part};
 use crate::cache::{PAGE, Page, RingKeys, Stored};
 use crate::parallel;
-use crate::simd::kernels::{MAX_FEW, Running, scores_few, softmax_row};
+use crate::simd::kernels::{MAX_FEW, Running, scores_few, soft_cap, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
+use std::ops::Range;
 
 /// Buffers for all splits of a pass.
 #[derive(Debug, Default)]
@@ -44,8 +45,13 @@ impl Query<'_> {
         self.part.plan.start + self.token
     }
 
-    fn pages(&self) -> usize {
-        self.position() / PAGE + 1
+    /// The pages with keys it sees.
+    fn pages(&self) -> Range<usize> {
+        self.first_visible() / PAGE..self.position() / PAGE + 1
+    }
+
+    fn first_visible(&self) -> usize {
+        self.part.spec().first_visible(self.position())
     }
 }
 
@@ -72,7 +78,7 @@ pub(super) fn attend<'a>(
     for (query, to) in queries.clone().zip(rotated) {
         query.rotate(q, to);
     }
-    let splits: usize = queries.clone().map(|query| query.pages()).sum();
+    let splits: usize = queries.clone().map(|query| query.pages().len()).sum();
     let width = shape.group() * shape.padded_dim();
     scratch.partial.resize(splits * width, 0.0);
     scratch
@@ -81,7 +87,7 @@ pub(super) fn attend<'a>(
     let pages = queries
         .clone()
         .zip(scratch.queries.chunks_exact(2 * half))
-        .flat_map(|(query, rotated)| (0..query.pages()).map(move |page| (query, rotated, page)));
+        .flat_map(|(query, rotated)| query.pages().map(move |page| (query, rotated, page)));
     let results = scratch
         .partial
         .chunks_exact_mut(width)
@@ -101,9 +107,9 @@ pub(super) fn attend<'a>(
     });
     let (mut partials, mut states) = (&scratch.partial[..], &scratch.states[..]);
     for query in queries {
-        let (partial, rest) = partials.split_at(query.pages() * width);
+        let (partial, rest) = partials.split_at(query.pages().len() * width);
         partials = rest;
-        let (state, rest) = states.split_at(query.pages() * shape.group());
+        let (state, rest) = states.split_at(query.pages().len() * shape.group());
         states = rest;
         merge(shape, query, partial, state, out);
     }
@@ -229,7 +235,7 @@ fn score_page<S: Simd, P: Stored>(
     to: &mut [f32],
 ) {
     let Query { part, head, .. } = split.query;
-    let (shape, map) = (part.cache.shape(), part.cache.map());
+    let (shape, map) = (part.cache.shape(), part.spec().map);
     let (dim, group) = (shape.head_dim(), shape.group());
     let start = map.window_start(split.query.position());
     let window = &part.cache.layer(part.layer).ring;
@@ -273,8 +279,16 @@ fn weigh_page<S: Simd, P: Stored>(
 ) {
     let shape = split.query.part.cache.shape();
     let padded = keys.next_multiple_of(WIDTH);
+    let (spec, cap) = (split.query.part.spec(), split.query.part.soft_cap());
     let rows = scratch.scores.chunks_exact_mut(PAGE);
     for (row, state) in rows.zip(split.states.iter_mut()) {
+        if let Some(cap) = cap {
+            soft_cap(s, &mut row[..padded], cap);
+        }
+        if spec.sliding_window.is_some() {
+            let hidden = split.query.first_visible().saturating_sub(split.first);
+            row[..hidden].fill(f32::NEG_INFINITY);
+        }
         row[keys..padded].fill(f32::NEG_INFINITY);
         *state = Running::EMPTY;
         softmax_row(s, &mut row[..padded], state);

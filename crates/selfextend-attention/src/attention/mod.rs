@@ -21,7 +21,7 @@ mod decode;
 pub mod oracle;
 mod prefill;
 
-use crate::cache::{DECODE_TOKENS, StepPlan};
+use crate::cache::{DECODE_TOKENS, LayerSpec, Rotations, StepPlan};
 use crate::{AttentionError, KvCache, parallel};
 use std::iter::Scan;
 use std::ops::Deref;
@@ -33,6 +33,7 @@ pub struct AttentionShape {
     kv_heads: usize,
     head_dim: usize,
     scale: f32,
+    soft_cap: Option<f32>,
 }
 
 impl AttentionShape {
@@ -52,12 +53,20 @@ impl AttentionShape {
             kv_heads,
             head_dim,
             scale: (head_dim as f32).sqrt().recip(),
+            soft_cap: None,
         })
     }
 
     /// The same with another scale of the scores.
     pub fn with_scale(self, scale: f32) -> Self {
         Self { scale, ..self }
+    }
+
+    /// The same with scaled scores `s` bent to `cap * tanh(s / cap)` (Gemma 2, arXiv 2408.00118,
+    /// section 2).
+    pub fn with_soft_cap(self, cap: f32) -> Self {
+        let soft_cap = Some(cap);
+        Self { soft_cap, ..self }
     }
 
     /// Query heads.
@@ -78,6 +87,11 @@ impl AttentionShape {
     /// What scores are multiplied by.
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+
+    /// What scores are bent to stay below.
+    pub fn soft_cap(&self) -> Option<f32> {
+        self.soft_cap
     }
 
     /// Query heads that share a key/value head.
@@ -201,7 +215,21 @@ struct Part<'a> {
     row: usize,
 }
 
-impl Part<'_> {
+impl<'a> Part<'a> {
+    fn spec(&self) -> &'a LayerSpec {
+        self.cache.spec(self.layer)
+    }
+
+    fn rotations(&self) -> &'a Rotations {
+        self.cache.layer_rotations(self.layer, self.plan)
+    }
+
+    /// The soft cap of scores, which are logarithms in base 2.
+    fn soft_cap(&self) -> Option<f32> {
+        let cap = self.cache.shape().soft_cap;
+        cap.map(|cap| cap * std::f32::consts::LOG2_E)
+    }
+
     /// Copies one head of the query of token `token`, rotated for both regions and scaled so that
     /// scores are logarithms in base 2.
     fn query(&self, q: &[f32], token: usize, head: usize, base: &mut [f32], window: &mut [f32]) {
@@ -209,16 +237,17 @@ impl Part<'_> {
         let from = ((self.row + token) * shape.heads + head) * shape.head_dim;
         let query = &q[from..from + shape.head_dim];
         let scale = shape.scale * self.plan.query_factors[token] * std::f32::consts::LOG2_E;
-        let rope = self.cache.rope();
+        let LayerSpec { rope, map, .. } = self.spec();
+        let rotations = self.rotations();
         let rotated = |table, to: &mut [f32]| {
             to.iter_mut()
                 .zip(query)
                 .for_each(|(to, from)| *to = from * scale);
             rope.rotate(table, token, to);
         };
-        rotated(&self.plan.base_queries, base);
-        if self.cache.map().has_window() {
-            rotated(&self.plan.window_queries, window);
+        rotated(&rotations.base_queries, base);
+        if map.has_window() {
+            rotated(&rotations.window_queries, window);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The definition of bi-level attention, in f64, pair by pair. Slow on purpose.
 
 use super::AttentionShape;
-use crate::position::PositionMap;
+use crate::cache::LayerSpec;
 use crate::rope::Rope;
 
 /// Attention of `n` tokens over themselves: `q` is `[n, heads * head_dim]`, `k` and `v` are
@@ -11,8 +11,7 @@ use crate::rope::Rope;
 /// not at all: `(R(m - n) q)·k` (arXiv 2401.01325, equations 1 to 4).
 pub fn attention(
     shape: AttentionShape,
-    map: PositionMap,
-    rope: &Rope,
+    layer: &LayerSpec,
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -24,21 +23,26 @@ pub fn attention(
         for h in 0..heads {
             let kv = h / shape.group();
             let query = &q[(i * heads + h) * dim..][..dim];
-            let scores: Vec<f64> = (0..=i)
+            let first = layer.first_visible(i);
+            let scores: Vec<f64> = (first..=i)
                 .map(|j| {
                     let key = &k[(j * kv_heads + kv) * dim..][..dim];
-                    let rotated = rotate(rope, map.relative(i, j), query);
+                    let rotated = rotate(&layer.rope, layer.map.relative(i, j), query);
                     let dot: f64 = rotated
                         .iter()
                         .zip(key)
                         .map(|(q, &k)| q * f64::from(k))
                         .sum();
-                    dot * f64::from(shape.scale())
+                    let score = dot * f64::from(shape.scale());
+                    shape.soft_cap().map_or(score, |cap| {
+                        let cap = f64::from(cap);
+                        cap * (score / cap).tanh()
+                    })
                 })
                 .collect();
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
-            for (j, score) in scores.iter().enumerate() {
+            for (j, score) in (first..).zip(&scores) {
                 let weight = (score - max).exp() / sum;
                 let value = &v[(j * kv_heads + kv) * dim..][..dim];
                 let to = &mut out[(i * heads + h) * dim..][..dim];

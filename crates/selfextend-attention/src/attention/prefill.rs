@@ -8,7 +8,7 @@
 use super::{AttentionShape, Part};
 use crate::cache::{PAGE, Page, Stored, derive_panels, with_stored};
 use crate::parallel;
-use crate::simd::kernels::{Running, accumulate, scores, softmax_row};
+use crate::simd::kernels::{Running, accumulate, scores, soft_cap, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
@@ -71,7 +71,7 @@ pub(super) fn attend<'a>(
 /// Derives the window keys every part's queries can see, in parallel over heads.
 fn derive_windows(shape: AttentionShape, parts: &[Part], window: &mut Vec<f32>) {
     let size = shape.head_dim() * WIDTH;
-    let panels = |part: &Part| part.plan.window_deltas.panels();
+    let panels = |part: &Part| part.rotations().window_deltas.panels();
     window.resize(
         parts.iter().map(|p| panels(p).len()).sum::<usize>() * shape.kv_heads() * size,
         0.0,
@@ -90,8 +90,8 @@ fn derive_windows(shape: AttentionShape, parts: &[Part], window: &mut Vec<f32>) 
     }
     parallel::for_each(tasks, |(part, head, panels, to)| {
         let pages = &part.cache.layer(part.layer).pages;
-        let deltas = &part.plan.window_deltas;
-        derive_panels(pages, part.cache.rope(), deltas, head, panels, to);
+        let deltas = &part.rotations().window_deltas;
+        derive_panels(pages, &part.spec().rope, deltas, head, panels, to);
     });
 }
 
@@ -106,7 +106,7 @@ fn blocks<'a>(
     let row = shape.group() * shape.padded_dim();
     let mut blocks = Vec::new();
     for &part in parts {
-        let panels = part.plan.window_deltas.panels();
+        let panels = part.rotations().window_deltas.panels();
         for head in 0..shape.kv_heads() {
             let (mine, rest) = window.split_at(panels.len() * shape.head_dim() * WIDTH);
             window = rest;
@@ -170,9 +170,12 @@ impl Kernel for BlockKernel<'_, '_> {
     fn run<S: Simd>(self, s: S) {
         let Self { block, q, scratch } = self;
         prepare(block, q, scratch);
-        let map = block.part.cache.map();
-        let last = block.part.plan.start + block.first + block.tokens - 1;
-        for tile in (0..=last).step_by(TILE) {
+        let spec = block.part.spec();
+        let map = spec.map;
+        let first = block.part.plan.start + block.first;
+        let last = first + block.tokens - 1;
+        let visible = spec.first_visible(first) / TILE * TILE;
+        for tile in (visible..=last).step_by(TILE) {
             let keys = TILE.min(last + 1 - tile);
             load_tile(s, block, tile, keys, tile < map.window_start(last), scratch);
             let rows = block.tokens * block.part.cache.shape().group();
@@ -273,12 +276,21 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
             score_panel(s, block, rows, panel, some, span, scratch);
         }
     }
+    let (spec, cap) = (block.part.spec(), block.part.soft_cap());
     let mut corrections = [1.0; GROUP_ROWS];
     for (row, correction) in corrections.iter_mut().enumerate().take(rows.count) {
         let weights = &mut scratch.scores[row * TILE..row * TILE + panels * WIDTH];
         let visible = (position(rows.first + row) + 1).saturating_sub(rows.tile);
+        if let Some(cap) = cap {
+            soft_cap(s, weights, cap);
+        }
         if visible < weights.len() {
             weights[visible..].fill(f32::NEG_INFINITY);
+        }
+        if spec.sliding_window.is_some() {
+            let first = spec.first_visible(position(rows.first + row));
+            let hidden = first.saturating_sub(rows.tile).min(weights.len());
+            weights[..hidden].fill(f32::NEG_INFINITY);
         }
         *correction = softmax_row(s, weights, &mut scratch.states[rows.first + row]);
     }
@@ -308,7 +320,7 @@ fn score_panel<S: Simd>(
     scratch: &mut ThreadScratch,
 ) {
     let cache = block.part.cache;
-    let (map, dim) = (cache.map(), cache.shape().head_dim());
+    let (map, dim) = (block.part.spec().map, cache.shape().head_dim());
     let key = rows.tile + panel * WIDTH;
     if key > last {
         return;

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::cache::PAGE;
-use crate::{KvType, PairLayout, PositionMap, Rope, RopeScaling, RopeSpec};
+use crate::{KvType, LayerSpec, PairLayout, PositionMap, Rope, RopeScaling, RopeSpec};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -52,7 +52,19 @@ impl Data {
     }
 
     fn cache(&self, map: PositionMap, kv_type: KvType) -> KvCache {
-        KvCache::new(self.shape, 1, kv_type, map, self.rope.clone())
+        self.layer_cache(self.layer(map, None), kv_type)
+    }
+
+    fn layer_cache(&self, layer: LayerSpec, kv_type: KvType) -> KvCache {
+        KvCache::with_layers(self.shape, kv_type, vec![layer])
+    }
+
+    fn layer(&self, map: PositionMap, sliding_window: Option<usize>) -> LayerSpec {
+        LayerSpec {
+            rope: self.rope.clone().into(),
+            map,
+            sliding_window,
+        }
     }
 
     /// Feeds tokens `from..to` in chunks and returns their outputs.
@@ -82,7 +94,7 @@ impl Data {
     }
 
     fn oracle(&self, map: PositionMap) -> Vec<f64> {
-        oracle::attention(self.shape, map, &self.rope, &self.q, &self.k, &self.v)
+        oracle::attention(self.shape, &self.layer(map, None), &self.q, &self.k, &self.v)
     }
 }
 
@@ -129,6 +141,22 @@ proptest! {
         let data = Data::new(heads, group, dim, n, size, seed);
         let out = data.feed(&mut data.cache(map, kv), n, |_| chunk);
         assert_close(&out, &data.oracle(map), tolerance(dim, size, kv));
+    }
+
+    #[test]
+    fn sliding_windows_and_soft_caps_are_the_definition(
+        group in 1usize..5, dim in 1usize..40, n in 1usize..600, size in 0.1f32..4.0,
+        chunk in prop_oneof![Just(1usize), 2usize..310], seed in any::<u64>(), map in any_map(), kv in any_kv(),
+        window in prop::option::of(1usize..400), cap in prop::option::of(0.5f32..60.0),
+    ) {
+        let mut data = Data::new(2, group, dim, n, size, seed);
+        data.shape = cap.map_or(data.shape, |cap| data.shape.with_soft_cap(cap));
+        let layer = data.layer(map, window);
+        let exact = oracle::attention(data.shape, &layer, &data.q, &data.k, &data.v);
+        let out = data.feed(&mut data.layer_cache(layer, kv), n, |_| chunk);
+        // The hyperbolic tangent ends with a difference from 1, so its error is the cap's.
+        let capped = 8.0 * f64::from(cap.unwrap_or(0.0)) * f64::from(f32::EPSILON);
+        assert_close(&out, &exact, tolerance(dim, size, kv) + capped);
     }
 
     #[test]
@@ -300,6 +328,54 @@ fn the_window_costs_less_than_five_percent_at_sixteen_windows() {
         };
         let ratio = bytes(PositionMap::self_extend(g, w).unwrap()) / bytes(PositionMap::Plain);
         assert!(ratio > 1.0 && ratio < 1.05, "W = {w}: {ratio}");
+    }
+}
+
+/// Layers of one cache that differ in everything: each is what it is alone.
+#[test]
+fn layers_of_different_kinds_do_not_meet() {
+    let data = Data::new(2, 2, 16, 300, 1.0, 2);
+    let still = Rope::new(RopeSpec {
+        rotary_dim: 0,
+        ..RopeSpec::new(16, 1e4)
+    });
+    let far = Rope::new(RopeSpec::new(16, 1e6));
+    let map = PositionMap::self_extend(4, 40).unwrap();
+    let layers = [
+        data.layer(PositionMap::Plain, Some(50)),
+        data.layer(map, None),
+        LayerSpec {
+            rope: still.unwrap().into(),
+            ..data.layer(PositionMap::Plain, None)
+        },
+        LayerSpec {
+            rope: far.unwrap().into(),
+            ..data.layer(map, None)
+        },
+        data.layer(PositionMap::Plain, Some(50)),
+    ];
+    for chunk in [100, 1] {
+        let mut cache = KvCache::with_layers(data.shape, KvType::F32, layers.to_vec());
+        let mut scratch = AttentionScratch::default();
+        let mut plan = StepPlan::default();
+        let mut outs = vec![Vec::new(); layers.len()];
+        while cache.len() < data.tokens() {
+            let from = cache.len();
+            cache.plan_into(chunk, &mut plan);
+            let rows = |x: &[f32], width: usize| x[from * width..(from + chunk) * width].to_vec();
+            let (q, k, v) = (rows(&data.q, 64), rows(&data.k, 32), rows(&data.v, 32));
+            for (layer, all) in outs.iter_mut().enumerate() {
+                let (cache, mut out) = (&mut cache, q.clone());
+                let mut steps = [Step { cache, plan: &plan }];
+                attend(layer, &mut steps, &q, &k, &v, &mut out, &mut scratch).unwrap();
+                all.extend(out);
+            }
+            cache.commit(chunk);
+        }
+        for (layer, out) in layers.iter().zip(outs) {
+            let exact = oracle::attention(data.shape, layer, &data.q, &data.k, &data.v);
+            assert_close(&out, &exact, tolerance(16, 1.0, KvType::F32));
+        }
     }
 }
 

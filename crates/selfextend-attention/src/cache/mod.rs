@@ -37,14 +37,33 @@ pub enum KvType {
     Q8_0,
 }
 
+/// How one layer attends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerSpec {
+    /// Its rotary embedding; one of no pairs where the layer has none.
+    pub rope: Arc<Rope>,
+    /// Which relative position each pair gets.
+    pub map: PositionMap,
+    /// How many keys, its own included, a query sees; all of them where absent.
+    pub sliding_window: Option<usize>,
+}
+
+impl LayerSpec {
+    /// The first key that query `i` sees.
+    pub fn first_visible(&self, i: usize) -> usize {
+        self.sliding_window
+            .map_or(0, |window| (i + 1).saturating_sub(window))
+    }
+}
+
 /// Keys and values of one sequence. Cloning it forks the sequence: full pages are shared.
 #[derive(Debug, Clone)]
 pub struct KvCache {
     shape: AttentionShape,
     kv_type: KvType,
-    map: PositionMap,
     scaling: QueryScaling,
-    rope: Arc<Rope>,
+    /// The different kinds of layers there are: one in most models, two in some.
+    specs: Vec<LayerSpec>,
     layers: Vec<LayerCache>,
     len: usize,
 }
@@ -54,6 +73,8 @@ pub struct KvCache {
 pub(crate) struct LayerCache {
     pub pages: LayerPages,
     pub ring: WindowRing,
+    /// Its place among the kinds of layers.
+    spec: usize,
 }
 
 /// Rotations of the next tokens of a sequence, computed once and used by every layer.
@@ -62,6 +83,13 @@ pub struct StepPlan {
     pub(crate) start: usize,
     pub(crate) tokens: usize,
     pub(crate) query_factors: Vec<f32>,
+    /// One for each kind of layer.
+    rotations: Vec<Rotations>,
+}
+
+/// Rotations of the next tokens in one kind of layer.
+#[derive(Debug, Default)]
+pub(crate) struct Rotations {
     pub(crate) base_keys: RopeTable,
     pub(crate) base_queries: RopeTable,
     pub(crate) window_queries: RopeTable,
@@ -80,17 +108,36 @@ impl KvCache {
         map: PositionMap,
         rope: impl Into<Arc<Rope>>,
     ) -> Self {
-        let layer = LayerCache {
-            pages: LayerPages::new(shape, kv_type),
-            ring: WindowRing::new(shape, kv_type, map.window_len()),
+        let spec = LayerSpec {
+            rope: rope.into(),
+            map,
+            sliding_window: None,
         };
+        Self::with_layers(shape, kv_type, vec![spec; layers])
+    }
+
+    /// An empty cache of layers that need not all attend alike.
+    pub fn with_layers(shape: AttentionShape, kv_type: KvType, layers: Vec<LayerSpec>) -> Self {
+        let mut specs: Vec<LayerSpec> = Vec::new();
+        let layers = layers.into_iter().map(|layer| {
+            let window = layer.map.window_len();
+            let known = specs.iter().position(|spec| *spec == layer);
+            let spec = known.unwrap_or(specs.len());
+            if known.is_none() {
+                specs.push(layer);
+            }
+            LayerCache {
+                pages: LayerPages::new(shape, kv_type),
+                ring: WindowRing::new(shape, kv_type, window),
+                spec,
+            }
+        });
         Self {
             shape,
             kv_type,
-            map,
             scaling: QueryScaling::None,
-            rope: rope.into(),
-            layers: vec![layer; layers],
+            layers: layers.collect(),
+            specs,
             len: 0,
         }
     }
@@ -115,11 +162,6 @@ impl KvCache {
         self.shape
     }
 
-    /// The position map its keys are rotated for.
-    pub fn map(&self) -> PositionMap {
-        self.map
-    }
-
     /// How keys and values are stored.
     pub fn kv_type(&self) -> KvType {
         self.kv_type
@@ -142,12 +184,20 @@ impl KvCache {
 
     /// [`KvCache::plan`] in the memory of an earlier plan.
     pub fn plan_into(&self, tokens: usize, plan: &mut StepPlan) {
-        let (start, end, map) = (self.len, self.len + tokens, self.map);
-        let rope = &self.rope;
+        let (start, end) = (self.len, self.len + tokens);
         (plan.start, plan.tokens) = (start, tokens);
         plan.query_factors.clear();
         let factors = (start..end).map(|i| self.scaling.factor(i));
         plan.query_factors.extend(factors);
+        plan.rotations
+            .resize_with(self.specs.len(), Rotations::default);
+        for (spec, rotations) in plan.rotations.iter_mut().enumerate() {
+            self.rotations(spec, start, end, rotations);
+        }
+    }
+
+    fn rotations(&self, spec: usize, start: usize, end: usize, plan: &mut Rotations) {
+        let LayerSpec { rope, map, .. } = &self.specs[spec];
         plan.base_keys
             .fill(rope, (start..end).map(|j| map.base_key(j)));
         let queries = (start..end).map(|i| map.base_query(i));
@@ -156,9 +206,10 @@ impl KvCache {
             // A decode step needs only the keys its ring does not hold yet.
             let held = self
                 .layers
-                .first()
+                .iter()
+                .find(|layer| layer.spec == spec)
                 .map_or(0, |layer| layer.ring.held_until(start));
-            let first = if tokens <= DECODE_TOKENS { held } else { 0 };
+            let first = if end - start <= DECODE_TOKENS { held } else { 0 };
             let first = map.window_start(start).max(first).min(end);
             let queries = (start..end).map(|i| map.window_query(i));
             plan.window_queries.fill(rope, queries);
@@ -188,22 +239,20 @@ impl KvCache {
     /// Stores the keys and values of a planned step in one layer. `keys` and `values` are
     /// `[tokens][kv_heads * head_dim]`, keys not yet rotated.
     pub(crate) fn append(&mut self, layer: usize, plan: &StepPlan, keys: &[f32], values: &[f32]) {
-        let pages = &mut self.layers[layer].pages;
+        let LayerCache { pages, spec, .. } = &mut self.layers[layer];
+        let (rope, rotations) = (&self.specs[*spec].rope, &plan.rotations[*spec]);
         pages.append(plan.start, plan.tokens, keys, values, |token, head| {
-            self.rope.rotate(&plan.base_keys, token, head);
+            rope.rotate(&rotations.base_keys, token, head);
         });
     }
 
     /// Brings a layer's ring up to the keys a decode step needs.
     pub(crate) fn update_ring(&mut self, layer: usize, plan: &StepPlan) {
-        if self.map.has_window() {
-            let LayerCache { pages, ring } = &mut self.layers[layer];
-            ring.update(
-                pages,
-                &self.rope,
-                &plan.window_deltas,
-                plan.start + plan.tokens,
-            );
+        let LayerCache { pages, ring, spec } = &mut self.layers[layer];
+        let LayerSpec { rope, map, .. } = &self.specs[*spec];
+        if map.has_window() {
+            let deltas = &plan.rotations[*spec].window_deltas;
+            ring.update(pages, rope, deltas, plan.start + plan.tokens);
         }
     }
 
@@ -211,7 +260,13 @@ impl KvCache {
         &self.layers[layer]
     }
 
-    pub(crate) fn rope(&self) -> &Rope {
-        &self.rope
+    /// How a layer attends.
+    pub fn spec(&self, layer: usize) -> &LayerSpec {
+        &self.specs[self.layers[layer].spec]
+    }
+
+    /// A layer's part of a plan.
+    pub(crate) fn layer_rotations<'a>(&self, layer: usize, plan: &'a StepPlan) -> &'a Rotations {
+        &plan.rotations[self.layers[layer].spec]
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod cpu;
 
+use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
 use selfextend_attention::attention::Step;
@@ -39,6 +40,16 @@ pub trait Backend: Send + Sync + 'static {
     /// `out[t] = x[t] / rms(x[t]) * weight`.
     fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Vector, eps: f32, out: &mut Self::Buffer);
 
+    /// `out[t] = (x[t] - mean) / deviation * weight + bias`, the deviation `sqrt(variance + eps)`.
+    fn layer_norm(
+        &self,
+        x: &Self::Buffer,
+        weight: &Self::Vector,
+        bias: Option<&Self::Vector>,
+        eps: f32,
+        out: &mut Self::Buffer,
+    );
+
     /// `out[i][t] = matrices[i] · x[t]` for matrices that share their input.
     fn linear<const N: usize>(
         &self,
@@ -67,8 +78,17 @@ pub trait Backend: Send + Sync + 'static {
         scratch: &mut Self::Scratch,
     ) -> Result<()>;
 
-    /// `gate = silu(gate) * up`.
-    fn gate(&self, gate: &mut Self::Buffer, up: &Self::Buffer);
+    /// `gate = activation(gate) * up`.
+    fn gate(&self, gate: &mut Self::Buffer, up: &Self::Buffer, activation: Activation);
+
+    /// `x = activation(x)`.
+    fn activate(&self, x: &mut Self::Buffer, activation: Activation);
+
+    /// `x *= factor`.
+    fn scale(&self, x: &mut Self::Buffer, factor: f32);
+
+    /// `x = cap * tanh(x / cap)`.
+    fn soft_cap(&self, x: &mut Self::Buffer, cap: f32);
 
     /// `x += y`.
     fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer);

@@ -1,6 +1,6 @@
 //! From ggml's row-major blocks to panels of 16 rows.
 
-use super::{RawTensor, weights::dequantize};
+use super::{RawTensor, dequantize};
 use candle_core::quantized::GgmlDType;
 use half::f16;
 use rayon::prelude::*;
