@@ -266,8 +266,8 @@ class SelfExtend:
     notes the angles, and the attention function rotates each query by each relative position.
     """
 
-    def __init__(self, model):
-        self.model, self.angles = model, None
+    def __init__(self, model, neighbours=NEIGHBOURS):
+        self.model, self.neighbours, self.angles = model, neighbours, None
         layers = [m for m in model.modules() if hasattr(m, "layer_idx") and hasattr(m, "scaling")]
         self.modules = {sys.modules[type(m).__module__] for m in layers}
 
@@ -319,9 +319,9 @@ class SelfExtend:
         relative = (i - j).clamp(min=0)
         # Local layers stay local: plain positions.
         if getattr(layer, "sliding_window", None) is None:
-            shift = NEIGHBOURS - NEIGHBOURS // GROUP
+            shift = self.neighbours - self.neighbours // GROUP
             grouped = i // GROUP - j // GROUP + shift
-            relative = torch.where(i - j < NEIGHBOURS, relative, grouped.clamp(0, n - 1))
+            relative = torch.where(i - j < self.neighbours, relative, grouped.clamp(0, n - 1))
         index = relative.expand(1, every.shape[1], n, n)
         return every.gather(0, index)
 
@@ -335,6 +335,10 @@ def references(model, config):
         short = getattr(config, "original_max_position_embeddings", None)
         if short and short < TOKENS:
             out["short_logits"] = model(ids[None, :short]).logits[0].contiguous()
+        # With all keys among the neighbours, SelfExtend is plain attention.
+        with SelfExtend(model, TOKENS):
+            same = model(ids[None]).logits[0]
+            assert (same - out["logits"]).abs().max() < 5e-5, "our own attention is not theirs"
         # SelfExtend switches off a window that every layer has.
         kinds = getattr(config, "layer_types", None)
         if not kinds or "full_attention" not in kinds:

@@ -58,6 +58,6 @@ pub use method::Method;
 pub use model::{LoadOptions, Model};
 pub use model_file::ModelFile;
 pub use sampling::Sampling;
-pub use selfextend_attention::{KvType, PositionMap, QueryScaling, SelfExtend};
+pub use selfextend_attention::{KvType, PositionMap, QueryScaling, RopeScaling, SelfExtend};
 pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
 pub use text::TextModel;

@@ -4,7 +4,7 @@ use crate::backend::Backend;
 use crate::config::ModelConfig;
 use crate::decoder::Weights;
 use crate::error::Result;
-use crate::gguf::GgufFile;
+use crate::gguf::{GgufFile, TensorInfo};
 use crate::safetensors::SafetensorsFolder;
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
@@ -32,6 +32,41 @@ impl ModelFile {
         } else {
             Ok(Self::Gguf(GgufFile::open(path)?))
         }
+    }
+
+    /// The file or folder.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Gguf(file) => file.path(),
+            Self::Safetensors(folder) => folder.path(),
+        }
+    }
+
+    /// The tensors, in no particular order.
+    pub fn tensors(&self) -> Vec<TensorInfo<'_>> {
+        match self {
+            Self::Gguf(file) => file.tensors().collect(),
+            Self::Safetensors(folder) => folder.tensors(),
+        }
+    }
+
+    /// What kind of tokenizer the model has, in a few words; `None` without one.
+    ///
+    /// # Errors
+    /// A file that says it in the wrong type.
+    pub fn tokenizer_kind(&self) -> Result<Option<String>> {
+        let file = match self {
+            Self::Gguf(file) => file,
+            Self::Safetensors(folder) => return Ok(folder.tokenizer_kind()),
+        };
+        let kind = file.string("tokenizer.ggml.model")?.map(|kind| match kind {
+            "gpt2" => "byte-level BPE",
+            "llama" => "SentencePiece BPE",
+            other => other,
+        });
+        let rules = file.string("tokenizer.ggml.pre")?;
+        let rules = rules.map_or(String::new(), |rules| format!(", rules {rules}"));
+        Ok(kind.map(|kind| format!("{kind}{rules}")))
     }
 
     /// The model's configuration.

@@ -157,6 +157,19 @@ impl Load for f16 {
     }
 }
 
+impl Load for half::bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller's promise is that of the read; 16 floats of the array are loaded.
+        unsafe {
+            let some: [Self; WIDTH] = p.cast::<[Self; WIDTH]>().read_unaligned();
+            // The upper half of a float's bits.
+            let floats = some.map(|x| f32::from_bits(u32::from(x.to_bits()) << 16));
+            s.load(floats.as_ptr())
+        }
+    }
+}
+
 impl Load for i8 {
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {

@@ -2,6 +2,7 @@
 
 mod config;
 mod families;
+mod k_quants;
 mod pack;
 
 use crate::backend::Backend;

@@ -9,11 +9,11 @@ use crate::backend::Backend;
 use crate::config::ModelConfig;
 use crate::decoder::Weights;
 use crate::error::{Error, Result};
-use crate::gguf::RawTensor;
+use crate::gguf::{RawTensor, TensorInfo};
 use crate::tokenizer::Tokenizer;
 use crate::weights::{self, Checkpoint};
 use ::safetensors::Dtype;
-use ::safetensors::tensor::{Metadata, TensorInfo};
+use ::safetensors::tensor::{self, Metadata};
 use candle_core::quantized::GgmlDType;
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
@@ -89,6 +89,25 @@ impl SafetensorsFolder {
         &self.path
     }
 
+    /// The tensors, in no particular order.
+    pub fn tensors(&self) -> Vec<TensorInfo<'_>> {
+        let info = |name: &'_ String| self.find(name).map(|(_, info)| info);
+        let tensors = self.tensors.keys().filter_map(|name| Some((name, info(name)?)));
+        let tensors = tensors.map(|(name, info)| TensorInfo {
+            name,
+            format: format!("{:?}", info.dtype),
+            elements: info.shape.iter().product(),
+            bytes: info.data_offsets.1 - info.data_offsets.0,
+        });
+        tensors.collect()
+    }
+
+    /// What the folder's tokenizer is, in a few words; `None` without one.
+    pub fn tokenizer_kind(&self) -> Option<String> {
+        let file = self.path.join("tokenizer.json");
+        file.is_file().then(|| "tokenizer.json".to_owned())
+    }
+
     /// Reads the model's configuration.
     ///
     /// # Errors
@@ -151,7 +170,7 @@ impl SafetensorsFolder {
         }
     }
 
-    fn find(&self, name: &str) -> Option<(&Shard, &TensorInfo)> {
+    fn find(&self, name: &str) -> Option<(&Shard, &tensor::TensorInfo)> {
         let shard = &self.shards[*self.tensors.get(name)?];
         Some((shard, shard.metadata.info(name)?))
     }
