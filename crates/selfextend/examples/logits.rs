@@ -28,7 +28,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join("ours.f32"))?);
     let mut failed = None;
     session.append_all(&ids, &mut |_| Ok(()), &mut |_, row| {
-        let bytes = row.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
+        let bytes = row
+            .iter()
+            .flat_map(|x| x.to_le_bytes())
+            .collect::<Vec<u8>>();
         failed = failed.take().or(file.write_all(&bytes).err());
     })?;
     failed.map_or(Ok(()), |error| Err(error.into()))

@@ -1,6 +1,11 @@
 //! What a model is, as data. The decoder reads only this; file formats write it.
 
-use selfextend_attention::{AttentionError, AttentionShape, RopeSpec};
+use selfextend_attention::{AttentionError, AttentionShape, Rope, RopeSpec};
+
+/// More components than any head has. A larger number only asks for absurd memory.
+pub(crate) const MAX_HEAD_DIM: usize = 1 << 16;
+/// More layers than any model has.
+pub(crate) const MAX_LAYERS: usize = 1 << 16;
 
 /// The sizes and choices of a decoder-only transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,6 +70,32 @@ impl ModelConfig {
             .map_or(shape, |scale| shape.with_scale(scale));
         let capped = |cap| shape.with_soft_cap(cap);
         Ok(self.attention_soft_cap.map_or(shape, capped))
+    }
+
+    /// Checks what a lying header could make overflow, or ask absurd memory for, later.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let sizes = [
+            ("hidden size", self.hidden, 1 << 24),
+            ("feed-forward size", self.feed_forward, 1 << 24),
+            ("number of heads", self.heads, 1 << 16),
+            ("head size", self.head_dim, MAX_HEAD_DIM),
+            ("vocabulary", self.vocab, 1 << 28),
+        ];
+        for (name, size, limit) in sizes {
+            if size == 0 || size > limit {
+                return Err(format!("no model has a {name} of {size}"));
+            }
+        }
+        self.attention_shape().map_err(|error| error.to_string())?;
+        let short = self.short_rope.as_ref().map(|(_, rope)| rope);
+        let ropes = [&self.rope]
+            .into_iter()
+            .chain(&self.local_rope)
+            .chain(short);
+        ropes
+            .map(|rope| Rope::new(rope.clone()).map(|_| ()))
+            .collect::<Result<(), _>>()
+            .map_err(|error| error.to_string())
     }
 
     /// Whether every layer has a sliding window: then it is the model's way to end its reach, not

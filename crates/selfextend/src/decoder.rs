@@ -331,7 +331,13 @@ pub fn logits<B: Backend>(
     for (block, some) in rows.chunks(HEAD_ROWS).enumerate() {
         backend.take_rows(&work.hidden, config.hidden, some, &mut work.projected);
         let normed = &mut work.normed;
-        norm(backend, config, &weights.output_norm, &work.projected, normed);
+        norm(
+            backend,
+            config,
+            &weights.output_norm,
+            &work.projected,
+            normed,
+        );
         // The feed-forward buffer is free now, and the largest there is.
         backend.linear(&work.normed, [head], [&mut work.gate], &mut work.scratch);
         if let Some(bias) = &weights.output_bias {

@@ -51,7 +51,8 @@ struct Ropes {
 
 impl Ropes {
     fn new(config: &ModelConfig) -> Result<Self> {
-        let rope = |spec: &RopeSpec| -> Result<Arc<Rope>> { Ok(Arc::new(Rope::new(spec.clone())?)) };
+        let rope =
+            |spec: &RopeSpec| -> Result<Arc<Rope>> { Ok(Arc::new(Rope::new(spec.clone())?)) };
         let short = config.short_rope.as_ref();
         let short = short.map(|(context, spec)| Ok::<_, Error>((*context, rope(spec)?)));
         Ok(Self {

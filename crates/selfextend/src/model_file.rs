@@ -23,7 +23,8 @@ impl ModelFile {
     /// # Errors
     /// As [`GgufFile::open`] and [`SafetensorsFolder::open`].
     pub fn open(path: &Path) -> Result<Self> {
-        let in_folder = |extension: &std::ffi::OsStr| extension == "safetensors" || extension == "json";
+        let in_folder =
+            |extension: &std::ffi::OsStr| extension == "safetensors" || extension == "json";
         if path.is_dir() {
             Ok(Self::Safetensors(SafetensorsFolder::open(path)?))
         } else if path.extension().is_some_and(in_folder) {

@@ -3,8 +3,8 @@
 use crate::chat_prompt::encode_chat;
 use crate::chat_template::{ChatTemplate, Message};
 use crate::error::Result;
-use crate::model_file::ModelFile;
 use crate::model::{LoadOptions, Model};
+use crate::model_file::ModelFile;
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
@@ -36,7 +36,9 @@ impl TextModel {
         };
         let template = file
             .chat_template()?
-            .map(|source| ChatTemplate::new(&source, token(tokenizer.bos()), token(tokenizer.eos())))
+            .map(|source| {
+                ChatTemplate::new(&source, token(tokenizer.bos()), token(tokenizer.eos()))
+            })
             .transpose()?;
         Ok(Self {
             model,

@@ -129,7 +129,10 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             head_dim,
             ..
         } = *self.config;
-        let (q, kv) = (self.config.heads * head_dim, self.config.kv_heads * head_dim);
+        let (q, kv) = (
+            self.config.heads * head_dim,
+            self.config.kv_heads * head_dim,
+        );
         let qk_norm = |row| match self.config.qk_norm {
             QkNorm::Head => (1, head_dim),
             QkNorm::Row => (1, row),
@@ -173,7 +176,10 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             .filter_map(|&(part, _)| Some((part, self.name(n, part)?)))
             .collect();
         for (fused, replaced) in [
-            (Part::QueryKeyValue, &[Part::Query, Part::Key, Part::Value][..]),
+            (
+                Part::QueryKeyValue,
+                &[Part::Query, Part::Key, Part::Value][..],
+            ),
             (Part::GateUp, &[Part::Gate, Part::Up]),
         ] {
             let Some((_, name)) = parts.iter().find(|(part, _)| *part == fused) else {
@@ -212,7 +218,11 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         check(format!("{}.weight", names.output_norm), (1, hidden), true)?;
         check(format!("{}.bias", names.output_norm), (1, hidden), false)?;
         let own_output = !self.tied()?;
-        check(format!("{}.weight", names.output), (vocab, hidden), own_output)?;
+        check(
+            format!("{}.weight", names.output),
+            (vocab, hidden),
+            own_output,
+        )?;
         check(format!("{}.bias", names.output), (1, vocab), false)?;
         // The last layer first: a header that lies about their number fails at once.
         for n in (0..self.config.layers).rev() {
@@ -229,7 +239,10 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         match stray.into_iter().min() {
             None => Ok(()),
             Some(name) => Err(self.file.unsupported(
-                format!("tensor {name} in architecture {:?}", self.config.architecture),
+                format!(
+                    "tensor {name} in architecture {:?}",
+                    self.config.architecture
+                ),
                 "a model run without one of its tensors would not be that model".into(),
             )),
         }
@@ -252,7 +265,11 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         };
         let [query, key, value] = match name(Part::QueryKeyValue) {
             Some((_, name)) => self.split(name, self.query_key_value_rows())?,
-            None => [linear(Part::Query)?, linear(Part::Key)?, linear(Part::Value)?],
+            None => [
+                linear(Part::Query)?,
+                linear(Part::Key)?,
+                linear(Part::Value)?,
+            ],
         };
         let ff = self.config.feed_forward;
         let (gate, up) = match name(Part::GateUp) {
@@ -318,12 +335,16 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     }
 
     fn bias(&self, name: &str) -> Result<Option<B::Vector>> {
-        Ok(self.bias_floats(name)?.map(|bias| self.backend.vector(bias)))
+        Ok(self
+            .bias_floats(name)?
+            .map(|bias| self.backend.vector(bias)))
     }
 
     fn norm(&self, name: &str) -> Result<Norm<B>> {
         let mut weight = self.floats(&self.read(name)?)?;
-        weight.iter_mut().for_each(|x| *x += self.reading.norm_offset);
+        weight
+            .iter_mut()
+            .for_each(|x| *x += self.reading.norm_offset);
         Ok(Norm {
             weight: self.backend.vector(weight),
             bias: self.bias(name)?,

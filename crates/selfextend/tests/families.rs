@@ -63,7 +63,11 @@ fn plain_logits_are_those_of_transformers() {
         let ids = golden.ids("ids");
         for chunk in [72, 31, 1] {
             let all = logits(model, &ids, PositionMap::Plain, 1 << 20, chunk);
-            assert_close(&format!("{name} in chunks of {chunk}"), &all, &golden.floats("logits"));
+            assert_close(
+                &format!("{name} in chunks of {chunk}"),
+                &all,
+                &golden.floats("logits"),
+            );
         }
         if golden.has("short_logits") {
             let expected = golden.floats("short_logits");
@@ -89,7 +93,10 @@ fn selfextend_logits_are_those_of_its_definition() {
 /// A window that every layer has is switched off by SelfExtend unless it is to be kept.
 #[test]
 fn a_sliding_window_is_kept_where_that_is_asked_for() {
-    let folder = checkpoints().into_iter().find(|it| it.ends_with("mistral")).unwrap();
+    let folder = checkpoints()
+        .into_iter()
+        .find(|it| it.ends_with("mistral"))
+        .unwrap();
     let golden = Golden::read(&folder.join("reference.safetensors"));
     let options = LoadOptions {
         threads: 1,
@@ -115,10 +122,29 @@ fn both_formats_describe_the_same_model() {
         let sizes = |config: &selfextend::config::ModelConfig| {
             let rope = &config.rope;
             (
-                (config.layers, config.hidden, config.feed_forward, config.vocab),
-                (config.heads, config.kv_heads, config.head_dim, rope.rotary_dim),
-                (config.norm, config.parallel, config.activation, config.qk_norm),
-                (config.attention_soft_cap, config.logit_soft_cap, config.trained_window),
+                (
+                    config.layers,
+                    config.hidden,
+                    config.feed_forward,
+                    config.vocab,
+                ),
+                (
+                    config.heads,
+                    config.kv_heads,
+                    config.head_dim,
+                    rope.rotary_dim,
+                ),
+                (
+                    config.norm,
+                    config.parallel,
+                    config.activation,
+                    config.qk_norm,
+                ),
+                (
+                    config.attention_soft_cap,
+                    config.logit_soft_cap,
+                    config.trained_window,
+                ),
                 config.attention.clone(),
             )
         };
@@ -155,9 +181,14 @@ fn architecture_names_are_in_the_readers_only() {
     assert!(files.len() > 20);
     for file in files {
         let text = std::fs::read_to_string(&file).unwrap();
-        let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+        let code = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"));
         for (number, line) in code {
-            let found = names.iter().find(|name| line.to_lowercase().contains(*name));
+            let found = names
+                .iter()
+                .find(|name| line.to_lowercase().contains(*name));
             assert!(found.is_none(), "{}:{}: {line}", file.display(), number + 1);
         }
     }

@@ -94,7 +94,13 @@ impl Data {
     }
 
     fn oracle(&self, map: PositionMap) -> Vec<f64> {
-        oracle::attention(self.shape, &self.layer(map, None), &self.q, &self.k, &self.v)
+        oracle::attention(
+            self.shape,
+            &self.layer(map, None),
+            &self.q,
+            &self.k,
+            &self.v,
+        )
     }
 }
 

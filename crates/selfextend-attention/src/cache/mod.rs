@@ -209,7 +209,11 @@ impl KvCache {
                 .iter()
                 .find(|layer| layer.spec == spec)
                 .map_or(0, |layer| layer.ring.held_until(start));
-            let first = if end - start <= DECODE_TOKENS { held } else { 0 };
+            let first = if end - start <= DECODE_TOKENS {
+                held
+            } else {
+                0
+            };
             let first = map.window_start(start).max(first).min(end);
             let queries = (start..end).map(|i| map.window_query(i));
             plan.window_queries.fill(rope, queries);

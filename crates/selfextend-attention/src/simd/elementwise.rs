@@ -35,7 +35,9 @@ pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [
         out.iter_mut()
             .zip(weight)
             .for_each(|(out, weight)| *out *= scale * weight);
-        out.iter_mut().zip(bias).for_each(|(out, bias)| *out += bias);
+        out.iter_mut()
+            .zip(bias)
+            .for_each(|(out, bias)| *out += bias);
     }
 }
 

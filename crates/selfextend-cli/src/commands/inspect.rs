@@ -6,9 +6,9 @@ use crate::args::InspectArgs;
 use crate::error::Result;
 use crate::{engine, output};
 use matrix::Matrix;
-use selfextend::{ModelFile, PositionMap, RopeScaling};
 use selfextend::config::{LayerAttention, ModelConfig, Rotary};
 use selfextend::settings::{ContextRequest, max_context};
+use selfextend::{ModelFile, PositionMap, RopeScaling};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -172,10 +172,7 @@ impl ModelReport {
             ),
             ("attention", sliding),
             ("tensors", formats.collect::<Vec<_>>().join(", ")),
-            (
-                "tokenizer",
-                format!("{tokenizer}, {} tokens", self.vocab),
-            ),
+            ("tokenizer", format!("{tokenizer}, {} tokens", self.vocab)),
             (
                 "chat template",
                 if self.chat_template { "yes" } else { "no" }.to_owned(),
@@ -205,7 +202,10 @@ fn in_words(scaling: &RopeScaling) -> String {
         RopeScaling::None => "none".to_owned(),
         RopeScaling::Factors(factors) => format!("{} factors", factors.len()),
         RopeScaling::LongRope { factors, magnitude } => {
-            format!("longrope, {} factors, magnitude {magnitude:.3}", factors.len())
+            format!(
+                "longrope, {} factors, magnitude {magnitude:.3}",
+                factors.len()
+            )
         }
         other => format!("{other:?}"),
     }

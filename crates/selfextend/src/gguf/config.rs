@@ -2,9 +2,9 @@
 
 use super::GgufFile;
 use super::families::{FAMILIES, Family, Parallel, Slides};
-use crate::config::{LayerAttention, ModelConfig, NormKind, Rotary};
+use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
 use crate::error::{Error, Result};
-use selfextend_attention::{Rope, RopeScaling, RopeSpec};
+use selfextend_attention::{RopeScaling, RopeSpec};
 
 impl GgufFile {
     /// Reads the model's configuration.
@@ -16,14 +16,7 @@ impl GgufFile {
         let family = self.family()?;
         let header = Header { gguf: self, family };
         let config = header.config()?;
-        // Checked here so that a lying header cannot ask for absurd memory later.
-        config
-            .attention_shape()
-            .map_err(|error| self.bad(error.to_string()))?;
-        let short = config.short_rope.as_ref().map(|(_, rope)| rope);
-        for rope in [&config.rope].into_iter().chain(&config.local_rope).chain(short) {
-            Rope::new(rope.clone()).map_err(|error| self.bad(error.to_string()))?;
-        }
+        config.check().map_err(|reason| self.bad(reason))?;
         Ok(config)
     }
 
@@ -77,7 +70,8 @@ impl Header<'_> {
     }
 
     fn missing(&self, name: &str) -> Error {
-        self.gguf.bad(format!("the header has no {}", self.key(name)))
+        self.gguf
+            .bad(format!("the header has no {}", self.key(name)))
     }
 
     fn config(&self) -> Result<ModelConfig> {
@@ -85,7 +79,10 @@ impl Header<'_> {
         if self.size("expert_count")?.unwrap_or(0) > 0 {
             return Err(gguf.unsupported("a mixture of experts".into(), "dense models are".into()));
         }
-        let (hidden, heads) = (self.need("embedding_length")?, self.need("attention.head_count")?);
+        let (hidden, heads) = (
+            self.need("embedding_length")?,
+            self.need("attention.head_count")?,
+        );
         let kv_heads = self.size("attention.head_count_kv")?.unwrap_or(heads);
         let head_dim = self.size("attention.key_length")?.unwrap_or(hidden / heads);
         let value_dim = self.size("attention.value_length")?.unwrap_or(head_dim);
@@ -102,6 +99,14 @@ impl Header<'_> {
         let norm_eps = self.number(epsilon)?.ok_or_else(|| self.missing(epsilon))?;
         let trained_window = self.need("context_length")?;
         let layers = self.need("block_count")?;
+        for (name, size, limit) in [
+            ("block_count", layers, MAX_LAYERS),
+            ("attention.key_length", head_dim, MAX_HEAD_DIM),
+        ] {
+            if size > limit {
+                return Err(gguf.bad(format!("{} is {size}", self.key(name))));
+            }
+        }
         let cap = |name: &str| -> Result<Option<f32>> {
             let cap = self.number(name)?.map(|cap| cap as f32);
             Ok(cap.filter(|&cap| cap > 0.0))
@@ -167,14 +172,14 @@ impl Header<'_> {
     }
 
     fn attention(&self, layers: usize, local: bool) -> Result<Vec<LayerAttention>> {
-        // Every layer is an element of a list: no real model comes near this number.
-        if layers > 1 << 16 {
-            return Err(self.gguf.bad(format!("{} is {layers}", self.key("block_count"))));
-        }
         let window = self.size("attention.sliding_window")?.filter(|&n| n > 0);
         if window.is_some() && matches!(self.family.slides, Slides::Refused) {
             return Err(self.gguf.unsupported(
-                format!("{} in architecture {:?}", self.key("attention.sliding_window"), self.family.name),
+                format!(
+                    "{} in architecture {:?}",
+                    self.key("attention.sliding_window"),
+                    self.family.name
+                ),
                 "models of it without sliding windows are".into(),
             ));
         }
@@ -215,14 +220,20 @@ impl Header<'_> {
     }
 
     /// The model's own scaling, and another for contexts up to a length, where it has two.
-    fn rope_scaling(&self, trained_window: usize) -> Result<(RopeScaling, Option<(usize, RopeScaling)>)> {
+    fn rope_scaling(
+        &self,
+        trained_window: usize,
+    ) -> Result<(RopeScaling, Option<(usize, RopeScaling)>)> {
         let gguf = self.gguf;
         let factors = |name: &str| -> Result<Option<Vec<f32>>> {
             let tensor = gguf.tensor(&format!("{name}.weight"))?;
             tensor.map(|tensor| gguf.floats(&tensor)).transpose()
         };
         let original = self.size("rope.scaling.original_context_length")?;
-        let longrope = (factors("rope_factors_long")?, factors("rope_factors_short")?);
+        let longrope = (
+            factors("rope_factors_long")?,
+            factors("rope_factors_short")?,
+        );
         if let (Some(long), Some(short)) = longrope {
             let magnitude = self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
             let scaling = |factors| RopeScaling::LongRope { factors, magnitude };

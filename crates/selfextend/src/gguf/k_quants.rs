@@ -90,7 +90,12 @@ fn pack_q5(block: &[u8], units: &mut [u8], lane: usize) {
 /// half of a super-block is four runs of 32 columns.
 fn pack_q6(block: &[u8], units: &mut [u8], lane: usize) {
     const SHORT: usize = BLOCK / 2;
-    let (low, high, scales, d) = (&block[..128], &block[128..192], &block[192..208], half(&block[208..]));
+    let (low, high, scales, d) = (
+        &block[..128],
+        &block[128..192],
+        &block[192..208],
+        half(&block[208..]),
+    );
     let size = units.len() / (SUPER / SHORT);
     for (n, unit) in units.chunks_exact_mut(size).enumerate() {
         put_scale(unit, 0, lane, d * f32::from(scales[n] as i8));
@@ -108,7 +113,12 @@ fn pack_q6(block: &[u8], units: &mut [u8], lane: usize) {
 /// 32 bytes of third bits, 64 of lower two, 12 bytes of sixteen 6-bit scales, a half float.
 fn pack_q3(block: &[u8], units: &mut [u8], lane: usize) {
     const SHORT: usize = BLOCK / 2;
-    let (high, low, scales, d) = (&block[..32], &block[32..96], &block[96..108], half(&block[108..]));
+    let (high, low, scales, d) = (
+        &block[..32],
+        &block[32..96],
+        &block[96..108],
+        half(&block[108..]),
+    );
     let size = units.len() / (SUPER / SHORT);
     for (n, unit) in units.chunks_exact_mut(size).enumerate() {
         // Lower four bits in the first eight bytes, upper two in the last four.

@@ -286,7 +286,11 @@ impl RawTensor {
 
 impl Checkpoint for GgufFile {
     fn tensor_names(&self) -> Vec<&str> {
-        self.content.tensor_infos.keys().map(String::as_str).collect()
+        self.content
+            .tensor_infos
+            .keys()
+            .map(String::as_str)
+            .collect()
     }
 
     fn shape(&self, name: &str) -> Result<Option<(usize, usize)>> {

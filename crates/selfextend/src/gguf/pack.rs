@@ -3,9 +3,9 @@
 use super::{RawTensor, dequantize, k_quants};
 use candle_core::quantized::GgmlDType;
 use half::f16;
+use k_quants::SUPER;
 use rayon::prelude::*;
 use selfextend_attention::simd::WIDTH;
-use k_quants::SUPER;
 use selfextend_attention::simd::linear::{BLOCK, PanelFormat};
 
 /// The panel format that keeps a block format's own numbers; `None` where they are widened.
@@ -53,7 +53,10 @@ pub(crate) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<
                 scatter(panel, lane, floats.iter().map(|x| x.to_le_bytes()));
             } else if matches!(format, PanelFormat::F16 | PanelFormat::BF16) {
                 scatter(panel, lane, row.chunks_exact(2).map(|x| [x[0], x[1]]));
-            } else if matches!(format, PanelFormat::U4Wide | PanelFormat::I8Wide | PanelFormat::I8Short) {
+            } else if matches!(
+                format,
+                PanelFormat::U4Wide | PanelFormat::I8Wide | PanelFormat::I8Short
+            ) {
                 let units = panel.chunks_exact_mut(format.block_bytes() * (SUPER / format.block()));
                 for (units, block) in units.zip(row.chunks_exact(block_bytes)) {
                     k_quants::pack(*dtype, block, units, lane);

@@ -159,7 +159,8 @@ impl Source {
     fn parse(spec: &str) -> Result<Self, HubError> {
         let path = expand_home(spec);
         let metadata = path.metadata();
-        let is_model = |found: &std::fs::Metadata| !found.is_dir() || path.join("config.json").is_file();
+        let is_model =
+            |found: &std::fs::Metadata| !found.is_dir() || path.join("config.json").is_file();
         if metadata.as_ref().is_ok_and(is_model) {
             return Ok(Self::File(path));
         }

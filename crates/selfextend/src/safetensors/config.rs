@@ -2,10 +2,12 @@
 
 use super::families::{FAMILIES, Family, Slides};
 use super::rope;
-use crate::config::{Activation, LayerAttention, ModelConfig, NormKind, Rotary};
+use crate::config::{
+    Activation, LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary,
+};
 use crate::error::{Error, Result};
 use crate::weights::Reading;
-use selfextend_attention::{Rope, RopeSpec};
+use selfextend_attention::RopeSpec;
 use serde_json::Value;
 use std::path::Path;
 
@@ -21,14 +23,7 @@ const REFUSED: &[(&str, &[Value])] = &[
 pub(super) fn read(path: &Path, json: &Value) -> Result<ModelConfig> {
     let reader = Reader::new(path, json)?;
     let config = reader.config()?;
-    // Checked here so that a lying file cannot ask for absurd memory later.
-    config
-        .attention_shape()
-        .map_err(|error| reader.bad(error.to_string()))?;
-    let short = config.short_rope.as_ref().map(|(_, rope)| rope);
-    for rope in [&config.rope].into_iter().chain(&config.local_rope).chain(short) {
-        Rope::new(rope.clone()).map_err(|error| reader.bad(error.to_string()))?;
-    }
+    config.check().map_err(|reason| reader.bad(reason))?;
     Ok(config)
 }
 
@@ -94,7 +89,10 @@ impl<'a> Reader<'a> {
             // No real model comes near 2^32 of anything; larger numbers only overflow.
             value => match value.as_u64().filter(|&n| n < 1 << 32) {
                 Some(n) => Ok(Some(n as usize)),
-                None => Err(self.bad(format!("{key} should be a size, but is {}", shortened(value)))),
+                None => Err(self.bad(format!(
+                    "{key} should be a size, but is {}",
+                    shortened(value)
+                ))),
             },
         }
     }
@@ -108,39 +106,55 @@ impl<'a> Reader<'a> {
     }
 
     pub(super) fn number(&self, key: &str) -> Result<Option<f64>> {
-        number(&self.json[key]).map_err(|value| self.bad(format!("{key} should be a number, but is {value}")))
+        number(&self.json[key])
+            .map_err(|value| self.bad(format!("{key} should be a number, but is {value}")))
     }
 
     fn boolean(&self, key: &str) -> Result<Option<bool>> {
         match &self.json[key] {
             Value::Null => Ok(None),
             Value::Bool(value) => Ok(Some(*value)),
-            value => Err(self.bad(format!("{key} should be true or false, but is {}", shortened(value)))),
+            value => Err(self.bad(format!(
+                "{key} should be true or false, but is {}",
+                shortened(value)
+            ))),
         }
     }
 
     fn config(&self) -> Result<ModelConfig> {
         let family = self.family;
         let (hidden, heads) = (self.need("hidden_size")?, self.need("num_attention_heads")?);
-        let given = self.size("head_dim")?.or((family.head_dim > 0).then_some(family.head_dim));
+        let given = self
+            .size("head_dim")?
+            .or((family.head_dim > 0).then_some(family.head_dim));
         let head_dim = given.unwrap_or(hidden / heads);
         let layers = self.need("num_hidden_layers")?;
-        // Every layer is an element of a list: no real model comes near this number.
-        if layers > 1 << 16 {
-            return Err(self.bad(format!("num_hidden_layers is {layers}")));
+        for (name, size, limit) in [
+            ("num_hidden_layers", layers, MAX_LAYERS),
+            ("head_dim", head_dim, MAX_HEAD_DIM),
+        ] {
+            if size > limit {
+                return Err(self.bad(format!("{name} is {size}")));
+            }
         }
         let epsilon = match family.norm {
             NormKind::Rms => "rms_norm_eps",
             NormKind::Layer => "layer_norm_eps",
         };
-        let norm_eps = self.number(epsilon)?.ok_or_else(|| self.bad(format!("has no {epsilon}")))?;
+        let norm_eps = self
+            .number(epsilon)?
+            .ok_or_else(|| self.bad(format!("has no {epsilon}")))?;
         let scale = self.number("query_pre_attn_scalar")?;
-        let cap = |key: &str| -> Result<Option<f32>> { Ok(self.number(key)?.map(|cap| cap as f32)) };
+        let cap =
+            |key: &str| -> Result<Option<f32>> { Ok(self.number(key)?.map(|cap| cap as f32)) };
         let mut ropes = rope::read(self, self.json, self.rope_spec(head_dim)?)?;
         let local_theta = self.number("rope_local_base_freq")?.or(family.local_theta);
         Ok(ModelConfig {
             architecture: family.name.to_owned(),
-            name: self.json["_name_or_path"].as_str().filter(|name| !name.is_empty()).map(str::to_owned),
+            name: self.json["_name_or_path"]
+                .as_str()
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
             layers,
             hidden,
             feed_forward: self.need("intermediate_size")?,
@@ -151,7 +165,9 @@ impl<'a> Reader<'a> {
             trained_window: self.need("max_position_embeddings")?,
             norm: family.norm,
             norm_eps: norm_eps as f32,
-            parallel: self.boolean("use_parallel_residual")?.unwrap_or(family.parallel),
+            parallel: self
+                .boolean("use_parallel_residual")?
+                .unwrap_or(family.parallel),
             activation: self.activation()?,
             qk_norm: family.qk_norm,
             attention_scale: scale.map(|scale| scale.sqrt().recip() as f32),
@@ -179,9 +195,12 @@ impl<'a> Reader<'a> {
         let first = |keys: [&str; 2]| -> Result<Option<f64>> {
             Ok(self.number(keys[0])?.or(self.number(keys[1])?))
         };
-        let share = first(["partial_rotary_factor", "rotary_pct"])?.unwrap_or(family.partial_rotary);
+        let share =
+            first(["partial_rotary_factor", "rotary_pct"])?.unwrap_or(family.partial_rotary);
         if !(0.0..=1.0).contains(&share) {
-            return Err(self.bad(format!("the rotated share of a head is {share}, not from 0 to 1")));
+            return Err(self.bad(format!(
+                "the rotated share of a head is {share}, not from 0 to 1"
+            )));
         }
         let theta = first(["rope_theta", "rotary_emb_base"])?.unwrap_or(family.theta);
         Ok(RopeSpec {
@@ -213,7 +232,9 @@ impl<'a> Reader<'a> {
         let pattern = self.size("sliding_window_pattern")?.filter(|&n| n > 0);
         let kinds = self.list("layer_types", layers)?;
         let rotated = self.list("no_rope_layers", layers)?;
-        let interval = self.size("no_rope_layer_interval")?.unwrap_or(self.family.no_rope_interval);
+        let interval = self
+            .size("no_rope_layer_interval")?
+            .unwrap_or(self.family.no_rope_interval);
         let layer = |n: usize| {
             let slides = match (kinds, self.family.slides) {
                 (Some(kinds), _) => match kinds[n].as_str() {
@@ -234,7 +255,9 @@ impl<'a> Reader<'a> {
             let turns = match rotated {
                 Some(rotated) => rotated[n] == 1,
                 // Not only where it exists, but where the family has such layers at all.
-                None => self.family.no_rope_interval == 0 || interval == 0 || (n + 1) % interval != 0,
+                None => {
+                    self.family.no_rope_interval == 0 || interval == 0 || (n + 1) % interval != 0
+                }
             };
             let rotary = match turns {
                 false => Rotary::None,
@@ -251,7 +274,9 @@ impl<'a> Reader<'a> {
         match &self.json[key] {
             Value::Null => Ok(None),
             Value::Array(list) if list.len() == layers => Ok(Some(list)),
-            _ => Err(self.bad(format!("{key} should be a list of {layers}, one for each layer"))),
+            _ => Err(self.bad(format!(
+                "{key} should be a list of {layers}, one for each layer"
+            ))),
         }
     }
 }

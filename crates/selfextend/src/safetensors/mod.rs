@@ -57,7 +57,10 @@ impl SafetensorsFolder {
     pub fn open(path: &Path) -> Result<Self> {
         let config = path.join("config.json");
         if !config.is_file() {
-            return Err(bad(path, "is a folder without a config.json; name a .gguf file, or a folder with config.json, tokenizer.json and safetensors files"));
+            return Err(bad(
+                path,
+                "is a folder without a config.json; name a .gguf file, or a folder with config.json, tokenizer.json and safetensors files",
+            ));
         }
         let config = read_json(&config)?;
         let index = path.join("model.safetensors.index.json");
@@ -92,7 +95,10 @@ impl SafetensorsFolder {
     /// The tensors, in no particular order.
     pub fn tensors(&self) -> Vec<TensorInfo<'_>> {
         let info = |name: &'_ String| self.find(name).map(|(_, info)| info);
-        let tensors = self.tensors.keys().filter_map(|name| Some((name, info(name)?)));
+        let tensors = self
+            .tensors
+            .keys()
+            .filter_map(|name| Some((name, info(name)?)));
         let tensors = tensors.map(|(name, info)| TensorInfo {
             name,
             format: format!("{:?}", info.dtype),
@@ -137,7 +143,11 @@ impl SafetensorsFolder {
             return Err(bad(&self.path, "has no tokenizer.json"));
         }
         let config = self.tokenizer_config()?;
-        Ok(Tokenizer::from_json(read_json(&path)?, &config, &self.config)?)
+        Ok(Tokenizer::from_json(
+            read_json(&path)?,
+            &config,
+            &self.config,
+        )?)
     }
 
     /// The chat template, of chat_template.jinja or tokenizer_config.json.
@@ -148,7 +158,9 @@ impl SafetensorsFolder {
         let path = self.path.join("chat_template.jinja");
         if path.is_file() {
             let source = std::fs::read_to_string(&path);
-            return source.map(Some).map_err(|source| Error::Read { path, source });
+            return source
+                .map(Some)
+                .map_err(|source| Error::Read { path, source });
         }
         let config = self.tokenizer_config()?;
         let named = |template: &Value| {
@@ -190,13 +202,17 @@ impl Checkpoint for SafetensorsFolder {
             [rows, columns] => Ok(Some((rows, columns))),
             _ => Err(bad(
                 &shard.path,
-                format!("tensor {name} has {} dimensions, not 1 or 2", info.shape.len()),
+                format!(
+                    "tensor {name} has {} dimensions, not 1 or 2",
+                    info.shape.len()
+                ),
             )),
         }
     }
 
     fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
-        let (Some((shard, info)), Some((rows, columns))) = (self.find(name), self.shape(name)?) else {
+        let (Some((shard, info)), Some((rows, columns))) = (self.find(name), self.shape(name)?)
+        else {
             return Ok(None);
         };
         let dtype = match info.dtype {
@@ -218,7 +234,8 @@ impl Checkpoint for SafetensorsFolder {
             source,
         };
         let mut file = shard.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(shard.data_offset + from as u64)).map_err(read)?;
+        file.seek(SeekFrom::Start(shard.data_offset + from as u64))
+            .map_err(read)?;
         file.read_exact(&mut data).map_err(read)?;
         drop(file);
         Ok(Some(RawTensor {
@@ -253,9 +270,14 @@ impl Shard {
         let file_len = file.metadata().map_err(read)?.len();
         let mut len = [0; 8];
         let length = file.read_exact(&mut len).map(|()| u64::from_le_bytes(len));
-        let length = length.ok().filter(|&n| n <= MAX_HEADER && n <= file_len.saturating_sub(8));
+        let length = length
+            .ok()
+            .filter(|&n| n <= MAX_HEADER && n <= file_len.saturating_sub(8));
         let Some(length) = length else {
-            return Err(bad(path, "is not a safetensors file, or its header is cut off; download it again"));
+            return Err(bad(
+                path,
+                "is not a safetensors file, or its header is cut off; download it again",
+            ));
         };
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header).map_err(read)?;

@@ -30,7 +30,10 @@ pub(super) fn read(reader: &Reader, json: &Value, plain: RopeSpec) -> Result<Rop
     };
     let kind = ["rope_type", "type"].map(|key| scaling[key].as_str());
     let global = |scaling| Ropes {
-        global: RopeSpec { scaling, ..spec.clone() },
+        global: RopeSpec {
+            scaling,
+            ..spec.clone()
+        },
         short: None,
     };
     match kind[0].or(kind[1]) {
@@ -60,7 +63,10 @@ struct Own<'a> {
 impl Own<'_> {
     fn number(&self, key: &str) -> Result<Option<f64>> {
         number(&self.scaling[key]).map_err(|value| {
-            self.reader.bad(format!("{}.{key} should be a number, but is {value}", self.key))
+            self.reader.bad(format!(
+                "{}.{key} should be a number, but is {value}",
+                self.key
+            ))
         })
     }
 
@@ -72,7 +78,10 @@ impl Own<'_> {
     fn floats(&self, key: &str) -> Result<Vec<f32>> {
         let list = self.scaling[key].as_array();
         let floats = list.and_then(|list| list.iter().map(|x| Some(x.as_f64()? as f32)).collect());
-        floats.ok_or_else(|| self.reader.bad(format!("{}.{key} should be a list of numbers", self.key)))
+        floats.ok_or_else(|| {
+            self.reader
+                .bad(format!("{}.{key} should be a list of numbers", self.key))
+        })
     }
 }
 
@@ -87,7 +96,9 @@ fn llama3(own: &Own, spec: &RopeSpec) -> Result<RopeScaling> {
         let kept = ((original / wavelength - low) / (high - low)).clamp(0.0, 1.0);
         (1.0 / ((1.0 - kept) / factor + kept)) as f32
     };
-    Ok(RopeScaling::Factors((0..spec.rotary_dim / 2).map(divisor).collect()))
+    Ok(RopeScaling::Factors(
+        (0..spec.rotary_dim / 2).map(divisor).collect(),
+    ))
 }
 
 fn yarn(own: &Own, json: &Value) -> Result<RopeScaling> {
@@ -119,7 +130,9 @@ fn longrope(own: &Own, json: &Value, spec: &RopeSpec) -> Result<Ropes> {
     let longest = json["max_position_embeddings"].as_f64().unwrap_or(0.0);
     let original = match own.reader.number("original_max_position_embeddings")? {
         Some(original) => original,
-        None => own.number("original_max_position_embeddings")?.unwrap_or(longest),
+        None => own
+            .number("original_max_position_embeddings")?
+            .unwrap_or(longest),
     };
     let factor = longest / original;
     let magnitude = match own.number("attention_factor")? {

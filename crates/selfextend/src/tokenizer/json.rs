@@ -41,8 +41,13 @@ impl Json {
         let byte_level = mentions(&json["decoder"], "ByteLevel")
             || mentions(&json["pre_tokenizer"], "ByteLevel");
         let adds_space = {
-            let encoding = engine.encode_fast("a", false).map_err(TokenizerError::engine)?;
-            let first = encoding.get_ids().first().and_then(|id| engine.id_to_token(*id));
+            let encoding = engine
+                .encode_fast("a", false)
+                .map_err(TokenizerError::engine)?;
+            let first = encoding
+                .get_ids()
+                .first()
+                .and_then(|id| engine.id_to_token(*id));
             first.is_some_and(|text| text.starts_with(if byte_level { 'Ġ' } else { '\u{2581}' }))
         };
         // The engine's alphabet, by what it makes of each byte's character.
@@ -63,8 +68,14 @@ impl Json {
         starts: bool,
         ids: &mut Vec<u32>,
     ) -> Result<(), TokenizerError> {
-        let engine = self.inner.as_ref().filter(|_| !starts).unwrap_or(&self.engine);
-        let encoding = engine.encode_fast(text, false).map_err(TokenizerError::engine)?;
+        let engine = self
+            .inner
+            .as_ref()
+            .filter(|_| !starts)
+            .unwrap_or(&self.engine);
+        let encoding = engine
+            .encode_fast(text, false)
+            .map_err(TokenizerError::engine)?;
         ids.extend_from_slice(encoding.get_ids());
         Ok(())
     }
@@ -106,7 +117,9 @@ impl Tokenizer {
         let (vocabulary, bos) = vocabulary(&json, &added, config, model)?;
         let controls: HashSet<&str> = vocabulary
             .iter()
-            .filter(|(_, text, kind)| *kind == TokenKind::Control && Some(*text) != unknown.as_deref())
+            .filter(|(_, text, kind)| {
+                *kind == TokenKind::Control && Some(*text) != unknown.as_deref()
+            })
             .map(|(_, text, _)| text)
             .collect();
         if let Some(tokens) = json["model"]["vocab"].as_object_mut() {
@@ -118,7 +131,10 @@ impl Tokenizer {
             template_starts_with(&json["post_processor"], bos)
         });
         let add_bos = starts_with_bos || config["add_bos_token"] == true;
-        let strips = added.iter().filter(|token| token.strips).map(|token| token.id);
+        let strips = added
+            .iter()
+            .filter(|token| token.strips)
+            .map(|token| token.id);
         Ok(Self {
             control: splitter(&vocabulary, TokenKind::Control, 2)?,
             user_defined: splitter(&vocabulary, TokenKind::UserDefined, 1)?,
@@ -141,7 +157,9 @@ struct Added {
 }
 
 fn added_tokens(json: &Value) -> Result<Vec<Added>, TokenizerError> {
-    let list = json["added_tokens"].as_array().map_or(&[][..], Vec::as_slice);
+    let list = json["added_tokens"]
+        .as_array()
+        .map_or(&[][..], Vec::as_slice);
     let read = |token: &Value| {
         let id = token["id"].as_u64().filter(|&id| id < MAX_TOKENS);
         let text = token["content"].as_str();
@@ -197,8 +215,13 @@ fn vocabulary(
         tokens.insert(token.id, (token.text.clone(), kind));
     }
     // Embeddings are often padded; a model may give the ids of the padding, which have no text.
-    let padded = model["vocab_size"].as_u64().filter(|&n| n < MAX_TOKENS).unwrap_or(0);
-    let last = tokens.last_key_value().map_or(0, |(id, _)| *id as usize + 1);
+    let padded = model["vocab_size"]
+        .as_u64()
+        .filter(|&n| n < MAX_TOKENS)
+        .unwrap_or(0);
+    let last = tokens
+        .last_key_value()
+        .map_or(0, |(id, _)| *id as usize + 1);
     let mut texts = vec![Box::from(""); last.max(padded as usize)];
     let mut kinds = vec![TokenKind::Normal; texts.len()];
     for (id, (text, kind)) in tokens {
@@ -210,13 +233,19 @@ fn vocabulary(
         let text = given.as_str().or(given["content"].as_str());
         let by_text = text.and_then(|text| texts.iter().position(|known| **known == *text));
         let by_id = model[format!("{name}_id")].as_u64().map(|id| id as usize);
-        by_text.or(by_id).filter(|&id| id < texts.len()).map(|id| id as u32)
+        by_text
+            .or(by_id)
+            .filter(|&id| id < texts.len())
+            .map(|id| id as u32)
     };
     let (bos, eos) = (special("bos_token"), special("eos_token"));
     // One id or several.
     let listed = &model["eos_token_id"];
     let listed = listed.as_array().cloned().unwrap_or(vec![listed.clone()]);
-    let listed = listed.iter().filter_map(Value::as_u64).filter(|&id| id < texts.len() as u64);
+    let listed = listed
+        .iter()
+        .filter_map(Value::as_u64)
+        .filter(|&id| id < texts.len() as u64);
     let ends: Vec<u32> = listed.map(|id| id as u32).chain(eos).collect();
     Ok((Vocabulary::new(texts, kinds, bos, eos, &ends)?, bos))
 }
@@ -236,7 +265,9 @@ fn engine(json: &Value) -> Result<tokenizers::Tokenizer, TokenizerError> {
 /// Whether a step of this type is somewhere in a part of the file.
 fn mentions(part: &Value, kind: &str) -> bool {
     match part {
-        Value::Object(fields) => part["type"] == kind || fields.values().any(|it| mentions(it, kind)),
+        Value::Object(fields) => {
+            part["type"] == kind || fields.values().any(|it| mentions(it, kind))
+        }
         Value::Array(steps) => steps.iter().any(|it| mentions(it, kind)),
         _ => false,
     }
@@ -247,7 +278,10 @@ fn never_prepend(part: &mut Value) -> bool {
     match part {
         Value::Object(fields) => {
             let mut found = false;
-            if fields.get("prepend_scheme").is_some_and(|scheme| scheme == "first") {
+            if fields
+                .get("prepend_scheme")
+                .is_some_and(|scheme| scheme == "first")
+            {
                 fields.insert("prepend_scheme".into(), "never".into());
                 found = true;
             }
@@ -257,7 +291,9 @@ fn never_prepend(part: &mut Value) -> bool {
             }
             found
         }
-        Value::Array(steps) => steps.iter_mut().fold(false, |found, step| never_prepend(step) || found),
+        Value::Array(steps) => steps
+            .iter_mut()
+            .fold(false, |found, step| never_prepend(step) || found),
         _ => false,
     }
 }
@@ -267,7 +303,9 @@ fn template_starts_with(part: &Value, token: &str) -> bool {
     match part {
         Value::Object(fields) => {
             part["single"][0]["SpecialToken"]["id"] == token
-                || fields.get("processors").is_some_and(|it| template_starts_with(it, token))
+                || fields
+                    .get("processors")
+                    .is_some_and(|it| template_starts_with(it, token))
         }
         Value::Array(steps) => steps.iter().any(|it| template_starts_with(it, token)),
         _ => false,

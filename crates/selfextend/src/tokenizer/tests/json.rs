@@ -8,7 +8,9 @@ use serde_json::{Value as Json, json};
 /// A tokenizer.json of the vocabulary and merges of a GGUF file, in the form of its family.
 fn from_gguf(name: &str, pattern: &str, ignore_merges: bool) -> Option<Tokenizer> {
     let path = shared(&format!("tokenizers/ggml-vocab-{name}.gguf"))?;
-    let metadata = Content::read(&mut std::fs::File::open(path).unwrap()).unwrap().metadata;
+    let metadata = Content::read(&mut std::fs::File::open(path).unwrap())
+        .unwrap()
+        .metadata;
     let list = |key: &str| metadata[key].to_vec().unwrap().clone();
     let text = |value: &Value| value.to_string().unwrap().clone();
     let kinds = list("tokenizer.ggml.token_type");
@@ -53,9 +55,19 @@ fn reference_vocabularies_give_the_expected_ids() {
         let read = |end| std::fs::read_to_string(path.with_extension(end)).unwrap();
         let (texts, expected) = (read("gguf.inp"), read("gguf.out"));
         for (text, expected) in texts.split("\n__ggml_vocab_test__\n").zip(expected.lines()) {
-            let expected: Vec<u32> = expected.split_whitespace().map(|id| id.parse().unwrap()).collect();
-            assert_eq!(tokenizer.encode(text).unwrap(), expected, "{name}: {text:?}");
-            assert_eq!(tokenizer.decode(&expected, SpecialTokens::Skip).unwrap(), text);
+            let expected: Vec<u32> = expected
+                .split_whitespace()
+                .map(|id| id.parse().unwrap())
+                .collect();
+            assert_eq!(
+                tokenizer.encode(text).unwrap(),
+                expected,
+                "{name}: {text:?}"
+            );
+            assert_eq!(
+                tokenizer.decode(&expected, SpecialTokens::Skip).unwrap(),
+                text
+            );
         }
     }
 }
@@ -65,7 +77,10 @@ fn reference_vocabularies_give_the_expected_ids() {
 fn pieces(scheme: &str) -> Json {
     let mut vocab = serde_json::Map::new();
     let bytes = (0..=255u8).map(|byte| format!("<0x{byte:02X}>"));
-    let tokens = ["<unk>", "<s>", "</s>"].map(str::to_owned).into_iter().chain(bytes);
+    let tokens = ["<unk>", "<s>", "</s>"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain(bytes);
     let tokens = tokens.chain(["▁", "h", "i", "hi", "▁hi"].map(str::to_owned));
     for (id, token) in tokens.enumerate() {
         vocab.insert(token, json!(id));
@@ -91,12 +106,20 @@ fn pieces_bytes_and_markup() {
     let config = json!({"bos_token": "<s>", "eos_token": {"content": "</s>"}});
     let model = json!({"vocab_size": 300, "eos_token_id": [2, 265]});
     let tokenizer = Tokenizer::from_json(pieces("first"), &config, &model).unwrap();
-    assert_eq!((tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()), (Some(1), Some(2), true));
-    assert_eq!(tokenizer.end_tokens().iter().copied().collect::<Vec<_>>(), [2, 265]);
+    assert_eq!(
+        (tokenizer.bos(), tokenizer.eos(), tokenizer.add_bos()),
+        (Some(1), Some(2), true)
+    );
+    assert_eq!(
+        tokenizer.end_tokens().iter().copied().collect::<Vec<_>>(),
+        [2, 265]
+    );
     assert_eq!(tokenizer.vocab_size(), 300);
     // The space is put before the start of a text, not after markup; white space after some is dropped.
     assert_eq!(tokenizer.encode("hi hi").unwrap(), [263, 263]);
-    let ids = tokenizer.encode_with_special("[INST]hi<|end|>\n hi").unwrap();
+    let ids = tokenizer
+        .encode_with_special("[INST]hi<|end|>\n hi")
+        .unwrap();
     assert_eq!(ids, [264, 262, 265, 262]);
     // Markup in the text of others is text.
     let ids = tokenizer.encode("<s>é").unwrap();
@@ -111,7 +134,12 @@ fn pieces_bytes_and_markup() {
 #[test]
 fn damaged_files_are_refused() {
     let build = |json: Json| Tokenizer::from_json(json, &Json::Null, &Json::Null);
-    for json in [json!({}), json!([]), json!({"model": {"vocab": {"a": -1}}}), json!({"model": {"vocab": {"a": 1u64 << 40}}})] {
+    for json in [
+        json!({}),
+        json!([]),
+        json!({"model": {"vocab": {"a": -1}}}),
+        json!({"model": {"vocab": {"a": 1u64 << 40}}}),
+    ] {
         assert!(build(json).is_err());
     }
     let mut json = pieces("first");
