@@ -259,6 +259,16 @@ def write_gguf(spec, config, tensors, path):
     writer.close()
 
 
+class Shim:
+    """torch with another matmul."""
+
+    def __init__(self, matmul):
+        self.matmul = matmul
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
 class SelfExtend:
     """Attention whose scores use SelfExtend's relative positions, as a context manager.
 
@@ -268,13 +278,18 @@ class SelfExtend:
 
     def __init__(self, model, neighbours=NEIGHBOURS):
         self.model, self.neighbours, self.angles = model, neighbours, None
-        layers = [m for m in model.modules() if hasattr(m, "layer_idx") and hasattr(m, "scaling")]
+        layers = [m for m in model.modules() if type(m).__name__.endswith("Attention")]
+        assert len(layers) == model.config.num_hidden_layers
         self.modules = {sys.modules[type(m).__module__] for m in layers}
+        # Layers that multiply queries and keys themselves.
+        self.own = not hasattr(layers[0], "scaling")
 
     def __enter__(self):
         self.rotate = {module: module.apply_rotary_pos_emb for module in self.modules}
         for module in self.modules:
             module.apply_rotary_pos_emb = self.note
+            if self.own:
+                module.torch = Shim(lambda q, k, module=module: self.own_scores(module, q, k))
         transformers.AttentionInterface.register("selfextend", self.attention)
         transformers.AttentionMaskInterface.register(
             "selfextend", transformers.masking_utils.eager_mask
@@ -283,7 +298,7 @@ class SelfExtend:
 
     def __exit__(self, *_):
         for module, rotate in self.rotate.items():
-            module.apply_rotary_pos_emb = rotate
+            module.apply_rotary_pos_emb, module.torch = rotate, torch
         self.model.config._attn_implementation = "eager"
 
     def note(self, q, k, cos, sin, *_):
@@ -297,7 +312,8 @@ class SelfExtend:
         if self.angles is None:
             scores = q @ k.transpose(2, 3)
         else:
-            scores = self.scores(layer, q, k)
+            window = getattr(layer, "sliding_window", None)
+            scores = self.scores(sys.modules[type(layer).__module__], q, k, window)
         scores = scores * scaling
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
@@ -305,9 +321,17 @@ class SelfExtend:
         self.angles = None
         return (weights @ v).transpose(1, 2).contiguous(), weights
 
-    def scores(self, layer, q, k):
+    def own_scores(self, module, q, k):
+        """The first product after the angles were noted is that of queries and keys."""
+        if self.angles is None:
+            return torch.matmul(q, k)
+        scores = self.scores(module, q, k.transpose(2, 3), None)
+        self.angles = None
+        return scores
+
+    def scores(self, module, q, k, window):
         (cos, sin), n = self.angles, q.shape[2]
-        rotate, turned = self.rotate[sys.modules[type(layer).__module__]], cos.shape[-1]
+        rotate, turned = self.rotate[module], cos.shape[-1]
 
         def at(x, position):
             angles = cos[:, position : position + 1], sin[:, position : position + 1]
@@ -318,7 +342,7 @@ class SelfExtend:
         i, j = torch.arange(n)[:, None], torch.arange(n)[None]
         relative = (i - j).clamp(min=0)
         # Local layers stay local: plain positions.
-        if getattr(layer, "sliding_window", None) is None:
+        if window is None:
             shift = self.neighbours - self.neighbours // GROUP
             grouped = i // GROUP - j // GROUP + shift
             relative = torch.where(i - j < self.neighbours, relative, grouped.clamp(0, n - 1))
@@ -347,6 +371,8 @@ def references(model, config):
                     part.sliding_window = None
         with SelfExtend(model):
             out["selfextend_logits"] = model(ids[None]).logits[0].contiguous()
+        changed = (out["selfextend_logits"] - out["logits"]).abs().max()
+        assert changed > 1e-2, "SelfExtend changed nothing"
     return out
 
 

@@ -56,18 +56,10 @@ impl ModelFile {
     /// # Errors
     /// A file that says it in the wrong type.
     pub fn tokenizer_kind(&self) -> Result<Option<String>> {
-        let file = match self {
-            Self::Gguf(file) => file,
-            Self::Safetensors(folder) => return Ok(folder.tokenizer_kind()),
-        };
-        let kind = file.string("tokenizer.ggml.model")?.map(|kind| match kind {
-            "gpt2" => "byte-level BPE",
-            "llama" => "SentencePiece BPE",
-            other => other,
-        });
-        let rules = file.string("tokenizer.ggml.pre")?;
-        let rules = rules.map_or(String::new(), |rules| format!(", rules {rules}"));
-        Ok(kind.map(|kind| format!("{kind}{rules}")))
+        match self {
+            Self::Gguf(file) => file.tokenizer_kind(),
+            Self::Safetensors(folder) => Ok(folder.tokenizer_kind()),
+        }
     }
 
     /// The model's configuration.

@@ -74,6 +74,9 @@ pub(crate) struct Reading {
     pub tied: Option<bool>,
     /// Parts that must have a bias. Others may.
     pub biased: &'static [Part],
+    /// A parallel block may do without a norm before its feed-forward layer, which then reads what
+    /// attention reads.
+    pub may_share_norm: bool,
 }
 
 /// Reads all weights, several tensors at a time on the current rayon pool.
@@ -192,7 +195,17 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 parts.retain(|(part, _)| *part != fused);
             }
         }
-        Ok(parts)
+        let shared = |part, name: &str| -> Result<bool> {
+            let may = self.reading.may_share_norm && self.config.parallel;
+            Ok(may && part == Part::FeedForwardNorm && !self.has(name)?)
+        };
+        let mut kept = Vec::new();
+        for (part, name) in parts {
+            if !shared(part, &name)? {
+                kept.push((part, name));
+            }
+        }
+        Ok(kept)
     }
 
     /// Every tensor there must be, and none that nothing would use: before anything is read.

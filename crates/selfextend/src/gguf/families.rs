@@ -24,6 +24,7 @@ pub(super) struct Family {
     pub scaled_by_width: usize,
     parts: &'static [&'static [(Part, &'static str)]],
     biased: &'static [Part],
+    may_share_norm: bool,
 }
 
 /// Whether blocks are parallel.
@@ -60,6 +61,7 @@ const COMMON: Family = Family {
     scaled_by_width: 0,
     parts: &[PRE_NORMS, ATTENTION, GATED],
     biased: &[],
+    may_share_norm: false,
 };
 
 const PRE_NORMS: &[(Part, &str)] = &[
@@ -168,6 +170,7 @@ pub(super) const FAMILIES: &[Family] = &[
         norm: NormKind::Layer,
         parallel: Parallel::Declared,
         biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
+        may_share_norm: true,
         ..COMMON
     },
     Family {
@@ -212,6 +215,7 @@ impl Family {
             by_head: false,
             tied: None,
             biased: self.biased,
+            may_share_norm: self.may_share_norm,
         }
     }
 }

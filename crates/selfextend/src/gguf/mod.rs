@@ -227,6 +227,21 @@ impl GgufFile {
             .map_err(|reason| self.bad(format!("tensor {}: {reason}", tensor.name)))
     }
 
+    /// What kind of tokenizer the file has, in a few words; `None` without one.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where that is no string.
+    pub fn tokenizer_kind(&self) -> Result<Option<String>> {
+        let kind = self.string("tokenizer.ggml.model")?.map(|kind| match kind {
+            "gpt2" => "byte-level BPE",
+            "llama" => "SentencePiece BPE",
+            other => other,
+        });
+        let rules = self.string("tokenizer.ggml.pre")?;
+        let rules = rules.map_or(String::new(), |rules| format!(", rules {rules}"));
+        Ok(kind.map(|kind| format!("{kind}{rules}")))
+    }
+
     /// A key's value as a string; `None` when absent.
     pub fn string(&self, key: &str) -> Result<Option<&str>> {
         let Some(value) = self.metadata().get(key) else {

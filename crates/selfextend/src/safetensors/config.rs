@@ -37,6 +37,7 @@ pub(super) fn reading(path: &Path, json: &Value) -> Result<Reading> {
         by_head: family.by_head,
         tied: reader.boolean("tie_word_embeddings")?,
         biased: family.biased,
+        may_share_norm: family.may_share_norm,
     })
 }
 

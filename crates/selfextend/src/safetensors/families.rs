@@ -31,6 +31,8 @@ pub(super) struct Family {
     pub by_head: bool,
     pub names: Names,
     pub biased: &'static [Part],
+    /// Parallel blocks have one norm for both layers.
+    pub may_share_norm: bool,
 }
 
 /// Which layers have a sliding window.
@@ -71,6 +73,7 @@ const COMMON: Family = Family {
     by_head: false,
     names: NAMES,
     biased: &[],
+    may_share_norm: false,
 };
 
 const PRE_NORMS: &[(Part, &str)] = &[
@@ -227,6 +230,7 @@ pub(super) const FAMILIES: &[Family] = &[
         norm: NormKind::Layer,
         partial_rotary: 0.25,
         biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
+        may_share_norm: true,
         ..COMMON
     },
     Family {
