@@ -4,9 +4,9 @@
 //! Each stored key and value is read once for all the query heads that share it.
 
 use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, RingKeys, Stored};
+use crate::cache::{PAGE, Page, RingKeys, Stored, WeightScratch};
 use crate::parallel;
-use crate::simd::kernels::{MAX_FEW, Running, scores_few, softmax_row};
+use crate::simd::kernels::{MAX_FEW, Rounded, Running, scores_few, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
@@ -183,8 +183,9 @@ fn run(split: Split, scratch: &mut ThreadScratch) {
 struct ThreadScratch {
     /// Scores, then weights, of one split: `[group][PAGE]`.
     scores: Vec<f32>,
-    /// Weights times the scales of quantised values.
-    scaled: Vec<f32>,
+    /// Queries as quantised keys want them.
+    rounded: Rounded,
+    weights: WeightScratch,
 }
 
 thread_local! {
@@ -209,11 +210,12 @@ impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
             ring,
             scratch,
         } = self;
-        let group = split.query.part.cache.shape().group();
+        let shape = split.query.part.cache.shape();
+        let group = shape.group();
         scratch.scores.resize(group * PAGE, 0.0);
-        scratch.scaled.resize(group * PAGE, 0.0);
+        P::prepare(s, shape, split.base, &mut scratch.rounded);
         let keys = PAGE.min(split.query.position() + 1 - split.first);
-        score_page(s, &split, stored, ring, keys, &mut scratch.scores);
+        score_page(s, &split, stored, ring, keys, scratch);
         weigh_page(s, &mut split, stored, keys, scratch);
     }
 }
@@ -226,7 +228,7 @@ fn score_page<S: Simd, P: Stored>(
     stored: &P,
     ring: &[P::Near],
     keys: usize,
-    to: &mut [f32],
+    scratch: &mut ThreadScratch,
 ) {
     let Query { part, head, .. } = split.query;
     let (shape, map) = (part.cache.shape(), part.cache.map());
@@ -235,13 +237,14 @@ fn score_page<S: Simd, P: Stored>(
     let window = &part.cache.layer(part.layer).ring;
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
-        let row = &mut to[panel * WIDTH..];
+        let row = &mut scratch.scores[panel * WIDTH..];
         for first in (0..group).step_by(MAX_FEW) {
-            let queries = first * dim..group.min(first + MAX_FEW) * dim;
+            let rows = first..group.min(first + MAX_FEW);
+            let queries = rows.start * dim..rows.end * dim;
             let row = &mut row[first * PAGE..];
             if key < start {
-                let queries = &split.base[queries.clone()];
-                stored.scores(s, shape, head, panel, queries, row, PAGE);
+                let queries = (split.base, &scratch.rounded);
+                stored.scores(s, shape, head, panel, queries, rows, row, PAGE);
             }
             if map.has_window() && key + WIDTH > start {
                 let at = window.offset(head, key / WIDTH);
@@ -283,7 +286,7 @@ fn weigh_page<S: Simd, P: Stored>(
     split.partial.fill(0.0);
     let partials = split.partial.chunks_mut(MAX_FEW * width);
     for (partial, weights) in partials.zip(scratch.scores.chunks(MAX_FEW * PAGE)) {
-        let scaled = &mut scratch.scaled[..weights.len()];
-        stored.accumulate(s, shape, head, keys, weights, scaled, partial);
+        let buffers = &mut scratch.weights;
+        stored.accumulate(s, shape, head, keys, weights, buffers, partial);
     }
 }

@@ -17,7 +17,7 @@ mod quantized;
 mod window;
 
 pub use page::{LayerPages, PAGE, Page};
-pub(crate) use page::{Stored, with_stored};
+pub(crate) use page::{Stored, WeightScratch, with_stored};
 pub use window::{DeltaTable, RingKeys, WindowRing, derive_panels};
 
 use crate::attention::AttentionShape;

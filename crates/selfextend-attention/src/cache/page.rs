@@ -5,9 +5,11 @@ use super::quantized::Bytes;
 use super::{DECODE_TOKENS, KvType};
 use crate::attention::AttentionShape;
 use crate::parallel;
+use crate::simd::kernels::Rounded;
 use crate::simd::{Element, Simd, WIDTH};
 use half::f16;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Tokens in a page. Pages are allocated as a sequence grows and shared by forks.
@@ -28,7 +30,14 @@ pub trait Stored: Clone + Send + Sync {
     /// Its panels, head after head, to be written.
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
 
-    /// Scores of up to 12 rows against a panel: see [`crate::simd::kernels::scores_few`].
+    /// Rounds the queries (`[row][component]`) of a decode step, where its kernels want that.
+    #[inline(always)]
+    fn prepare<S: Simd>(s: S, shape: AttentionShape, queries: &[f32], rounded: &mut Rounded) {
+        let _ = (s, shape, queries, rounded);
+    }
+
+    /// Scores of up to 12 rows of the queries, as they are and as [`Stored::prepare`] left them,
+    /// against a panel: see [`crate::simd::kernels::scores_few`].
     #[allow(clippy::too_many_arguments)]
     fn scores<S: Simd>(
         &self,
@@ -36,14 +45,15 @@ pub trait Stored: Clone + Send + Sync {
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        rows: &[f32],
+        queries: (&[f32], &Rounded),
+        rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     );
 
     /// Weighted sums of the values of the first `keys` tokens, for up to 12 rows: see
-    /// [`crate::simd::kernels::accumulate_few`]. `weights` and the buffer `scaled` have rows of
-    /// [`PAGE`], as many as `acc`.
+    /// [`crate::simd::kernels::accumulate_few`]. `weights` has rows of [`PAGE`], as many as `acc`,
+    /// with zeros from `keys` to the end of the panel.
     #[allow(clippy::too_many_arguments)]
     fn accumulate<S: Simd>(
         &self,
@@ -52,7 +62,7 @@ pub trait Stored: Clone + Send + Sync {
         head: usize,
         keys: usize,
         weights: &[f32],
-        scaled: &mut [f32],
+        scratch: &mut WeightScratch,
         acc: &mut [f32],
     );
 
@@ -79,6 +89,14 @@ pub trait Stored: Clone + Send + Sync {
         tile: usize,
         to: &mut [f32],
     );
+}
+
+/// What weighing the values of quantised pages needs.
+#[derive(Debug, Default)]
+pub struct WeightScratch {
+    /// Weights times the scales of their values.
+    pub(super) scaled: Vec<f32>,
+    pub(super) rounded: Rounded,
 }
 
 /// Sixteen tokens of one head, to be written.
