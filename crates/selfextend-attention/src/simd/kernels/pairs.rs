@@ -66,12 +66,17 @@ impl Rounded {
 #[inline(always)]
 fn round_block<S: Simd, const B: usize>(s: S, from: &[f32], to: &mut [i16]) -> f32 {
     assert!(from.len() <= B && to.len() == B && B.is_multiple_of(WIDTH));
+    // A whole block is read where it is: what was just written in other widths reads slowly.
     let mut padded = [0.0f32; B];
-    padded[..from.len()].copy_from_slice(from);
+    let whole = from.len() == B;
+    if !whole {
+        padded[..from.len()].copy_from_slice(from);
+    }
+    let from = if whole { from } else { &padded };
     let (zero, mut top) = (s.splat(0.0), s.splat(0.0));
     for k in (0..B).step_by(WIDTH) {
         // SAFETY: k + 16 <= B.
-        let x = unsafe { s.load(padded.as_ptr().add(k)) };
+        let x = unsafe { s.load(from.as_ptr().add(k)) };
         top = s.max(top, s.max(x, s.sub(zero, x)));
     }
     let largest = s.max_lane(top);
@@ -84,7 +89,7 @@ fn round_block<S: Simd, const B: usize>(s: S, from: &[f32], to: &mut [i16]) -> f
     for k in (0..B).step_by(WIDTH) {
         // SAFETY: k + 16 <= B, the length of both.
         unsafe {
-            let x = s.load(padded.as_ptr().add(k));
+            let x = s.load(from.as_ptr().add(k));
             s.store_i16(to.as_mut_ptr().add(k), s.mul(x, inverse));
         }
     }
@@ -131,7 +136,11 @@ unsafe fn sum_pairs<S: Simd, const R: usize>(
             }
         }
     }
-    sums.map(|sums| s.sums(sums))
+    let mut out = [s.splat(0.0); R];
+    for r in 0..R {
+        out[r] = s.sums(sums[r]);
+    }
+    out
 }
 
 /// [`super::scores_few`] of the rounded queries `rows` against a panel of bytes: `codes` is
