@@ -220,6 +220,9 @@ impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
     }
 }
 
+/// Panels of keys that are asked for ahead of the one being multiplied.
+const AHEAD: usize = 6;
+
 /// Scores of the group's rows against a page's panels, each in its region.
 #[inline(always)]
 fn score_page<S: Simd, P: Stored>(
@@ -237,6 +240,10 @@ fn score_page<S: Simd, P: Stored>(
     let window = &part.cache.layer(part.layer).ring;
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
+        stored.ask_values(s, shape, head, panel);
+        if panel + AHEAD < PAGE / WIDTH {
+            stored.ask_keys(s, shape, head, panel + AHEAD);
+        }
         let row = &mut scratch.scores[panel * WIDTH..];
         for first in (0..group).step_by(MAX_FEW) {
             let rows = first..group.min(first + MAX_FEW);

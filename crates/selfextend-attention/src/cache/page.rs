@@ -36,6 +36,12 @@ pub trait Stored: Clone + Send + Sync {
         let _ = (s, shape, queries, rounded);
     }
 
+    /// Asks for a panel's keys before they are needed.
+    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
+
+    /// Asks for a panel's values before they are needed.
+    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
+
     /// Scores of up to 12 rows of the queries, as they are and as [`Stored::prepare`] left them,
     /// against a panel: see [`crate::simd::kernels::scores_few`].
     #[allow(clippy::too_many_arguments)]
@@ -89,6 +95,16 @@ pub trait Stored: Clone + Send + Sync {
         tile: usize,
         to: &mut [f32],
     );
+}
+
+/// Asks for a panel of `len` numbers. The processor's own prefetching stops at the end of each 4
+/// KiB, and nothing tells it that the values come after the keys.
+#[inline(always)]
+pub(super) fn ask<S: Simd, E>(s: S, numbers: &[E], panel: usize, len: usize) {
+    let start = numbers.as_ptr().wrapping_add(panel * len).cast::<u8>();
+    for line in (0..len * size_of::<E>()).step_by(64) {
+        s.prefetch(start.wrapping_add(line));
+    }
 }
 
 /// What weighing the values of quantised pages needs.

@@ -1,7 +1,7 @@
 //! Pages that keep keys and values as floats, whole or half.
 
 use super::PAGE;
-use super::page::{PanelMut, Stored, WeightScratch};
+use super::page::{PanelMut, Stored, WeightScratch, ask};
 use crate::attention::AttentionShape;
 use crate::simd::kernels::{Rounded, accumulate_few, scores_few, widen, widen_rows};
 use crate::simd::{Element, Simd, WIDTH};
@@ -47,6 +47,18 @@ impl<E: Element> Stored for Floats<E> {
         let keys = self.keys.chunks_exact_mut(WIDTH * shape.head_dim());
         let values = self.values.chunks_exact_mut(WIDTH * shape.padded_dim());
         keys.zip(values)
+    }
+
+    #[inline(always)]
+    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.keys, panel, WIDTH * shape.head_dim());
+    }
+
+    #[inline(always)]
+    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.values, panel, WIDTH * shape.padded_dim());
     }
 
     #[inline(always)]

@@ -2,7 +2,7 @@
 //! q8_0): 1.06 bytes a number, and half the bytes a decode step reads from half floats.
 
 use super::PAGE;
-use super::page::{PanelMut, Stored, WeightScratch};
+use super::page::{PanelMut, Stored, WeightScratch, ask};
 use crate::attention::AttentionShape;
 use crate::simd::kernels::{
     Rounded, accumulate_q8, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8,
@@ -92,6 +92,18 @@ impl Stored for Bytes {
             .zip(self.value_scales.chunks_exact_mut(scales));
         keys.zip(values)
             .map(|(keys, values)| Panel { keys, values })
+    }
+
+    #[inline(always)]
+    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.keys, panel, WIDTH * even_dim(shape));
+    }
+
+    #[inline(always)]
+    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.values, panel, WIDTH * shape.padded_dim());
     }
 
     #[inline(always)]
