@@ -110,8 +110,9 @@ fn assert_close(actual: &[f32], exact: &[f64], tolerance: f64) {
     }
 }
 
+/// Any map, for sequences of up to 500 tokens.
 fn any_map() -> impl Strategy<Value = PositionMap> {
-    (1usize..12, 1usize..150).prop_map(|(g, w)| PositionMap::self_extend(g, w).unwrap())
+    crate::position::tests::any_map(500)
 }
 
 fn any_kv() -> impl Strategy<Value = KvType> {
