@@ -45,4 +45,4 @@ pub use attention::AttentionShape;
 pub use cache::{KvCache, KvType};
 pub use error::AttentionError;
 pub use position::{PositionMap, Positions, QueryScaling, SelfExtend};
-pub use rope::{PairLayout, Rope, RopeScaling, RopeSpec};
+pub use rope::{Frequencies, PairLayout, Rope, RopeScaling, RopeSpec};

@@ -3,6 +3,10 @@
 //! Angles are computed in f64 and rounded once, so a rotation by a large position is as exact as
 //! one by a small position. (Computing them in f32 is off by 1e-3 rad at position 16384.)
 
+mod frequencies;
+
+pub use frequencies::{Factors, Frequencies, MAX_PAIRS, Ramp, Yarn};
+
 use crate::AttentionError;
 
 /// Which two components of a head are rotated together.

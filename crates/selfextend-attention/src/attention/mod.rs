@@ -228,7 +228,9 @@ impl<'a> Part<'a> {
         to.iter_mut()
             .zip(query)
             .for_each(|(to, from)| *to = from * scale);
-        self.cache.rope(self.layer).rotate(&region.queries, token, to);
+        self.cache
+            .rope(self.layer)
+            .rotate(&region.queries, token, to);
     }
 }
 

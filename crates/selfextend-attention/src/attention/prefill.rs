@@ -91,7 +91,9 @@ fn derive_keys(shape: AttentionShape, parts: &[Part], derived: &mut Vec<f32>) {
         let all = parts.iter().map(|part| (part, part.regions()));
         all.flat_map(|(part, regions)| regions.iter().map(move |region| (part, region)))
     };
-    let panels: usize = regions().map(|(_, region)| region.deltas.panels().len()).sum();
+    let panels: usize = regions()
+        .map(|(_, region)| region.deltas.panels().len())
+        .sum();
     derived.resize(panels * shape.kv_heads() * size, 0.0);
     let mut rest = &mut derived[..];
     let mut tasks = Vec::new();
@@ -268,10 +270,7 @@ fn load_tile<S: Simd>(
     let cache = block.part.cache;
     let shape = cache.shape();
     let slot = tile % PAGE;
-    let (head, page) = (
-        block.head,
-        block.part.layer().pages.page_of(tile),
-    );
+    let (head, page) = (block.head, block.part.layer().pages.page_of(tile));
     with_stored!(page, |stored| {
         stored.widen_values(s, shape, head, slot, keys, TILE, &mut scratch.values);
         if with_keys {

@@ -46,7 +46,8 @@ impl LayerKind {
 
     /// The first key of query `i` that its sliding window allows.
     fn window_start(&self, i: usize) -> usize {
-        self.window.map_or(0, |window| (i + 1).saturating_sub(window))
+        self.window
+            .map_or(0, |window| (i + 1).saturating_sub(window))
     }
 
     /// The keys of query `i` in a region.

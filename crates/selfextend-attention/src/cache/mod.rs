@@ -21,9 +21,9 @@ mod plan;
 mod quantized;
 mod window;
 
+pub use kind::LayerKind;
 pub use page::{LayerPages, PAGE, Page};
 pub(crate) use page::{Stored, with_stored};
-pub use kind::LayerKind;
 pub use plan::StepPlan;
 pub(crate) use plan::{KindPlan, RegionPlan};
 pub use window::{DeltaTable, WindowRing, derive_panels};
@@ -190,11 +190,18 @@ impl KvCache {
                 let forgotten = self.kinds[layer.kind].forgotten(len);
                 layer.pages.only_forgot(forgotten)
             };
-            self.len = if self.layers.iter().all(whole) { len } else { 0 };
+            self.len = if self.layers.iter().all(whole) {
+                len
+            } else {
+                0
+            };
         }
         for layer in &mut self.layers {
             layer.pages.truncate(self.len);
-            layer.rings.iter_mut().for_each(|ring| ring.truncate(self.len));
+            layer
+                .rings
+                .iter_mut()
+                .for_each(|ring| ring.truncate(self.len));
         }
         self.len
     }

@@ -205,7 +205,11 @@ impl LayerPages {
             let page = self.pages[number].as_mut();
             let page = page.expect("new tokens belong to pages that are kept");
             // A page shared with a fork is copied here, once.
-            with_stored!(Arc::make_mut(page), |stored| new.fill(stored, number * PAGE, &rotate));
+            with_stored!(Arc::make_mut(page), |stored| new.fill(
+                stored,
+                number * PAGE,
+                &rotate
+            ));
         }
     }
 }

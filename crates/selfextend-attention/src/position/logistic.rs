@@ -14,8 +14,9 @@
 //! results stand: groups are counted from the start of the text. Their kernel rounds up within a
 //! class of sizes, which puts the first token of each class into the group before; here every group
 //! has the size of the formula. Their decode kernel numbers groups in another way than their
-//! prefill; here both are the same. Defaults are the code's `C = 33` and `r = 0.02`, and
-//! `W = L/4`.
+//! prefill; here both are the same. Defaults are the code's `C = 33` (doubled until the context
+//! fits), its `r = 0.02` for trained windows from 4096 on (more for shorter ones, where groups would
+//! never grow), and `W = L/4`.
 
 use super::{Keys, Positions, refuse, split};
 use crate::AttentionError;
@@ -48,6 +49,11 @@ impl Logistic {
             rate,
             window,
         })
+    }
+
+    /// The authors' rate, in proportion for trained windows shorter than theirs.
+    pub fn default_rate(trained: usize) -> f64 {
+        0.02 * (4096.0 / trained.max(64) as f64).max(1.0)
     }
 
     /// `floor(f(x))`.

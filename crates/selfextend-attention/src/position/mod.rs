@@ -42,7 +42,7 @@ pub use streaming::Streaming;
 pub use string::Shifted;
 
 use crate::AttentionError;
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -128,6 +128,14 @@ macro_rules! maps {
         }
 
         impl PositionMap {
+            /// Its parameters, for people.
+            fn parameters(&self) -> String {
+                match self {
+                    Self::Plain => "Plain".to_owned(),
+                    $(Self::$name(map) => format!("{map:?}"),)*
+                }
+            }
+
             /// The map ready for use, with its tables.
             pub fn positions(&self) -> Arc<dyn Positions> {
                 match *self {
@@ -200,6 +208,15 @@ impl PositionMap {
     /// The longest context whose relative positions are all below `trained`; `None` without limit.
     pub fn reach(&self, trained: usize) -> Option<usize> {
         self.positions().reach(trained)
+    }
+}
+
+/// The map's name in this crate and its parameters, as in `ReRope, window 512`.
+impl fmt::Display for PositionMap {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let parameters = self.parameters();
+        let words = parameters.trim_end_matches(" }").replace(" {", ",");
+        f.write_str(&words.replace(": ", " ").replace('_', " "))
     }
 }
 

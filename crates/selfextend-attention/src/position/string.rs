@@ -7,8 +7,9 @@
 //!
 //! Shifts well-trained positions over those that training saw rarely. The paper works within the
 //! trained window, with `S` about a third of it and `W = 128`; beyond it positions stay trained
-//! only while `N <= L + S - W`, so the default `S` is the larger of `N/3` and `N - L + W`. Keys have
-//! one rotation for both regions: the method costs nothing but a second query.
+//! only while `S <= L` and `N <= L + S - W`, so the default `S` is the larger of `N/3` and
+//! `N - L + W`, and `2 L - W` tokens are the most it reaches. Keys have one rotation for both
+//! regions: the method costs nothing but a second query.
 //!
 //! The authors' prefill counts the keys at distance `S` in both regions (its two flash-attention
 //! calls overlap there); their decode does not, and the paper defines it as here.
@@ -43,10 +44,11 @@ impl Shifted {
         (trained / 16).clamp(1, 128)
     }
 
-    /// The smallest shift of at least `N/3` that keeps a context's positions trained.
+    /// The smallest shift of at least `N/3` that keeps a context's positions trained, or the
+    /// largest there is.
     pub fn default_shift(window: usize, trained: usize, context: usize) -> usize {
         let needed = (context + window).saturating_sub(trained);
-        (context / 3).max(needed).max(window + 1)
+        (context / 3).max(needed).min(trained).max(window + 1)
     }
 }
 
