@@ -235,4 +235,6 @@ impl<'a> Part<'a> {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;
