@@ -5,9 +5,13 @@
 //! token) in float64, with numpy standing in for torch and projections that hand out the queries,
 //! keys and values below: 40 tokens, 2 query heads on 1 key head of 8 components, half-split pairs,
 //! base 10000. Three rows of the output are kept.
+//!
+//! The prefills of HKUNLP/STRING (`string_for_llama.py`) and scar-on/LaMPE (`llama_cache1.py`) call
+//! flash attention, which a few lines of numpy stood in for, with windows one key shorter than the
+//! code asks for: its regions overlap by the key at their boundary, which it counts twice.
 
 use super::*;
-use crate::position::{DualChunk, LeakyReRope, QueryScaling, ReRope};
+use crate::position::{DualChunk, Lampe, LeakyReRope, QueryScaling, ReRope, Shifted};
 use crate::{KvType, PositionMap, Rope, RopeSpec};
 
 const TOKENS: usize = 40;
@@ -83,6 +87,18 @@ fn leaky_rerope_is_the_authors() {
 fn dual_chunk_attention_is_the_authors() {
     let map = DualChunk::new(6, 11).unwrap().into();
     check(map, QueryScaling::None, &DCA);
+}
+
+#[test]
+fn string_is_the_authors() {
+    let map = Shifted::new(12, 3).unwrap().into();
+    check(map, QueryScaling::None, &STRING);
+}
+
+#[test]
+fn lampe_is_the_authors() {
+    let map = Lampe::new(6, 5, 13, TOKENS).unwrap().into();
+    check(map, QueryScaling::None, &LAMPE);
 }
 
 const REROPE: [(usize, [f64; 16]); 3] = [
@@ -279,6 +295,138 @@ const DCA: [(usize, [f64; 16]); 3] = [
             0.045011185,
             -0.017346528,
             -0.068424688,
+        ],
+    ),
+];
+
+const STRING: [(usize, [f64; 16]); 3] = [
+    (
+        7,
+        [
+            -0.505314391,
+            -0.734319564,
+            -0.485834557,
+            0.078563633,
+            0.591875939,
+            0.720321816,
+            0.380379527,
+            -0.206903971,
+            0.032972809,
+            -0.480156647,
+            -0.681064973,
+            -0.439111836,
+            0.088373105,
+            0.558393569,
+            0.665319463,
+            0.339622388,
+        ],
+    ),
+    (
+        25,
+        [
+            -0.178900615,
+            -0.228973361,
+            -0.130156527,
+            0.053294391,
+            0.202090712,
+            0.219477855,
+            0.094149856,
+            -0.092398943,
+            -0.059111867,
+            -0.237144530,
+            -0.260974322,
+            -0.115105958,
+            0.105609880,
+            0.257653054,
+            0.242157722,
+            0.069199699,
+        ],
+    ),
+    (
+        39,
+        [
+            0.078825082,
+            -0.023346547,
+            -0.110337120,
+            -0.125581148,
+            -0.059166226,
+            0.045721445,
+            0.120878816,
+            0.117434920,
+            0.134806788,
+            -0.004556340,
+            -0.140956714,
+            -0.185700200,
+            -0.109692412,
+            0.037642699,
+            0.160500703,
+            0.178993369,
+        ],
+    ),
+];
+
+const LAMPE: [(usize, [f64; 16]); 3] = [
+    (
+        7,
+        [
+            -0.510297907,
+            -0.738193646,
+            -0.486080089,
+            0.082106307,
+            0.596903201,
+            0.723564697,
+            0.379729348,
+            -0.211024432,
+            0.091840589,
+            -0.405629779,
+            -0.639340000,
+            -0.457320357,
+            0.022071152,
+            0.487110929,
+            0.635407564,
+            0.370531397,
+        ],
+    ),
+    (
+        25,
+        [
+            -0.135373789,
+            -0.139568969,
+            -0.053009639,
+            0.068019128,
+            0.144818561,
+            0.127449944,
+            0.027207195,
+            -0.090726991,
+            -0.104788080,
+            -0.164241755,
+            -0.116897479,
+            0.006459205,
+            0.125615801,
+            0.163090913,
+            0.094516407,
+            -0.035517249,
+        ],
+    ),
+    (
+        39,
+        [
+            -0.113616295,
+            -0.082210754,
+            0.002652205,
+            0.085790571,
+            0.113143749,
+            0.066925376,
+            -0.022811121,
+            -0.097714721,
+            -0.008549728,
+            0.113070004,
+            0.161166137,
+            0.104464235,
+            -0.020165377,
+            -0.131682484,
+            -0.157573255,
+            -0.081002257,
         ],
     ),
 ];

@@ -9,7 +9,7 @@
 //! middle, all others:         m(i) - m(j) + h - m(h) - 1
 //! ```
 //!
-//! where `b` makes the tail continue the middle. The authors fit `U = c / (1 + exp(-(a N + b)))` to
+//! where `b` makes the tail continue the middle: `b = N - 1 - t - (m(N - 1 - t) + h - m(h) - 1)`. The authors fit `U = c / (1 + exp(-(a N + b)))` to
 //! each model. The default here is their fit for Llama 3 (trained on 8192 tokens) in units of the
 //! trained window: `a = 0.860 / L`, `b = -2.467`, `c = 0.757 L`, which is a guess for other models;
 //! `map=` sets `U`. Head and tail are theirs for Llama 3 too, L/16 and L/41. Their code multiplies
@@ -86,8 +86,8 @@ impl Lampe {
 
     /// `b`.
     fn tail_shift(&self) -> usize {
-        let first = self.tail_from();
-        first - (self.middle(first) + self.offset()).min(first)
+        let before = self.tail_from() - 1;
+        before - (self.middle(before) + self.offset()).min(before)
     }
 }
 
