@@ -6,7 +6,7 @@ use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
 use crate::error::{Error, Result};
 use crate::gguf::GgufFile;
 use crate::session::{Input, LogitRows, Session, SessionOptions};
-use selfextend_attention::{AttentionShape, KvCache, Rope, parallel};
+use selfextend_attention::{AttentionShape, Frequencies, KvCache, Rope, parallel};
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -90,7 +90,8 @@ impl Model {
         self.0.pool.current_num_threads()
     }
 
-    /// An empty sequence of at most `context` tokens under a position map.
+    /// An empty sequence of at most `context` tokens under a position map and frequencies. Where
+    /// the frequencies do not fit the model, appending to it says so.
     pub fn session(&self, options: SessionOptions) -> Session {
         let Inner {
             shape,
@@ -98,15 +99,16 @@ impl Model {
             config,
             ..
         } = &*self.0;
-        let cache = KvCache::new(
-            *shape,
-            config.layers,
-            options.kv_type,
-            options.map,
-            rope.clone(),
-        )
-        .with_query_scaling(options.query_scaling);
-        Session::new(self.clone(), cache, options)
+        let (rope, fault) = match options.frequencies {
+            Frequencies::Trained => (rope.clone(), None),
+            change => match rope.extended(&change) {
+                Ok(extended) => (Arc::new(extended), None),
+                Err(error) => (rope.clone(), Some(error)),
+            },
+        };
+        let cache = KvCache::new(*shape, config.layers, options.kv_type, options.map, rope)
+            .with_query_scaling(options.query_scaling);
+        Session::new(self.clone(), cache, options, fault)
     }
 
     /// One pass over the new tokens of several sequences, whose linear layers run together.

@@ -1,7 +1,8 @@
 //! The tiled implementation against the oracle, by an error rule, and the invariants.
 
 use super::*;
-use crate::cache::PAGE;
+use crate::cache::{LayerKind, PAGE};
+use crate::position::{LmInfinite, Streaming};
 use crate::{KvType, PairLayout, PositionMap, Rope, RopeScaling, RopeSpec};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -110,8 +111,9 @@ fn assert_close(actual: &[f32], exact: &[f64], tolerance: f64) {
     }
 }
 
+/// Any map, for sequences of up to 500 tokens.
 fn any_map() -> impl Strategy<Value = PositionMap> {
-    (1usize..12, 1usize..150).prop_map(|(g, w)| PositionMap::self_extend(g, w).unwrap())
+    crate::position::tests::any_map(500)
 }
 
 fn any_kv() -> impl Strategy<Value = KvType> {
@@ -153,10 +155,15 @@ proptest! {
         let mut cache = data.cache(map, kv);
         data.feed(&mut cache, n, |at| if at < n / 2 { 64 } else { 1 });
         let mut fork = cache.clone();
-        cache.truncate(keep);
-        fork.truncate(keep);
+        let before = |at: usize| if at < n / 2 { 64.min(n / 2 - at) } else { 1 };
+        for cache in [&mut cache, &mut fork] {
+            // Keys that were freed are read again.
+            if cache.truncate(keep) < keep {
+                data.feed(cache, keep, before);
+            }
+        }
         let mut fresh = data.cache(map, kv);
-        data.feed(&mut fresh, keep, |at| if at < n / 2 { 64.min(n / 2 - at) } else { 1 });
+        data.feed(&mut fresh, keep, before);
         let expected = data.feed(&mut fresh, n, |_| step);
         prop_assert_eq!(&data.feed(&mut cache, n, |_| step), &expected);
         prop_assert_eq!(&data.feed(&mut fork, n, |_| step), &expected);
@@ -274,6 +281,67 @@ fn bytes_that_lose_nothing_agree_with_the_oracle_like_floats() {
                 }
             }
         }
+    }
+}
+
+/// A map that forgets keeps a bounded cache, and a truncated one starts afresh where it must.
+#[test]
+fn forgotten_pages_are_freed() {
+    let n = 20 * PAGE;
+    let data = Data::new(1, 1, 8, n, 1.0, 1);
+    let map = Streaming::new(4, 100).unwrap().into();
+    let mut cache = data.cache(map, KvType::F32);
+    let out = data.feed(&mut cache, n, |at| if at % PAGE == 0 { PAGE } else { 1 });
+    let mut one = data.cache(PositionMap::Plain, KvType::F32);
+    data.feed(&mut one, 1, |_| 1);
+    let (most, page) = (cache.bytes(), one.bytes());
+    // The sinks, the recent keys and the slack.
+    assert!(most <= 4 * page, "{most} bytes, {page} a page");
+    let exact = data.oracle(map);
+    assert_close(&out, &exact, tolerance(8, 1.0, KvType::F32));
+    // A few tokens less is no matter; half the text is gone.
+    assert_eq!(cache.truncate(n - 9), n - 9);
+    assert_eq!(cache.truncate(n / 2), 0);
+    let again = data.feed(&mut cache, 200, |_| 64);
+    assert_close(&again, &exact[..200 * 8], tolerance(8, 1.0, KvType::F32));
+}
+
+/// Layers of two kinds in one cache, one with a sliding window, agree with caches of their own.
+#[test]
+fn kinds_of_layers_do_not_mix() {
+    let data = Data::new(1, 2, 16, 300, 1.0, 2);
+    let map = PositionMap::self_extend(3, 40).unwrap();
+    let window = LayerKind::new(PositionMap::Plain, data.rope.clone()).with_window(50);
+    let kinds = vec![LayerKind::new(map, data.rope.clone()), window];
+    let mut cache = KvCache::with_kinds(data.shape, KvType::F32, kinds, [1, 0]);
+    let mut outs = [vec![], vec![]];
+    for chunk in [200, 97, 1, 1, 1] {
+        let at = cache.len();
+        let plan = cache.plan(chunk);
+        let rows = |x: &[f32]| x[at * x.len() / 300..(at + chunk) * x.len() / 300].to_vec();
+        for (layer, out) in outs.iter_mut().enumerate() {
+            let mut some = vec![f32::NAN; chunk * 32];
+            let cache = &mut cache;
+            let (q, k, v) = (rows(&data.q), rows(&data.k), rows(&data.v));
+            let mut steps = [Step { cache, plan: &plan }];
+            attend(
+                layer,
+                &mut steps,
+                &q,
+                &k,
+                &v,
+                &mut some,
+                &mut AttentionScratch::default(),
+            )
+            .unwrap();
+            out.extend(some);
+        }
+        cache.commit(chunk);
+    }
+    // A sliding window of plain positions is LM-Infinite without sinks.
+    let sliding = LmInfinite::new(0, 50).unwrap().into();
+    for (out, map) in outs.iter().zip([sliding, map]) {
+        assert_close(out, &data.oracle(map), tolerance(16, 1.0, KvType::F32));
     }
 }
 

@@ -159,7 +159,8 @@ impl Page {
 pub struct LayerPages {
     shape: AttentionShape,
     kv_type: KvType,
-    pages: Vec<Arc<Page>>,
+    /// `None` where no query will look again.
+    pages: Vec<Option<Arc<Page>>>,
 }
 
 impl LayerPages {
@@ -177,13 +178,34 @@ impl LayerPages {
     }
 
     /// The page that holds token `token`.
+    ///
+    /// # Panics
+    /// When it has been forgotten.
     pub fn page_of(&self, token: usize) -> &Page {
-        &self.pages[token / PAGE]
+        let page = self.pages[token / PAGE].as_ref();
+        page.expect("no region reaches keys its map has forgotten")
+    }
+
+    /// Frees the pages that hold only tokens of a range.
+    pub(super) fn forget(&mut self, tokens: Range<usize>) {
+        let last = (tokens.end / PAGE).min(self.pages.len());
+        let first = tokens.start.div_ceil(PAGE).min(last);
+        // From the back: earlier calls have freed what lies before.
+        let held = self.pages[first..last].iter_mut().rev();
+        held.take_while(|page| page.is_some())
+            .for_each(|page| *page = None);
+    }
+
+    /// Whether every page that was freed holds only tokens of a range.
+    pub(super) fn only_forgot(&self, tokens: Range<usize>) -> bool {
+        let mut freed = (0..self.pages.len()).filter(|&number| self.pages[number].is_none());
+        freed.all(|number| tokens.start <= number * PAGE && (number + 1) * PAGE <= tokens.end)
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.pages
             .iter()
+            .flatten()
             .map(|page| with_stored!(&**page, |stored| stored.bytes()))
             .sum()
     }
@@ -202,8 +224,8 @@ impl LayerPages {
         rotate: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         while self.pages.len() * PAGE < start + tokens {
-            self.pages
-                .push(Arc::new(Page::new(self.kv_type, self.shape)));
+            let page = Page::new(self.kv_type, self.shape);
+            self.pages.push(Some(Arc::new(page)));
         }
         let new = NewTokens {
             shape: self.shape,
@@ -213,9 +235,14 @@ impl LayerPages {
             values,
         };
         for number in start / PAGE..(start + tokens).div_ceil(PAGE) {
+            let page = self.pages[number].as_mut();
+            let page = page.expect("new tokens belong to pages that are kept");
             // A page shared with a fork is copied here, once.
-            let page = Arc::make_mut(&mut self.pages[number]);
-            with_stored!(page, |stored| new.fill(stored, number * PAGE, &rotate));
+            with_stored!(Arc::make_mut(page), |stored| new.fill(
+                stored,
+                number * PAGE,
+                &rotate
+            ));
         }
     }
 }
@@ -249,7 +276,7 @@ impl NewTokens<'_> {
             let tokens = from.max(self.start)..end.min(from + WIDTH);
             (!tokens.is_empty()).then_some((head, tokens, panel))
         });
-        let write = |(head, tokens, mut panel): (usize, std::ops::Range<usize>, _)| {
+        let write = |(head, tokens, mut panel): (usize, Range<usize>, _)| {
             self.write(head, tokens, &mut panel, rotate);
         };
         if self.tokens <= DECODE_TOKENS {
@@ -262,7 +289,7 @@ impl NewTokens<'_> {
     fn write(
         &self,
         head: usize,
-        tokens: std::ops::Range<usize>,
+        tokens: Range<usize>,
         panel: &mut impl PanelMut,
         rotate: &impl Fn(usize, &mut [f32]),
     ) {
