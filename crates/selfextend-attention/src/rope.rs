@@ -3,6 +3,10 @@
 //! Angles are computed in f64 and rounded once, so a rotation by a large position is as exact as
 //! one by a small position. (Computing them in f32 is off by 1e-3 rad at position 16384.)
 
+mod frequencies;
+
+pub use frequencies::{Factors, Frequencies, MAX_PAIRS, Ramp, Yarn};
+
 use crate::AttentionError;
 
 /// Which two components of a head are rotated together.
@@ -178,8 +182,8 @@ impl Rope {
     }
 
     /// Cosine and sine of pair `t` at `position`, in f64, without the magnitude.
-    pub fn angle(&self, position: i64, t: usize) -> (f64, f64) {
-        let (sin, cos) = (position as f64 * self.frequencies[t]).sin_cos();
+    pub fn angle(&self, position: f64, t: usize) -> (f64, f64) {
+        let (sin, cos) = (position * self.frequencies[t]).sin_cos();
         (cos, sin)
     }
 
@@ -189,7 +193,7 @@ impl Rope {
     }
 
     /// The angles of a list of positions, one row for each.
-    pub fn table(&self, positions: impl Iterator<Item = i64>) -> RopeTable {
+    pub fn table(&self, positions: impl Iterator<Item = f64>) -> RopeTable {
         let mut table = RopeTable::default();
         table.fill(self, positions);
         table
@@ -216,7 +220,7 @@ pub struct RopeTable {
 
 impl RopeTable {
     /// [`Rope::table`] in the memory of an earlier table.
-    pub fn fill(&mut self, rope: &Rope, positions: impl Iterator<Item = i64>) {
+    pub fn fill(&mut self, rope: &Rope, positions: impl Iterator<Item = f64>) {
         self.pairs = rope.pairs();
         self.cos_sin.clear();
         for position in positions {
@@ -276,7 +280,7 @@ mod tests {
             let q: Vec<f32> = (0..8).map(|i| (i as f32).sin()).collect();
             let k: Vec<f32> = (0..8).map(|i| (i as f32 * 0.7).cos()).collect();
             let score = |pq, pk| {
-                let table = rope.table([pq, pk].into_iter());
+                let table = rope.table([pq, pk].map(f64::from).into_iter());
                 let (mut q, mut k) = (q.clone(), k.clone());
                 rope.rotate(&table, 0, &mut q);
                 rope.rotate(&table, 1, &mut k);

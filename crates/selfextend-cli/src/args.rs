@@ -3,7 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use selfextend::hub::DEFAULT_MODEL;
 use selfextend::settings::parse_tokens;
-use selfextend::{DEFAULT_CHUNK, KvType, Sampling};
+use selfextend::{DEFAULT_CHUNK, KvType, Method, Sampling};
 use std::path::PathBuf;
 
 /// Run language models past the context window they were trained on, exactly, with no fine-tuning.
@@ -59,6 +59,11 @@ pub struct ModelArgs {
     /// Plain attention at any length: the baseline, which breaks beyond the trained window.
     #[arg(long, conflicts_with_all = ["group_size", "neighbor_window", "no_extend"])]
     pub plain: bool,
+    /// Another way of extending the window, with its parameters, as rerope:W=1024 or
+    /// yarn:s=4,scale=log-n; `selfextend inspect --methods` lists them all.
+    #[arg(long, value_name = "NAME[:KEY=VALUE,...]", value_parser = parse_method,
+          conflicts_with_all = ["plain", "group_size", "neighbor_window", "no_extend"])]
+    pub method: Option<Method>,
     /// How keys and values are stored.
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,
@@ -220,6 +225,19 @@ pub struct InspectArgs {
     /// paper's figure 3, unless given.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = matrix_size)]
     pub matrix: usize,
+    /// Draw the relative positions of a whole context (--context, twice the trained window unless
+    /// given) under --method or the automatic settings, and mark those never seen in training.
+    #[arg(long)]
+    pub positions: bool,
+    /// Draw the positions into an SVG as well.
+    #[arg(long, value_name = "FILE.svg", requires = "positions")]
+    pub svg: Option<PathBuf>,
+    /// Draw them for this trained window instead of a model's.
+    #[arg(long, value_name = "L", value_parser = tokens_at_least_one, requires = "positions")]
+    pub trained_window: Option<usize>,
+    /// List every method that --method takes, with its parameters.
+    #[arg(long, conflicts_with = "positions")]
+    pub methods: bool,
     /// Write everything as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -313,6 +331,11 @@ pub struct PullArgs {
     /// A known model's name or owner/name[:file.gguf] of the Hugging Face hub.
     #[arg(default_value = DEFAULT_MODEL)]
     pub model: String,
+}
+
+fn parse_method(text: &str) -> Result<Method, String> {
+    text.parse()
+        .map_err(|error: selfextend::method::MethodError| error.to_string())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

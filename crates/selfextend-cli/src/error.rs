@@ -3,6 +3,7 @@
 use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
+use selfextend::method::MethodError;
 use selfextend::settings::SettingsError;
 use std::process::ExitCode;
 
@@ -67,6 +68,12 @@ impl From<Error> for CliError {
 
 impl From<SettingsError> for CliError {
     fn from(error: SettingsError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<MethodError> for CliError {
+    fn from(error: MethodError) -> Self {
         Self::Usage(error.to_string())
     }
 }

@@ -25,7 +25,8 @@
 //! # }
 //! ```
 //!
-//! * [`settings`]: from a context to a group size and a neighbour window.
+//! * [`settings`]: from a context to a group size and a neighbour window; [`method`]: every
+//!   training-free method by name.
 //! * [`TextModel`], [`Model`], [`Session`]: text, ids, one sequence.
 //! * [`backend`]: the narrow waist between the decoder and the machine.
 //! * [`gguf`], [`safetensors`]: the file formats; [`hub`]: where files come from.
@@ -58,6 +59,8 @@ pub use method::Method;
 pub use model::{LoadOptions, Model};
 pub use model_file::ModelFile;
 pub use sampling::Sampling;
-pub use selfextend_attention::{KvType, PositionMap, QueryScaling, RopeScaling, SelfExtend};
+pub use selfextend_attention::{
+    Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
+};
 pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
 pub use text::TextModel;

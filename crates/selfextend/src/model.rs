@@ -6,8 +6,9 @@ use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
 use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
 use crate::session::{Input, LogitRows, Session, SessionOptions};
+use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
-    AttentionShape, KvCache, LayerSpec, PositionMap, Rope, RopeSpec, parallel,
+    AttentionError, AttentionShape, Frequencies, KvCache, PositionMap, Rope, RopeSpec, parallel,
 };
 use smallvec::SmallVec;
 use std::path::Path;
@@ -124,42 +125,67 @@ impl Model {
         self.0.pool.current_num_threads()
     }
 
-    /// An empty sequence of at most `context` tokens under a position map.
+    /// An empty sequence of at most `context` tokens under a position map and frequencies. Where
+    /// the frequencies do not fit the model, appending to it says so.
     pub fn session(&self, options: SessionOptions) -> Session {
-        let layers = self.layer_specs(options.map, options.context);
-        let cache = KvCache::with_layers(self.0.shape, options.kv_type, layers)
+        let Inner { config, shape, .. } = &*self.0;
+        let (rope, fault) = match self.global_rope(&options) {
+            Ok(rope) => (rope, None),
+            Err(error) => (self.0.ropes.global.clone(), Some(error)),
+        };
+        // Kinds of layers that attend alike, and the kind of each layer.
+        let mut alike: Vec<LayerAttention> = Vec::new();
+        let mut number = |layer: &LayerAttention| {
+            let known = alike.iter().position(|it| it == layer);
+            known.unwrap_or_else(|| {
+                alike.push(*layer);
+                alike.len() - 1
+            })
+        };
+        let numbers: Vec<usize> = config.attention.iter().map(&mut number).collect();
+        let kinds = alike
+            .into_iter()
+            .map(|layer| self.kind(layer, options.map, &rope))
+            .collect();
+        let cache = KvCache::with_kinds(*shape, options.kv_type, kinds, numbers)
             .with_query_scaling(options.query_scaling);
-        Session::new(self.clone(), cache, options)
+        Session::new(self.clone(), cache, options, fault)
     }
 
-    /// How each layer attends in a session of so much context. Local layers stay as they were
-    /// trained; the position map is for the others.
-    fn layer_specs(&self, map: PositionMap, context: usize) -> Vec<LayerSpec> {
+    /// The rotary embedding of a session's global layers.
+    fn global_rope(&self, options: &SessionOptions) -> Result<Arc<Rope>, AttentionError> {
+        let ropes = &self.0.ropes;
+        let rope = match &ropes.short {
+            Some((longest, short)) if options.context <= *longest => short,
+            _ => &ropes.global,
+        };
+        match options.frequencies {
+            Frequencies::Trained => Ok(rope.clone()),
+            change => Ok(Arc::new(rope.extended(&change)?)),
+        }
+    }
+
+    /// How a layer attends. Local layers stay as they were trained; the position map is for the
+    /// others.
+    fn kind(&self, layer: LayerAttention, map: PositionMap, global: &Arc<Rope>) -> LayerKind {
         let Inner { config, ropes, .. } = &*self.0;
         let everywhere = config.slides_everywhere();
         let switched_off = everywhere && map != PositionMap::Plain && !self.0.keep_sliding_window;
-        let global = match &ropes.short {
-            Some((longest, short)) if context <= *longest => short,
-            _ => &ropes.global,
+        let is_local = layer.window.is_some() && !everywhere;
+        let (rope, knows_positions) = match layer.rotary {
+            Rotary::Global => (global, true),
+            Rotary::Local => (&ropes.local, true),
+            Rotary::None => (&ropes.none, false),
         };
-        let spec = |layer: &LayerAttention| {
-            let is_local = layer.window.is_some() && !everywhere;
-            let (rope, knows_positions) = match layer.rotary {
-                Rotary::Global => (global, true),
-                Rotary::Local => (&ropes.local, true),
-                Rotary::None => (&ropes.none, false),
-            };
-            LayerSpec {
-                rope: rope.clone(),
-                map: if is_local || !knows_positions {
-                    PositionMap::Plain
-                } else {
-                    map
-                },
-                sliding_window: layer.window.filter(|_| !switched_off),
-            }
+        let map = match is_local || !knows_positions {
+            true => PositionMap::Plain,
+            false => map,
         };
-        config.attention.iter().map(spec).collect()
+        let kind = LayerKind::new(map, rope.clone());
+        match layer.window.filter(|_| !switched_off) {
+            Some(window) => kind.with_window(window),
+            None => kind,
+        }
     }
 
     /// One pass over the new tokens of several sequences, whose linear layers run together.

@@ -3,7 +3,9 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::settings::ContextSettings;
-use selfextend_attention::{KvCache, KvType, PositionMap, QueryScaling};
+use selfextend_attention::{
+    AttentionError, Frequencies, KvCache, KvType, PositionMap, QueryScaling,
+};
 
 /// How a sequence runs.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +14,8 @@ pub struct SessionOptions {
     pub context: usize,
     /// The map from query and key to a relative position.
     pub map: PositionMap,
+    /// How the model's frequencies are changed.
+    pub frequencies: Frequencies,
     /// What queries are multiplied by.
     pub query_scaling: QueryScaling,
     /// How keys and values are stored.
@@ -22,11 +26,18 @@ pub struct SessionOptions {
 
 impl From<ContextSettings> for SessionOptions {
     fn from(settings: ContextSettings) -> Self {
-        let ContextSettings { context, map, .. } = settings;
+        let ContextSettings {
+            context,
+            map,
+            frequencies,
+            query_scaling,
+            ..
+        } = settings;
         Self {
             context,
             map,
-            query_scaling: QueryScaling::None,
+            frequencies,
+            query_scaling,
             kv_type: KvType::default(),
             chunk: DEFAULT_CHUNK,
         }
@@ -59,6 +70,9 @@ pub struct Input<'a> {
 
 impl Input<'_> {
     pub(crate) fn check(&self, vocab: usize) -> Result<()> {
+        if let Some(fault) = &self.session.fault {
+            return Err(fault.clone().into());
+        }
         let (context, used) = (self.session.options.context, self.session.len());
         if self.tokens.len() > context.saturating_sub(used) {
             return Err(Error::ContextFull {
@@ -83,14 +97,22 @@ pub struct Session {
     model: Model,
     pub(crate) cache: KvCache,
     options: SessionOptions,
+    /// Why nothing can be appended: frequencies that do not fit the model.
+    fault: Option<AttentionError>,
 }
 
 impl Session {
-    pub(crate) fn new(model: Model, cache: KvCache, options: SessionOptions) -> Self {
+    pub(crate) fn new(
+        model: Model,
+        cache: KvCache,
+        options: SessionOptions,
+        fault: Option<AttentionError>,
+    ) -> Self {
         Self {
             model,
             cache,
             options,
+            fault,
         }
     }
 
@@ -188,9 +210,11 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets every token from `len` on; what follows is bit for bit what a fresh session gives.
-    pub fn truncate(&mut self, len: usize) {
-        self.cache.truncate(len);
+    /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
+    /// what a fresh session gives. Under a method that forgets (StreamingLLM, LM-Infinite) none are
+    /// left where tokens would be seen again that are gone.
+    pub fn truncate(&mut self, len: usize) -> usize {
+        self.cache.truncate(len)
     }
 
     /// A second session that continues from the same tokens. Full pages of the cache are shared.
@@ -199,6 +223,7 @@ impl Session {
             model: self.model.clone(),
             cache: self.cache.clone(),
             options: self.options,
+            fault: self.fault.clone(),
         }
     }
 }

@@ -7,12 +7,15 @@
 //! out(i)      = sum_j softmax_j(score(i, j)) v_j
 //! ```
 //!
-//! where `relative` is the position map's and `R` the rotary embedding. [`oracle`] is that formula
-//! in f64, pair by pair. [`attend`] is the same in tiles, with memory linear in the length:
+//! where `relative` is the position map's and `R` the rotary embedding; keys that the map hides are
+//! left out. [`oracle`] is that formula in f64, pair by pair. [`attend`] is the same in tiles, with
+//! memory linear in the length. It knows regions only (see [`crate::position`]): ranges of keys, and
+//! positions of queries and keys, computed once in a [`StepPlan`]:
 //!
 //! * **prefill** (`prefill`): blocks of queries against tiles of keys with an online softmax.
 //!   Panels of 16 keys are classified before they are multiplied, so the work is that of plain
-//!   attention plus one extra panel per row of queries where the two regions meet;
+//!   attention plus one extra panel per row of queries where two regions meet, and panels in no
+//!   region cost nothing;
 //! * **decode** (`decode`): one query against all keys, split over pages and merged in order.
 //!
 //! No result depends on the number of threads, and a prefill's do not depend on its chunks.
@@ -21,7 +24,7 @@ mod decode;
 pub mod oracle;
 mod prefill;
 
-use crate::cache::{DECODE_TOKENS, LayerSpec, Rotations, StepPlan};
+use crate::cache::{DECODE_TOKENS, KindPlan, LayerCache, RegionPlan, StepPlan};
 use crate::{AttentionError, KvCache, parallel};
 use std::iter::Scan;
 use std::ops::Deref;
@@ -160,7 +163,7 @@ pub fn attend(
         step.cache
             .append(layer, step.plan, &k[range.clone()], &v[range]);
         if step.plan.tokens <= DECODE_TOKENS {
-            step.cache.update_ring(layer, step.plan);
+            step.cache.update_rings(layer, step.plan);
         }
     });
 
@@ -216,12 +219,13 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn spec(&self) -> &'a LayerSpec {
-        self.cache.spec(self.layer)
+    fn layer(&self) -> &'a LayerCache {
+        self.cache.layer(self.layer)
     }
 
-    fn rotations(&self) -> &'a Rotations {
-        self.cache.layer_rotations(self.layer, self.plan)
+    /// The plan for this layer.
+    fn kind(&self) -> &'a KindPlan {
+        &self.plan.kinds[self.layer().kind]
     }
 
     /// The soft cap of scores, which are logarithms in base 2.
@@ -230,27 +234,27 @@ impl<'a> Part<'a> {
         cap.map(|cap| cap * std::f32::consts::LOG2_E)
     }
 
-    /// Copies one head of the query of token `token`, rotated for both regions and scaled so that
+    fn regions(&self) -> &'a [RegionPlan] {
+        &self.kind().regions
+    }
+
+    /// Copies one head of the query of token `token`, rotated for a region and scaled so that
     /// scores are logarithms in base 2.
-    fn query(&self, q: &[f32], token: usize, head: usize, base: &mut [f32], window: &mut [f32]) {
+    fn query(&self, q: &[f32], region: &RegionPlan, token: usize, head: usize, to: &mut [f32]) {
         let shape = self.cache.shape();
         let from = ((self.row + token) * shape.heads + head) * shape.head_dim;
         let query = &q[from..from + shape.head_dim];
         let scale = shape.scale * self.plan.query_factors[token] * std::f32::consts::LOG2_E;
-        let LayerSpec { rope, map, .. } = self.spec();
-        let rotations = self.rotations();
-        let rotated = |table, to: &mut [f32]| {
-            to.iter_mut()
-                .zip(query)
-                .for_each(|(to, from)| *to = from * scale);
-            rope.rotate(table, token, to);
-        };
-        rotated(&rotations.base_queries, base);
-        if map.has_window() {
-            rotated(&rotations.window_queries, window);
-        }
+        to.iter_mut()
+            .zip(query)
+            .for_each(|(to, from)| *to = from * scale);
+        self.cache
+            .rope(self.layer)
+            .rotate(&region.queries, token, to);
     }
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

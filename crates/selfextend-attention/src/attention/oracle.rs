@@ -1,33 +1,37 @@
-//! The definition of bi-level attention, in f64, pair by pair. Slow on purpose.
+//! The definition of attention under any position map, in f64, pair by pair. Slow on purpose.
 
 use super::AttentionShape;
-use crate::cache::LayerSpec;
+use crate::position::PositionMap;
 use crate::rope::Rope;
 
 /// Attention of `n` tokens over themselves: `q` is `[n, heads * head_dim]`, `k` and `v` are
 /// `[n, kv_heads * head_dim]`, the result is like `q`.
 ///
-/// For each pair the query is rotated by the relative position that the map gives, and the key
-/// not at all: `(R(m - n) q)·k` (arXiv 2401.01325, equations 1 to 4).
+/// For each pair that is seen, the query is rotated by the relative position of the map's
+/// definition, and the key not at all: `(R(m - n) q)·k` (arXiv 2401.01325, equations 1 to 4).
 pub fn attention(
     shape: AttentionShape,
-    layer: &LayerSpec,
+    map: PositionMap,
+    rope: &Rope,
     q: &[f32],
     k: &[f32],
     v: &[f32],
 ) -> Vec<f64> {
     let (heads, kv_heads, dim) = (shape.heads(), shape.kv_heads(), shape.head_dim());
     let n = q.len() / (heads * dim);
+    let map = map.positions();
     let mut out = vec![0.0; q.len()];
     for i in 0..n {
         for h in 0..heads {
             let kv = h / shape.group();
             let query = &q[(i * heads + h) * dim..][..dim];
-            let first = layer.first_visible(i);
-            let scores: Vec<f64> = (first..=i)
+            let scores: Vec<f64> = (0..=i)
                 .map(|j| {
+                    let Some(relative) = map.relative(i, j) else {
+                        return f64::NEG_INFINITY;
+                    };
                     let key = &k[(j * kv_heads + kv) * dim..][..dim];
-                    let rotated = rotate(&layer.rope, layer.map.relative(i, j), query);
+                    let rotated = rotate(rope, relative, query);
                     let dot: f64 = rotated
                         .iter()
                         .zip(key)
@@ -42,7 +46,7 @@ pub fn attention(
                 .collect();
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
-            for (j, score) in (first..).zip(&scores) {
+            for (j, score) in scores.iter().enumerate() {
                 let weight = (score - max).exp() / sum;
                 let value = &v[(j * kv_heads + kv) * dim..][..dim];
                 let to = &mut out[(i * heads + h) * dim..][..dim];
@@ -56,12 +60,12 @@ pub fn attention(
 }
 
 /// `R(position) x`. Queries and keys both carry YaRN's magnitude.
-fn rotate(rope: &Rope, position: usize, x: &[f32]) -> Vec<f64> {
+fn rotate(rope: &Rope, position: f64, x: &[f32]) -> Vec<f64> {
     let mut out: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
     let magnitude = rope.magnitude() * rope.magnitude();
     for t in 0..rope.pairs() {
         let (a, b) = rope.pair(t);
-        let (cos, sin) = rope.angle(position as i64, t);
+        let (cos, sin) = rope.angle(position, t);
         let (x, y) = (out[a], out[b]);
         out[a] = (x * cos - y * sin) * magnitude;
         out[b] = (x * sin + y * cos) * magnitude;

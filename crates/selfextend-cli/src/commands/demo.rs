@@ -8,7 +8,9 @@ use crate::engine::{self, SettingsReport, describe};
 use crate::error::{CliError, Result};
 use crate::output;
 use passkey::Passkey;
-use selfextend::{GenerateOptions, PositionMap, SessionOptions, TextModel};
+use selfextend::{
+    Frequencies, GenerateOptions, PositionMap, QueryScaling, SessionOptions, TextModel,
+};
 use serde::Serialize;
 
 /// Enough for the key and a few words.
@@ -33,10 +35,13 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
             "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; a larger --tokens shows the difference"
         ));
     }
-    let plain = args
-        .model
-        .session_options(settings.context, PositionMap::Plain);
-    let extended = args.model.session_options(settings.context, settings.map);
+    let extended = args.model.session_options(settings);
+    let plain = SessionOptions {
+        map: PositionMap::Plain,
+        frequencies: Frequencies::Trained,
+        query_scaling: QueryScaling::None,
+        ..extended
+    };
     let plain = ask(args, &model, &passkey, plain)?;
     let extended = ask(args, &model, &passkey, extended)?;
     if args.json {
@@ -71,10 +76,10 @@ struct Outcome {
     map: PositionMap,
 }
 
-fn way(map: PositionMap) -> String {
-    match map {
-        PositionMap::Plain => describe(map),
-        map => format!("SelfExtend, {}", describe(map)),
+fn way(options: &SessionOptions) -> String {
+    match options.map {
+        PositionMap::SelfExtend(_) => format!("SelfExtend, {}", describe(options)),
+        _ => describe(options),
     }
 }
 
@@ -89,7 +94,7 @@ fn ask(
         max_tokens: ANSWER_TOKENS,
         ..Default::default()
     };
-    output::note(&format!("asking with {} ...", way(options.map)));
+    output::note(&format!("asking with {} ...", way(&options)));
     let result = answer(
         &mut session,
         &model.tokenizer,

@@ -1,12 +1,14 @@
 //! `selfextend inspect`: what a file says, how far it reaches, and which positions are used.
 
 mod matrix;
+mod positions;
 
 use crate::args::InspectArgs;
 use crate::error::Result;
 use crate::{engine, output};
 use matrix::Matrix;
 use selfextend::config::{LayerAttention, ModelConfig, Rotary};
+use selfextend::method::table::{METHODS, SCALE};
 use selfextend::settings::{ContextRequest, max_context};
 use selfextend::{ModelFile, PositionMap, RopeScaling};
 use serde::Serialize;
@@ -16,6 +18,12 @@ use std::path::Path;
 
 /// Shows everything about a model.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
+    if args.methods {
+        return methods(args.json);
+    }
+    if args.positions {
+        return positions::positions(args);
+    }
     let path = engine::fetch(&args.model.model)?;
     let file = ModelFile::open(&path)?;
     let report = Report {
@@ -28,6 +36,39 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         true => output::json(&report),
         false => output::text(&report.in_words()?),
     }
+}
+
+/// Lists every method with its parameters.
+fn methods(json: bool) -> Result<()> {
+    #[derive(Serialize)]
+    struct Listed {
+        name: &'static str,
+        about: &'static str,
+        parameters: BTreeMap<&'static str, &'static str>,
+    }
+    let mut text = String::from(
+        "Methods for --method, written NAME or NAME:KEY=VALUE,... (L trained window, N context);\nafter a semicolon, what a parameter is when left out:\n",
+    );
+    for entry in METHODS {
+        if json {
+            let keys = entry.keys().map(|key| (key.name, key.about));
+            output::json(&Listed {
+                name: entry.name,
+                about: entry.about,
+                parameters: keys.collect(),
+            })?;
+        }
+        let _ = writeln!(text, "\n{:<16}{}", entry.name, entry.about);
+        for key in entry.keys {
+            let _ = writeln!(text, "    {:<12}{}", key.name, key.about);
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\nEvery method\n    {:<12}{}",
+        SCALE.name, SCALE.about
+    );
+    if json { Ok(()) } else { output::text(&text) }
 }
 
 #[derive(Debug, Serialize)]
@@ -250,8 +291,8 @@ fn automatic(args: &InspectArgs, trained: usize) -> Result<Vec<Choice>> {
     let choice = |times, request: ContextRequest| -> Result<Choice> {
         let settings = request.settings(trained)?;
         let (group_size, neighbor_window) = match settings.map {
-            PositionMap::Plain => (1, None),
             PositionMap::SelfExtend(map) => (map.group_size(), Some(map.neighbor_window())),
+            _ => (1, None),
         };
         Ok(Choice {
             context: settings.context,

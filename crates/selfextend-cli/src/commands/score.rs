@@ -193,7 +193,7 @@ impl Summary {
             self.tok_s,
             session.len(),
             session.options().context,
-            engine::describe(session.options().map),
+            engine::describe(session.options()),
         )
     }
 }

@@ -5,6 +5,7 @@ mod chat;
 mod common;
 mod errors;
 mod measure;
+mod methods;
 mod pipes;
 mod run;
 mod trained;

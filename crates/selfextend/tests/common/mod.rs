@@ -10,7 +10,8 @@ use safetensors::SafeTensors;
 use selfextend::backend::{Backend, cpu::Cpu};
 use selfextend::gguf::GgufFile;
 use selfextend::{
-    KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions, hub,
+    Frequencies, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions,
+    hub,
 };
 use selfextend_attention::attention::Step;
 use selfextend_attention::{AttentionShape, KvCache, Rope};
@@ -50,6 +51,7 @@ pub fn session(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -
     model.session(SessionOptions {
         context: 1 << 20,
         map,
+        frequencies: Frequencies::Trained,
         query_scaling,
         kv_type,
         chunk,
@@ -125,6 +127,7 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
     let options = |map, query_scaling, chunk| SessionOptions {
         context: 4096,
         map,
+        frequencies: Frequencies::Trained,
         query_scaling,
         kv_type: KvType::F32,
         chunk,
