@@ -42,6 +42,7 @@ pub mod gguf;
 pub mod hub;
 pub mod method;
 mod model;
+pub mod profile;
 pub mod sampling;
 mod session;
 pub mod settings;

@@ -238,7 +238,7 @@ fn score_page<S: Simd, P: Stored>(
     to: &mut [f32],
 ) {
     let Query { part, head, token } = split.query;
-    let shape = part.cache.shape();
+    let (shape, regions) = (part.cache.shape(), part.regions());
     let (dim, group) = (shape.head_dim(), shape.group());
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
@@ -247,7 +247,7 @@ fn score_page<S: Simd, P: Stored>(
             let queries = first * dim..group.min(first + MAX_FEW) * dim;
             let row = &mut row[first * PAGE..];
             let mut alone = true;
-            for (r, region) in part.regions().iter().enumerate() {
+            for (r, region) in regions.iter().enumerate() {
                 if !region.touches(token, token, key, key + WIDTH) {
                     continue;
                 }
