@@ -47,7 +47,7 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
     if !candidates.contains(&automatic) {
         candidates.push(automatic.clone());
     }
-    let mut run = |needles: &Needles, method: &Method, sample: usize, what: &str| {
+    let run = |needles: &Needles, method: &Method, sample: usize, what: &str| {
         losses(args, &model, at, needles, method, sample, what)
     };
     let search = Search {
@@ -58,7 +58,7 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
     })?;
     let best = ranked.first().ok_or(CliError::Interrupted)?;
 
-    let mut judge = |method: &Method| -> Result<Losses> {
+    let judge = |method: &Method| -> Result<Losses> {
         let mut all = Vec::new();
         for sample in 0..args.samples {
             match run(&judged_on, method, sample, "judging") {
