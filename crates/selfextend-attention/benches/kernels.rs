@@ -10,7 +10,9 @@ use selfextend_attention::position::{DualChunk, Lampe, ReRope, Shifted, Streamin
 use selfextend_attention::simd::linear::{BLOCK, PanelFormat, block_sums};
 use selfextend_attention::simd::matmul::{Panels, column_blocks, multiply_few, multiply_many};
 use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
-use selfextend_attention::{AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec};
+use selfextend_attention::{
+    AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec, parallel,
+};
 
 fn main() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
@@ -159,6 +161,29 @@ fn decode_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
     bencher
         .counter(BytesCount::new(cache.bytes()))
         .bench_local(|| step(&mut cache, 1, &q, &kv, &mut out, &mut scratch));
+}
+
+/// As in a model: the layers push each other out of the caches, so that keys and values come from
+/// memory. Read by as many threads as there are.
+#[divan::bench(args = ["plain", "selfextend"], consts = [1, 2])]
+fn decode_from_memory<const KV: usize>(bencher: Bencher, name: &str) {
+    const LAYERS: usize = 24;
+    let mut layers: Vec<_> = (0..LAYERS)
+        .map(|_| filled(map(name), KV_TYPES[KV], DEPTH))
+        .collect();
+    let bytes = layers.iter().map(KvCache::bytes).sum::<usize>();
+    let (q, kv) = (numbers(9 * 64), numbers(3 * 64));
+    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
+    let pool = rayon::ThreadPoolBuilder::new().build().expect("threads");
+    let mut pass = || {
+        for cache in &mut layers {
+            step(cache, 1, &q, &kv, &mut out, &mut scratch);
+        }
+    };
+    pool.install(&mut pass);
+    bencher
+        .counter(BytesCount::new(bytes))
+        .bench_local(|| pool.install(|| parallel::awake(&mut pass)));
 }
 
 const FORMATS: [PanelFormat; 4] = [

@@ -4,10 +4,10 @@
 //! Each stored key and value is read once for all the query heads that share it.
 
 use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, Stored, WindowRing};
+use crate::cache::{PAGE, Page, Stored, WeightScratch, WindowRing};
 use crate::parallel;
 use crate::position::MAX_REGIONS;
-use crate::simd::kernels::{MAX_FEW, Running, scores_few, softmax_row};
+use crate::simd::kernels::{MAX_FEW, Rounded, Running, scores_few, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
@@ -192,8 +192,9 @@ fn run(split: Split, scratch: &mut ThreadScratch) {
 struct ThreadScratch {
     /// Scores, then weights, of one split: `[group][PAGE]`.
     scores: Vec<f32>,
-    /// Weights times the scales of quantised values.
-    scaled: Vec<f32>,
+    /// Queries as quantised keys want them.
+    rounded: Rounded,
+    weights: WeightScratch,
 }
 
 thread_local! {
@@ -218,14 +219,19 @@ impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
             rings,
             scratch,
         } = self;
-        let group = split.query.part.cache.shape().group();
+        let shape = split.query.part.cache.shape();
+        let group = shape.group();
         scratch.scores.resize(group * PAGE, 0.0);
-        scratch.scaled.resize(group * PAGE, 0.0);
+        let rotated = split.query.part.regions().len() * group * shape.head_dim();
+        P::prepare(s, shape, &split.rotated[..rotated], &mut scratch.rounded);
         let keys = PAGE.min(split.query.position() + 1 - split.first);
-        score_page(s, &split, stored, &rings, keys, &mut scratch.scores);
+        score_page(s, &split, stored, &rings, keys, scratch);
         weigh_page(s, &mut split, stored, keys, scratch);
     }
 }
+
+/// Panels of keys that are asked for ahead of the one being multiplied.
+const AHEAD: usize = 6;
 
 /// Scores of the group's rows against a page's panels, each in its region.
 #[inline(always)]
@@ -235,26 +241,31 @@ fn score_page<S: Simd, P: Stored>(
     stored: &P,
     rings: &[&[P::Near]; MAX_REGIONS],
     keys: usize,
-    to: &mut [f32],
+    scratch: &mut ThreadScratch,
 ) {
     let Query { part, head, token } = split.query;
     let (shape, regions) = (part.cache.shape(), part.regions());
     let (dim, group) = (shape.head_dim(), shape.group());
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
-        let row = &mut to[panel * WIDTH..];
+        stored.ask_values(s, shape, head, panel);
+        if panel + AHEAD < PAGE / WIDTH {
+            stored.ask_keys(s, shape, head, panel + AHEAD);
+        }
+        let row = &mut scratch.scores[panel * WIDTH..];
         for first in (0..group).step_by(MAX_FEW) {
-            let queries = first * dim..group.min(first + MAX_FEW) * dim;
+            let rows = first..group.min(first + MAX_FEW);
             let row = &mut row[first * PAGE..];
             let mut alone = true;
             for (r, region) in regions.iter().enumerate() {
                 if !region.touches(token, token, key, key + WIDTH) {
                     continue;
                 }
-                let rotated = &split.rotated[r * group * dim..(r + 1) * group * dim];
-                let queries = &rotated[queries.clone()];
+                let rows = r * group + rows.start..r * group + rows.end;
+                let queries = &split.rotated[rows.start * dim..rows.end * dim];
+                let both = (split.rotated, &scratch.rounded);
                 if std::mem::take(&mut alone) && !region.derived {
-                    stored.scores(s, shape, head, panel, queries, row, PAGE);
+                    stored.scores(s, shape, head, panel, both, rows, row, PAGE);
                     continue;
                 }
                 let mut near = [0.0; MAX_FEW * WIDTH];
@@ -263,7 +274,7 @@ fn score_page<S: Simd, P: Stored>(
                     let near_keys = &rings[r][at..at + dim * WIDTH];
                     scores_few(s, queries, dim, near_keys, &mut near, WIDTH);
                 } else {
-                    stored.scores(s, shape, head, panel, queries, &mut near, WIDTH);
+                    stored.scores(s, shape, head, panel, both, rows, &mut near, WIDTH);
                 }
                 let begin = region.start(token).saturating_sub(key).min(WIDTH);
                 let rows = near.chunks_exact(WIDTH).take(queries.len() / dim);
@@ -300,7 +311,7 @@ fn weigh_page<S: Simd, P: Stored>(
     split.partial.fill(0.0);
     let partials = split.partial.chunks_mut(MAX_FEW * width);
     for (partial, weights) in partials.zip(scratch.scores.chunks(MAX_FEW * PAGE)) {
-        let scaled = &mut scratch.scaled[..weights.len()];
-        stored.accumulate(s, shape, head, keys, weights, scaled, partial);
+        let buffers = &mut scratch.weights;
+        stored.accumulate(s, shape, head, keys, weights, buffers, partial);
     }
 }

@@ -23,7 +23,7 @@ mod window;
 
 pub use kind::LayerKind;
 pub use page::{LayerPages, PAGE, Page};
-pub(crate) use page::{Stored, with_stored};
+pub(crate) use page::{Stored, WeightScratch, with_stored};
 pub use plan::StepPlan;
 pub(crate) use plan::{KindPlan, RegionPlan};
 pub use window::{DeltaTable, WindowRing, derive_panels};

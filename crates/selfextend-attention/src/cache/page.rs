@@ -5,6 +5,7 @@ use super::quantized::Bytes;
 use super::{DECODE_TOKENS, KvType};
 use crate::attention::AttentionShape;
 use crate::parallel;
+use crate::simd::kernels::Rounded;
 use crate::simd::{Element, Simd, WIDTH};
 use half::f16;
 use std::cell::RefCell;
@@ -29,7 +30,20 @@ pub trait Stored: Clone + Send + Sync {
     /// Its panels, head after head, to be written.
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
 
-    /// Scores of up to 12 rows against a panel: see [`crate::simd::kernels::scores_few`].
+    /// Rounds the queries (`[row][component]`) of a decode step, where its kernels want that.
+    #[inline(always)]
+    fn prepare<S: Simd>(s: S, shape: AttentionShape, queries: &[f32], rounded: &mut Rounded) {
+        let _ = (s, shape, queries, rounded);
+    }
+
+    /// Asks for a panel's keys before they are needed.
+    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
+
+    /// Asks for a panel's values before they are needed.
+    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
+
+    /// Scores of up to 12 rows of the queries, as they are and as [`Stored::prepare`] left them,
+    /// against a panel: see [`crate::simd::kernels::scores_few`].
     #[allow(clippy::too_many_arguments)]
     fn scores<S: Simd>(
         &self,
@@ -37,14 +51,15 @@ pub trait Stored: Clone + Send + Sync {
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        rows: &[f32],
+        queries: (&[f32], &Rounded),
+        rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     );
 
     /// Weighted sums of the values of the first `keys` tokens, for up to 12 rows: see
-    /// [`crate::simd::kernels::accumulate_few`]. `weights` and the buffer `scaled` have rows of
-    /// [`PAGE`], as many as `acc`.
+    /// [`crate::simd::kernels::accumulate_few`]. `weights` has rows of [`PAGE`], as many as `acc`,
+    /// with zeros from `keys` to the end of the panel.
     #[allow(clippy::too_many_arguments)]
     fn accumulate<S: Simd>(
         &self,
@@ -53,7 +68,7 @@ pub trait Stored: Clone + Send + Sync {
         head: usize,
         keys: usize,
         weights: &[f32],
-        scaled: &mut [f32],
+        scratch: &mut WeightScratch,
         acc: &mut [f32],
     );
 
@@ -80,6 +95,24 @@ pub trait Stored: Clone + Send + Sync {
         tile: usize,
         to: &mut [f32],
     );
+}
+
+/// Asks for a panel of `len` numbers. The processor's own prefetching stops at the end of each 4
+/// KiB, and nothing tells it that the values come after the keys.
+#[inline(always)]
+pub(super) fn ask<S: Simd, E>(s: S, numbers: &[E], panel: usize, len: usize) {
+    let start = numbers.as_ptr().wrapping_add(panel * len).cast::<u8>();
+    for line in (0..len * size_of::<E>()).step_by(64) {
+        s.prefetch(start.wrapping_add(line));
+    }
+}
+
+/// What weighing the values of quantised pages needs.
+#[derive(Debug, Default)]
+pub struct WeightScratch {
+    /// Weights times the scales of their values.
+    pub(super) scaled: Vec<f32>,
+    pub(super) rounded: Rounded,
 }
 
 /// Sixteen tokens of one head, to be written.

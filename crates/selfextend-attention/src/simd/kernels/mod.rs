@@ -5,10 +5,12 @@
 //! element never depends on how many rows are computed together.
 
 mod few;
+mod pairs;
 mod stored;
 
 use super::{Load, Simd, WIDTH};
-pub use few::{MAX_FEW, accumulate_few, multiply_rows, scores_few, scores_q8};
+pub use few::{MAX_FEW, accumulate_few, scores_few};
+pub use pairs::{Rounded, accumulate_q8, multiply_rows, scores_q8};
 pub use stored::{rotate_panel, round_to, widen, widen_panel_q8, widen_rows, widen_rows_q8};
 
 /// Calls a const-generic micro-kernel on `count` rows, in the largest steps the level allows.
