@@ -57,6 +57,8 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         run(&chosen_by, method, sample, what)
     })?;
     let best = ranked.first().ok_or(CliError::Interrupted)?;
+    // Ctrl-C has ended the search, not what follows.
+    let _scope = interrupt::scope(interrupt::Mode::Ask);
 
     let judge = |method: &Method| -> Result<Losses> {
         let mut all = Vec::new();
