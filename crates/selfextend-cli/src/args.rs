@@ -33,6 +33,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Fetch a model and print its path.
     Pull(PullArgs),
+    /// Find the best settings of a method for a model, a context and a text.
+    Tune(TuneArgs),
 }
 
 /// The model and how it runs.
@@ -64,6 +66,10 @@ pub struct ModelArgs {
     #[arg(long, value_name = "NAME[:KEY=VALUE,...]", value_parser = parse_method,
           conflicts_with_all = ["plain", "group_size", "neighbor_window", "no_extend"])]
     pub method: Option<Method>,
+    /// Settings that `selfextend tune` found for this model: its method, and its context unless
+    /// --context is given.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plain", "method", "group_size", "neighbor_window", "no_extend"])]
+    pub profile: Option<PathBuf>,
     /// How keys and values are stored.
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,
@@ -331,6 +337,49 @@ pub struct PullArgs {
     /// A known model's name or owner/name[:file.gguf] of the Hugging Face hub.
     #[arg(default_value = DEFAULT_MODEL)]
     pub model: String,
+}
+
+/// Find settings.
+///
+/// Hides facts in your text and asks for them at its end; settings under which the answers are most
+/// likely win. Successive halving: every round doubles the samples and keeps the better half. Ctrl-C
+/// takes the best so far. The result is judged on a part of the text it was not chosen by, beside
+/// the automatic rule.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend tune --file book.txt --context 16k\n  selfextend tune --file book.txt --context 16k --method rerope --try W=512,1024,2048\n  selfextend run --profile profile.json --file book.txt \"Who is the murderer?\""
+)]
+pub struct TuneArgs {
+    /// A text like those you mean to use, at least as long as the context.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Values of a parameter to try (repeatable), as W=512,1k,2k. SelfExtend has a grid of its own.
+    #[arg(long = "try", value_name = "KEY=V,V,...", value_parser = parse_tried)]
+    pub tried: Vec<(String, Vec<String>)>,
+    /// Samples of the last round, and for judging.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = at_least_one)]
+    pub samples: usize,
+    /// Seed of the samples.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// Where the profile goes; `-` is stdout.
+    #[arg(short, long, default_value = "profile.json", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write the profile to stdout too, instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+fn parse_tried(text: &str) -> Result<(String, Vec<String>), String> {
+    match text.split_once('=') {
+        Some((key, values)) if !key.is_empty() && !values.is_empty() => {
+            let values = values.split(',').map(str::to_owned);
+            Ok((key.to_owned(), values.collect()))
+        }
+        _ => Err("write KEY=VALUE,VALUE,...".to_owned()),
+    }
 }
 
 fn parse_method(text: &str) -> Result<Method, String> {

@@ -5,13 +5,14 @@ use crate::error::{CliError, Result};
 use crate::progress;
 use crate::{interrupt, output};
 use selfextend::hub::{self, PullOptions};
+use selfextend::profile::Profile;
 use selfextend::settings::{ContextRequest, ContextSettings, SettingsError, max_context};
 use selfextend::{
     Frequencies, KvType, LoadOptions, Method, PositionMap, QueryScaling, Session, SessionOptions,
     TextModel,
 };
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// The model's file, fetched first if need be.
@@ -49,6 +50,9 @@ impl ModelArgs {
         if let Some(method) = &self.method {
             return self.method_settings(method, needed, trained);
         }
+        if let Some(path) = &self.profile {
+            return self.profile_settings(path, needed, trained);
+        }
         Ok(self.request(needed).settings(trained)?)
     }
 
@@ -71,6 +75,29 @@ impl ModelArgs {
             query_scaling: options.query_scaling,
             extended_by_itself: false,
         })
+    }
+
+    /// Under a profile: its method, at its context unless another was asked for.
+    fn profile_settings(
+        &self,
+        path: &Path,
+        needed: usize,
+        trained: usize,
+    ) -> Result<ContextSettings> {
+        let (profile, method) = Profile::load(path)?;
+        if profile.trained_window != trained {
+            return Err(CliError::usage(format!(
+                "{} is for {}, trained on {} tokens; this model was trained on {trained}",
+                path.display(),
+                profile.model,
+                profile.trained_window
+            )));
+        }
+        let with = Self {
+            context: self.context.or(Some(profile.context.max(needed))),
+            ..self.clone()
+        };
+        with.method_settings(&method, needed, trained)
     }
 
     /// The settings asked for, for a text that needs so many tokens.
@@ -203,7 +230,12 @@ impl SettingsReport {
             _ => None,
         };
         let automatic = if map.is_some() { "selfextend" } else { "plain" };
-        let method = args.method.as_ref().map(Method::to_string);
+        let profile = args
+            .profile
+            .as_ref()
+            .and_then(|path| Profile::load(path).ok());
+        let found = profile.map(|(_, method)| method.to_string());
+        let method = args.method.as_ref().map(Method::to_string).or(found);
         Self {
             model: args.model.clone(),
             trained_window: model.config().trained_window,

@@ -43,6 +43,7 @@ pub mod hub;
 pub mod method;
 mod model;
 mod model_file;
+pub mod profile;
 pub mod safetensors;
 pub mod sampling;
 mod session;

@@ -101,6 +101,11 @@ impl Method {
         self.entry.name
     }
 
+    /// What the table says of it.
+    pub fn entry(&self) -> &'static Entry {
+        self.entry
+    }
+
     /// What a session of `context` tokens needs on a model trained on `trained` positions.
     ///
     /// # Errors

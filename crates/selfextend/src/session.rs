@@ -213,6 +213,7 @@ impl Session {
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
     /// what a fresh session gives. Under a method that forgets (StreamingLLM, LM-Infinite) none are
     /// left where tokens would be seen again that are gone.
+    #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         self.cache.truncate(len)
     }

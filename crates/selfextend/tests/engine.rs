@@ -106,7 +106,7 @@ fn truncating_and_forking_continue_like_a_fresh_run() {
             all_logits(&mut long, &text[50..190]);
             let mut fork = long.fork();
             for session in [&mut long, &mut fork] {
-                session.truncate(100);
+                assert_eq!(session.truncate(100), 100);
                 assert_eq!(
                     all_logits(session, &text[100..200]),
                     expected,

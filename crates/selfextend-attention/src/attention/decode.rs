@@ -244,7 +244,7 @@ fn score_page<S: Simd, P: Stored>(
     scratch: &mut ThreadScratch,
 ) {
     let Query { part, head, token } = split.query;
-    let shape = part.cache.shape();
+    let (shape, regions) = (part.cache.shape(), part.regions());
     let (dim, group) = (shape.head_dim(), shape.group());
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
@@ -257,7 +257,7 @@ fn score_page<S: Simd, P: Stored>(
             let rows = first..group.min(first + MAX_FEW);
             let row = &mut row[first * PAGE..];
             let mut alone = true;
-            for (r, region) in part.regions().iter().enumerate() {
+            for (r, region) in regions.iter().enumerate() {
                 if !region.touches(token, token, key, key + WIDTH) {
                     continue;
                 }

@@ -32,6 +32,7 @@ pub(super) struct PrefillScratch {
 /// Queries `first..first + tokens` of a part, for the heads that share one key head.
 struct Block<'a> {
     part: Part<'a>,
+    regions: &'a [RegionPlan],
     head: usize,
     first: usize,
     tokens: usize,
@@ -146,6 +147,7 @@ fn blocks<'a>(
                 out = rest;
                 blocks.push(Block {
                     part,
+                    regions: part.regions(),
                     head,
                     first,
                     tokens,
@@ -203,7 +205,7 @@ impl Kernel for BlockKernel<'_, '_> {
             let keys = TILE.min(last + 1 - tile);
             let (first, last) = (block.first, block.first + block.tokens - 1);
             let seen = |region: &&RegionPlan| region.touches(first, last, tile, tile + keys);
-            let mut seen = block.part.regions().iter().filter(seen).peekable();
+            let mut seen = block.regions.iter().filter(seen).peekable();
             if seen.peek().is_none() {
                 continue;
             }
@@ -242,7 +244,7 @@ struct Rows {
 fn prepare(block: &mut Block, q: &[f32], scratch: &mut ThreadScratch) {
     let shape = block.part.cache.shape();
     let (dim, rows) = (shape.head_dim(), block.tokens * shape.group());
-    for (region, queries) in block.part.regions().iter().zip(&mut scratch.queries) {
+    for (region, queries) in block.regions.iter().zip(&mut scratch.queries) {
         queries.resize(rows * dim, 0.0);
         for (row, to) in queries.chunks_exact_mut(dim).enumerate() {
             let token = block.first + row / shape.group();
@@ -349,7 +351,7 @@ fn score_panel<S: Simd>(
     let at = (some.start - rows.first) * TILE + panel * WIDTH;
     let to = &mut scratch.scores[at..];
     let mut alone = true;
-    for (r, region) in block.part.regions().iter().enumerate() {
+    for (r, region) in block.regions.iter().enumerate() {
         if !region.touches(first, last, key, key + WIDTH) {
             continue;
         }

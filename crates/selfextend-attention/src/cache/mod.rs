@@ -184,6 +184,7 @@ impl KvCache {
 
     /// Forgets every token from `len` on, and returns how many are left: `len`, or all of a shorter
     /// sequence, or none where keys that the next query would see have been freed already.
+    #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         if len < self.len {
             let whole = |layer: &LayerCache| {

@@ -9,6 +9,7 @@ mod plot;
 mod pull;
 mod run;
 mod score;
+mod tune;
 
 use crate::args::Command;
 use crate::error::Result;
@@ -24,5 +25,6 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Bench(args) => bench::bench(&args),
         Command::Demo(args) => demo::demo(&args),
         Command::Pull(args) => pull::pull(&args),
+        Command::Tune(args) => tune::tune(&args),
     }
 }

@@ -9,3 +9,4 @@ mod methods;
 mod pipes;
 mod run;
 mod trained;
+mod tune;

@@ -29,8 +29,12 @@ pub fn positions(args: &InspectArgs) -> Result<()> {
     let mut model = args.model.clone();
     model.context = Some(context);
     let options: SessionOptions = model.settings(1, trained)?.into();
+    let name = match &model.method {
+        Some(method) => format!("{method} ({})", describe(&options)),
+        None => describe(&options),
+    };
     if let Some(path) = &args.svg {
-        let picture = Picture::new(&options, trained, SVG_CELLS);
+        let picture = Picture::new(&name, &options, trained, SVG_CELLS);
         let drawn = picture
             .svg()
             .map_err(|error| CliError::failure(format!("cannot draw the picture: {error}")))?;
@@ -39,7 +43,7 @@ pub fn positions(args: &InspectArgs) -> Result<()> {
             return Ok(());
         }
     }
-    let picture = Picture::new(&options, trained, TERMINAL_CELLS);
+    let picture = Picture::new(&name, &options, trained, TERMINAL_CELLS);
     match args.json {
         true => output::json(&picture),
         false => output::text(&picture.drawn(output::colours())),
@@ -63,7 +67,7 @@ struct Picture {
 }
 
 impl Picture {
-    fn new(options: &SessionOptions, trained: usize, cells: usize) -> Self {
+    fn new(name: &str, options: &SessionOptions, trained: usize, cells: usize) -> Self {
         let (tokens, map) = (options.context, options.map.positions());
         let cells = cells.min(tokens);
         let divisor = match options.frequencies {
@@ -83,7 +87,7 @@ impl Picture {
         let seen = rows.iter().flatten().flatten();
         let untrained = seen.clone().filter(|&&position| position >= trained as f64);
         Self {
-            method: describe(options),
+            method: name.to_owned(),
             tokens,
             trained_window: trained,
             largest: last.fold(0.0, f64::max),
@@ -214,8 +218,8 @@ mod tests {
     use selfextend::Method;
 
     fn picture(method: &str, trained: usize, context: usize) -> Picture {
-        let method: Method = method.parse().unwrap();
-        Picture::new(&method.options(trained, context).unwrap(), trained, 10)
+        let options = method.parse::<Method>().unwrap().options(trained, context);
+        Picture::new(method, &options.unwrap(), trained, 10)
     }
 
     #[test]
