@@ -143,6 +143,7 @@ impl From<&GenerateArgs> for Sampling {
             min_p: args.min_p,
             repetition_penalty: args.repetition_penalty,
             seed: args.seed,
+            ..Self::default()
         }
     }
 }

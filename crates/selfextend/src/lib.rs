@@ -49,11 +49,13 @@ mod test_support;
 mod text;
 pub mod tokenizer;
 
+pub use backend::Phase;
 pub use error::{Error, Result};
-pub use generate::{Finish, GenerateOptions, Generation, generate};
+pub use generate::{Finish, GenerateOptions, Generation, Writer, Written, generate};
 pub use method::Method;
 pub use model::{LoadOptions, Model};
 pub use sampling::Sampling;
+pub use selfextend_attention::cache::{KvBlock, PAGE};
 pub use selfextend_attention::{KvType, PositionMap, QueryScaling, SelfExtend};
 pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
 pub use text::TextModel;

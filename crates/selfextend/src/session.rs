@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::settings::ContextSettings;
+use selfextend_attention::cache::KvBlock;
 use selfextend_attention::{KvCache, KvType, PositionMap, QueryScaling};
 
 /// How a sequence runs.
@@ -186,6 +187,30 @@ impl Session {
             )?;
         }
         Ok(())
+    }
+
+    /// The KV cache's block `number` (tokens `number * PAGE..`), to be shared.
+    pub fn block(&self, number: usize) -> Option<KvBlock> {
+        self.cache.block(number)
+    }
+
+    /// Continues with the first `tokens` tokens of a block of another session that runs under the
+    /// same options and holds the same tokens up to there: see [`KvCache::push_block`].
+    ///
+    /// # Panics
+    /// When this session does not end at the start of a block.
+    pub fn push_block(&mut self, block: &KvBlock, tokens: usize) {
+        self.cache.push_block(block, tokens);
+    }
+
+    /// Bytes of one block of its KV cache.
+    pub fn block_bytes(&self) -> usize {
+        self.cache.block_bytes()
+    }
+
+    /// Bytes that decoding needs beside the blocks.
+    pub fn ring_bytes(&self) -> usize {
+        self.cache.ring_bytes()
     }
 
     /// Forgets every token from `len` on; what follows is bit for bit what a fresh session gives.

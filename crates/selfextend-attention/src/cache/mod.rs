@@ -11,11 +11,13 @@
 //! the ring holds nothing that could not be derived again, truncating or forking a sequence
 //! anywhere gives bit for bit what a fresh run would.
 
+mod block;
 mod page;
 mod plain;
 mod quantized;
 mod window;
 
+pub use block::KvBlock;
 pub use page::{LayerPages, PAGE, Page};
 pub(crate) use page::{Stored, with_stored};
 pub use window::{DeltaTable, RingKeys, WindowRing, derive_panels};
@@ -61,6 +63,8 @@ pub(crate) struct LayerCache {
 pub struct StepPlan {
     pub(crate) start: usize,
     pub(crate) tokens: usize,
+    /// Whether it goes through the decode path.
+    pub(crate) decode: bool,
     pub(crate) query_factors: Vec<f32>,
     pub(crate) base_keys: RopeTable,
     pub(crate) base_queries: RopeTable,
@@ -142,9 +146,20 @@ impl KvCache {
 
     /// [`KvCache::plan`] in the memory of an earlier plan.
     pub fn plan_into(&self, tokens: usize, plan: &mut StepPlan) {
+        self.plan_step(tokens, tokens <= DECODE_TOKENS, plan);
+    }
+
+    /// The same for a step that goes through the prefill path whatever its length. The two paths
+    /// add up in different orders: with this one, the result of a token does not depend on how
+    /// many were computed with it.
+    pub fn plan_prefill_into(&self, tokens: usize, plan: &mut StepPlan) {
+        self.plan_step(tokens, false, plan);
+    }
+
+    fn plan_step(&self, tokens: usize, decode: bool, plan: &mut StepPlan) {
         let (start, end, map) = (self.len, self.len + tokens, self.map);
         let rope = &self.rope;
-        (plan.start, plan.tokens) = (start, tokens);
+        (plan.start, plan.tokens, plan.decode) = (start, tokens, decode);
         plan.query_factors.clear();
         let factors = (start..end).map(|i| self.scaling.factor(i));
         plan.query_factors.extend(factors);
@@ -158,7 +173,7 @@ impl KvCache {
                 .layers
                 .first()
                 .map_or(0, |layer| layer.ring.held_until(start));
-            let first = if tokens <= DECODE_TOKENS { held } else { 0 };
+            let first = if decode { held } else { 0 };
             let first = map.window_start(start).max(first).min(end);
             let queries = (start..end).map(|i| map.window_query(i));
             plan.window_queries.fill(rope, queries);

@@ -111,7 +111,7 @@ macro_rules! with_stored {
 pub(crate) use with_stored;
 
 impl Page {
-    fn new(kv_type: KvType, shape: AttentionShape) -> Self {
+    pub(super) fn new(kv_type: KvType, shape: AttentionShape) -> Self {
         match kv_type {
             KvType::F32 => Self::F32(Stored::new(shape)),
             KvType::F16 => Self::F16(Stored::new(shape)),
@@ -152,6 +152,21 @@ impl LayerPages {
             .iter()
             .map(|page| with_stored!(&**page, |stored| stored.bytes()))
             .sum()
+    }
+
+    /// Page `number`, shared.
+    pub(super) fn share(&self, number: usize) -> Option<Arc<Page>> {
+        self.pages.get(number).cloned()
+    }
+
+    /// Adds a page that is shared with others.
+    pub(super) fn push(&mut self, page: Arc<Page>) {
+        self.pages.push(page);
+    }
+
+    /// Bytes of one page.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.kv_type.page_bytes(self.shape)
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
