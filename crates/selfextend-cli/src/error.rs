@@ -4,6 +4,7 @@ use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::settings::SettingsError;
+use selfextend_server::ServerError;
 use std::process::ExitCode;
 
 /// A result of a command.
@@ -68,6 +69,15 @@ impl From<Error> for CliError {
 impl From<SettingsError> for CliError {
     fn from(error: SettingsError) -> Self {
         Self::Usage(error.to_string())
+    }
+}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Memory { .. } => Self::Usage(error.to_string()),
+            other => Self::Failure(other.to_string()),
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! What a server is started with.
 
+use crate::prefix::DiskCache;
 use crate::scheduler;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 /// A server's settings.
@@ -19,7 +19,7 @@ pub struct Config {
     /// Keys of which every request but those for health must send one; empty for no keys.
     pub api_keys: Vec<String>,
     /// Where prefixes are kept across restarts.
-    pub cache_dir: Option<PathBuf>,
+    pub disk: Option<DiskCache>,
     /// Whether prompts and answers go to the log.
     pub log_prompts: bool,
     /// Limits on what clients send.

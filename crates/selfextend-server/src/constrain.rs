@@ -58,7 +58,14 @@ impl Constraints {
     ///
     /// # Errors
     /// What about the schema is wrong or not supported.
-    pub fn json(&self, schema: serde_json::Value) -> Result<Constraint, String> {
+    pub fn json(&self, mut schema: serde_json::Value) -> Result<Constraint, String> {
+        if let Some(object) = schema.as_object_mut() {
+            // Small models can write white space for ever where they may.
+            let compact = serde_json::json!({
+                "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
+            });
+            object.insert("x-guidance".to_owned(), compact);
+        }
         let grammar = TopLevelGrammar::from_json_schema(schema);
         let matcher = Matcher::new(self.factory.create_parser(grammar));
         match matcher.get_error() {

@@ -3,7 +3,7 @@
 use crate::api::{self, App};
 use crate::config::Config;
 use crate::ladder::Ladder;
-use crate::prefix::PrefixCache;
+use crate::prefix::{Disk, DiskCache, PrefixCache};
 use crate::scheduler::Scheduler;
 use axum::Router;
 use hyper::server::conn::http1;
@@ -14,6 +14,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use selfextend::TextModel;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
@@ -41,6 +42,14 @@ pub enum ServerError {
         needed: usize,
         /// The budget.
         budget: usize,
+    },
+    /// The cache directory cannot be used.
+    #[error("cannot keep prefixes in {dir}: {source}; choose another --cache-dir")]
+    CacheDir {
+        /// The directory.
+        dir: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
     },
     /// The runtime, a thread or the metrics cannot be started.
     #[error("cannot start the server: {0}")]
@@ -102,7 +111,10 @@ impl Server {
         }
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ServerError::Listen { address, source })?;
-        let prefixes = PrefixCache::new(ladder.rungs().len());
+        let mut prefixes = PrefixCache::new(ladder.rungs().len());
+        if let Some(settings) = &config.disk {
+            load_prefixes(settings, &text, &ladder, limits.kv_memory, &mut prefixes)?;
+        }
         let scheduler = Scheduler::start(text.clone(), ladder.clone(), limits, prefixes);
         let scheduler = scheduler.map_err(|error| ServerError::Start(error.to_string()))?;
         metrics::gauge!("selfextend_kv_budget_bytes").set(limits.kv_memory as f64);
@@ -152,6 +164,32 @@ impl Server {
         }
         stop(&app).await;
     }
+}
+
+/// Takes what an earlier server left on disk, and goes on keeping prefixes there.
+fn load_prefixes(
+    settings: &DiskCache,
+    text: &TextModel,
+    ladder: &Ladder,
+    room: usize,
+    prefixes: &mut PrefixCache,
+) -> Result<(), ServerError> {
+    let disk = Disk::open(settings.clone()).map_err(|source| ServerError::CacheDir {
+        dir: settings.dir.clone(),
+        source,
+    })?;
+    let sessions = ladder
+        .rungs()
+        .iter()
+        .map(|rung| text.model.session(rung.options));
+    prefixes.load(&disk, &sessions.collect::<Vec<_>>(), room);
+    tracing::info!(
+        blocks = prefixes.len(),
+        bytes = prefixes.bytes(),
+        "prefixes from disk"
+    );
+    prefixes.keep_on(disk);
+    Ok(())
 }
 
 async fn stop(app: &Arc<App>) {

@@ -203,6 +203,12 @@ impl Session {
         self.cache.push_block(block, tokens);
     }
 
+    /// A block from the bytes of one of a session under the same options: see
+    /// [`KvCache::read_block`].
+    pub fn read_block(&self, bytes: &[u8]) -> Option<KvBlock> {
+        self.cache.read_block(bytes)
+    }
+
     /// Bytes of one block of its KV cache.
     pub fn block_bytes(&self) -> usize {
         self.cache.block_bytes()

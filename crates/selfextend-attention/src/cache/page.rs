@@ -25,6 +25,12 @@ pub trait Stored: Clone + Send + Sync {
     /// Bytes allocated.
     fn bytes(&self) -> usize;
 
+    /// Appends its numbers, little-endian.
+    fn write(&self, to: &mut Vec<u8>);
+
+    /// Takes as many bytes as [`Stored::write`] gave from the front; `None` when there are fewer.
+    fn read(&mut self, from: &mut &[u8]) -> Option<()>;
+
     /// Its panels, head after head, to be written.
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
 

@@ -7,4 +7,5 @@ mod errors;
 mod measure;
 mod pipes;
 mod run;
+mod serve;
 mod trained;

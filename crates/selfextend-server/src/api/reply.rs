@@ -207,6 +207,18 @@ impl Reply {
         )
     }
 
+    /// A token's name among others: its text, or its bytes where those are no text.
+    fn token_name(&self, id: u32) -> String {
+        let (text, bytes) = self.token(id);
+        if std::str::from_utf8(&bytes).is_ok() {
+            return text;
+        }
+        let escaped = bytes.iter().map(|byte| format!("\\x{byte:02x}"));
+        std::iter::once("bytes:".to_owned())
+            .chain(escaped)
+            .collect()
+    }
+
     fn logprobs(&self, tokens: &[TokenLogprob], offset: usize) -> Value {
         if tokens.is_empty() {
             return Value::Null;
@@ -226,24 +238,24 @@ impl Reply {
                 json!({"content": content.collect::<Vec<_>>(), "refusal": null})
             }
             Kind::Plain => {
-                let texts: Vec<String> = tokens.iter().map(|t| self.token(t.token).0).collect();
                 let mut at = offset;
-                let offsets = texts.iter().map(|text| {
-                    at += text.chars().count();
-                    at - text.chars().count()
+                let offsets = tokens.iter().map(|token| {
+                    let count = self.token(token.token).0.chars().count();
+                    at += count;
+                    at - count
                 });
                 let top = tokens.iter().map(|token| {
                     let all = token
                         .top
                         .iter()
-                        .map(|(id, p)| (self.token(*id).0, json!(p)));
+                        .map(|(id, p)| (self.token_name(*id), json!(p)));
                     Value::from(Map::from_iter(all))
                 });
                 json!({
                     "text_offset": offsets.collect::<Vec<_>>(),
                     "token_logprobs": tokens.iter().map(|t| t.logprob).collect::<Vec<_>>(),
                     "top_logprobs": top.collect::<Vec<_>>(),
-                    "tokens": texts,
+                    "tokens": tokens.iter().map(|t| self.token_name(t.token)).collect::<Vec<_>>(),
                 })
             }
         }

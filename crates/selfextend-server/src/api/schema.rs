@@ -121,6 +121,11 @@ pub struct Detokenize {
 
 /// Reads a body, and says where in it something is wrong.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'{') {
+        // serde would take a list for an object's values in order.
+        return Err(ApiError::bad_request("the body must be a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
@@ -364,7 +369,7 @@ mod tests {
     fn what_is_wrong_is_named_with_its_place() {
         for (json, part) in [
             ("{", "no JSON"),
-            ("[]", "sequence"),
+            ("[]", "must be a JSON object"),
             ("{} x", "after the JSON"),
             (
                 r#"{"messages":[{"role":"user","content":5}]}"#,

@@ -182,7 +182,11 @@ impl<'m> Worker<'m> {
             .map(|other| self.prefixes.matching(other, known))
             .max();
         let reread_tokens = elsewhere.unwrap_or(0).saturating_sub(cached_tokens);
-        // While `held` lives, its blocks are shared and stay.
+        // While `held` lives, its blocks are shared and stay. Nothing is evicted in vain.
+        let fixed = self.reserved + self.prefixes.bytes() - self.prefixes.evictable();
+        if fixed + needed > self.limits.kv_memory {
+            return None;
+        }
         while self.reserved + self.prefixes.bytes() + needed > self.limits.kv_memory {
             if !self.prefixes.evict() {
                 return None;

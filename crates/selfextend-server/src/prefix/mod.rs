@@ -7,6 +7,10 @@
 //! computes does not depend on how it was cut, so a request gets bit for bit the same text with
 //! its prefix in the cache as without.
 
+mod disk;
+
+pub use disk::{Disk, DiskCache, fingerprint};
+
 use selfextend::{KvBlock, PAGE, Session};
 use slab::Slab;
 
@@ -20,6 +24,7 @@ pub struct PrefixCache {
     nodes: Slab<Node>,
     bytes: usize,
     clock: u64,
+    disk: Option<Disk>,
 }
 
 #[derive(Debug)]
@@ -64,7 +69,32 @@ impl PrefixCache {
             nodes: Slab::new(),
             bytes: 0,
             clock: 0,
+            disk: None,
         }
+    }
+
+    /// Takes what an earlier server left on disk, into at most `room` bytes; `sessions` are empty
+    /// ones, one for each step.
+    pub fn load(&mut self, disk: &Disk, sessions: &[Session], room: usize) {
+        for kept in disk.load(sessions, room) {
+            let step = kept.step;
+            let last = (kept.tokens.len() - 1) / PAGE * PAGE;
+            let (known, tokens) = kept.tokens.split_at(last);
+            let path = self.walk(step, known);
+            let whole = path.iter().all(|(_, count)| *count == PAGE) && path.len() * PAGE == last;
+            // Without what comes before, a block can be reached by no prompt.
+            if whole {
+                let place = path
+                    .last()
+                    .map_or(Place::Root(step), |(id, _)| Place::Under(*id));
+                self.add(place, tokens.to_vec(), kept.block);
+            }
+        }
+    }
+
+    /// Keeps long prompts on disk from now on.
+    pub fn keep_on(&mut self, disk: Disk) {
+        self.disk = Some(disk);
     }
 
     /// Bytes of all blocks.
@@ -152,6 +182,13 @@ impl PrefixCache {
                 node.tokens.len() < some.len() && some.starts_with(&node.tokens)
             });
             outgrown.into_iter().for_each(|id| self.remove(id));
+            if let Some(disk) = self
+                .disk
+                .as_ref()
+                .filter(|disk| tokens.len() >= disk.least_tokens())
+            {
+                disk.keep(session, &tokens[..number * PAGE + some.len()], &block);
+            }
             let id = self.add(place, some.to_vec(), block);
             place = Place::Under(id);
             if whole {
@@ -176,6 +213,16 @@ impl PrefixCache {
         self.children_mut(place).push(id);
         self.bytes += bytes;
         id
+    }
+
+    /// Bytes that evicting would free.
+    pub fn evictable(&self) -> usize {
+        // Whoever shares a block shares those before it, so none of these is under a shared one.
+        let free = self
+            .nodes
+            .iter()
+            .filter(|(_, node)| !node.block.is_shared());
+        free.map(|(_, node)| node.bytes).sum()
     }
 
     /// Frees the least recently used block that nobody needs; false when there is none.
