@@ -44,7 +44,8 @@ def get(url, path):
 def stream(url, body):
     """The text of a streamed answer, its usage, and the times of its pieces."""
     begun = time.monotonic()
-    connection, response = request(url, "/v1/chat/completions", {**body, "stream": True, "stream_options": {"include_usage": True}})
+    path = "/v1/completions" if "prompt" in body else "/v1/chat/completions"
+    connection, response = request(url, path, {**body, "stream": True, "stream_options": {"include_usage": True}})
     try:
         if response.status in (429, 503):
             raise Refused(float(response.getheader("Retry-After") or 1))
@@ -63,7 +64,7 @@ def stream(url, body):
                 raise RuntimeError(chunk["error"])
             usage = chunk.get("usage") or usage
             for choice in chunk.get("choices", []):
-                piece = (choice.get("delta") or {}).get("content")
+                piece = choice.get("text") or (choice.get("delta") or {}).get("content")
                 if piece:
                     times.append(time.monotonic() - begun)
                     text += piece
@@ -97,6 +98,12 @@ def seeded_request(rng, tokens):
     }, None
 
 
+def as_prompt(body):
+    """For models without a chat template."""
+    messages = body.pop("messages")
+    return {**body, "prompt": messages[0]["content"]}
+
+
 def memory(pid):
     with open(f"/proc/{pid}/status") as status:
         found = dict(re.findall(r"(VmRSS|VmHWM):\s+(\d+) kB", status.read()))
@@ -112,6 +119,7 @@ def mix(args):
         for number in range(args.distinct):
             size = args.long_tokens if number % 4 == 0 else args.short_tokens
             body, _ = make(rng, size)
+            body = as_prompt(body) if args.no_template else body
             fixed.append((body, stream(args.url, body)[0], size))
         print(f"asked {len(fixed)} requests alone", flush=True)
     end = time.monotonic() + args.seconds
@@ -125,6 +133,7 @@ def mix(args):
             if args.passkey:
                 size = sizes(own)
                 body, key = make(own, size)
+                body = as_prompt(body) if args.no_template else body
                 with lock:
                     keys.add(key)
             else:
@@ -221,6 +230,7 @@ loaded.add_argument("--long-tokens", type=int, default=12_000)
 loaded.add_argument("--long-share", type=float, default=0.1)
 loaded.add_argument("--distinct", type=int, default=16, help="different requests without --passkey")
 loaded.add_argument("--passkey", action="store_true")
+loaded.add_argument("--no-template", action="store_true", help="plain completions, for models without a chat template")
 loaded.add_argument("--pid", type=int)
 loaded.add_argument("--other", action="store_true", help="the server is not ours: it has no /ready with its memory")
 decoded = commands.add_parser("decode")

@@ -14,7 +14,7 @@ page.on("pageerror", error => problems.push(String(error)));
 page.on("console", message => message.type() === "error" && problems.push(message.text()));
 page.on("request", request => request.url().startsWith(url) || request.url().startsWith("data:") || problems.push(`a request to ${request.url()}`));
 const shot = name => page.screenshot({ path: `${folder}/${name}.png` });
-const idle = () => page.waitForFunction(() => document.querySelector("#stop").disabled, null, { timeout: 300_000 });
+const idle = () => page.waitForFunction(() => document.querySelector("#stop").disabled, null, { timeout: 900_000 });
 const answers = () => page.locator("article.assistant .said");
 
 await page.goto(url);
@@ -67,6 +67,7 @@ assert.equal(await page.locator("article").count(), before);
 await shot("6-retried-dark");
 
 // Settings open by keyboard; a narrow screen holds everything.
+assert.ok(!(await page.locator("#temperature").isVisible()));
 await page.focus("#settings summary");
 await page.keyboard.press("Enter");
 await page.locator("#temperature").waitFor();

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 /// How long the thread sleeps at most while requests wait that cannot run: their clients may go.
 const NAP: Duration = Duration::from_millis(20);
 
+/// Fewer tokens read again are not worth a word.
+const LEAST_REREAD: usize = 32;
+
 pub(super) struct Worker<'m> {
     text: &'m TextModel,
     ladder: &'m Ladder,
@@ -182,6 +185,9 @@ impl<'m> Worker<'m> {
             .map(|other| self.prefixes.matching(other, known))
             .max();
         let reread_tokens = elsewhere.unwrap_or(0).saturating_sub(cached_tokens);
+        // Less than that is a system prompt that conversations have in common.
+        let outgrown = reread_tokens >= LEAST_REREAD.max(prompt.len() / 8);
+        let reread_tokens = if outgrown { reread_tokens } else { 0 };
         // While `held` lives, its blocks are shared and stay. Nothing is evicted in vain.
         let fixed = self.reserved + self.prefixes.bytes() - self.prefixes.evictable();
         if fixed + needed > self.limits.kv_memory {
