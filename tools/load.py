@@ -12,6 +12,7 @@ decode: eight answers one after another against eight at once; prints the ratio.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import random
@@ -37,7 +38,7 @@ def request(url, path, body=None, timeout=1800):
 
 def get(url, path):
     connection, response = request(url, path)
-    with connection:
+    with contextlib.closing(connection):
         return json.loads(response.read()) if response.status == 200 else {}
 
 
