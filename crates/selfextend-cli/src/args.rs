@@ -4,6 +4,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use selfextend::hub::DEFAULT_MODEL;
 use selfextend::settings::parse_tokens;
 use selfextend::{DEFAULT_CHUNK, KvType, Method, Sampling};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Run language models past the context window they were trained on, exactly, with no fine-tuning.
@@ -31,6 +32,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Hide a passkey in a long text and ask for it, with plain attention and with SelfExtend.
     Demo(DemoArgs),
+    /// Serve OpenAI's API, extending the context by itself.
+    Serve(ServeArgs),
     /// Fetch a model and print its path.
     Pull(PullArgs),
     /// Find the best settings of a method for a model, a context and a text.
@@ -167,6 +170,7 @@ impl From<&GenerateArgs> for Sampling {
             min_p: args.min_p,
             repetition_penalty: args.repetition_penalty,
             seed: args.seed,
+            ..Self::default()
         }
     }
 }
@@ -331,6 +335,79 @@ pub struct DemoArgs {
     pub model: ModelArgs,
 }
 
+/// Serve OpenAI's API over HTTP.
+///
+/// A request that fits the trained window runs plain; a longer one runs under SelfExtend for the
+/// smallest of a few steps (2, 4, ... times the trained window, up to --context) that fits it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  selfextend serve --context 32k --port 8080\n  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
+)]
+pub struct ServeArgs {
+    /// Address to listen on; this machine only, unless told otherwise.
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 for any free one.
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    pub port: u16,
+    /// The model's name for clients. [default: the name it was loaded by]
+    #[arg(long, value_name = "NAME")]
+    pub alias: Option<String>,
+    /// Memory for keys and values, cached prefixes included, as 2g or 800m. [default: two
+    /// sequences of full length, at least 1g]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub kv_memory: Option<usize>,
+    /// Answers that are generated at once.
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = at_least_one)]
+    pub parallel: usize,
+    /// Requests that may wait; more are refused with status 429.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub queue: usize,
+    /// The most tokens of an answer where the request does not say.
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]
+    pub max_tokens: usize,
+    /// Keep long prompts' keys and values in this directory across restarts.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Tokens from which on a prompt is kept there.
+    #[arg(long, default_value = "1k", value_name = "N", value_parser = parse_tokens)]
+    pub cache_least_tokens: usize,
+    /// The most that files there may take, as 4g.
+    #[arg(long, default_value = "4g", value_name = "BYTES", value_parser = bytes)]
+    pub cache_size: usize,
+    /// A key that requests must send (repeatable).
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "SELFEXTEND_API_KEY",
+        hide_env_values = true
+    )]
+    pub api_key: Vec<String>,
+    /// A file of such keys, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// The largest request body, as 8m.
+    #[arg(long, default_value = "8m", value_name = "BYTES", value_parser = bytes)]
+    pub max_body: usize,
+    /// Seconds a request may wait and run.
+    #[arg(long, default_value_t = 3600, value_name = "S")]
+    pub request_timeout: u64,
+    /// Connections that may be open at once.
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Seconds that running requests get to finish on SIGTERM or Ctrl-C.
+    #[arg(long, default_value_t = 30, value_name = "S")]
+    pub grace: u64,
+    /// Write prompts to the log.
+    #[arg(long)]
+    pub log_prompts: bool,
+    /// Write the log as JSON.
+    #[arg(long)]
+    pub log_json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
 /// Fetch a model.
 #[derive(Debug, Args)]
 pub struct PullArgs {
@@ -385,6 +462,27 @@ fn parse_tried(text: &str) -> Result<(String, Vec<String>), String> {
 fn parse_method(text: &str) -> Result<Method, String> {
     text.parse()
         .map_err(|error: selfextend::method::MethodError| error.to_string())
+}
+
+/// Reads a number of bytes: `2g`, `800m`, `64k` (of 1024 each) or a bare number.
+fn bytes(text: &str) -> Result<usize, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(['k', 'm', 'g']);
+    let factor = match &lower[digits.len()..] {
+        "" => 1usize,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return Err(format!("{text:?} is no number of bytes; write 2g or 800m")),
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of bytes; write 2g or 800m"))?;
+    match number.checked_mul(factor) {
+        Some(0) => Err("must be at least 1".to_owned()),
+        Some(bytes) => Ok(bytes),
+        None => Err(format!("{text:?} is more than any memory holds")),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

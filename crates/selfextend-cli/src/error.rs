@@ -5,6 +5,7 @@ use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::method::MethodError;
 use selfextend::settings::SettingsError;
+use selfextend_server::ServerError;
 use std::process::ExitCode;
 
 /// A result of a command.
@@ -75,6 +76,15 @@ impl From<SettingsError> for CliError {
 impl From<MethodError> for CliError {
     fn from(error: MethodError) -> Self {
         Self::Usage(error.to_string())
+    }
+}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Memory { .. } => Self::Usage(error.to_string()),
+            other => Self::Failure(other.to_string()),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The decoder: one pass over packed tokens, driven by the configuration and by which weights
 //! there are.
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
 use selfextend_attention::KvCache;
@@ -96,6 +96,7 @@ pub struct LayerWeights<B: Backend> {
 /// Activations of a pass, reused from pass to pass.
 #[derive(Default)]
 pub struct Work<B: Backend> {
+    phase: Phase,
     ids: Vec<u32>,
     plans: Vec<StepPlan>,
     hidden: B::Buffer,
@@ -110,6 +111,14 @@ pub struct Work<B: Backend> {
     /// What a norm is about to replace.
     spare: B::Buffer,
     scratch: B::Scratch,
+}
+
+impl<B: Backend> Work<B> {
+    /// Chooses the kernels of the next pass.
+    pub(crate) fn enter(&mut self, backend: &B, phase: Phase) {
+        self.phase = phase;
+        backend.enter(phase, &mut self.scratch);
+    }
 }
 
 /// Up to this many sequences, a pass allocates nothing to list them.
@@ -152,7 +161,10 @@ pub fn forward<B: Backend>(
     plans.resize_with(caches.len(), StepPlan::default);
     let mut steps: SmallVec<[Step; FEW_SEQUENCES]> = SmallVec::new();
     for ((cache, plan), tokens) in caches.iter_mut().zip(&mut plans).zip(tokens) {
-        cache.plan_into(tokens.len(), plan);
+        match work.phase {
+            Phase::Prefill => cache.plan_prefill_into(tokens.len(), plan),
+            Phase::ByLength | Phase::Decode => cache.plan_into(tokens.len(), plan),
+        }
         steps.push(Step { cache, plan });
     }
     for (n, layer) in weights.layers.iter().enumerate() {
@@ -328,6 +340,10 @@ pub fn logits<B: Backend>(
     visit: OnLogits,
 ) {
     let head = weights.output.as_ref().unwrap_or(&weights.embedding);
+    // A row that a token is drawn from is one of few, whatever it came with.
+    if work.phase == Phase::Prefill {
+        backend.enter(Phase::Decode, &mut work.scratch);
+    }
     for (block, some) in rows.chunks(HEAD_ROWS).enumerate() {
         backend.take_rows(&work.hidden, config.hidden, some, &mut work.projected);
         let normed = &mut work.normed;

@@ -54,12 +54,14 @@ mod text;
 pub mod tokenizer;
 mod weights;
 
+pub use backend::Phase;
 pub use error::{Error, Result};
-pub use generate::{Finish, GenerateOptions, Generation, generate};
+pub use generate::{Finish, GenerateOptions, Generation, Writer, Written, generate};
 pub use method::Method;
 pub use model::{LoadOptions, Model};
 pub use model_file::ModelFile;
 pub use sampling::Sampling;
+pub use selfextend_attention::cache::{KvBlock, PAGE};
 pub use selfextend_attention::{
     Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
 };

@@ -1,5 +1,6 @@
 //! A loaded model and the sequences that run on it.
 
+use crate::backend::Phase;
 use crate::backend::cpu::Cpu;
 use crate::config::{LayerAttention, ModelConfig, Rotary};
 use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
@@ -201,6 +202,22 @@ impl Model {
         on_layer: OnLayer,
         visit: &mut (dyn FnMut(usize, usize, &[f32]) + Send),
     ) -> Result<()> {
+        self.forward_in(Phase::ByLength, inputs, on_layer, visit)
+    }
+
+    /// [`Model::forward`] through the kernels of one phase. In [`Phase::Prefill`] and
+    /// [`Phase::Decode`] (one token a sequence) the logits of a sequence are bit for bit the same
+    /// whatever else is in the pass and however a prefill is cut.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_in(
+        &self,
+        phase: Phase,
+        inputs: &mut [Input],
+        on_layer: OnLayer,
+        visit: &mut (dyn FnMut(usize, usize, &[f32]) + Send),
+    ) -> Result<()> {
         for input in inputs.iter() {
             input.check(self.config().vocab)?;
         }
@@ -214,6 +231,7 @@ impl Model {
         } = &*self.0;
         // After a panic elsewhere the buffers hold old numbers, which every pass overwrites.
         let work = &mut *work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.enter(backend, phase);
         let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         let (rows, owners) = wanted_rows(inputs);
         let mut caches: List<&mut KvCache> = inputs

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::settings::ContextSettings;
+use selfextend_attention::cache::KvBlock;
 use selfextend_attention::{
     AttentionError, Frequencies, KvCache, KvType, PositionMap, QueryScaling,
 };
@@ -208,6 +209,36 @@ impl Session {
             )?;
         }
         Ok(())
+    }
+
+    /// The KV cache's block `number` (tokens `number * PAGE..`), to be shared.
+    pub fn block(&self, number: usize) -> Option<KvBlock> {
+        self.cache.block(number)
+    }
+
+    /// Continues with the first `tokens` tokens of a block of another session that runs under the
+    /// same options and holds the same tokens up to there: see [`KvCache::push_block`].
+    ///
+    /// # Panics
+    /// When this session does not end at the start of a block.
+    pub fn push_block(&mut self, block: &KvBlock, tokens: usize) {
+        self.cache.push_block(block, tokens);
+    }
+
+    /// A block from the bytes of one of a session under the same options: see
+    /// [`KvCache::read_block`].
+    pub fn read_block(&self, bytes: &[u8]) -> Option<KvBlock> {
+        self.cache.read_block(bytes)
+    }
+
+    /// Bytes of one block of its KV cache.
+    pub fn block_bytes(&self) -> usize {
+        self.cache.block_bytes()
+    }
+
+    /// Bytes that decoding needs beside the blocks.
+    pub fn ring_bytes(&self) -> usize {
+        self.cache.ring_bytes()
     }
 
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit

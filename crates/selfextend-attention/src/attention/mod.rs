@@ -24,7 +24,7 @@ mod decode;
 pub mod oracle;
 mod prefill;
 
-use crate::cache::{DECODE_TOKENS, KindPlan, LayerCache, RegionPlan, StepPlan};
+use crate::cache::{KindPlan, LayerCache, RegionPlan, StepPlan};
 use crate::{AttentionError, KvCache, parallel};
 use std::iter::Scan;
 use std::ops::Deref;
@@ -162,7 +162,7 @@ pub fn attend(
         let range = row * kv_width..(row + step.plan.tokens) * kv_width;
         step.cache
             .append(layer, step.plan, &k[range.clone()], &v[range]);
-        if step.plan.tokens <= DECODE_TOKENS {
+        if step.plan.decode {
             step.cache.update_rings(layer, step.plan);
         }
     });
@@ -173,7 +173,7 @@ pub fn attend(
         layer,
         row,
     });
-    let decoded = |part: &Part| part.plan.tokens <= DECODE_TOKENS;
+    let decoded = |part: &Part| part.plan.decode;
     let prefills = parts.clone().filter(|part| !decoded(part));
     prefill::attend(shape, prefills, q, out, &mut scratch.prefill);
     decode::attend(shape, parts.filter(decoded), q, out, &mut scratch.decode);

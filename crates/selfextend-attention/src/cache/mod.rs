@@ -14,6 +14,7 @@
 //! Pages that no later query sees (a map that forgets, a layer with a sliding window) are freed, so
 //! such a cache stays bounded. Truncating to where they would be seen again starts afresh.
 
+mod block;
 mod kind;
 mod page;
 mod plain;
@@ -21,6 +22,7 @@ mod plan;
 mod quantized;
 mod window;
 
+pub use block::KvBlock;
 pub use kind::LayerKind;
 pub use page::{LayerPages, PAGE, Page};
 pub(crate) use page::{Stored, WeightScratch, with_stored};
@@ -160,15 +162,26 @@ impl KvCache {
 
     /// [`KvCache::plan`] in the memory of an earlier plan.
     pub fn plan_into(&self, tokens: usize, plan: &mut StepPlan) {
+        self.plan_step(tokens, tokens <= DECODE_TOKENS, plan);
+    }
+
+    /// The same for a step that goes through the prefill path whatever its length. The two paths
+    /// add up in different orders: with this one, the result of a token does not depend on how
+    /// many were computed with it.
+    pub fn plan_prefill_into(&self, tokens: usize, plan: &mut StepPlan) {
+        self.plan_step(tokens, false, plan);
+    }
+
+    fn plan_step(&self, tokens: usize, decode: bool, plan: &mut StepPlan) {
         let (start, end) = (self.len, self.len + tokens);
-        (plan.start, plan.tokens) = (start, tokens);
+        (plan.start, plan.tokens, plan.decode) = (start, tokens, decode);
         plan.query_factors.clear();
         let factors = (start..end).map(|i| self.scaling.factor(i));
         plan.query_factors.extend(factors);
         plan.kinds.resize_with(self.kinds.len(), KindPlan::default);
         for (number, (plan, kind)) in plan.kinds.iter_mut().zip(&self.kinds).enumerate() {
             let layer = self.layers.iter().find(|layer| layer.kind == number);
-            plan.fill(kind, start..end, layer, tokens <= DECODE_TOKENS);
+            plan.fill(kind, start..end, layer, decode);
         }
     }
 

@@ -27,6 +27,12 @@ pub trait Stored: Clone + Send + Sync {
     /// Bytes allocated.
     fn bytes(&self) -> usize;
 
+    /// Appends its numbers, little-endian.
+    fn write(&self, to: &mut Vec<u8>);
+
+    /// Takes as many bytes as [`Stored::write`] gave from the front; `None` when there are fewer.
+    fn read(&mut self, from: &mut &[u8]) -> Option<()>;
+
     /// Its panels, head after head, to be written.
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
 
@@ -145,7 +151,7 @@ macro_rules! with_stored {
 pub(crate) use with_stored;
 
 impl Page {
-    fn new(kv_type: KvType, shape: AttentionShape) -> Self {
+    pub(super) fn new(kv_type: KvType, shape: AttentionShape) -> Self {
         match kv_type {
             KvType::F32 => Self::F32(Stored::new(shape)),
             KvType::F16 => Self::F16(Stored::new(shape)),
@@ -208,6 +214,21 @@ impl LayerPages {
             .flatten()
             .map(|page| with_stored!(&**page, |stored| stored.bytes()))
             .sum()
+    }
+
+    /// Page `number`, shared; `None` where it is forgotten or was never there.
+    pub(super) fn share(&self, number: usize) -> Option<Arc<Page>> {
+        self.pages.get(number).cloned().flatten()
+    }
+
+    /// Adds a page that is shared with others.
+    pub(super) fn push(&mut self, page: Arc<Page>) {
+        self.pages.push(Some(page));
+    }
+
+    /// Bytes of one page.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.kv_type.page_bytes(self.shape)
     }
 
     pub(super) fn truncate(&mut self, len: usize) {

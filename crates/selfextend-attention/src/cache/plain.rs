@@ -1,6 +1,7 @@
 //! Pages that keep keys and values as floats, whole or half.
 
 use super::PAGE;
+use super::block::{Number, read_numbers, write_numbers};
 use super::page::{PanelMut, Stored, WeightScratch, ask};
 use crate::attention::AttentionShape;
 use crate::simd::kernels::{Rounded, accumulate_few, scores_few, widen, widen_rows};
@@ -29,7 +30,7 @@ impl<E: Element> Floats<E> {
     }
 }
 
-impl<E: Element> Stored for Floats<E> {
+impl<E: Element + Number> Stored for Floats<E> {
     type Near = E;
 
     fn new(shape: AttentionShape) -> Self {
@@ -41,6 +42,16 @@ impl<E: Element> Stored for Floats<E> {
 
     fn bytes(&self) -> usize {
         (self.keys.len() + self.values.len()) * size_of::<E>()
+    }
+
+    fn write(&self, to: &mut Vec<u8>) {
+        write_numbers(&self.keys, to);
+        write_numbers(&self.values, to);
+    }
+
+    fn read(&mut self, from: &mut &[u8]) -> Option<()> {
+        read_numbers(&mut self.keys, from)?;
+        read_numbers(&mut self.values, from)
     }
 
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {

@@ -10,6 +10,8 @@ use std::ops::Range;
 pub struct StepPlan {
     pub(crate) start: usize,
     pub(crate) tokens: usize,
+    /// Whether it goes through the decode path.
+    pub(crate) decode: bool,
     pub(crate) query_factors: Vec<f32>,
     /// One for each kind of layer.
     pub(crate) kinds: Vec<KindPlan>,

@@ -2,6 +2,7 @@
 //! q8_0): 1.06 bytes a number, and half the bytes a decode step reads from half floats.
 
 use super::PAGE;
+use super::block::{read_numbers, write_numbers};
 use super::page::{PanelMut, Stored, WeightScratch, ask};
 use crate::attention::AttentionShape;
 use crate::simd::kernels::{
@@ -78,6 +79,20 @@ impl Stored for Bytes {
         self.keys.len()
             + self.values.len()
             + (self.key_scales.len() + self.value_scales.len()) * size_of::<f16>()
+    }
+
+    fn write(&self, to: &mut Vec<u8>) {
+        write_numbers(&self.keys, to);
+        write_numbers(&self.key_scales, to);
+        write_numbers(&self.values, to);
+        write_numbers(&self.value_scales, to);
+    }
+
+    fn read(&mut self, from: &mut &[u8]) -> Option<()> {
+        read_numbers(&mut self.keys, from)?;
+        read_numbers(&mut self.key_scales, from)?;
+        read_numbers(&mut self.values, from)?;
+        read_numbers(&mut self.value_scales, from)
     }
 
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {

@@ -150,6 +150,15 @@ impl WindowRing {
         }
     }
 
+    /// Bytes it has from the first decode step on.
+    pub(super) fn capacity(&self) -> usize {
+        let number = match self.keys {
+            RingKeys::F32(_) => size_of::<f32>(),
+            RingKeys::F16(_) => size_of::<f16>(),
+        };
+        self.shape.kv_heads() * self.slots * self.shape.head_dim() * WIDTH * number
+    }
+
     /// The first key that must be derived before a query that sees keys from `needed` on can use
     /// the ring.
     pub(super) fn held_until(&self, needed: usize) -> usize {

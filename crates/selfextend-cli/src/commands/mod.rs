@@ -9,6 +9,7 @@ mod plot;
 mod pull;
 mod run;
 mod score;
+mod serve;
 mod tune;
 
 use crate::args::Command;
@@ -24,6 +25,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Plot(args) => plot::plot(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Serve(args) => serve::serve(&args),
         Command::Pull(args) => pull::pull(&args),
         Command::Tune(args) => tune::tune(&args),
     }

@@ -8,5 +8,6 @@ mod measure;
 mod methods;
 mod pipes;
 mod run;
+mod serve;
 mod trained;
 mod tune;

@@ -11,6 +11,20 @@ use crate::error::Result;
 use crate::gguf::RawTensor;
 use selfextend_attention::attention::Step;
 
+/// Which of a backend's kernels a pass goes through. Few tokens are best served by other kernels
+/// than many, and the two round differently: choosing by what a token *is* makes its result
+/// independent of what else is in the pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// By the number of tokens in the pass.
+    #[default]
+    ByLength,
+    /// The kernels for many tokens.
+    Prefill,
+    /// The kernels for few tokens.
+    Decode,
+}
+
 /// Operations on activations, which are row-major `[tokens, width]`.
 pub trait Backend: Send + Sync + 'static {
     /// A weight matrix in the layout that serves.
@@ -21,6 +35,12 @@ pub trait Backend: Send + Sync + 'static {
     type Buffer: Default + Send;
     /// What operations keep from step to step.
     type Scratch: Default + Send;
+
+    /// Says which kernels the operations that follow should use; a backend that has only one kind
+    /// need not listen.
+    fn enter(&self, phase: Phase, scratch: &mut Self::Scratch) {
+        let _ = (phase, scratch);
+    }
 
     /// Takes over a matrix from a file.
     ///

@@ -195,6 +195,13 @@ impl Tokenizer {
         self.vocabulary.text(id)
     }
 
+    /// Whether a token is markup that never stands for text.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        let kind = self.vocabulary.token(id).map(|(_, kind)| kind);
+        matches!(kind, Ok(TokenKind::Control))
+    }
+
     /// The number of tokens; ids are below it.
     #[must_use]
     pub fn vocab_size(&self) -> usize {

@@ -2,7 +2,7 @@
 
 mod matrix;
 
-use super::Backend;
+use super::{Backend, Phase};
 use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
@@ -29,6 +29,7 @@ pub struct Cpu {
 /// What the CPU keeps from step to step.
 #[derive(Debug, Default)]
 pub struct CpuScratch {
+    phase: Phase,
     attention: AttentionScratch,
     /// Sums of blocks of the activations at hand.
     block_sums: Vec<f32>,
@@ -39,6 +40,10 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Buffer = Vec<f32>;
     type Scratch = CpuScratch;
+
+    fn enter(&self, phase: Phase, scratch: &mut CpuScratch) {
+        scratch.phase = phase;
+    }
 
     fn matrix(&self, tensor: RawTensor) -> Result<CpuMatrix, String> {
         CpuMatrix::new(tensor, self.exact)
@@ -89,7 +94,8 @@ impl Backend for Cpu {
         out: [&mut Vec<f32>; N],
         scratch: &mut CpuScratch,
     ) {
-        multiply(x, matrices, out, &mut scratch.block_sums);
+        let sums = &mut scratch.block_sums;
+        multiply(x, matrices, out, scratch.phase, sums);
     }
 
     fn add_bias(&self, x: &mut Vec<f32>, bias: &Vec<f32>) {
