@@ -4,6 +4,7 @@ use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::settings::SettingsError;
+use selfextend_eval::EvalError;
 use std::process::ExitCode;
 
 /// A result of a command.
@@ -74,5 +75,16 @@ impl From<SettingsError> for CliError {
 impl From<HubError> for CliError {
     fn from(error: HubError) -> Self {
         Self::Failure(error.to_string())
+    }
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Engine(error) => error.into(),
+            EvalError::Settings(message) => Self::Usage(message),
+            EvalError::Method { .. } => Self::Usage(error.to_string()),
+            other => Self::Failure(other.to_string()),
+        }
     }
 }
