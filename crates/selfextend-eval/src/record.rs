@@ -80,6 +80,9 @@ pub struct Record {
     pub prompt_hash: String,
     /// Its tokens, without the answer.
     pub tokens: usize,
+    /// Tokens taken out of its middle, because they do not fit without extension.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut: usize,
     /// Tokens that were computed: those it does not share with the sample before.
     pub read: usize,
     /// Seconds they took.
@@ -313,6 +316,10 @@ impl RunFile {
         }
         Ok(text)
     }
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 fn json_line(value: &impl Serialize) -> Result<String> {

@@ -148,7 +148,7 @@ impl<'a> Runner<'a> {
                 let record = match self.options(method, sample) {
                     Ok(options) => {
                         let reader = self.reader(&mut open, options);
-                        run.sample(index, &name, reader, observer)?
+                        run.sample(index, method, reader, observer)?
                     }
                     Err(error) => unreachable_record(sample, index, &name, &error),
                 };
@@ -272,7 +272,7 @@ impl<'a> Runner<'a> {
                 if key != open.0 || !self.share {
                     open = (key, &[]);
                 }
-                for (tokens, is_kept) in parts(sample) {
+                for (tokens, is_kept) in parts(sample, method) {
                     let start = if is_kept {
                         first_new(open.1, tokens)
                     } else {
@@ -285,11 +285,9 @@ impl<'a> Runner<'a> {
                         open.1 = tokens;
                     }
                 }
-                if let Ask::Answer {
-                    prompt, max_tokens, ..
-                } = &sample.ask
-                {
+                if let Ask::Answer { max_tokens, .. } = &sample.ask {
                     plan.answer_tokens += max_tokens;
+                    let prompt = sample.prompt(method);
                     let decode = work.span(prompt.len(), prompt.len() + max_tokens);
                     plan.work += decode * speed.decode_weight;
                 }
@@ -307,9 +305,9 @@ fn finished(done: &[Record]) -> HashSet<(&str, usize)> {
 }
 
 /// What is read for a sample, and whether other samples may share it.
-fn parts(sample: &Sample) -> Vec<(&[u32], bool)> {
+fn parts<'a>(sample: &'a Sample, method: &Method) -> Vec<(&'a [u32], bool)> {
     match &sample.ask {
-        Ask::Answer { prompt, .. } => vec![(prompt, true)],
+        Ask::Answer { .. } => vec![(sample.prompt(method), true)],
         Ask::Likelihood { tokens, from } => {
             vec![
                 (&tokens[..from - 1], true),
@@ -323,6 +321,28 @@ fn parts(sample: &Sample) -> Vec<(&[u32], bool)> {
                 [(body, true), (&choice.continuation[..], false)]
             })
             .collect(),
+    }
+}
+
+impl Sample {
+    /// What a method is asked; nothing where the sample is no question.
+    fn prompt(&self, method: &Method) -> &[u32] {
+        match &self.ask {
+            Ask::Answer {
+                without_extension: Some(prompt),
+                ..
+            } if *method == Method::Plain => prompt,
+            Ask::Answer { prompt, .. } => prompt,
+            _ => &[],
+        }
+    }
+
+    /// The tokens a method is not shown because they do not fit without extension.
+    fn cut(&self, method: &Method) -> usize {
+        match &self.ask {
+            Ask::Answer { prompt, .. } => prompt.len() - self.prompt(method).len(),
+            _ => 0,
+        }
     }
 }
 
@@ -342,6 +362,7 @@ fn unreachable_record(sample: &Sample, index: usize, method: &str, error: &EvalE
         tags: sample.tags.clone(),
         prompt_hash: sample.prompt_hash(),
         tokens: 0,
+        cut: 0,
         read: 0,
         prefill_s: 0.0,
         decode_s: 0.0,
@@ -363,7 +384,7 @@ impl Run<'_> {
     fn sample(
         &mut self,
         index: usize,
-        method: &str,
+        method: &Method,
         reader: &mut Reader,
         observer: &mut dyn Observer,
     ) -> Result<Record> {
@@ -371,10 +392,14 @@ impl Run<'_> {
         let mut record = Record {
             index,
             id: sample.id.clone(),
-            method: method.into(),
+            method: method.to_string(),
             tags: sample.tags.clone(),
             prompt_hash: sample.prompt_hash(),
-            tokens: parts(sample).iter().map(|(tokens, _)| tokens.len()).sum(),
+            tokens: parts(sample, method)
+                .iter()
+                .map(|(tokens, _)| tokens.len())
+                .sum(),
+            cut: sample.cut(method),
             read: 0,
             prefill_s: 0.0,
             decode_s: 0.0,
@@ -383,7 +408,7 @@ impl Run<'_> {
             },
         };
         record.outcome = match &sample.ask {
-            Ask::Answer { .. } => self.answer(sample, reader, observer, &mut record)?,
+            Ask::Answer { .. } => self.answer(sample, method, reader, observer, &mut record)?,
             Ask::Likelihood { tokens, from } => {
                 self.likelihood(tokens, *from, reader, observer, &mut record)?
             }
@@ -403,20 +428,22 @@ impl Run<'_> {
     fn answer(
         &mut self,
         sample: &Sample,
+        method: &Method,
         reader: &mut Reader,
         observer: &mut dyn Observer,
         record: &mut Record,
     ) -> Result<Outcome> {
         let Ask::Answer {
-            prompt,
             max_tokens,
             stop,
             expected,
             score,
+            ..
         } = &sample.ask
         else {
             return Err(EvalError::settings("not a question"));
         };
+        let prompt = sample.prompt(method);
         let logits = self.read(prompt, reader, observer, record)?;
         let start = Instant::now();
         let options = GenerateOptions {

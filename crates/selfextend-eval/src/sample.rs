@@ -30,6 +30,9 @@ pub enum Ask {
     Answer {
         /// The tokens before it.
         prompt: Vec<u32>,
+        /// What plain attention is asked instead, where a benchmark cuts prompts that do not fit
+        /// the trained window.
+        without_extension: Option<Vec<u32>>,
         /// The most tokens of an answer.
         max_tokens: usize,
         /// Texts that end an answer and are no part of it.

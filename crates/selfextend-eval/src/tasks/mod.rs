@@ -1,9 +1,13 @@
 //! The tasks: each makes [`Sample`](crate::Sample)s for a model from its settings.
 
 pub mod ablation;
+pub mod choice;
+pub mod leval;
+pub mod longbench;
 pub mod needle;
 pub mod passkey;
 pub mod perplexity;
+pub mod ruler;
 
 use crate::error::{EvalError, Result};
 use selfextend::TextModel;

@@ -61,6 +61,7 @@ impl Needle {
                     context: length,
                     ask: Ask::Answer {
                         prompt: found.tokens,
+                        without_extension: None,
                         max_tokens: self.max_tokens,
                         stop: vec!["\n".into()],
                         expected: vec![self.answer.clone()],

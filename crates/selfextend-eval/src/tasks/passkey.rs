@@ -142,6 +142,7 @@ fn sample(passkey: Passkey, length: usize, depth: f64, trial: usize, max_tokens:
         context: length,
         ask: Ask::Answer {
             prompt: tokens,
+            without_extension: None,
             max_tokens,
             stop: vec!["\n".into()],
             expected,
