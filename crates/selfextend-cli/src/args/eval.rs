@@ -6,6 +6,7 @@ use selfextend::hub::DEFAULT_MODEL;
 use selfextend::{DEFAULT_CHUNK, Method};
 use selfextend_eval::Shard;
 use selfextend_eval::tasks::needle;
+use selfextend_eval::tasks::ruler::RulerTask;
 use std::path::PathBuf;
 
 /// The paper's experiments.
@@ -30,6 +31,14 @@ pub enum EvalTask {
     Passkey(PasskeyArgs),
     /// Needle in a haystack of any texts, by length and depth.
     Needle(NeedleArgs),
+    /// RULER's synthetic tasks, made for the model's tokenizer from a seed.
+    Ruler(RulerArgs),
+    /// L-Eval's closed-ended tasks from its .jsonl files.
+    Leval(LevalArgs),
+    /// Tasks in LongBench's format, with its prompts and metrics.
+    Longbench(LongbenchArgs),
+    /// The short-context control: multiple choice by log-likelihood, and LAMBADA.
+    Choice(ChoiceArgs),
     /// Perplexity or passkey over a grid of group sizes and neighbour windows (figures 5 and 6).
     Ablation(AblationArgs),
     /// Join the results of a sharded run; gaps and overlaps are refused.
@@ -202,6 +211,92 @@ pub struct NeedleArgs {
     /// Ask under the model's chat template.
     #[arg(long)]
     pub chat: bool,
+    #[command(flatten)]
+    pub run: EvalRunArgs,
+}
+
+/// RULER.
+#[derive(Debug, Args)]
+pub struct RulerArgs {
+    /// Tasks, by RULER's names. [default: all, those with essays only where --essays names texts]
+    #[arg(long, value_delimiter = ',', value_name = "TASK,...")]
+    pub tasks: Vec<RulerTask>,
+    /// Text files, or folders of .txt files, for the haystacks of essays.
+    #[arg(long, num_args = 1.., value_name = "FILE")]
+    pub essays: Vec<PathBuf>,
+    /// Tokens of context, the answer's included, as in 4k,8k,16k.
+    #[arg(long, default_value = "4k", value_delimiter = ',', value_name = "N,N,...", value_parser = tokens_at_least_one)]
+    pub lengths: Vec<usize>,
+    /// Samples of each task at each length.
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = at_least_one)]
+    pub samples: usize,
+    /// Seed of everything drawn.
+    #[arg(long, default_value_t = 42, value_name = "SEED")]
+    pub seed: u64,
+    /// Ask under the model's chat template.
+    #[arg(long)]
+    pub chat: bool,
+    #[command(flatten)]
+    pub run: EvalRunArgs,
+}
+
+/// L-Eval.
+#[derive(Debug, Args)]
+pub struct LevalArgs {
+    /// Its .jsonl files, named as in its repository, or folders of them.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The most documents of a file; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub documents: usize,
+    /// The most tokens of an answer.
+    #[arg(short = 'n', long, default_value_t = 32, value_name = "N", value_parser = at_least_one)]
+    pub max_tokens: usize,
+    /// Ask under the model's chat template.
+    #[arg(long)]
+    pub chat: bool,
+    #[command(flatten)]
+    pub run: EvalRunArgs,
+}
+
+/// LongBench.
+#[derive(Debug, Args)]
+pub struct LongbenchArgs {
+    /// Its .jsonl files, named after their tasks, or folders of them.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Its dataset2prompt.json. [default: beside the first file]
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+    /// Its dataset2maxlen.json. [default: beside the first file]
+    #[arg(long, value_name = "FILE")]
+    pub max_lengths: Option<PathBuf>,
+    /// The most items of a file; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub items: usize,
+    /// Ask under the model's chat template, as its authors ask chat models.
+    #[arg(long)]
+    pub chat: bool,
+    #[command(flatten)]
+    pub run: EvalRunArgs,
+}
+
+/// Multiple choice.
+#[derive(Debug, Args)]
+pub struct ChoiceArgs {
+    /// Questions: .jsonl (ARC, PIQA, OpenBookQA, Winogrande, LAMBADA), .txt (HellaSwag's blocks)
+    /// or .csv (MMLU's columns); a folder's .jsonl files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// The most questions of a file, drawn with --seed; 0 for all.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub items: usize,
+    /// Seed of the draw.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// Tokens of context that methods are told. [default: the trained window]
+    #[arg(long, value_name = "N", value_parser = tokens_at_least_one)]
+    pub context: Option<usize>,
     #[command(flatten)]
     pub run: EvalRunArgs,
 }

@@ -22,6 +22,10 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
         EvalTask::Perplexity(args) => tasks::perplexity(args),
         EvalTask::Passkey(args) => tasks::passkey(args),
         EvalTask::Needle(args) => tasks::needle(args),
+        EvalTask::Ruler(args) => tasks::ruler(args),
+        EvalTask::Leval(args) => tasks::leval(args),
+        EvalTask::Longbench(args) => tasks::longbench(args),
+        EvalTask::Choice(args) => tasks::choice(args),
         EvalTask::Ablation(args) => tasks::ablation(args),
     }
 }

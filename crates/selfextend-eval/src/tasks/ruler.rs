@@ -367,7 +367,7 @@ fn in_essays(needles: &[String], depths: &[f64], words: usize, essays: &[String]
         .map(|(needle, depth)| (ends[((ends.len() - 1) as f64 * depth) as usize], needle))
         .collect();
     places.sort_by_key(|(place, _)| *place);
-    let (mut parts, mut from) = (Vec::new(), 0);
+    let (mut parts, mut from) = (Vec::<&str>::new(), 0);
     for (place, needle) in places {
         parts.extend(&words[from..place]);
         parts.push(needle);

@@ -2,10 +2,15 @@
 
 use super::{Prepared, load, run};
 use crate::args::eval::{
-    AblationArgs, AblationOn, NeedleArgs, PasskeyArgs, PerplexityArgs, SweepArgs,
+    AblationArgs, AblationOn, ChoiceArgs, LevalArgs, LongbenchArgs, NeedleArgs, PasskeyArgs,
+    PerplexityArgs, RulerArgs, SweepArgs,
 };
 use crate::error::{CliError, Result};
+use selfextend_eval::tasks::choice::ChoiceTask;
+use selfextend_eval::tasks::leval::LEval;
+use selfextend_eval::tasks::longbench::LongBench;
 use selfextend_eval::tasks::perplexity::{Mode, Perplexity};
+use selfextend_eval::tasks::ruler::{Ruler, RulerTask};
 use selfextend_eval::tasks::{Prompter, ablation, files, needle, passkey};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -112,6 +117,117 @@ pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
             "depths": task.depths,
             "max_tokens": task.max_tokens,
             "chat": args.chat,
+        }),
+        methods: None,
+    })
+}
+
+pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
+    let essays = match args.essays.is_empty() {
+        true => Vec::new(),
+        false => files(&args.essays, "txt")?,
+    };
+    let possible = RulerTask::ALL.map(|(_, task)| task).into_iter();
+    let tasks = match args.tasks.is_empty() {
+        true => possible
+            .filter(|task| !essays.is_empty() || !task.needs_essays())
+            .collect(),
+        false => args.tasks.clone(),
+    };
+    let task = Ruler {
+        tasks,
+        lengths: args.lengths.clone(),
+        samples: args.samples,
+        seed: args.seed,
+        essays,
+    };
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.chat)?;
+    let names_of_tasks: Vec<_> = task.tasks.iter().map(|task| task.name()).collect();
+    run(Prepared {
+        task: "ruler",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&prompter)?,
+        settings: json!({
+            "tasks": names_of_tasks,
+            "lengths": task.lengths,
+            "samples_each": task.samples,
+            "seed": task.seed,
+            "essays": names(&task.essays),
+            "chat": args.chat,
+        }),
+        methods: None,
+    })
+}
+
+pub(super) fn leval(args: &LevalArgs) -> Result<()> {
+    let task = LEval {
+        files: files(&args.files, "jsonl")?,
+        documents: args.documents,
+        max_tokens: args.max_tokens,
+    };
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.chat)?;
+    run(Prepared {
+        task: "leval",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&prompter)?,
+        settings: json!({
+            "files": names(&task.files),
+            "documents": task.documents,
+            "max_tokens": task.max_tokens,
+            "chat": args.chat,
+        }),
+        methods: None,
+    })
+}
+
+pub(super) fn longbench(args: &LongbenchArgs) -> Result<()> {
+    let found = files(&args.files, "jsonl")?;
+    let beside = |given: &Option<PathBuf>, name: &str| {
+        given
+            .clone()
+            .unwrap_or_else(|| found[0].with_file_name(name))
+    };
+    let task = LongBench {
+        prompts: beside(&args.prompts, "dataset2prompt.json"),
+        max_lengths: beside(&args.max_lengths, "dataset2maxlen.json"),
+        files: found,
+        items: args.items,
+    };
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.chat)?;
+    run(Prepared {
+        task: "longbench",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&prompter)?,
+        settings: json!({ "files": names(&task.files), "items": task.items, "chat": args.chat }),
+        methods: None,
+    })
+}
+
+pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
+    let found = files(&args.files, "jsonl")?;
+    let model = load(&args.run.model)?;
+    let task = ChoiceTask {
+        files: found,
+        items: args.items,
+        seed: args.seed,
+        context: args.context.unwrap_or(model.model.config().trained_window),
+    };
+    run(Prepared {
+        task: "choice",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&model)?,
+        settings: json!({
+            "files": names(&task.files),
+            "items": task.items,
+            "seed": task.seed,
+            "context": task.context,
         }),
         methods: None,
     })
