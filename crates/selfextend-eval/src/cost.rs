@@ -1,8 +1,9 @@
 //! What a run will cost, before it starts.
 
-use crate::error::Result;
+use crate::error::{EvalError, Result};
+use crate::tasks::ablation::{PLAIN, method};
+use selfextend::Model;
 use selfextend::config::ModelConfig;
-use selfextend::{Model, PositionMap, SessionOptions};
 use std::time::Instant;
 
 /// Arithmetic of a model's pass.
@@ -51,13 +52,11 @@ const STEPS: usize = 4;
 
 impl Speed {
     pub(crate) fn measure(model: &Model, work: Work, chunk: usize) -> Result<Self> {
-        let mut session = model.session(SessionOptions {
-            context: MEASURED + STEPS,
-            map: PositionMap::Plain,
-            query_scaling: selfextend::QueryScaling::None,
-            kv_type: selfextend::KvType::default(),
-            chunk,
-        });
+        let mut options = method(PLAIN)?
+            .options(model.config().trained_window, MEASURED + STEPS)
+            .map_err(|error| EvalError::settings(error.to_string()))?;
+        options.chunk = chunk;
+        let mut session = model.session(options);
         let vocab = model.config().vocab;
         let token = |n: usize| (n * 7919 % vocab) as u32;
         let tokens: Vec<u32> = (0..MEASURED).map(token).collect();

@@ -5,6 +5,7 @@ use crate::error::{EvalError, Result};
 use crate::reader::{Reader, first_new, stop_if};
 use crate::record::{ChoiceOutcome, Header, Outcome, Record};
 use crate::sample::{Ask, Choice, Sample, Shard, digest};
+use crate::tasks::ablation::PLAIN;
 use selfextend::sampling::{argmax, log_probability};
 use selfextend::{
     DEFAULT_CHUNK, GenerateOptions, KvType, Method, SessionOptions, TextModel, generate,
@@ -331,7 +332,7 @@ impl Sample {
             Ask::Answer {
                 without_extension: Some(prompt),
                 ..
-            } if *method == Method::Plain => prompt,
+            } if method.to_string() == PLAIN => prompt,
             Ask::Answer { prompt, .. } => prompt,
             _ => &[],
         }

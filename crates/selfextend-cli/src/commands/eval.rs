@@ -10,6 +10,7 @@ use crate::error::{CliError, Result};
 use crate::{engine, interrupt, output, progress};
 use selfextend::{LoadOptions, Method, TextModel};
 use selfextend_eval::report::{Drawing, Table, to_html, to_png, to_svg};
+use selfextend_eval::tasks::ablation;
 use selfextend_eval::{Observer, Plan, Report, RunFile, RunWriter, Runner, Sample};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -64,7 +65,12 @@ fn run(prepared: Prepared) -> Result<()> {
     let allow_unreachable = methods.is_some();
     let methods = match methods {
         Some(methods) => methods,
-        None if args.methods.is_empty() => vec![Method::Plain, Method::Auto],
+        None if args.methods.is_empty() => {
+            vec![
+                ablation::method("plain")?,
+                ablation::method("selfextend:auto")?,
+            ]
+        }
         None => args.methods.clone(),
     };
     check_plot(&args.show)?;

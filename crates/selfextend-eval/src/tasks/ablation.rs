@@ -1,6 +1,6 @@
 //! A task over a grid of group sizes and neighbour windows (the paper's figures 5 and 6).
 
-use crate::error::Result;
+use crate::error::{EvalError, Result};
 use selfextend::Method;
 use selfextend::method::MethodError;
 
@@ -17,13 +17,22 @@ pub fn methods(group_sizes: &[usize], neighbor_windows: &[usize]) -> Result<Vec<
     let pairs = neighbor_windows.iter().flat_map(|&window| {
         group_sizes
             .iter()
-            .map(move |&group| method_name(group, window))
+            .map(move |&group_size| method_name(group_size, window))
     });
-    let names = std::iter::once("plain".to_owned()).chain(pairs);
-    names
-        .map(|name| {
-            name.parse()
-                .map_err(|source: MethodError| crate::EvalError::Settings(source.to_string()))
-        })
+    std::iter::once(PLAIN.to_owned())
+        .chain(pairs)
+        .map(|name| method(&name))
         .collect()
+}
+
+/// The name of plain attention, what every method is held against.
+pub(crate) const PLAIN: &str = "plain";
+
+/// A method by its name.
+///
+/// # Errors
+/// A name no method has.
+pub fn method(name: &str) -> Result<Method> {
+    name.parse()
+        .map_err(|error: MethodError| EvalError::settings(error.to_string()))
 }
