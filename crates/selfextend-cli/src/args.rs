@@ -1,5 +1,7 @@
 //! The command line's grammar, and nothing of what it does.
 
+pub mod eval;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use selfextend::hub::DEFAULT_MODEL;
 use selfextend::settings::parse_tokens;
@@ -32,6 +34,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Hide a passkey in a long text and ask for it, with plain attention and with SelfExtend.
     Demo(DemoArgs),
+    /// Rerun the paper's experiments, with tables and pictures.
+    Eval(eval::EvalArgs),
     /// Serve OpenAI's API, extending the context by itself.
     Serve(ServeArgs),
     /// Fetch a model and print its path.

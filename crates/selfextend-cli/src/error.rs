@@ -5,6 +5,7 @@ use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::method::MethodError;
 use selfextend::settings::SettingsError;
+use selfextend_eval::EvalError;
 use selfextend_server::ServerError;
 use std::process::ExitCode;
 
@@ -91,5 +92,16 @@ impl From<ServerError> for CliError {
 impl From<HubError> for CliError {
     fn from(error: HubError) -> Self {
         Self::Failure(error.to_string())
+    }
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Engine(error) => error.into(),
+            EvalError::Settings(message) => Self::Usage(message),
+            EvalError::Method { .. } => Self::Usage(error.to_string()),
+            other => Self::Failure(other.to_string()),
+        }
     }
 }

@@ -32,6 +32,19 @@ pub struct ContextSettings {
     pub extended_by_itself: bool,
 }
 
+impl ContextSettings {
+    /// Attention as the model was trained.
+    pub fn plain(context: usize) -> Self {
+        Self {
+            context,
+            map: PositionMap::Plain,
+            frequencies: Frequencies::Trained,
+            query_scaling: QueryScaling::None,
+            extended_by_itself: false,
+        }
+    }
+}
+
 /// Settings that cannot work, and some that would.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingsError {
@@ -129,11 +142,8 @@ impl ContextRequest {
             });
         }
         let plain = ContextSettings {
-            context,
-            map: PositionMap::Plain,
-            frequencies: Frequencies::Trained,
-            query_scaling: QueryScaling::None,
             extended_by_itself,
+            ..ContextSettings::plain(context)
         };
         if self.no_extend || (context <= trained && self.group_size.is_none()) {
             return Ok(plain);

@@ -4,9 +4,9 @@ use crate::args::BenchArgs;
 use crate::engine::{self, SettingsReport, describe, prefill};
 use crate::error::Result;
 use crate::output;
-use crate::random::Random;
 use selfextend::sampling::Sampler;
 use selfextend::{Sampling, Session, TextModel};
+use selfextend_eval::random::Random;
 use serde::Serialize;
 use std::time::Instant;
 

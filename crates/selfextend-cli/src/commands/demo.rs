@@ -1,17 +1,19 @@
 //! `selfextend demo`: a passkey hidden in a long text, asked for in two ways.
 
-mod passkey;
-
 use super::answer::answer;
 use crate::args::DemoArgs;
 use crate::engine::{self, SettingsReport, describe};
 use crate::error::{CliError, Result};
 use crate::output;
-use passkey::Passkey;
 use selfextend::{
     Frequencies, GenerateOptions, PositionMap, QueryScaling, SessionOptions, TextModel,
 };
+use selfextend_eval::tasks::Prompter;
+use selfextend_eval::tasks::passkey::Passkey;
 use serde::Serialize;
+
+/// Digits of a key, as in the paper.
+const KEY_DIGITS: usize = 5;
 
 /// Enough for the key and a few words.
 const ANSWER_TOKENS: usize = 12;
@@ -26,7 +28,8 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     }
     let model = engine::load(&args.model)?;
     let trained = model.model.config().trained_window;
-    let passkey = Passkey::new(&model, args.tokens, args.depth, args.seed)?;
+    let prompter = Prompter::new(&model, false)?;
+    let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed)?;
     let needed = passkey.tokens.len() + ANSWER_TOKENS;
     let settings = args.model.settings(needed, trained)?;
     introduce(args, &passkey, trained);

@@ -3,7 +3,8 @@
 use crate::args::{ModelArgs, ServeArgs};
 use crate::error::{CliError, Result};
 use crate::{engine, interrupt, output};
-use selfextend::{PositionMap, SessionOptions, TextModel};
+use selfextend::settings::ContextSettings;
+use selfextend::{SessionOptions, TextModel};
 use selfextend_server::prefix::{DiskCache, fingerprint};
 use selfextend_server::{Config, HttpLimits, Ladder, scheduler};
 use std::net::SocketAddr;
@@ -48,14 +49,13 @@ fn ladder(args: &ModelArgs, text: &TextModel) -> Result<Ladder> {
     };
     Ladder::new(trained, context, |step| -> Result<SessionOptions> {
         if step <= trained {
-            return Ok(args.session_options(step, PositionMap::Plain));
+            return Ok(args.session_options(ContextSettings::plain(step)));
         }
         let args = ModelArgs {
             context: Some(step),
             ..args.clone()
         };
-        let settings = args.settings(step, trained)?;
-        Ok(args.session_options(settings.context, settings.map))
+        Ok(args.session_options(args.settings(step, trained)?))
     })
 }
 

@@ -4,6 +4,7 @@ mod chat;
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod eval;
 mod measure;
 mod methods;
 mod pipes;

@@ -3,10 +3,10 @@
 
 use super::super::score::negative_log_likelihood;
 use crate::error::{CliError, Result};
-use crate::random::Random;
 use crate::{interrupt, progress};
 use selfextend::profile::Losses;
 use selfextend::{Session, TextModel};
+use selfextend_eval::random::Random;
 
 /// Tokens before the question whose likelihood is that of the text.
 const TEXT_TOKENS: usize = 128;

@@ -11,6 +11,7 @@ impl Random {
     }
 
     /// The next 64 bits.
+    #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -22,5 +23,20 @@ impl Random {
     /// A number below `bound`, which must not be 0.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.next() % bound
+    }
+
+    /// Brings items into an order of chance (Fisher and Yates).
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for n in (1..items.len()).rev() {
+            items.swap(n, self.below(n as u64 + 1) as usize);
+        }
+    }
+
+    /// So many different numbers below `bound`, in an order of chance.
+    pub fn sample(&mut self, bound: usize, count: usize) -> Vec<usize> {
+        let mut all: Vec<usize> = (0..bound).collect();
+        self.shuffle(&mut all);
+        all.truncate(count);
+        all
     }
 }
