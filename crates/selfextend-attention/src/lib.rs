@@ -42,7 +42,7 @@ pub mod rope;
 pub mod simd;
 
 pub use attention::AttentionShape;
-pub use cache::{KvCache, KvType, LayerSpec};
+pub use cache::{KvCache, KvType};
 pub use error::AttentionError;
 pub use position::{PositionMap, Positions, QueryScaling, SelfExtend};
 pub use rope::{Frequencies, PairLayout, Rope, RopeScaling, RopeSpec};

@@ -6,7 +6,7 @@ use crate::engine::{self, describe};
 use crate::error::{CliError, Result};
 use crate::output;
 use plotters::prelude::*;
-use selfextend::gguf::GgufFile;
+use selfextend::ModelFile;
 use selfextend::{Frequencies, SessionOptions};
 use serde::Serialize;
 use std::fmt::Write;
@@ -22,7 +22,7 @@ pub fn positions(args: &InspectArgs) -> Result<()> {
         Some(trained) => trained,
         None => {
             let path = engine::fetch(&args.model.model)?;
-            GgufFile::open(&path)?.config()?.trained_window
+            ModelFile::open(&path)?.config()?.trained_window
         }
     };
     let context = args.model.context.unwrap_or(2 * trained);
