@@ -235,7 +235,10 @@ impl SettingsReport {
             .as_ref()
             .and_then(|path| Profile::load(path).ok());
         let found = profile.map(|(_, method)| method.to_string());
-        let method = args.method.as_ref().map(Method::to_string).or(found);
+        // A method may come to plain attention, and `demo` runs that beside it.
+        let plain = describe(options) == "plain attention";
+        let asked = args.method.as_ref().map(Method::to_string).or(found);
+        let method = asked.filter(|_| !plain);
         Self {
             model: args.model.clone(),
             trained_window: model.config().trained_window,

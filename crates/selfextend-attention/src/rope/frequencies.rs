@@ -13,6 +13,8 @@ pub const MAX_PAIRS: usize = 256;
 
 /// How a context extension changes the frequencies of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
+// Factors are inline, so that the settings of a sequence can be copied; there is one a sequence.
+#[allow(clippy::large_enum_variant)]
 pub enum Frequencies {
     /// Not at all.
     #[default]

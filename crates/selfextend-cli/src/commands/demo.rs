@@ -149,14 +149,18 @@ fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
 }
 
 fn verdict(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
-    let key = &passkey.key;
+    let (key, short) = (&passkey.key, extended.settings.in_short());
+    let name = match extended.map {
+        PositionMap::SelfExtend(_) => "SelfExtend",
+        _ => &short,
+    };
     match (plain.found, extended.found) {
-        _ if extended.map == PositionMap::Plain => {
+        _ if short == plain.settings.in_short() => {
             format!("Both ways are plain attention here; the key was {key}.")
         }
-        (false, true) => format!("SelfExtend found the key {key}; plain attention did not."),
+        (false, true) => format!("{name} found the key {key}; plain attention did not."),
         (true, true) => format!("Both found the key {key}."),
-        (true, false) => format!("Plain attention found the key {key}; SelfExtend did not."),
+        (true, false) => format!("Plain attention found the key {key}; {name} did not."),
         (false, false) => format!("Neither found the key {key}."),
     }
 }

@@ -192,5 +192,9 @@ fn report(args: &TuneArgs, ranked: &[Candidate], profile: &Profile) -> String {
         automatic.text,
         args.output.display()
     );
+    if found.needle > automatic.needle {
+        text +=
+            "The automatic rule is better on it: take more --samples, or leave --profile out.\n";
+    }
     text
 }

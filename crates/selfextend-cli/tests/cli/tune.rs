@@ -34,7 +34,7 @@ fn what_tune_finds_is_what_a_profile_runs() {
         assert!(found[losses]["text"].as_f64().unwrap() > 0.0, "{found}");
     }
     assert!(
-        done.stderr.contains("2 samples: best of 2 is"),
+        done.stderr.contains("after 2 sample(s): best of 2 is"),
         "{}",
         done.stderr
     );

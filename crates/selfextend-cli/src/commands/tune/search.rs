@@ -60,7 +60,7 @@ impl Search {
             });
             let best = mean(&alive[0].losses);
             output::note(&format!(
-                "{samples} samples: best of {} is {}, needle loss {:.4}, text loss {:.4}",
+                "after {samples} sample(s): best of {} is {}, needle loss {:.4}, text loss {:.4}",
                 alive.len(),
                 alive[0].method,
                 best.needle,
