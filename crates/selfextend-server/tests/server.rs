@@ -251,12 +251,7 @@ fn the_parameters_do_what_openai_says() {
     );
     let bias = json!({"logit_bias": {"66": 100}});
     let forced = ask(bias);
-    assert!(
-        forced
-            .text()
-            .chars()
-            .all(|c| Some(c) == forced.text().chars().next())
-    );
+    assert!(forced.text().chars().all(|c| forced.text().starts_with(c)));
     // Several answers to several prompts, by seed.
     let many = ask(json!({"prompt": ["the", "an", "x"], "n": 2, "temperature": 1, "seed": 5}));
     let choices = many.body["choices"].as_array().unwrap();

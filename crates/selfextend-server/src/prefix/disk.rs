@@ -124,8 +124,8 @@ impl Disk {
             header,
             block: block.clone(),
         };
-        let sent = self.jobs.as_ref().map(|jobs| jobs.try_send(job));
-        if !matches!(sent, Some(Ok(()))) {
+        let sent = |jobs: &SyncSender<Job>| jobs.try_send(job).is_ok();
+        if !self.jobs.as_ref().is_some_and(sent) {
             tracing::debug!("too much is being written: a prefix is not kept");
         }
     }

@@ -188,15 +188,14 @@ impl Running {
         let request = ureq::post(&format!("{}{path}", self.base));
         let response = request.send_string(&body.to_string()).unwrap();
         let lines = BufReader::new(response.into_reader()).lines();
-        let data = lines.map_while(Result::ok).filter_map(|line| {
+        lines.map_while(Result::ok).filter_map(|line| {
             let data = line.strip_prefix("data: ")?.to_owned();
             Some(if data == "[DONE]" {
                 json!("[DONE]")
             } else {
                 serde_json::from_str(&data).unwrap()
             })
-        });
-        data
+        })
     }
 
     /// Waits until something is true of `/ready`.
