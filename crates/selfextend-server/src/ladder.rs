@@ -4,7 +4,7 @@
 //! times that window, up to the largest context. Few steps, because keys computed under one map
 //! are of no use under another: prompts of about one length share their prefixes.
 
-use selfextend::{PositionMap, SessionOptions};
+use selfextend::{Frequencies, PositionMap, SessionOptions};
 
 /// One step: a context and how sequences of up to that length run.
 #[derive(Debug, Clone, Copy)]
@@ -41,10 +41,7 @@ impl Ladder {
         for step in steps {
             let rung = Rung::new(options(step)?, trained);
             // Steps under the same map are one: its keys serve all of them.
-            if rungs
-                .last()
-                .is_some_and(|last| last.options.map == rung.options.map)
-            {
+            if rungs.last().is_some_and(|last| last.runs_like(&rung)) {
                 rungs.pop();
             }
             rungs.push(rung);
@@ -93,9 +90,18 @@ impl Rung {
         }
     }
 
+    /// Whether keys computed under one serve the other.
+    fn runs_like(&self, other: &Self) -> bool {
+        let how = |rung: &Self| {
+            let options = rung.options;
+            (options.map, options.frequencies, options.query_scaling)
+        };
+        how(self) == how(other)
+    }
+
     /// Whether it reaches beyond the trained window.
     pub fn extends(&self) -> bool {
-        self.options.map != PositionMap::Plain
+        self.options.map != PositionMap::Plain || self.options.frequencies != Frequencies::Trained
     }
 }
 

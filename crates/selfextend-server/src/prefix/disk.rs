@@ -45,7 +45,7 @@ pub struct DiskCache {
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     model: String,
-    /// Map, query scaling and storage.
+    /// Map, frequencies, query scaling and storage.
     options: String,
     /// All tokens from the start of the prompt to the end of the block.
     tokens: Vec<u32>,
@@ -174,9 +174,10 @@ impl Drop for Disk {
 fn describe(session: &Session) -> String {
     let options = session.options();
     format!(
-        "{} {:?} {:?} {:?}",
+        "{} {:?} {:?} {:?} {:?}",
         env!("CARGO_PKG_VERSION"),
         options.map,
+        options.frequencies,
         options.query_scaling,
         options.kv_type
     )
