@@ -159,12 +159,13 @@ impl Stored for Bytes {
         let padded = keys.next_multiple_of(WIDTH);
         let scales = scales(&self.value_scales, shape, head, 0, padded / WIDTH);
         let WeightScratch { scaled, rounded } = scratch;
+        scaled.reserve(weights.len().saturating_sub(scaled.len()));
         scaled.resize(weights.len() / PAGE * padded, 0.0);
         for block in 0..blocks(shape) {
             // The scale of a key's values goes into its weight, once for each block of columns.
             let (factors, distance) = (&scales[block * WIDTH..], blocks(shape) * WIDTH);
             multiply_rows(s, weights, PAGE, padded, factors, distance, scaled);
-            rounded.weights(s, scaled, padded);
+            rounded.weights(s, scaled, padded, PAGE);
             let columns = block * BLOCK..width.min((block + 1) * BLOCK);
             accumulate_q8(s, rounded, keys, values, width, columns, acc);
         }

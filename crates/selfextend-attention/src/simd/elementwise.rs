@@ -58,8 +58,8 @@ impl Gate {
     /// `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))` (arXiv 1606.08415, section 2), because
     /// `(1 + tanh(v))/2 = 1 / (1 + e^-2v)`.
     pub const GELU_TANH: Self = Self {
-        linear: 1.595_769_1,
-        cubic: 0.044_715 * 1.595_769_1,
+        linear: 1.595_769,
+        cubic: 0.044_715 * 1.595_769,
     };
 
     /// `gate = activation(gate) * up`.

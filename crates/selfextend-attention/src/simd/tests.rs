@@ -93,7 +93,7 @@ impl Kernel for AccumulateQ8<'_> {
     fn run<S: Simd>(self, s: S) {
         let Self(rows, keys, codes, width, acc) = self;
         let mut weights = Rounded::default();
-        weights.weights(s, rows, keys);
+        weights.weights(s, rows, keys, keys);
         accumulate_q8(s, &weights, keys, codes, width, 0..width, acc);
     }
 }

@@ -55,9 +55,14 @@ impl Rounded {
         self.fill::<S, BLOCK>(s, rows, depth);
     }
 
-    /// Softmax weights for [`accumulate_q8`]: `rows` is `[row][keys]`.
+    /// Softmax weights for [`accumulate_q8`]: `rows` is `[row][keys]`. Room is made for `most` keys
+    /// at once, so that a page that fills up allocates nothing.
     #[inline(always)]
-    pub fn weights<S: Simd>(&mut self, s: S, rows: &[f32], keys: usize) {
+    pub fn weights<S: Simd>(&mut self, s: S, rows: &[f32], keys: usize, most: usize) {
+        let (count, blocks) = (rows.len() / keys, most.div_ceil(KEYS_AT_ONCE));
+        let (numbers, scales) = (count * blocks * KEYS_AT_ONCE, count * blocks);
+        self.numbers.reserve(numbers.saturating_sub(self.numbers.len()));
+        self.scales.reserve(scales.saturating_sub(self.scales.len()));
         self.fill::<S, KEYS_AT_ONCE>(s, rows, keys);
     }
 }
