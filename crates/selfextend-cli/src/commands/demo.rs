@@ -8,6 +8,7 @@ use crate::output;
 use selfextend::{
     Frequencies, GenerateOptions, PositionMap, QueryScaling, SessionOptions, TextModel,
 };
+use selfextend_eval::EvalError;
 use selfextend_eval::tasks::Prompter;
 use selfextend_eval::tasks::passkey::Passkey;
 use serde::Serialize;
@@ -29,7 +30,14 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     let model = engine::load(&args.model)?;
     let trained = model.model.config().trained_window;
     let prompter = Prompter::new(&model, false)?;
-    let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed)?;
+    let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed).map_err(
+        |error| match error {
+            EvalError::Settings(reason) => {
+                CliError::usage(format!("--tokens {} is too short: {reason}", args.tokens))
+            }
+            other => other.into(),
+        },
+    )?;
     let needed = passkey.tokens.len() + ANSWER_TOKENS;
     let settings = args.model.settings(needed, trained)?;
     introduce(args, &passkey, trained);
