@@ -1,0 +1,389 @@
+//! The kernels on a real device, each step against f64, by error rules. Skipped without a GPU.
+//!
+//! Three comparisons for every pass: what `append` stored against the rotation in f64; attention
+//! against an exact softmax over *what was stored*, element by element, where only the rounding of
+//! weights and results is allowed; and both together against the oracle of the attention crate,
+//! which knows nothing of regions or tiles.
+
+use crate::plan::Regions;
+use crate::{Device, DeviceCache, Element, Inputs, Plan, Work, append, attend_stored};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+use rayon::prelude::*;
+use selfextend_attention::attention::oracle;
+use selfextend_attention::{AttentionShape, PairLayout, PositionMap, QueryScaling, Rope, RopeSpec};
+
+trait Half: Element + PartialEq + std::fmt::Debug {
+    /// Half the distance between neighbours, relatively.
+    const UNIT: f64;
+    fn round(x: f32) -> Self;
+    fn wide(self) -> f64;
+}
+
+impl Half for half::f16 {
+    const UNIT: f64 = 1.0 / 2048.0;
+    fn round(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn wide(self) -> f64 {
+        self.to_f64()
+    }
+}
+
+impl Half for half::bf16 {
+    const UNIT: f64 = 1.0 / 256.0;
+    fn round(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn wide(self) -> f64 {
+        self.to_f64()
+    }
+}
+
+fn device() -> Option<Device> {
+    match Device::new(0) {
+        Ok(device) => Some(device),
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            None
+        }
+    }
+}
+
+/// One sequence with random queries, keys and values that the storage type holds exactly.
+struct Sequence<T> {
+    shape: AttentionShape,
+    map: PositionMap,
+    rope: Rope,
+    n: usize,
+    size: f32,
+    q: Vec<T>,
+    k: Vec<T>,
+    v: Vec<T>,
+}
+
+fn wide<T: Half>(x: &[T]) -> Vec<f32> {
+    x.iter().map(|x| x.wide() as f32).collect()
+}
+
+/// Lengths and windows on, beside and between the edges of tiles.
+fn edge(rng: &mut StdRng, most: usize) -> usize {
+    let tile: usize = [16, 32, 64, 128][rng.random_range(0..4)] * rng.random_range(1..5);
+    match rng.random_range(0..4) {
+        0 => rng.random_range(1..=most),
+        _ => (tile + rng.random_range(0..3)).saturating_sub(1).clamp(1, most),
+    }
+}
+
+impl<T: Half> Sequence<T> {
+    fn new(rng: &mut StdRng, dim: usize, kv_heads: usize, group: usize, map: PositionMap) -> Self {
+        let n = edge(rng, 600);
+        let size = [0.5, 1.0, 3.0][rng.random_range(0..3)];
+        let mut random = |len: usize, size: f32| -> Vec<T> {
+            (0..len)
+                .map(|_| T::round(rng.random_range(-1.0..1.0f32) * size))
+                .collect()
+        };
+        let width = kv_heads * dim;
+        let (q, k, v) = (
+            random(n * width * group, size),
+            random(n * width, size),
+            random(n * width, 1.0),
+        );
+        let spec = RopeSpec {
+            rotary_dim: if rng.random_bool(0.3) { dim / 2 } else { dim },
+            layout: if rng.random_bool(0.5) {
+                PairLayout::Interleaved
+            } else {
+                PairLayout::HalfSplit
+            },
+            ..RopeSpec::new(dim, 1e4)
+        };
+        Self {
+            shape: AttentionShape::new(kv_heads * group, kv_heads, dim).unwrap(),
+            map,
+            rope: Rope::new(spec).unwrap(),
+            n,
+            size,
+            q,
+            k,
+            v,
+        }
+    }
+
+    fn q_width(&self) -> usize {
+        self.shape.heads() * self.shape.head_dim()
+    }
+
+    fn kv_width(&self) -> usize {
+        self.shape.kv_heads() * self.shape.head_dim()
+    }
+
+    fn rotated(&self, head: &[T], position: i32) -> Vec<f64> {
+        let mut out: Vec<f64> = head.iter().map(|x| x.wide()).collect();
+        for t in 0..self.rope.pairs() {
+            let (a, b) = self.rope.pair(t);
+            let (cos, sin) = self.rope.angle(i64::from(position), t);
+            (out[a], out[b]) = (out[a] * cos - out[b] * sin, out[a] * sin + out[b] * cos);
+        }
+        out
+    }
+
+    /// `append` rounds a rotation in f32 to the storage type.
+    fn assert_rotated(&self, stored: &[T], head: &[T], position: i32) {
+        for (c, (x, exact)) in stored.iter().zip(self.rotated(head, position)).enumerate() {
+            let error = (x.wide() - exact).abs();
+            let limit = T::UNIT * exact.abs() + 2e-6 * f64::from(self.size);
+            assert!(error <= limit, "component {c} at {position}: {x:?} for {exact}");
+        }
+    }
+
+    fn rule(&self) -> f64 {
+        // Scores of uniform numbers have a deviation of size^2 / 3; roundings of both operands
+        // move a weight by that much relatively.
+        let deviation = f64::from(self.size * self.size) / 3.0;
+        T::UNIT * (1.5 + 2.0 * deviation)
+    }
+
+    fn assert_oracle(&self, out: &[T]) {
+        let (q, k, v) = (wide(&self.q), wide(&self.k), wide(&self.v));
+        let exact = oracle::attention(self.shape, self.map, &self.rope, &q, &k, &v);
+        assert_eq!(out.len(), exact.len());
+        let (mut error, mut norm) = (0.0, 0.0);
+        for (x, exact) in out.iter().zip(&exact) {
+            error += (x.wide() - exact).powi(2);
+            norm += exact.powi(2);
+        }
+        let ratio = (error / norm).sqrt();
+        assert!(ratio <= self.rule(), "{ratio} > {}: {:?}", self.rule(), self.map);
+    }
+}
+
+/// What a pass left on the device, read back.
+struct Stored<T> {
+    regions: Regions,
+    queries: Vec<Vec<T>>,
+    keys: Vec<Vec<T>>,
+    slots: Vec<usize>,
+    start: usize,
+    row: usize,
+}
+
+impl<T: Half> Stored<T> {
+    fn key<'a>(&'a self, s: &Sequence<T>, region: usize, head: usize, j: usize) -> &'a [T] {
+        let (dim, slots) = (s.shape.head_dim(), self.slots[region]);
+        &self.keys[region][(head * slots + j % slots) * dim..][..dim]
+    }
+
+    /// One query of one head: element by element against the softmax of the stored numbers.
+    fn assert_attended(&self, s: &Sequence<T>, token: usize, head: usize, out: &[T]) {
+        let (dim, i) = (s.shape.head_dim(), self.start + token);
+        let kv = head / s.shape.group();
+        let scores: Vec<f64> = (0..=i)
+            .map(|j| {
+                let inside = |r: &usize| {
+                    let bounds = &self.regions.bounds;
+                    (bounds[*r][token]..bounds[*r + 1][token]).contains(&(j as i32))
+                };
+                let r = (0..self.regions.count()).find(inside).unwrap();
+                let at = ((self.row + token) * s.shape.heads() + head) * dim;
+                let query = &self.queries[r][at..at + dim];
+                let products = query.iter().zip(self.key(s, r, kv, j));
+                let dot: f64 = products.map(|(q, k)| q.wide() * k.wide()).sum();
+                dot * f64::from(s.shape.scale())
+            })
+            .collect();
+        let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let sum: f64 = scores.iter().map(|x| (x - max).exp()).sum();
+        for (c, x) in out.iter().enumerate() {
+            let (mut exact, mut size) = (0.0, 0.0);
+            for (j, score) in scores.iter().enumerate() {
+                let value = s.v[j * s.kv_width() + kv * dim + c].wide();
+                let weight = (score - max).exp() / sum;
+                exact += weight * value;
+                size += weight * value.abs();
+            }
+            let error = (x.wide() - exact).abs();
+            // Weights are rounded, then the result; f32 sums of the scores add a little.
+            let limit = 1.1 * T::UNIT * (size + exact.abs()) + 2e-5;
+            assert!(
+                error <= limit,
+                "query {i} head {head} component {c}: {x:?} for {exact}, error {error} > {limit}"
+            );
+        }
+    }
+}
+
+/// Feeds some sequences in the same passes, in random chunks, and checks every pass.
+fn feed<T: Half>(device: &Device, sequences: &[Sequence<T>], wide_inputs: bool, rng: &mut StdRng) {
+    let stream = device.stream();
+    let chunk = edge(rng, 300);
+    let mut caches: Vec<DeviceCache<T>> = sequences
+        .iter()
+        .map(|s| {
+            let rope = s.rope.clone();
+            DeviceCache::new(device, s.shape, 1, s.map, rope, s.n, chunk).unwrap()
+        })
+        .collect();
+    let mut outs = vec![Vec::new(); sequences.len()];
+    let mut work = Work::default();
+    loop {
+        let tokens: Vec<usize> = sequences
+            .iter()
+            .zip(&caches)
+            .map(|(s, cache)| {
+                let most = chunk.min(s.n - cache.len());
+                if most > 0 && rng.random_bool(0.4) {
+                    rng.random_range(1..=most.min(4))
+                } else {
+                    edge(rng, chunk).min(most)
+                }
+            })
+            .collect();
+        let total: usize = tokens.iter().sum();
+        if total == 0 {
+            break;
+        }
+        let steps: Vec<_> = caches.iter().zip(tokens.iter().copied()).collect();
+        let plan = Plan::new(device, &steps, QueryScaling::None).unwrap();
+        let packed = |of: &dyn Fn(&Sequence<T>) -> (&[T], usize)| -> Vec<T> {
+            let each = sequences.iter().zip(&caches).zip(&tokens);
+            each.flat_map(|((s, cache), &tokens)| {
+                let (all, width) = of(s);
+                all[cache.len() * width..(cache.len() + tokens) * width].to_vec()
+            })
+            .collect()
+        };
+        let q = packed(&|s| (&s.q, s.q_width()));
+        let k = packed(&|s| (&s.k, s.kv_width()));
+        let v = packed(&|s| (&s.v, s.kv_width()));
+        let mut refs: Vec<&mut DeviceCache<T>> = caches.iter_mut().collect();
+        // Poison: what a kernel forgets to write is no number.
+        let poison = vec![T::round(f32::NAN); q.len()];
+        let mut out = stream.clone_htod(&poison).unwrap();
+        if wide_inputs {
+            let [q, k, v] = [q, k, v].map(|x| stream.clone_htod(&wide(&x)).unwrap());
+            let inputs = Inputs { q: &q, k: &k, v: &v };
+            append(device, 0, &mut refs, &plan, inputs, &mut work).unwrap();
+        } else {
+            let [q, k, v] = [q, k, v].map(|x| stream.clone_htod(&x).unwrap());
+            let inputs = Inputs { q: &q, k: &k, v: &v };
+            append(device, 0, &mut refs, &plan, inputs, &mut work).unwrap();
+        }
+        attend_stored(device, 0, &refs, &plan, &mut out, &mut work).unwrap();
+        let out = stream.clone_dtoh(&out).unwrap();
+        let mut row = 0;
+        for (n, s) in sequences.iter().enumerate() {
+            let width = s.q_width();
+            let mine = &out[row * width..(row + tokens[n]) * width];
+            check(device, s, &caches[n], &work, row, tokens[n], mine);
+            outs[n].extend_from_slice(mine);
+            caches[n].commit(tokens[n]);
+            row += tokens[n];
+        }
+    }
+    for (s, out) in sequences.iter().zip(&outs) {
+        s.assert_oracle(out);
+    }
+}
+
+fn check<T: Half>(
+    device: &Device,
+    s: &Sequence<T>,
+    cache: &DeviceCache<T>,
+    work: &Work<T>,
+    row: usize,
+    tokens: usize,
+    out: &[T],
+) {
+    let stream = device.stream();
+    let (start, dim, heads) = (cache.len(), s.shape.head_dim(), s.shape.heads());
+    let planes = cache.planes(0);
+    let stored = Stored {
+        regions: Regions::new(s.map, start, tokens),
+        queries: work.queries[..planes.len()]
+            .iter()
+            .map(|queries| stream.clone_dtoh(queries.as_ref().unwrap()).unwrap())
+            .collect(),
+        keys: planes
+            .iter()
+            .map(|(keys, _)| stream.clone_dtoh(*keys).unwrap())
+            .collect(),
+        slots: planes.iter().map(|(_, slots)| *slots).collect(),
+        start,
+        row,
+    };
+    (0..tokens * heads).into_par_iter().for_each(|at| {
+        let (token, head) = (at / heads, at % heads);
+        for region in 0..stored.regions.count() {
+            let query = &s.q[((start + token) * heads + head) * dim..][..dim];
+            let to = &stored.queries[region][((row + token) * heads + head) * dim..][..dim];
+            s.assert_rotated(to, query, stored.regions.query_positions[region][token]);
+            if head < s.shape.kv_heads() {
+                let j = start + token;
+                let key = &s.k[j * s.kv_width() + head * dim..][..dim];
+                let position = stored.regions.key_positions[region][token];
+                s.assert_rotated(stored.key(s, region, head, j), key, position);
+            }
+        }
+        stored.assert_attended(s, token, head, &out[at * dim..(at + 1) * dim]);
+    });
+}
+
+fn random_map(rng: &mut StdRng) -> PositionMap {
+    let window = edge(rng, 400);
+    PositionMap::self_extend(rng.random_range(1..9), window).unwrap()
+}
+
+fn random_shapes<T: Half>(dim: usize) {
+    let Some(device) = device() else { return };
+    let cases = std::env::var("SELFEXTEND_CUDA_CASES").map_or(6, |n| n.parse().unwrap());
+    for seed in 0..cases {
+        let mut rng = StdRng::seed_from_u64(seed * 1000 + dim as u64);
+        let (kv_heads, group) = [(1, 1), (2, 1), (1, 4), (2, 3), (1, 8), (1, 20)][seed as usize % 6];
+        let map = random_map(&mut rng);
+        let first = Sequence::<T>::new(&mut rng, dim, kv_heads, group, map);
+        let mut all = vec![first];
+        for _ in 0..rng.random_range(0..3) {
+            let mut next = Sequence::new(&mut rng, dim, kv_heads, group, map);
+            next.rope = all[0].rope.clone();
+            all.push(next);
+        }
+        feed(&device, &all, seed % 2 == 0, &mut rng);
+    }
+}
+
+macro_rules! on_the_device {
+    ($($name:ident: $type:ty, $dim:literal;)*) => {$(
+        #[test]
+        fn $name() {
+            random_shapes::<$type>($dim);
+        }
+    )*};
+}
+
+on_the_device! {
+    f16_64: half::f16, 64;
+    f16_96: half::f16, 96;
+    f16_128: half::f16, 128;
+    f16_256: half::f16, 256;
+    bf16_64: half::bf16, 64;
+    bf16_96: half::bf16, 96;
+    bf16_128: half::bf16, 128;
+    bf16_256: half::bf16, 256;
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let Some(device) = device() else { return };
+    let cache = |dim, capacity, chunk| {
+        let shape = AttentionShape::new(2, 1, dim).unwrap();
+        let rope = Rope::new(RopeSpec::new(dim, 1e4)).unwrap();
+        let map = PositionMap::self_extend(4, 100).unwrap();
+        DeviceCache::<half::f16>::new(&device, shape, 1, map, rope, capacity, chunk)
+    };
+    assert!(cache(80, 128, 1).is_err());
+    let cache = cache(64, 1024, 28).unwrap();
+    assert!(cache.check(28).is_ok());
+    assert!(cache.check(200).is_err());
+    assert!(cache.check(1025).is_err());
+}
