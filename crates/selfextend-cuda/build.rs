@@ -1,11 +1,21 @@
-//! With the feature `cuda`: compiles the kernels with nvcc, for Hopper (sm_90a) and, through sm_80
-//! code and its PTX, for everything since Ampere.
+//! With the feature `cuda`: compiles the kernels with nvcc, for everything since Ampere (sm_80 code
+//! and its PTX), and what uses Hopper's own instructions for sm_90a.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-const KERNELS: [&str; 3] = ["append", "prefill", "decode"];
+const SINCE_AMPERE: &str = "-gencode=arch=compute_80,code=[sm_80,compute_80]";
+const HOPPER: &str = "-gencode=arch=compute_90a,code=sm_90a";
+
+/// Each file of kernels with what it is compiled for.
+const KERNELS: [(&str, &[&str]); 5] = [
+    ("append", &[SINCE_AMPERE, HOPPER]),
+    ("prefill", &[SINCE_AMPERE, HOPPER]),
+    ("decode", &[SINCE_AMPERE, HOPPER]),
+    ("hopper", &[HOPPER]),
+    ("ops", &[SINCE_AMPERE]),
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=kernels");
@@ -17,8 +27,8 @@ fn main() {
     }
     let nvcc = nvcc();
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
-    for kernel in KERNELS {
-        compile(&nvcc, kernel, &out);
+    for (kernel, targets) in KERNELS {
+        compile(&nvcc, kernel, targets, &out);
     }
 }
 
@@ -38,13 +48,12 @@ fn nvcc() -> PathBuf {
         .unwrap_or_else(|| "nvcc".into())
 }
 
-fn compile(nvcc: &Path, kernel: &str, out: &Path) {
+fn compile(nvcc: &Path, kernel: &str, targets: &[&str], out: &Path) {
     let to = out.join(format!("{kernel}.fatbin"));
     let _ = fs::remove_file(&to);
     let output = Command::new(nvcc)
         .args(["-std=c++17", "-O3", "-fatbin", "-Xptxas", "-v"])
-        .args(["-gencode=arch=compute_80,code=[sm_80,compute_80]"])
-        .args(["-gencode=arch=compute_90a,code=sm_90a"])
+        .args(targets)
         .arg("-o")
         .arg(&to)
         .arg(format!("kernels/{kernel}.cu"))

@@ -1,6 +1,7 @@
 //! Times the kernels on a GPU and prints a JSON line for each measurement.
 //!
-//! `bench [LENGTHS]`, lengths in tokens separated by commas. Llama-like shapes: 32 query heads, 8
+//! `bench [LENGTHS] [--portable]`, lengths in tokens separated by commas; `--portable` leaves out what
+//! only Hopper has. Llama-like shapes: 32 query heads, 8
 //! key/value heads of size 128, bf16. Attention alone (queries and keys already rotated, as the
 //! libraries it is compared with take them) and the append before it, in milliseconds for a layer.
 
@@ -148,7 +149,11 @@ fn decode(device: &Device, map: PositionMap, n: usize) -> Result<(f64, f64, usiz
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let device = Device::new(0)?;
+    let portable = std::env::args().any(|arg| arg == "--portable");
+    let device = match Device::new(0)? {
+        device if portable => device.portable(),
+        device => device,
+    };
     let lengths = std::env::args().nth(1);
     let lengths = lengths.as_deref().unwrap_or("4096,8192,16384,32768,65536,131072");
     println!("{}", json!({"card": device.name()?}));
@@ -164,6 +169,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             println!("{}", json!({
                 "what": "prefill", "map": name, "tokens": n, "append_ms": stored,
                 "attention_ms": attended, "tflops": flops / attended / 1e9,
+                "portable": portable,
             }));
         }
         for (name, map) in maps {

@@ -36,10 +36,12 @@ struct DecodeSequence {
   const void* k[MAX_REGIONS];
   const void* v;
   uint32_t ring[MAX_REGIONS];
-  int capacity;
+  int from[MAX_REGIONS];  // tiles of 16 keys that some new token sees in each region
+  int to[MAX_REGIONS];
   int keys;
   int row;     // its first token in the packed step
   int tokens;
+  int capacity;
   int unused;
 };
 
@@ -88,8 +90,8 @@ struct AppendArgs {
 
 // The same numbers as in src/launch.rs.
 static_assert(sizeof(PrefillArgs) == 128);
-static_assert(sizeof(DecodeSequence) == 64);
-static_assert(sizeof(DecodeArgs) == 1112);
+static_assert(sizeof(DecodeSequence) == 88);
+static_assert(sizeof(DecodeArgs) == 1496);
 static_assert(sizeof(AppendArgs) == 176);
 
 template <class T>

@@ -1,9 +1,10 @@
 // Decode: a few query rows against all keys, split over warps and blocks, merged by log-sum-exp.
 //
 // The rows of a block are the query heads that share a key head, for each new token of a
-// sequence, up to 16: keys and values are read once for all of them. Every warp walks its own
-// range of the tiles of all regions with copies of its own in flight, and meets the other warps
-// only at the end; the last block to arrive merges what the blocks of its rows left.
+// sequence, up to 16: keys and values are read once for all of them. A block has a range of the
+// tiles of all regions; each of its warps walks every fourth of them with copies of its own in
+// flight, and meets the others only at the end. The last block to arrive merges what the blocks
+// of its rows left.
 #include "common.cuh"
 
 template <class T, int D, int WARPS, int STAGES>
@@ -20,25 +21,24 @@ struct Decode {
     int region, tile, end;  // `end`: the region's last tile plus one
   };
 
-  static __device__ __forceinline__ void range(const DecodeArgs& a, int r, int first, int last,
-                                               int& from, int& to) {
-    const int* low = a.bounds + size_t(r) * a.tokens;
-    const int start = low[first], end = low[a.tokens + last];
-    from = start / KEYS;
-    to = end > start ? (end + KEYS - 1) / KEYS : from;
+  static __device__ __forceinline__ float weight_of(float2 state, float top, float scale) {
+    return state.x == MINUS_INFINITY ? 0.f : exp2_fast((state.x - top) * scale);
   }
 
-  // Common maximum and sum of a row's parts, and what each part is multiplied by.
+  // Common maximum and sum of a row's parts, and what each part is multiplied by. One warp.
   static __device__ __forceinline__ float2 combine(const float2 (*states)[ROWS], float* factors,
-                                                   int row, int count, float scale) {
+                                                   int row, int count, float scale, int lane) {
     float top = MINUS_INFINITY, sum = 0.f;
-    for (int n = 0; n < count; n++) top = fmaxf(top, states[n][row].x);
-    for (int n = 0; n < count; n++) {
-      const float2 one = states[n][row];
-      const float f = one.x == MINUS_INFINITY ? 0.f : exp2_fast((one.x - top) * scale);
+    for (int n = lane; n < count; n += 32) top = fmaxf(top, __ldcg(&states[n][row]).x);
+    for (int step = 16; step > 0; step /= 2)
+      top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, step));
+    for (int n = lane; n < count; n += 32) {
+      const float2 one = __ldcg(&states[n][row]);
+      const float f = weight_of(one, top, scale);
       factors[n * ROWS + row] = f;
       sum += one.y * f;
     }
+    for (int step = 16; step > 0; step /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, step);
     return make_float2(top, sum);
   }
 
@@ -53,36 +53,29 @@ struct Decode {
     const DecodeSequence& s = a.sequences[blockIdx.z];
     const int rows = min(s.tokens * group - block * ROWS, ROWS);
     if (rows <= 0) return;  // a sequence with fewer new tokens than the longest
-    const int first = s.row + block * ROWS / group;
-    const int last = s.row + (block * ROWS + rows - 1) / group;
     const T* values = static_cast<const T*>(s.v) + size_t(kv_head) * s.capacity * D;
 
     int total = 0;
-    for (int r = 0; r < a.count; r++) {
-      int from, to;
-      range(a, r, first, last, from, to);
-      total += to - from;
-    }
-    const int worker = blockIdx.x * WARPS + warp, workers = splits * WARPS;
-    const int begin = int(int64_t(total) * worker / workers);
-    const int work = int(int64_t(total) * (worker + 1) / workers) - begin;
+    for (int r = 0; r < a.count; r++) total += s.to[r] - s.from[r];
+    const int begin = int(int64_t(total) * blockIdx.x / splits) + warp;
+    const int beyond = int(int64_t(total) * (blockIdx.x + 1) / splits);
+    const int work = beyond > begin ? (beyond - begin + WARPS - 1) / WARPS : 0;
 
     auto seek = [&](int place) {
       Cursor c{0, 0, 0};
       for (int r = 0; r < a.count; r++) {
-        int from, to;
-        range(a, r, first, last, from, to);
-        c = Cursor{r, from + place, to};
-        if (place < to - from) break;
-        place -= to - from;
+        c = Cursor{r, s.from[r] + place, s.to[r]};
+        if (place < s.to[r] - s.from[r]) break;
+        place -= s.to[r] - s.from[r];
       }
       return c;
     };
     auto step = [&](Cursor& c) {
-      c.tile++;
+      c.tile += WARPS;
       while (c.tile >= c.end && c.region + 1 < a.count) {
         c.region++;
-        range(a, c.region, first, last, c.tile, c.end);
+        c.tile += s.from[c.region] - c.end;
+        c.end = s.to[c.region];
       }
     };
 
@@ -134,6 +127,22 @@ struct Decode {
       }
       commit_copies();
     }
+    auto load_queries = [&](int region) {
+      loaded = region;
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const T* from = region == 0 ? query[0][half] : region == 1 ? query[1][half] : query[2][half];
+#pragma unroll
+        for (int k = 0; k < D / 16; k++) {
+          q[k][half] = *reinterpret_cast<const uint32_t*>(from + k * 16);
+          q[k][2 + half] = *reinterpret_cast<const uint32_t*>(from + k * 16 + 8);
+        }
+        const int* bound = a.bounds + size_t(region) * a.tokens + token[half];
+        low[half] = bound[0];
+        high[half] = bound[a.tokens];
+      }
+    };
+    load_queries(at.region);  // while the first tiles are on their way
     for (int n = 0, stage = 0; n < work; n++, step(at)) {
       wait_copies<STAGES - 2>();
       __syncwarp();
@@ -145,21 +154,7 @@ struct Decode {
         }
         commit_copies();
       }
-      if (at.region != loaded) {
-        loaded = at.region;
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-          const T* from = loaded == 0 ? query[0][half] : loaded == 1 ? query[1][half] : query[2][half];
-#pragma unroll
-          for (int k = 0; k < D / 16; k++) {
-            q[k][half] = *reinterpret_cast<const uint32_t*>(from + k * 16);
-            q[k][2 + half] = *reinterpret_cast<const uint32_t*>(from + k * 16 + 8);
-          }
-          const int* bound = a.bounds + size_t(loaded) * a.tokens + token[half];
-          low[half] = bound[0];
-          high[half] = bound[a.tokens];
-        }
-      }
+      if (at.region != loaded) load_queries(at.region);
       const uint32_t tile = pipe + stage * STAGE * 2;
       const uint32_t k_at = tile + ((lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8) * 2;
       const uint32_t v_at = tile + ((KEYS + lane % 16) * PITCH + lane / 16 * 8) * 2;
@@ -248,7 +243,7 @@ struct Decode {
     // Adds up `count` unnormalised results of this row, four components of it.
     auto merge = [&](const float* from, const float* factors, int count) {
       float4 result = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll 8
+#pragma unroll 16
       for (int n = 0; n < count; n++) {
         const float4 x = *reinterpret_cast<const float4*>(from + size_t(n) * ROWS * D);
         const float f = factors[n * ROWS];
@@ -256,10 +251,19 @@ struct Decode {
       }
       return result;
     };
-    if (threadIdx.x < ROWS) {
-      const float2 merged = combine(states, &factors[0][0], threadIdx.x, WARPS, a.scale);
-      totals[threadIdx.x] = merged.y;
-      if (splits > 1) state[blockIdx.x * ROWS + threadIdx.x] = merged;
+    if (threadIdx.x < rows) {
+      const int row = threadIdx.x;
+      float top = MINUS_INFINITY, sum = 0.f;
+#pragma unroll
+      for (int n = 0; n < WARPS; n++) top = fmaxf(top, states[n][row].x);
+#pragma unroll
+      for (int n = 0; n < WARPS; n++) {
+        const float f = weight_of(states[n][row], top, a.scale);
+        factors[n][row] = f;
+        sum += states[n][row].y * f;
+      }
+      totals[row] = sum;
+      if (splits > 1) state[blockIdx.x * ROWS + row] = make_float2(top, sum);
     }
     __syncthreads();
     for (int i = threadIdx.x; i < rows * (D / 4); i += WARPS * 32) {
@@ -279,12 +283,11 @@ struct Decode {
     if (!is_last) return;
     __threadfence();
     float* all = reinterpret_cast<float*>(shared);  // [splits][16]
-    float2* copied = reinterpret_cast<float2*>(all + splits * ROWS);
-    for (int i = threadIdx.x; i < splits * ROWS; i += WARPS * 32) copied[i] = __ldcg(state + i);
-    __syncthreads();
-    if (threadIdx.x < ROWS)
-      totals[threadIdx.x] =
-          combine(reinterpret_cast<float2(*)[ROWS]>(copied), all, threadIdx.x, splits, a.scale).y;
+    for (int row = warp; row < rows; row += WARPS) {
+      const auto* parts = reinterpret_cast<const float2(*)[ROWS]>(state);
+      const float2 merged = combine(parts, all, row, splits, a.scale, lane);
+      if (lane == 0) totals[row] = merged.y;
+    }
     __syncthreads();
     for (int i = threadIdx.x; i < rows * (D / 4); i += WARPS * 32) {
       const int row = i / (D / 4), d = i % (D / 4) * 4;

@@ -1,10 +1,11 @@
 //! Attention of one layer for the new tokens of some sequences, on the device.
 
 use crate::cache::DeviceCache;
-use crate::device::{DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile, decode_shared};
+use crate::device::{DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile, decode_shared};
 use crate::error::CudaError;
 use crate::launch::{
-    AppendArgs, DecodeArgs, DecodeSequence, Launch, MAX_SEQUENCES, PrefillArgs, Region,
+    AppendArgs, DecodeArgs, DecodeSequence, HopperArgs, Launch, MAX_SEQUENCES, PrefillArgs, Region,
+    Tensor, TensorMap,
 };
 use crate::plan::{MAX_REGIONS, Regions};
 use cudarc::driver::sys::CUdeviceptr;
@@ -60,6 +61,8 @@ struct Part {
     row: usize,
     tokens: usize,
     start: usize,
+    /// Keys that some of its tokens see, of each region.
+    extents: [(i32, i32); MAX_REGIONS],
 }
 
 impl Plan {
@@ -82,10 +85,15 @@ impl Plan {
             }
             cache.check(tokens)?;
             let start = cache.len();
-            parts.push(Part { row, tokens, start });
-            row += tokens;
             factors.extend((start..start + tokens).map(|i| scaling.factor(i)));
             let regions = Regions::new(cache.map(), start, tokens);
+            parts.push(Part {
+                row,
+                tokens,
+                start,
+                extents: regions.extents(),
+            });
+            row += tokens;
             match &mut all {
                 None => all = Some(regions),
                 Some(all) => {
@@ -306,7 +314,7 @@ fn prefill<T: Element>(
     out: CUdeviceptr,
 ) -> Result<(), CudaError> {
     let shape = cache.shape();
-    let tile = PrefillTile::of(shape.head_dim())?;
+    let tile = cache.kernels.tile;
     let skipped = (part.row * shape.heads() * shape.head_dim() * size_of::<T>()) as u64;
     let mut args = PrefillArgs {
         v: address(device, &cache.layers[layer].values),
@@ -330,7 +338,7 @@ fn prefill<T: Element>(
             unused: 0,
         };
     }
-    Launch {
+    let launch = Launch {
         stream: device.stream(),
         kernel: &cache.kernels.prefill,
         grid: (
@@ -338,10 +346,51 @@ fn prefill<T: Element>(
             part.tokens.div_ceil(tile.rows) as u32,
             1,
         ),
-        block: (32 * tile.warps as u32, 1, 1),
-        shared: tile.shared(shape.head_dim()),
+        block: (tile.threads as u32, 1, 1),
+        shared: tile.shared,
+    };
+    if cache.kernels.is_hopper {
+        launch.run(&hopper_args::<T>(shape, tile, args)?)
+    } else {
+        launch.run(&args)
     }
-    .run(&args)
+}
+
+/// The same arguments with what the copy engine must know of each tensor.
+fn hopper_args<T: Element>(
+    shape: AttentionShape,
+    tile: PrefillTile,
+    a: PrefillArgs,
+) -> Result<HopperArgs, CudaError> {
+    let (dim, heads, kv_heads) = (shape.head_dim(), shape.heads(), shape.kv_heads());
+    let is_f16 = T::NAME == "f16";
+    // Of all slots of a key head, the first `rows` count.
+    let stored = |address, rows, slots: usize| {
+        TensorMap::new(Tensor {
+            address,
+            is_f16,
+            sizes: [dim, rows, kv_heads],
+            strides: [dim, slots * dim],
+            boxed: [tile.keys, 1],
+        })
+    };
+    let mut args = HopperArgs {
+        v: stored(a.v, a.keys as usize, a.capacity as usize)?,
+        a,
+        ..HopperArgs::default()
+    };
+    for r in 0..a.count as usize {
+        let Region { q, k, ring, .. } = a.regions[r];
+        args.k[r] = stored(k, ring as usize, ring as usize)?;
+        args.q[r] = TensorMap::new(Tensor {
+            address: q,
+            is_f16,
+            sizes: [dim, heads, a.tokens as usize],
+            strides: [dim, heads * dim],
+            boxed: [1, tile.rows],
+        })?;
+    }
+    Ok(args)
 }
 
 fn decode<T: Element>(
@@ -389,6 +438,13 @@ fn decode<T: Element>(
         for (r, (keys, slots)) in cache.planes(layer).into_iter().enumerate() {
             to.k[r] = address(device, keys);
             to.ring[r] = slots as u32;
+            let (from, end) = part.extents[r];
+            to.from[r] = from / DECODE_KEYS as i32;
+            to.to[r] = if end > from {
+                (end as usize).div_ceil(DECODE_KEYS) as i32
+            } else {
+                to.from[r]
+            };
         }
     }
     Launch {
@@ -405,7 +461,7 @@ fn decode<T: Element>(
 /// warp has two tiles.
 fn splits(device: &Device, blocks: usize, keys: usize) -> usize {
     let wanted = (2 * device.processors()).div_ceil(blocks.max(1));
-    let useful = keys.div_ceil(2 * DECODE_WARPS * DECODE_ROWS);
+    let useful = keys.div_ceil(2 * DECODE_WARPS * DECODE_KEYS);
     wanted.min(useful).clamp(1, MAX_SPLITS)
 }
 

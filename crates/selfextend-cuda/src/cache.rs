@@ -1,6 +1,6 @@
 //! Keys and values of one sequence on the device.
 
-use crate::device::{Device, Element, Kernels, PrefillTile};
+use crate::device::{Device, Element, Kernels};
 use crate::error::CudaError;
 use cudarc::driver::CudaSlice;
 use selfextend_attention::{AttentionShape, PairLayout, PositionMap, Rope};
@@ -51,7 +51,7 @@ impl<T: Element> DeviceCache<T> {
         capacity: usize,
         chunk: usize,
     ) -> Result<Self, CudaError> {
-        PrefillTile::of(shape.head_dim())?;
+        let kernels = device.kernels::<T>(shape.head_dim())?;
         let capacity = capacity.max(1).next_multiple_of(SLOTS);
         if i32::try_from(capacity).is_err() || rope.spec().head_dim != shape.head_dim() {
             return Err(CudaError::Shape(format!(
@@ -81,7 +81,7 @@ impl<T: Element> DeviceCache<T> {
         let mut frequencies: Vec<f64> = (0..rope.pairs()).map(|t| rope.frequency(t)).collect();
         frequencies.resize(rope.pairs().max(1), 0.0);
         Ok(Self {
-            kernels: device.kernels::<T>(shape.head_dim())?,
+            kernels,
             frequencies: stream.clone_htod(&frequencies)?,
             shape,
             map,

@@ -23,40 +23,56 @@ impl Element for half::bf16 {
     const NAME: &'static str = "bf16";
 }
 
-/// Rows of queries and of keys in a prefill tile, and warps of a block (`prefill.cu`).
+/// Rows of queries and of keys in a prefill tile, and threads and shared memory of a block.
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct PrefillTile {
     pub rows: usize,
     pub keys: usize,
-    pub warps: usize,
+    pub threads: usize,
+    pub shared: usize,
 }
 
 impl PrefillTile {
-    pub(crate) fn of(head_dim: usize) -> Result<Self, CudaError> {
-        match head_dim {
-            64 | 96 | 128 => Ok(Self {
-                rows: 128,
-                keys: 64,
-                warps: 4,
-            }),
-            256 => Ok(Self {
-                rows: 128,
-                keys: 32,
-                warps: 8,
-            }),
-            other => Err(CudaError::HeadSize(other)),
-        }
+    /// Of `prefill.cu`: queries, and two stages of keys and values, in padded rows.
+    fn since_ampere(head_dim: usize) -> Result<Self, CudaError> {
+        let (keys, threads) = match head_dim {
+            64 | 96 | 128 => (64, 128),
+            256 => (32, 256),
+            other => return Err(CudaError::HeadSize(other)),
+        };
+        let rows = 128;
+        Ok(Self {
+            rows,
+            keys,
+            threads,
+            shared: (rows + 4 * keys) * (head_dim + 8) * 2,
+        })
     }
 
-    /// Bytes of shared memory: queries, and two stages of keys and values, in padded rows.
-    pub(crate) fn shared(&self, head_dim: usize) -> usize {
-        (self.rows + 4 * self.keys) * (head_dim + 8) * 2
+    /// Of `hopper.cu`, if it has the head size: room for the queries of two regions where there is
+    /// any, and two stages.
+    fn hopper(head_dim: usize) -> Option<Self> {
+        let (keys, queries) = match head_dim {
+            64 | 128 => (128, 2),
+            256 => (64, 1),
+            _ => return None,
+        };
+        let rows = 128;
+        Some(Self {
+            rows,
+            keys,
+            threads: 384,
+            shared: (queries * rows + 4 * keys) * head_dim * 2 + 1024,
+        })
     }
 }
 
 /// Warps of a decode block, each with its own tiles (`decode.cu`).
 pub(crate) const DECODE_WARPS: usize = 4;
-/// Query rows of a decode block, and keys of a tile.
+/// Query rows of a decode block.
 pub(crate) const DECODE_ROWS: usize = 16;
+/// Keys of a decode tile.
+pub(crate) const DECODE_KEYS: usize = 16;
 
 /// Bytes of shared memory of a decode block.
 pub(crate) fn decode_shared(head_dim: usize) -> usize {
@@ -65,7 +81,7 @@ pub(crate) fn decode_shared(head_dim: usize) -> usize {
         256 => 2,
         _ => 3,
     };
-    let pipes = stages * 2 * DECODE_ROWS * (head_dim + 8) * 2;
+    let pipes = stages * 2 * DECODE_KEYS * (head_dim + 8) * 2;
     DECODE_WARPS * pipes.max(DECODE_ROWS * head_dim * 4)
 }
 
@@ -76,6 +92,8 @@ pub struct Device {
     append: Arc<CudaModule>,
     prefill: Arc<CudaModule>,
     decode: Arc<CudaModule>,
+    hopper: Option<Arc<CudaModule>>,
+    ops: Arc<CudaModule>,
     processors: usize,
 }
 
@@ -94,11 +112,18 @@ impl Device {
             return Err(CudaError::Capability { major, minor });
         }
         let load = |code: &[u8]| context.load_module(Ptx::from_binary(code.to_vec()));
+        let is_hopper = (major, minor) == (9, 0);
         let count = Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
         Ok(Self {
             append: load(include_bytes!(concat!(env!("OUT_DIR"), "/append.fatbin")))?,
             prefill: load(include_bytes!(concat!(env!("OUT_DIR"), "/prefill.fatbin")))?,
             decode: load(include_bytes!(concat!(env!("OUT_DIR"), "/decode.fatbin")))?,
+            ops: load(include_bytes!(concat!(env!("OUT_DIR"), "/ops.fatbin")))?,
+            hopper: if is_hopper {
+                Some(load(include_bytes!(concat!(env!("OUT_DIR"), "/hopper.fatbin")))?)
+            } else {
+                None
+            },
             processors: context.attribute(count)? as usize,
             stream: crate::launch::single_stream(&context)?,
         })
@@ -107,6 +132,14 @@ impl Device {
     /// The stream that all work is queued on.
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
+    }
+
+    /// The same device without what only Hopper has: for comparisons and tests.
+    pub fn portable(self) -> Self {
+        Self {
+            hopper: None,
+            ..self
+        }
     }
 
     /// What the driver calls the card.
@@ -122,20 +155,36 @@ impl Device {
         self.processors
     }
 
+    /// The kernels of `ops.cu`.
+    pub(crate) fn ops(&self) -> &Arc<CudaModule> {
+        &self.ops
+    }
+
     /// The kernels of a storage type and head size.
     pub(crate) fn kernels<T: Element>(&self, dim: usize) -> Result<Kernels, CudaError> {
         let (name, append) = (T::NAME, &self.append);
-        let kernels = Kernels {
+        let hopper = self.hopper.as_ref().zip(PrefillTile::hopper(dim));
+        let (prefill, tile) = match &hopper {
+            Some((module, tile)) => {
+                (module.load_function(&format!("hopper_{name}_{dim}"))?, *tile)
+            },
+            None => {
+                let tile = PrefillTile::since_ampere(dim)?;
+                let kernel = format!("prefill_{name}_{dim}");
+                (self.prefill.load_function(&kernel)?, tile)
+            }
+        };
+        prefill.set_attribute(SHARED, tile.shared as i32)?;
+        let decode = self.decode.load_function(&format!("decode_{name}_{dim}"))?;
+        decode.set_attribute(SHARED, decode_shared(dim) as i32)?;
+        Ok(Kernels {
             append: append.load_function(&format!("append_{name}_from_{name}"))?,
             append_f32: append.load_function(&format!("append_{name}_from_f32"))?,
-            prefill: self.prefill.load_function(&format!("prefill_{name}_{dim}"))?,
-            decode: self.decode.load_function(&format!("decode_{name}_{dim}"))?,
-        };
-        let shared = PrefillTile::of(dim)?.shared(dim);
-        kernels.prefill.set_attribute(SHARED, shared as i32)?;
-        let shared = decode_shared(dim);
-        kernels.decode.set_attribute(SHARED, shared as i32)?;
-        Ok(kernels)
+            is_hopper: hopper.is_some(),
+            prefill,
+            tile,
+            decode,
+        })
     }
 }
 
@@ -145,5 +194,8 @@ pub(crate) struct Kernels {
     pub append: CudaFunction,
     pub append_f32: CudaFunction,
     pub prefill: CudaFunction,
+    pub tile: PrefillTile,
+    /// Whether `prefill` is `hopper.cu`'s.
+    pub is_hopper: bool,
     pub decode: CudaFunction,
 }

@@ -1,5 +1,6 @@
 //! What can go wrong on a device.
 
+use cudarc::cublas::result::CublasError;
 use cudarc::driver::DriverError;
 
 /// Why a device could not do what it was asked.
@@ -10,6 +11,15 @@ pub enum CudaError {
         "no NVIDIA driver library (libcuda) was found; install the driver or use the CPU device"
     )]
     NoDriver,
+    /// The matrix library is absent.
+    #[error(
+        "no cuBLAS library (libcublas) was found; install the CUDA toolkit's, or the PyPI package \
+         nvidia-cublas and put its lib folder on LD_LIBRARY_PATH"
+    )]
+    NoBlas,
+    /// cuBLAS refused.
+    #[error("cuBLAS reports: {0}")]
+    Blas(#[from] CublasError),
     /// The driver refused.
     #[error("the CUDA driver reports: {0}")]
     Driver(#[from] DriverError),

@@ -27,6 +27,8 @@ mod error;
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
 mod launch;
+#[cfg(feature = "cuda")]
+pub mod ops;
 #[cfg(all(test, feature = "cuda"))]
 mod tests;
 

@@ -44,6 +44,17 @@ impl Regions {
         regions
     }
 
+    /// The keys that any of the queries sees, of each region; nothing where it ends before it starts.
+    pub fn extents(&self) -> [(i32, i32); MAX_REGIONS] {
+        let mut extents = [(0, 0); MAX_REGIONS];
+        for (to, bounds) in extents.iter_mut().zip(self.bounds.windows(2)) {
+            if let (Some(&first), Some(&last)) = (bounds[0].first(), bounds[1].last()) {
+                *to = (first, last);
+            }
+        }
+        extents
+    }
+
     /// How many.
     pub fn count(&self) -> usize {
         self.query_positions.len()

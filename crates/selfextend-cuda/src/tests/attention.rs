@@ -1,53 +1,15 @@
-//! The kernels on a real device, each step against f64, by error rules. Skipped without a GPU.
-//!
 //! Three comparisons for every pass: what `append` stored against the rotation in f64; attention
 //! against an exact softmax over *what was stored*, element by element, where only the rounding of
 //! weights and results is allowed; and both together against the oracle of the attention crate,
 //! which knows nothing of regions or tiles.
 
+use super::{Half, device};
 use crate::plan::Regions;
-use crate::{Device, DeviceCache, Element, Inputs, Plan, Work, append, attend_stored};
+use crate::{Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rayon::prelude::*;
 use selfextend_attention::attention::oracle;
 use selfextend_attention::{AttentionShape, PairLayout, PositionMap, QueryScaling, Rope, RopeSpec};
-
-trait Half: Element + PartialEq + std::fmt::Debug {
-    /// Half the distance between neighbours, relatively.
-    const UNIT: f64;
-    fn round(x: f32) -> Self;
-    fn wide(self) -> f64;
-}
-
-impl Half for half::f16 {
-    const UNIT: f64 = 1.0 / 2048.0;
-    fn round(x: f32) -> Self {
-        Self::from_f32(x)
-    }
-    fn wide(self) -> f64 {
-        self.to_f64()
-    }
-}
-
-impl Half for half::bf16 {
-    const UNIT: f64 = 1.0 / 256.0;
-    fn round(x: f32) -> Self {
-        Self::from_f32(x)
-    }
-    fn wide(self) -> f64 {
-        self.to_f64()
-    }
-}
-
-fn device() -> Option<Device> {
-    match Device::new(0) {
-        Ok(device) => Some(device),
-        Err(error) => {
-            eprintln!("skipped: {error}");
-            None
-        }
-    }
-}
 
 /// One sequence with random queries, keys and values that the storage type holds exactly.
 struct Sequence<T> {
@@ -336,6 +298,12 @@ fn random_map(rng: &mut StdRng) -> PositionMap {
 
 fn random_shapes<T: Half>(dim: usize) {
     let Some(device) = device() else { return };
+    cases::<T>(&device, dim);
+    // On Hopper, both kernels; elsewhere the same again.
+    cases::<T>(&device.portable(), dim);
+}
+
+fn cases<T: Half>(device: &Device, dim: usize) {
     let cases = std::env::var("SELFEXTEND_CUDA_CASES").map_or(6, |n| n.parse().unwrap());
     for seed in 0..cases {
         let mut rng = StdRng::seed_from_u64(seed * 1000 + dim as u64);
@@ -348,7 +316,7 @@ fn random_shapes<T: Half>(dim: usize) {
             next.rope = all[0].rope.clone();
             all.push(next);
         }
-        feed(&device, &all, seed % 2 == 0, &mut rng);
+        feed(device, &all, seed % 2 == 0, &mut rng);
     }
 }
 
