@@ -11,9 +11,7 @@ use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCA
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
-use selfextend_cuda::{
-    CudaError, Device, DeviceCache, Inputs, Plan, Work, append, attend_stored,
-};
+use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
 use serde_json::json;
 
 const HEADS: usize = 32;
@@ -131,7 +129,14 @@ fn decode(device: &Device, map: PositionMap, n: usize) -> Result<(f64, f64, usiz
         let mut step = || {
             for layer in 0..layers {
                 if with_append || layer == 0 {
-                    append(device, layer, &mut caches, &plan, random.inputs(), &mut work)?;
+                    append(
+                        device,
+                        layer,
+                        &mut caches,
+                        &plan,
+                        random.inputs(),
+                        &mut work,
+                    )?;
                 }
                 attend_stored(device, layer, &caches, &plan, &mut out, &mut work)?;
             }
@@ -141,7 +146,9 @@ fn decode(device: &Device, map: PositionMap, n: usize) -> Result<(f64, f64, usiz
         device.stream().synchronize()?;
         device.stream().begin_capture(THREAD_LOCAL)?;
         step()?;
-        let graph = device.stream().end_capture(Instantiate::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH)?;
+        let graph = device
+            .stream()
+            .end_capture(Instantiate::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH)?;
         let graph = graph.ok_or_else(|| CudaError::Shape("nothing was captured".into()))?;
         *to = time(device, 30, || Ok(graph.launch()?))? / layers as f64;
     }
@@ -155,7 +162,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         device => device,
     };
     let lengths = std::env::args().nth(1);
-    let lengths = lengths.as_deref().unwrap_or("4096,8192,16384,32768,65536,131072");
+    let lengths = lengths
+        .as_deref()
+        .unwrap_or("4096,8192,16384,32768,65536,131072");
     println!("{}", json!({"card": device.name()?}));
     let maps = [
         ("plain", PositionMap::Plain),
@@ -166,20 +175,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let flops = 2.0 * (n * n) as f64 * (HEADS * DIM) as f64;
         for (name, map) in maps {
             let (stored, attended) = prefill(&device, map, n)?;
-            println!("{}", json!({
-                "what": "prefill", "map": name, "tokens": n, "append_ms": stored,
-                "attention_ms": attended, "tflops": flops / attended / 1e9,
-                "portable": portable,
-            }));
+            println!(
+                "{}",
+                json!({
+                    "what": "prefill", "map": name, "tokens": n, "append_ms": stored,
+                    "attention_ms": attended, "tflops": flops / attended / 1e9,
+                    "portable": portable,
+                })
+            );
         }
         for (name, map) in maps {
             let (attended, both, bytes) = decode(&device, map, n)?;
             let read = (n * KV_HEADS * DIM * 4) as f64;
-            println!("{}", json!({
-                "what": "decode", "map": name, "depth": n, "attention_us": attended * 1e3,
-                "with_append_us": both * 1e3, "gb_per_s": read / attended / 1e6,
-                "cache_bytes": bytes,
-            }));
+            println!(
+                "{}",
+                json!({
+                    "what": "decode", "map": name, "depth": n, "attention_us": attended * 1e3,
+                    "with_append_us": both * 1e3, "gb_per_s": read / attended / 1e6,
+                    "cache_bytes": bytes,
+                })
+            );
         }
     }
     Ok(())

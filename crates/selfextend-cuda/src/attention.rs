@@ -1,7 +1,9 @@
 //! Attention of one layer for the new tokens of some sequences, on the device.
 
 use crate::cache::DeviceCache;
-use crate::device::{DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile, decode_shared};
+use crate::device::{
+    DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile, decode_shared,
+};
 use crate::error::CudaError;
 use crate::launch::{
     AppendArgs, DecodeArgs, DecodeSequence, HopperArgs, Launch, MAX_SEQUENCES, PrefillArgs, Region,
@@ -281,7 +283,9 @@ pub fn attend_stored<T: Element>(
     let mut queries = [0; MAX_REGIONS];
     for (to, queries) in queries.iter_mut().zip(&work.queries[..plan.regions]) {
         let Some(queries) = queries.as_ref().filter(|q| q.len() >= plan.tokens * width) else {
-            return Err(CudaError::Shape("attention before its tokens were stored".into()));
+            return Err(CudaError::Shape(
+                "attention before its tokens were stored".into(),
+            ));
         };
         *to = address(device, queries);
     }
@@ -472,7 +476,9 @@ fn check<T: Element>(
 ) -> Result<AttentionShape, CudaError> {
     let fits = caches.len() == plan.parts.len()
         && caches.iter().zip(&plan.parts).all(|(cache, part)| {
-            cache.len() == part.start && layer < cache.layers.len() && cache.check(part.tokens).is_ok()
+            cache.len() == part.start
+                && layer < cache.layers.len()
+                && cache.check(part.tokens).is_ok()
         });
     match caches.first() {
         Some(first) if fits && caches.iter().all(|c| c.same_kind(first)) => Ok(first.shape()),

@@ -120,7 +120,10 @@ impl Device {
             decode: load(include_bytes!(concat!(env!("OUT_DIR"), "/decode.fatbin")))?,
             ops: load(include_bytes!(concat!(env!("OUT_DIR"), "/ops.fatbin")))?,
             hopper: if is_hopper {
-                Some(load(include_bytes!(concat!(env!("OUT_DIR"), "/hopper.fatbin")))?)
+                Some(load(include_bytes!(concat!(
+                    env!("OUT_DIR"),
+                    "/hopper.fatbin"
+                )))?)
             } else {
                 None
             },
@@ -165,9 +168,10 @@ impl Device {
         let (name, append) = (T::NAME, &self.append);
         let hopper = self.hopper.as_ref().zip(PrefillTile::hopper(dim));
         let (prefill, tile) = match &hopper {
-            Some((module, tile)) => {
-                (module.load_function(&format!("hopper_{name}_{dim}"))?, *tile)
-            },
+            Some((module, tile)) => (
+                module.load_function(&format!("hopper_{name}_{dim}"))?,
+                *tile,
+            ),
             None => {
                 let tile = PrefillTile::since_ampere(dim)?;
                 let kernel = format!("prefill_{name}_{dim}");

@@ -67,7 +67,9 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
     /// The driver's.
     pub fn read(&self, device: &Device) -> Result<Vec<T>, CudaError> {
         match &self.slice {
-            Some(slice) if self.len > 0 => Ok(device.stream().clone_dtoh(&slice.slice(..self.len))?),
+            Some(slice) if self.len > 0 => {
+                Ok(device.stream().clone_dtoh(&slice.slice(..self.len))?)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -253,7 +255,14 @@ impl<T: Element> Ops<T> {
         out: &mut Buffer<f32>,
     ) -> Result<(), CudaError> {
         let there = rows(x.len(), width)?;
-        self.take(&self.take_rows, self.at(x.slice()?), there, width, wanted, out)
+        self.take(
+            &self.take_rows,
+            self.at(x.slice()?),
+            there,
+            width,
+            wanted,
+            out,
+        )
     }
 
     /// `out[t] = table[ids[t]]`.
@@ -267,7 +276,14 @@ impl<T: Element> Ops<T> {
         out: &mut Buffer<f32>,
     ) -> Result<(), CudaError> {
         let from = self.at(&table.numbers);
-        self.take(&self.take_narrow, from, table.outputs, table.inputs, ids, out)
+        self.take(
+            &self.take_narrow,
+            from,
+            table.outputs,
+            table.inputs,
+            ids,
+            out,
+        )
     }
 
     /// Rounds activations to the type of the weights: what [`Ops::linear`] multiplies.
@@ -332,7 +348,9 @@ impl<T: Element> Ops<T> {
         out: &mut Buffer<f32>,
     ) -> Result<(), CudaError> {
         if let Some(row) = wanted.iter().find(|&&row| row as usize >= there) {
-            return Err(CudaError::Shape(format!("row {row} of {there} was asked for")));
+            return Err(CudaError::Shape(format!(
+                "row {row} of {there} was asked for"
+            )));
         }
         if wanted.is_empty() {
             out.len = 0;

@@ -90,7 +90,10 @@ fn every_operation<T: Half>() {
             wanted.iter().flat_map(row).collect()
         };
         assert_eq!(out.read(&device).unwrap(), rows(&x));
-        assert!(ops.take_rows(&bx, width, &[tokens as u32], &mut out).is_err());
+        assert!(
+            ops.take_rows(&bx, width, &[tokens as u32], &mut out)
+                .is_err()
+        );
 
         let narrow = |x: &[f32]| -> Vec<T> { x.iter().map(|&x| T::round(x)).collect() };
         let back = |x: &[T]| -> Vec<f32> { x.iter().map(|x| x.wide() as f32).collect() };
@@ -101,7 +104,8 @@ fn every_operation<T: Half>() {
         let mut small = Buffer::default();
         ops.narrow(&bx, &mut small).unwrap();
         assert_eq!(small.read(&device).unwrap(), narrow(&x));
-        ops.widen(small.slice().unwrap(), small.len(), &mut out).unwrap();
+        ops.widen(small.slice().unwrap(), small.len(), &mut out)
+            .unwrap();
         assert_eq!(out.read(&device).unwrap(), back(&narrow(&x)));
 
         let numbers = narrow(&random(&mut rng, outputs * width));
