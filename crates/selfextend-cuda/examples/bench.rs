@@ -13,6 +13,7 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
 use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
 use serde_json::json;
+use std::sync::Arc;
 
 const HEADS: usize = 32;
 const KV_HEADS: usize = 8;
@@ -41,8 +42,7 @@ fn time(
         let end = device.stream().record_event(Some(CU_EVENT_DEFAULT))?;
         times.push(f64::from(start.elapsed_ms(&end)?));
     }
-    times.sort_by(f64::total_cmp);
-    Ok(times[repeats / 2])
+    Ok(median(times))
 }
 
 fn cache(
@@ -54,7 +54,7 @@ fn cache(
 ) -> Result<DeviceCache<bf16>, CudaError> {
     let shape = AttentionShape::new(HEADS, KV_HEADS, DIM).expect("a valid shape");
     let rope = Rope::new(RopeSpec::new(DIM, 1e4)).expect("a valid embedding");
-    DeviceCache::new(device, shape, layers, map, rope, capacity, chunk)
+    DeviceCache::new(device, shape, layers, Arc::new(map), rope, capacity, chunk)
 }
 
 /// Random numbers of `tokens` tokens as queries, keys, values on the device.
@@ -86,22 +86,39 @@ impl Random {
     }
 }
 
-/// All tokens at once, `(append, attention)`.
-fn prefill(device: &Device, map: PositionMap, n: usize) -> Result<(f64, f64), CudaError> {
-    let mut cache = cache(device, map, 1, n, n)?;
-    let plan = Plan::new(device, &[(&cache, n)], QueryScaling::None)?;
+/// All tokens at once: `(append, attention)` for each map, taken in turns so that the card's clock
+/// treats them alike.
+fn prefill(device: &Device, maps: &[PositionMap], n: usize) -> Result<Vec<(f64, f64)>, CudaError> {
     let random = Random::new(device, n)?;
     let mut out = device.stream().alloc_zeros(n * HEADS * DIM)?;
     let mut work = Work::default();
-    let repeats = (4_000_000 / n).clamp(5, 30);
-    let mut caches = [&mut cache];
-    let stored = time(device, repeats, || {
-        append(device, 0, &mut caches, &plan, random.inputs(), &mut work)
-    })?;
-    let attended = time(device, repeats, || {
-        attend_stored(device, 0, &caches, &plan, &mut out, &mut work)
-    })?;
-    Ok((stored, attended))
+    let mut caches = Vec::new();
+    for &map in maps {
+        caches.push(cache(device, map, 1, n, n)?);
+    }
+    let rounds = (1_000_000 / n).clamp(2, 20);
+    let mut times = vec![(Vec::new(), Vec::new()); maps.len()];
+    for _ in 0..rounds {
+        for (cache, (stored, attended)) in caches.iter_mut().zip(&mut times) {
+            let plan = Plan::new(device, &[(&*cache, n)], QueryScaling::None)?;
+            let mut caches = [cache];
+            stored.push(time(device, 1, || {
+                append(device, 0, &mut caches, &plan, random.inputs(), &mut work)
+            })?);
+            attended.push(time(device, 3, || {
+                attend_stored(device, 0, &caches, &plan, &mut out, &mut work)
+            })?);
+        }
+    }
+    let both = times.into_iter();
+    Ok(both
+        .map(|(stored, attended)| (median(stored), median(attended)))
+        .collect())
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
 }
 
 /// A token at depth `n`, one layer of several so that the cache of the GPU holds none of them:
@@ -173,8 +190,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for n in lengths.split(',').map(str::parse::<usize>) {
         let n = n?;
         let flops = 2.0 * (n * n) as f64 * (HEADS * DIM) as f64;
-        for (name, map) in maps {
-            let (stored, attended) = prefill(&device, map, n)?;
+        let times = prefill(&device, &maps.map(|(_, map)| map), n)?;
+        for ((name, _), (stored, attended)) in maps.into_iter().zip(times) {
             println!(
                 "{}",
                 json!({

@@ -19,7 +19,7 @@ static __device__ __forceinline__ void append(const AppendArgs& a) {
   for (int at = threadIdx.y * blockDim.x + threadIdx.x; at < slots * a.pairs;
        at += blockDim.x * blockDim.y) {
     const int slot = at / a.pairs, pair = at % a.pairs;
-    const int position = slot < a.regions
+    const double position = slot < a.regions
                              ? a.q_positions[slot * a.stride + token]
                              : a.k_positions[(slot - a.regions) * a.stride + token];
     double sine, cosine;

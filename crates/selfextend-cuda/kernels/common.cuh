@@ -6,9 +6,10 @@
 #include <cstdint>
 
 constexpr int MAX_REGIONS = 3;
+constexpr int MAX_PLANES = 1 + MAX_REGIONS;
 constexpr int MAX_SEQUENCES = 16;  // of one decode launch
 
-// One region of keys (src/plan.rs). Keys j of query i with bounds[r][i] <= j < bounds[r + 1][i].
+// One region of keys (src/plan.rs): of query i, those from spans[r][0][i] up to spans[r][1][i].
 struct Region {
   const void* q;   // queries rotated for this region: [tokens][heads][D]
   const void* k;   // keys rotated for this region: [kv_heads][ring][D]; key j is in slot j % ring
@@ -20,7 +21,7 @@ struct PrefillArgs {
   Region regions[MAX_REGIONS];
   const void* v;      // [kv_heads][capacity][D]
   void* out;          // [tokens][heads][D]
-  const int* bounds;  // [regions + 1][stride]; each row never decreases
+  const int* spans;   // [regions][2][stride]: first key, and the one after the last; never decrease
   int stride;         // tokens of all sequences of the pass
   int count;          // regions
   int tokens;         // new tokens of this sequence
@@ -48,7 +49,7 @@ struct DecodeSequence {
 struct DecodeArgs {
   const void* q[MAX_REGIONS];  // [tokens][heads][D] for each region
   void* out;
-  const int* bounds;           // [regions + 1][tokens]
+  const int* spans;            // [regions][2][tokens]
   float* partial;              // [sequence][kv head][row block][split][16][D]
   float2* states;              // [sequence][kv head][row block][split][16]: maximum, sum
   unsigned* arrived;           // [sequence][kv head][row block], zero between launches
@@ -66,15 +67,15 @@ struct AppendArgs {
   const void* k;  // [tokens][kv_heads][D]
   const void* v;
   void* q_out[MAX_REGIONS];
-  void* k_out[MAX_REGIONS];
+  void* k_out[MAX_PLANES];
   void* v_out;
-  const int* q_positions;  // [regions][stride]
-  const int* k_positions;  // [planes][stride]
-  const float* q_factors;  // [tokens], or null
+  const double* q_positions;  // [regions][stride]
+  const double* k_positions;  // [planes][stride]
+  const float* q_factors;     // [tokens], or null
   const double* frequencies;
-  uint32_t ring[MAX_REGIONS];
+  uint32_t ring[MAX_PLANES];
   int regions;
-  int planes;
+  int planes;  // rotations that keys are stored in
   int pairs;        // rotated pairs
   int interleaved;  // pairs (2t, 2t + 1) rather than (t, t + pairs)
   float magnitude;  // of rotated components
@@ -85,14 +86,13 @@ struct AppendArgs {
   int capacity;
   int q_stride;
   int kv_stride;
-  int unused;
 };
 
 // The same numbers as in src/launch.rs.
 static_assert(sizeof(PrefillArgs) == 128);
 static_assert(sizeof(DecodeSequence) == 88);
 static_assert(sizeof(DecodeArgs) == 1496);
-static_assert(sizeof(AppendArgs) == 176);
+static_assert(sizeof(AppendArgs) == 184);
 
 template <class T>
 struct Packed;

@@ -137,7 +137,7 @@ struct Decode {
           q[k][half] = *reinterpret_cast<const uint32_t*>(from + k * 16);
           q[k][2 + half] = *reinterpret_cast<const uint32_t*>(from + k * 16 + 8);
         }
-        const int* bound = a.bounds + size_t(region) * a.tokens + token[half];
+        const int* bound = a.spans + size_t(2 * region) * a.tokens + token[half];
         low[half] = bound[0];
         high[half] = bound[a.tokens];
       }

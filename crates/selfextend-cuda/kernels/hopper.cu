@@ -35,7 +35,7 @@ struct Hopper {
     __device__ __forceinline__ bool next(const PrefillArgs& a, int first, int last) {
       if (++tile < end) return true;
       while (++region < a.count) {
-        const int* low = a.bounds + size_t(region) * a.stride;
+        const int* low = a.spans + size_t(2 * region) * a.stride;
         const int* high = low + a.stride;
         if (high[last] <= low[first]) continue;
         tile = low[first] / BN;
@@ -155,7 +155,7 @@ struct Hopper {
     auto softmax = [&]() {
       const int key = c.tile * BN;
       if (key < c.low_last || key + BN > c.high_first) {
-        const int* low = a.bounds + size_t(c.region) * a.stride;
+        const int* low = a.spans + size_t(2 * c.region) * a.stride;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
           const int token = min(row + half * 8, last);

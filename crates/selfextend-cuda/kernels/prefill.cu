@@ -56,7 +56,7 @@ struct Prefill {
     }
 
     for (int r = 0; r < a.count; r++) {
-      const int* low = a.bounds + size_t(r) * a.stride;
+      const int* low = a.spans + size_t(2 * r) * a.stride;
       const int* high = low + a.stride;
       const int low_first = low[first], low_last = low[last];
       const int high_first = high[first], high_last = high[last];

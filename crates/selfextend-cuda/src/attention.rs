@@ -51,9 +51,10 @@ pub struct Plan {
     parts: Vec<Part>,
     tokens: usize,
     regions: usize,
-    bounds: CudaSlice<i32>,
-    query_positions: CudaSlice<i32>,
-    key_positions: CudaSlice<i32>,
+    planes: usize,
+    spans: CudaSlice<i32>,
+    query_positions: CudaSlice<f64>,
+    key_positions: CudaSlice<f64>,
     factors: Option<CudaSlice<f32>>,
 }
 
@@ -81,14 +82,15 @@ impl Plan {
         let mut all: Option<Regions> = None;
         let (mut row, mut factors) = (0, Vec::new());
         for &(cache, tokens) in steps {
-            if (cache.shape(), cache.map()) != (steps[0].0.shape(), steps[0].0.map()) {
-                let text = "sequences of one pass differ in shape or position map";
+            if !cache.same_kind(steps[0].0) {
+                let text = "sequences of one pass differ in shape, embedding or kinds of regions";
                 return Err(CudaError::Shape(text.into()));
             }
             cache.check(tokens)?;
             let start = cache.len();
             factors.extend((start..start + tokens).map(|i| scaling.factor(i)));
-            let regions = Regions::new(cache.map(), start, tokens);
+            let regions = Regions::new(&**cache.map(), start, tokens);
+            cache.check_spans(&regions, tokens)?;
             parts.push(Part {
                 row,
                 tokens,
@@ -99,12 +101,16 @@ impl Plan {
             match &mut all {
                 None => all = Some(regions),
                 Some(all) => {
-                    let join = |to: &mut Vec<Vec<i32>>, from: Vec<Vec<i32>>| {
+                    for (to, from) in all.spans.iter_mut().zip(regions.spans) {
+                        to.iter_mut()
+                            .zip(from)
+                            .for_each(|(to, from)| to.extend(from));
+                    }
+                    let join = |to: &mut Vec<Vec<f64>>, from: Vec<Vec<f64>>| {
                         to.iter_mut()
                             .zip(from)
                             .for_each(|(to, from)| to.extend(from));
                     };
-                    join(&mut all.bounds, regions.bounds);
                     join(&mut all.query_positions, regions.query_positions);
                     join(&mut all.key_positions, regions.key_positions);
                 }
@@ -118,7 +124,15 @@ impl Plan {
             parts,
             tokens: row,
             regions: all.count(),
-            bounds: stream.clone_htod(&all.bounds.concat())?,
+            planes: all.key_positions.len(),
+            spans: stream.clone_htod(
+                &all.spans
+                    .iter()
+                    .flatten()
+                    .flatten()
+                    .copied()
+                    .collect::<Vec<_>>(),
+            )?,
             query_positions: stream.clone_htod(&all.query_positions.concat())?,
             key_positions: stream.clone_htod(&all.key_positions.concat())?,
             factors: match scaling {
@@ -203,8 +217,8 @@ pub fn append<T: Element, In: Input<T>>(
     let stored = |slice: &CudaSlice<T>, element: usize| {
         address(device, slice) + (element * size_of::<T>()) as u64
     };
-    let positions = |slice: &CudaSlice<i32>, row: usize| {
-        address(device, slice) + (row * size_of::<i32>()) as u64
+    let positions = |slice: &CudaSlice<f64>, row: usize| {
+        address(device, slice) + (row * size_of::<f64>()) as u64
     };
     for (cache, part) in caches.iter_mut().zip(&plan.parts) {
         if part.tokens == 0 {
@@ -225,7 +239,7 @@ pub fn append<T: Element, In: Input<T>>(
             },
             frequencies: address(device, &cache.frequencies),
             regions: plan.regions as i32,
-            planes: plan.regions as i32,
+            planes: plan.planes as i32,
             pairs: pairs as i32,
             interleaved: i32::from(cache.interleaved()),
             magnitude: cache.rope().magnitude() as f32,
@@ -238,7 +252,7 @@ pub fn append<T: Element, In: Input<T>>(
             kv_stride: kv_width as i32,
             ..AppendArgs::default()
         };
-        for (r, (keys, slots)) in cache.planes(layer).into_iter().enumerate() {
+        for (r, (keys, slots)) in cache.planes(layer).enumerate() {
             args.k_out[r] = address(device, keys);
             args.ring[r] = slots as u32;
         }
@@ -258,7 +272,7 @@ pub fn append<T: Element, In: Input<T>>(
             },
             grid: (part.tokens as u32, 1, 1),
             block: threads,
-            shared: 2 * plan.regions * pairs * size_of::<[f32; 2]>(),
+            shared: (plan.regions + plan.planes) * pairs * size_of::<[f32; 2]>(),
         }
         .run(&args)?;
     }
@@ -323,7 +337,7 @@ fn prefill<T: Element>(
     let mut args = PrefillArgs {
         v: address(device, &cache.layers[layer].values),
         out: out + skipped,
-        bounds: address(device, &plan.bounds) + (part.row * size_of::<i32>()) as u64,
+        spans: address(device, &plan.spans) + (part.row * size_of::<i32>()) as u64,
         stride: plan.tokens as i32,
         count: plan.regions as i32,
         tokens: part.tokens as i32,
@@ -334,7 +348,7 @@ fn prefill<T: Element>(
         scale: scale(shape),
         ..PrefillArgs::default()
     };
-    for (r, (keys, slots)) in cache.planes(layer).into_iter().enumerate() {
+    for (r, (keys, slots)) in cache.regions(layer).enumerate() {
         args.regions[r] = Region {
             q: queries[r] + skipped,
             k: address(device, keys),
@@ -419,7 +433,7 @@ fn decode<T: Element>(
     let mut args = DecodeArgs {
         q: queries,
         out,
-        bounds: address(device, &plan.bounds),
+        spans: address(device, &plan.spans),
         partial: work.partial.as_ref().map_or(0, |x| address(device, x)),
         states: work.states.as_ref().map_or(0, |x| address(device, x)),
         arrived: work.arrived.as_ref().map_or(0, |x| address(device, x)),
@@ -439,7 +453,7 @@ fn decode<T: Element>(
             tokens: part.tokens as i32,
             ..DecodeSequence::default()
         };
-        for (r, (keys, slots)) in cache.planes(layer).into_iter().enumerate() {
+        for (r, (keys, slots)) in cache.regions(layer).enumerate() {
             to.k[r] = address(device, keys);
             to.ring[r] = slots as u32;
             let (from, end) = part.extents[r];

@@ -2,8 +2,10 @@
 
 use crate::device::{Device, Element, Kernels};
 use crate::error::CudaError;
+use crate::plan::{Keys, MAX_REGIONS, Positions, Regions, planes};
 use cudarc::driver::CudaSlice;
-use selfextend_attention::{AttentionShape, PairLayout, PositionMap, Rope};
+use selfextend_attention::{AttentionShape, PairLayout, Rope};
+use std::sync::Arc;
 
 /// Slots come in multiples of the widest tile, so that no tile wraps around a ring.
 const SLOTS: usize = 128;
@@ -11,17 +13,20 @@ const SLOTS: usize = 128;
 /// Keys and values of one sequence, all layers, for a number of tokens fixed when it is made.
 ///
 /// Memory per layer and key head, in rows of the head size: `capacity` keys, `capacity` values,
-/// and with a window region `window + chunk` keys more.
+/// and for each region with a rotation of its own `most + chunk` keys more (SelfExtend's window).
 #[derive(Debug)]
 pub struct DeviceCache<T> {
     shape: AttentionShape,
-    map: PositionMap,
+    map: Arc<dyn Positions>,
     rope: Rope,
     pub(crate) kernels: Kernels,
     pub(crate) frequencies: CudaSlice<f64>,
     pub(crate) layers: Vec<Planes<T>>,
     capacity: usize,
-    ring: usize,
+    /// Slots of each plane of keys.
+    slots: Vec<usize>,
+    /// The plane that each region reads.
+    planes: Vec<usize>,
     chunk: usize,
     len: usize,
 }
@@ -29,10 +34,8 @@ pub struct DeviceCache<T> {
 /// One layer's.
 #[derive(Debug)]
 pub(crate) struct Planes<T> {
-    /// Keys in the rotation of the base region, `[kv_heads][capacity][head_dim]`.
-    pub keys: CudaSlice<T>,
-    /// Keys in the rotation of the window region, `[kv_heads][ring][head_dim]`; empty without one.
-    pub window: CudaSlice<T>,
+    /// Keys in each rotation, `[kv_heads][slots][head_dim]`: for ever, then the rings of regions.
+    pub keys: Vec<CudaSlice<T>>,
     /// `[kv_heads][capacity][head_dim]`.
     pub values: CudaSlice<T>,
 }
@@ -46,7 +49,7 @@ impl<T: Element> DeviceCache<T> {
         device: &Device,
         shape: AttentionShape,
         layers: usize,
-        map: PositionMap,
+        map: Arc<dyn Positions>,
         rope: Rope,
         capacity: usize,
         chunk: usize,
@@ -60,20 +63,28 @@ impl<T: Element> DeviceCache<T> {
                 rope.spec().head_dim
             )));
         }
-        let ring = match map.window_len() {
-            0 => 0,
-            window => window
-                .saturating_add(chunk)
-                .next_multiple_of(SLOTS)
-                .min(capacity),
-        };
+        let regions = map.regions();
+        if regions.is_empty() || regions.len() > MAX_REGIONS {
+            return Err(CudaError::Shape(format!(
+                "a position map of {} regions; the kernels take 1 to {MAX_REGIONS}",
+                regions.len()
+            )));
+        }
+        let rings = regions.iter().filter_map(|keys| match keys {
+            Keys::Stored => None,
+            Keys::Recent { most } => Some(most.saturating_add(chunk)),
+        });
+        let slots: Vec<usize> = std::iter::once(capacity)
+            .chain(rings)
+            .map(|slots| slots.min(capacity).next_multiple_of(SLOTS))
+            .collect();
         let stream = device.stream();
         let row = shape.kv_heads() * shape.head_dim();
         let layers = (0..layers)
             .map(|_| {
+                let plane = |&slots: &usize| Ok(stream.alloc_zeros(slots * row)?);
                 Ok(Planes {
-                    keys: stream.alloc_zeros(capacity * row)?,
-                    window: stream.alloc_zeros((ring * row).max(1))?,
+                    keys: slots.iter().map(plane).collect::<Result<_, CudaError>>()?,
                     values: stream.alloc_zeros(capacity * row)?,
                 })
             })
@@ -88,7 +99,8 @@ impl<T: Element> DeviceCache<T> {
             rope,
             layers,
             capacity,
-            ring,
+            slots,
+            planes: planes(&regions),
             chunk,
             len: 0,
         })
@@ -110,8 +122,8 @@ impl<T: Element> DeviceCache<T> {
     }
 
     /// The position map.
-    pub fn map(&self) -> PositionMap {
-        self.map
+    pub fn map(&self) -> &Arc<dyn Positions> {
+        &self.map
     }
 
     /// The rotary embedding.
@@ -121,8 +133,9 @@ impl<T: Element> DeviceCache<T> {
 
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
-        let planes = |p: &Planes<T>| p.keys.len() + p.window.len() + p.values.len();
-        self.layers.iter().map(planes).sum::<usize>() * size_of::<T>()
+        let planes = self.layers.iter();
+        let numbers = planes.flat_map(|p| p.keys.iter().chain([&p.values]));
+        numbers.map(CudaSlice::len).sum::<usize>() * size_of::<T>()
     }
 
     /// Counts the tokens of a step, once all layers have stored them.
@@ -140,26 +153,59 @@ impl<T: Element> DeviceCache<T> {
             let capacity = self.capacity;
             return Err(CudaError::Capacity { wanted, capacity });
         }
-        if self.map.has_window() && tokens > self.chunk && self.ring < self.capacity {
+        if tokens > self.chunk && self.slots.iter().any(|&slots| slots < self.capacity) {
             let chunk = self.chunk;
             return Err(CudaError::Chunk { tokens, chunk });
         }
         Ok(())
     }
 
-    /// Whether a pass can take both: the same heads, map and embedding.
-    pub(crate) fn same_kind(&self, other: &Self) -> bool {
-        (self.shape, self.map) == (other.shape, other.map) && self.rope == other.rope
+    /// Whether the keys that new queries see are there.
+    pub(crate) fn check_spans(&self, regions: &Regions, tokens: usize) -> Result<(), CudaError> {
+        let refuse = |region, what| {
+            Err(CudaError::Shape(format!(
+                "region {region} of the position map {what}"
+            )))
+        };
+        let end = self.len + tokens;
+        for (r, [low, high]) in regions.spans.iter().enumerate() {
+            if !low.is_sorted() || !high.is_sorted() {
+                return refuse(r, "goes back from one query to the next");
+            }
+            if (self.len + 1..)
+                .zip(high)
+                .any(|(next, &high)| high < 0 || high as usize > next)
+            {
+                return refuse(r, "holds keys after the query");
+            }
+            let kept = end.saturating_sub(self.slots[self.planes[r]]);
+            let mut ends = low.iter().zip(high);
+            if ends.any(|(&low, &high)| low < 0 || low < high && (low as usize) < kept) {
+                return refuse(r, "reaches further back than it says");
+            }
+        }
+        Ok(())
     }
 
-    /// Keys of each region in a layer, with the number of slots that they wrap around.
-    pub(crate) fn planes(&self, layer: usize) -> Vec<(&CudaSlice<T>, usize)> {
-        let planes = &self.layers[layer];
-        let mut all = vec![(&planes.keys, self.capacity)];
-        if self.map.has_window() {
-            all.push((&planes.window, self.ring));
-        }
-        all
+    /// Whether a pass can take both: the same heads, embedding and planes of keys.
+    pub(crate) fn same_kind(&self, other: &Self) -> bool {
+        self.shape == other.shape && self.rope == other.rope && self.planes == other.planes
+    }
+
+    /// Each rotation of a layer's keys, with the number of slots that it wraps around.
+    pub(crate) fn planes(&self, layer: usize) -> impl Iterator<Item = (&CudaSlice<T>, usize)> {
+        self.layers[layer]
+            .keys
+            .iter()
+            .zip(self.slots.iter().copied())
+    }
+
+    /// The keys of each region in a layer, with the number of slots that they wrap around.
+    pub(crate) fn regions(&self, layer: usize) -> impl Iterator<Item = (&CudaSlice<T>, usize)> {
+        let keys = &self.layers[layer].keys;
+        self.planes
+            .iter()
+            .map(|&plane| (&keys[plane], self.slots[plane]))
     }
 
     pub(crate) fn capacity(&self) -> usize {

@@ -5,7 +5,7 @@
 
 use crate::device::{Device, Element};
 use crate::error::CudaError;
-use crate::plan::MAX_REGIONS;
+use crate::plan::{MAX_PLANES, MAX_REGIONS};
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::sys::{self, CUdeviceptr};
 use cudarc::driver::{
@@ -32,7 +32,7 @@ pub(crate) struct PrefillArgs {
     pub regions: [Region; MAX_REGIONS],
     pub v: CUdeviceptr,
     pub out: CUdeviceptr,
-    pub bounds: CUdeviceptr,
+    pub spans: CUdeviceptr,
     pub stride: i32,
     pub count: i32,
     pub tokens: i32,
@@ -127,7 +127,7 @@ pub(crate) struct DecodeSequence {
 pub(crate) struct DecodeArgs {
     pub q: [CUdeviceptr; MAX_REGIONS],
     pub out: CUdeviceptr,
-    pub bounds: CUdeviceptr,
+    pub spans: CUdeviceptr,
     pub partial: CUdeviceptr,
     pub states: CUdeviceptr,
     pub arrived: CUdeviceptr,
@@ -147,13 +147,13 @@ pub(crate) struct AppendArgs {
     pub k: CUdeviceptr,
     pub v: CUdeviceptr,
     pub q_out: [CUdeviceptr; MAX_REGIONS],
-    pub k_out: [CUdeviceptr; MAX_REGIONS],
+    pub k_out: [CUdeviceptr; MAX_PLANES],
     pub v_out: CUdeviceptr,
     pub q_positions: CUdeviceptr,
     pub k_positions: CUdeviceptr,
     pub q_factors: CUdeviceptr,
     pub frequencies: CUdeviceptr,
-    pub ring: [u32; MAX_REGIONS],
+    pub ring: [u32; MAX_PLANES],
     pub regions: i32,
     pub planes: i32,
     pub pairs: i32,
@@ -166,7 +166,6 @@ pub(crate) struct AppendArgs {
     pub capacity: i32,
     pub q_stride: i32,
     pub kv_stride: i32,
-    pub unused: i32,
 }
 
 // SAFETY: plain numbers in C's layout, without padding that matters, as the kernels declare them
@@ -326,6 +325,6 @@ mod tests {
         assert_eq!(size_of::<HopperArgs>(), 1024);
         assert_eq!(size_of::<DecodeSequence>(), 88);
         assert_eq!(size_of::<DecodeArgs>(), 1496);
-        assert_eq!(size_of::<AppendArgs>(), 176);
+        assert_eq!(size_of::<AppendArgs>(), 184);
     }
 }

@@ -1,54 +1,140 @@
 //! Position maps as data for the kernels, and the rule by which they visit tiles of keys.
 
 use selfextend_attention::PositionMap;
+use std::fmt::Debug;
+use std::ops::Range;
 
 /// Most regions a map may have: what the kernels' arguments hold.
 pub const MAX_REGIONS: usize = 3;
 
-/// The regions of some consecutive queries.
-///
-/// Region `r` of query `t` holds the keys from `bounds[r][t]` up to, not including,
-/// `bounds[r + 1][t]`. No row of bounds ever decreases: the kernels take the extent of a block
-/// from its first and last query.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Most rotations that keys are stored in: for ever, and for each region of its own.
+pub(crate) const MAX_PLANES: usize = 1 + MAX_REGIONS;
+
+/// Where the keys of a region come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keys {
+    /// As they are stored for ever: their position in the region is [`Positions::stored`].
+    Stored,
+    /// From a ring in the region's own rotation. A query sees only some of the newest keys there.
+    Recent {
+        /// How far back from the query, itself included, the region may reach.
+        most: usize,
+    },
+}
+
+/// What the kernels ask of a position map. Queries and keys are counted from 0.
+pub trait Positions: Debug + Send + Sync {
+    /// The regions, at most [`MAX_REGIONS`].
+    fn regions(&self) -> Vec<Keys>;
+
+    /// The keys of query `i` in a region, none of them after `i`. Neither end ever decreases with
+    /// `i`: the kernels take the extent of a block from its first and last query.
+    fn span(&self, region: usize, i: usize) -> Range<usize>;
+
+    /// The position query `i` is rotated to in a region.
+    fn query(&self, region: usize, i: usize) -> f64;
+
+    /// The position key `j` is rotated to in a region.
+    fn key(&self, region: usize, j: usize) -> f64;
+
+    /// The position key `j` is stored at for ever.
+    fn stored(&self, j: usize) -> f64;
+}
+
+impl Positions for PositionMap {
+    fn regions(&self) -> Vec<Keys> {
+        let mut regions = vec![Keys::Stored];
+        if self.has_window() {
+            let most = self.window_len();
+            regions.push(Keys::Recent { most });
+        }
+        regions
+    }
+
+    fn span(&self, region: usize, i: usize) -> Range<usize> {
+        match region {
+            0 => 0..self.window_start(i),
+            _ => self.window_start(i)..i + 1,
+        }
+    }
+
+    fn query(&self, region: usize, i: usize) -> f64 {
+        match region {
+            0 => self.base_query(i) as f64,
+            _ => self.window_query(i) as f64,
+        }
+    }
+
+    fn key(&self, region: usize, j: usize) -> f64 {
+        match region {
+            0 => self.base_key(j) as f64,
+            _ => self.window_key(j) as f64,
+        }
+    }
+
+    fn stored(&self, j: usize) -> f64 {
+        self.base_key(j) as f64
+    }
+}
+
+/// The plane of keys that each region reads: 0 for the one that is stored for ever.
+pub(crate) fn planes(regions: &[Keys]) -> Vec<usize> {
+    let mut rings = 0;
+    let plane = |keys: &Keys| match keys {
+        Keys::Stored => 0,
+        Keys::Recent { .. } => {
+            rings += 1;
+            rings
+        }
+    };
+    regions.iter().map(plane).collect()
+}
+
+/// The regions of some consecutive queries, as data.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Regions {
-    /// `[regions + 1][tokens]`.
-    pub bounds: Vec<Vec<i32>>,
+    /// Of each region, the first key of every query, and the key after the last.
+    pub spans: Vec<[Vec<i32>; 2]>,
     /// What queries are rotated to, `[regions][tokens]`.
-    pub query_positions: Vec<Vec<i32>>,
-    /// What their own keys are rotated to, `[regions][tokens]`.
-    pub key_positions: Vec<Vec<i32>>,
+    pub query_positions: Vec<Vec<f64>>,
+    /// What their own keys are rotated to, `[planes][tokens]`.
+    pub key_positions: Vec<Vec<f64>>,
+    /// The plane of keys that each region reads.
+    pub planes: Vec<usize>,
 }
 
 impl Regions {
-    /// Of the `tokens` queries from position `start`.
-    pub fn new(map: PositionMap, start: usize, tokens: usize) -> Self {
+    /// Of the `tokens` queries from position `start`, which with them fits an `i32`.
+    pub fn new(map: &dyn Positions, start: usize, tokens: usize) -> Self {
         let queries = start..start + tokens;
-        let row = |f: &dyn Fn(usize) -> i64| -> Vec<i32> {
-            queries
+        let regions = map.regions();
+        let rows = |f: &dyn Fn(usize) -> f64| queries.clone().map(f).collect::<Vec<f64>>();
+        let ends = |f: &dyn Fn(usize) -> usize| queries.clone().map(|i| f(i) as i32).collect();
+        let mut key_positions = vec![rows(&|j| map.stored(j))];
+        let rings = (0..regions.len()).filter(|&r| regions[r] != Keys::Stored);
+        key_positions.extend(rings.map(|r| rows(&|j| map.key(r, j))));
+        let all = 0..regions.len();
+        Self {
+            spans: all
                 .clone()
-                .map(|i| i32::try_from(f(i)).expect("a cache checks that positions fit"))
-                .collect()
-        };
-        let mut regions = Self {
-            bounds: vec![vec![0; tokens]],
-            query_positions: vec![row(&|i| map.base_query(i))],
-            key_positions: vec![row(&|i| map.base_key(i))],
-        };
-        if map.has_window() {
-            regions.bounds.push(row(&|i| map.window_start(i) as i64));
-            regions.query_positions.push(row(&|i| map.window_query(i)));
-            regions.key_positions.push(row(&|i| map.window_key(i)));
+                .map(|r| {
+                    [
+                        ends(&|i| map.span(r, i).start),
+                        ends(&|i| map.span(r, i).end),
+                    ]
+                })
+                .collect(),
+            query_positions: all.map(|r| rows(&|i| map.query(r, i))).collect(),
+            key_positions,
+            planes: planes(&regions),
         }
-        regions.bounds.push(row(&|i| i as i64 + 1));
-        regions
     }
 
     /// The keys that any of the queries sees, of each region; nothing where it ends before it starts.
     pub fn extents(&self) -> [(i32, i32); MAX_REGIONS] {
         let mut extents = [(0, 0); MAX_REGIONS];
-        for (to, bounds) in extents.iter_mut().zip(self.bounds.windows(2)) {
-            if let (Some(&first), Some(&last)) = (bounds[0].first(), bounds[1].last()) {
+        for (to, [low, high]) in extents.iter_mut().zip(&self.spans) {
+            if let (Some(&first), Some(&last)) = (low.first(), high.last()) {
                 *to = (first, last);
             }
         }
@@ -57,7 +143,7 @@ impl Regions {
 
     /// How many.
     pub fn count(&self) -> usize {
-        self.query_positions.len()
+        self.spans.len()
     }
 }
 
@@ -73,11 +159,11 @@ pub struct Visit {
 }
 
 /// The visits of the block of queries `first..=last` over tiles of `width` keys, in the order of
-/// `prefill.cu`, which has the same rule. Tiles that no query of the block sees are left out.
+/// `prefill.cu` and `hopper.cu`, which have the same rule. Tiles that no query of the block sees
+/// are left out.
 pub fn visits(regions: &Regions, first: usize, last: usize, width: usize) -> Vec<Visit> {
     let mut visits = Vec::new();
-    for (region, bounds) in regions.bounds.windows(2).enumerate() {
-        let (low, high) = (&bounds[0], &bounds[1]);
+    for (region, [low, high]) in regions.spans.iter().enumerate() {
         let [low_first, low_last] = [low[first], low[last]].map(|key| key as usize);
         let [high_first, high_last] = [high[first], high[last]].map(|key| key as usize);
         if high_last <= low_first {
@@ -110,28 +196,29 @@ mod tests {
             width in prop_oneof![Just(16usize), Just(32), Just(64), Just(128)],
         ) {
             let map = PositionMap::self_extend(g, w).unwrap();
-            let regions = Regions::new(map, start, tokens);
+            let regions = Regions::new(&map, start, tokens);
             let first = (block * tall).min((tokens - 1) / tall * tall);
             let last = (first + tall).min(tokens) - 1;
             let mut seen = vec![vec![0; start + tokens]; last + 1 - first];
             for visit in visits(&regions, first, last, width) {
-                for t in first..=last {
+                for (t, seen) in (first..=last).zip(&mut seen) {
                     let i = start + t;
-                    let inside = regions.bounds[visit.region][t]..regions.bounds[visit.region + 1][t];
-                    for j in visit.tile * width..(visit.tile + 1) * width {
-                        let there = inside.contains(&(j as i32));
-                        prop_assert!(there || visit.masked, "{visit:?} hides ({i}, {j})");
-                        if there {
-                            seen[t - first][j] += 1;
-                            let key = Regions::new(map, j, 1).key_positions[visit.region][0];
-                            let query = regions.query_positions[visit.region][t];
-                            prop_assert_eq!((query - key) as usize, map.relative(i, j));
+                    let inside = map.span(visit.region, i);
+                    let tile = visit.tile * width..(visit.tile + 1) * width;
+                    prop_assert!(
+                        visit.masked || inside.start <= tile.start && tile.end <= inside.end,
+                        "{visit:?} is not inside {inside:?} of query {i}"
+                    );
+                    for (j, seen) in seen.iter_mut().enumerate() {
+                        if tile.contains(&j) && inside.contains(&j) {
+                            *seen += 1;
+                            let relative = map.query(visit.region, i) - map.key(visit.region, j);
+                            prop_assert_eq!(relative as usize, map.relative(i, j));
                         }
                     }
                 }
             }
-            for (row, seen) in seen.iter().enumerate() {
-                let i = start + first + row;
+            for (i, seen) in (start + first..).zip(&seen) {
                 prop_assert!(seen[..=i].iter().all(|&n| n == 1));
                 prop_assert!(seen[i + 1..].iter().all(|&n| n == 0));
             }
@@ -143,16 +230,16 @@ mod tests {
             g in 2usize..9, w in 1usize..3000, start in 0usize..20_000, tokens in 1usize..129,
         ) {
             let map = PositionMap::self_extend(g, w).unwrap();
-            let count = |map| visits(&Regions::new(map, start, tokens), 0, tokens - 1, 64).len();
+            let count = |map| visits(&Regions::new(&map, start, tokens), 0, tokens - 1, 64).len();
             let (plain, both) = (count(PositionMap::Plain), count(map));
             prop_assert!(both <= plain + 3, "{both} visits instead of {plain}");
         }
 
         #[test]
-        fn bounds_never_decrease(g in 1usize..9, w in 1usize..300, start in 0usize..700) {
+        fn spans_never_go_back(g in 1usize..9, w in 1usize..300, start in 0usize..700) {
             let map = PositionMap::self_extend(g, w).unwrap();
-            for row in Regions::new(map, start, 200).bounds {
-                prop_assert!(row.is_sorted());
+            for ends in Regions::new(&map, start, 200).spans {
+                prop_assert!(ends.iter().all(|row| row.is_sorted()));
             }
         }
     }

@@ -4,7 +4,7 @@
 //! which knows nothing of regions or tiles.
 
 use super::{Half, device};
-use crate::plan::Regions;
+use crate::plan::{Keys, Positions, Regions};
 use crate::{Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rayon::prelude::*;
@@ -12,11 +12,15 @@ use selfextend_attention::attention::oracle;
 use selfextend_attention::{
     AttentionShape, PairLayout, PositionMap, QueryScaling, Rope, RopeScaling, RopeSpec,
 };
+use std::ops::Range;
+use std::sync::Arc;
 
 /// One sequence with random queries, keys and values that the storage type holds exactly.
 struct Sequence<T> {
     shape: AttentionShape,
-    map: PositionMap,
+    map: Arc<dyn Positions>,
+    /// The same, where the oracle has it.
+    known: Option<PositionMap>,
     rope: Rope,
     scaling: QueryScaling,
     n: usize,
@@ -42,7 +46,7 @@ fn edge(rng: &mut StdRng, most: usize) -> usize {
 }
 
 impl<T: Half> Sequence<T> {
-    fn new(rng: &mut StdRng, dim: usize, kv_heads: usize, group: usize, map: PositionMap) -> Self {
+    fn new(rng: &mut StdRng, dim: usize, kv_heads: usize, group: usize) -> Self {
         let n = edge(rng, 600);
         let size = [0.5, 1.0, 3.0][rng.random_range(0..3)];
         let mut random = |len: usize, size: f32| -> Vec<T> {
@@ -82,7 +86,8 @@ impl<T: Half> Sequence<T> {
                 QueryScaling::None
             },
             shape: AttentionShape::new(kv_heads * group, kv_heads, dim).unwrap(),
-            map,
+            map: Arc::new(PositionMap::Plain),
+            known: Some(PositionMap::Plain),
             rope: Rope::new(spec).unwrap(),
             n,
             size,
@@ -90,6 +95,24 @@ impl<T: Half> Sequence<T> {
             k,
             v,
         }
+    }
+
+    fn with_map(mut self, rng: &mut StdRng, regions: usize) -> Self {
+        let near = edge(rng, 400);
+        self.known = match regions {
+            1 => Some(PositionMap::Plain),
+            2 => Some(PositionMap::self_extend(rng.random_range(2..9), near).unwrap()),
+            _ => None,
+        };
+        self.map = match self.known {
+            Some(map) => Arc::new(map),
+            None => Arc::new(Three {
+                near,
+                middle: edge(rng, 300),
+                sinks: edge(rng, 200),
+            }),
+        };
+        self
     }
 
     fn q_width(&self) -> usize {
@@ -100,11 +123,11 @@ impl<T: Half> Sequence<T> {
         self.shape.kv_heads() * self.shape.head_dim()
     }
 
-    fn rotated(&self, head: &[T], position: i32) -> Vec<f64> {
+    fn rotated(&self, head: &[T], position: f64) -> Vec<f64> {
         let mut out: Vec<f64> = head.iter().map(|x| x.wide()).collect();
         for t in 0..self.rope.pairs() {
             let (a, b) = self.rope.pair(t);
-            let (cos, sin) = self.rope.angle(i64::from(position), t);
+            let (cos, sin) = angle(&self.rope, position, t);
             let (x, y) = (
                 out[a] * self.rope.magnitude(),
                 out[b] * self.rope.magnitude(),
@@ -115,7 +138,7 @@ impl<T: Half> Sequence<T> {
     }
 
     /// `append` rounds a rotation in f32 to the storage type.
-    fn assert_rotated(&self, stored: &[T], head: &[T], position: i32, factor: f32) {
+    fn assert_rotated(&self, stored: &[T], head: &[T], position: f64, factor: f32) {
         for (c, (x, exact)) in stored.iter().zip(self.rotated(head, position)).enumerate() {
             let exact = exact * f64::from(factor);
             let error = (x.wide() - exact).abs();
@@ -140,7 +163,8 @@ impl<T: Half> Sequence<T> {
         for (i, row) in q.chunks_mut(self.q_width()).enumerate() {
             row.iter_mut().for_each(|q| *q *= self.scaling.factor(i));
         }
-        let exact = oracle::attention(self.shape, self.map, &self.rope, &q, &k, &v);
+        let Some(map) = self.known else { return };
+        let exact = oracle::attention(self.shape, map, &self.rope, &q, &k, &v);
         assert_eq!(out.len(), exact.len());
         let (mut error, mut norm) = (0.0, 0.0);
         for (x, exact) in out.iter().zip(&exact) {
@@ -169,28 +193,25 @@ struct Stored<T> {
 
 impl<T: Half> Stored<T> {
     fn key<'a>(&'a self, s: &Sequence<T>, region: usize, head: usize, j: usize) -> &'a [T] {
-        let (dim, slots) = (s.shape.head_dim(), self.slots[region]);
-        &self.keys[region][(head * slots + j % slots) * dim..][..dim]
+        let plane = self.regions.planes[region];
+        let (dim, slots) = (s.shape.head_dim(), self.slots[plane]);
+        &self.keys[plane][(head * slots + j % slots) * dim..][..dim]
     }
 
     /// One query of one head: element by element against the softmax of the stored numbers.
     fn assert_attended(&self, s: &Sequence<T>, token: usize, head: usize, out: &[T]) {
         let (dim, i) = (s.shape.head_dim(), self.start + token);
         let kv = head / s.shape.group();
-        let scores: Vec<f64> = (0..=i)
-            .map(|j| {
-                let inside = |r: &usize| {
-                    let bounds = &self.regions.bounds;
-                    (bounds[*r][token]..bounds[*r + 1][token]).contains(&(j as i32))
-                };
-                let r = (0..self.regions.count()).find(inside).unwrap();
-                let at = ((self.row + token) * s.shape.heads() + head) * dim;
-                let query = &self.queries[r][at..at + dim];
+        let mut scores = vec![f64::NEG_INFINITY; i + 1];
+        for r in 0..self.regions.count() {
+            let at = ((self.row + token) * s.shape.heads() + head) * dim;
+            let query = &self.queries[r][at..at + dim];
+            for j in s.map.span(r, i) {
                 let products = query.iter().zip(self.key(s, r, kv, j));
                 let dot: f64 = products.map(|(q, k)| q.wide() * k.wide()).sum();
-                dot * f64::from(s.shape.scale())
-            })
-            .collect();
+                scores[j] = dot * f64::from(s.shape.scale());
+            }
+        }
         let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = scores.iter().map(|x| (x - max).exp()).sum();
         for (c, x) in out.iter().enumerate() {
@@ -220,7 +241,7 @@ fn feed<T: Half>(device: &Device, sequences: &[Sequence<T>], wide_inputs: bool, 
         .iter()
         .map(|s| {
             let rope = s.rope.clone();
-            DeviceCache::new(device, s.shape, 1, s.map, rope, s.n, chunk).unwrap()
+            DeviceCache::new(device, s.shape, 1, s.map.clone(), rope, s.n, chunk).unwrap()
         })
         .collect();
     let mut outs = vec![Vec::new(); sequences.len()];
@@ -244,17 +265,14 @@ fn feed<T: Half>(device: &Device, sequences: &[Sequence<T>], wide_inputs: bool, 
         }
         let steps: Vec<_> = caches.iter().zip(tokens.iter().copied()).collect();
         let plan = Plan::new(device, &steps, sequences[0].scaling).unwrap();
-        let packed = |of: &dyn Fn(&Sequence<T>) -> (&[T], usize)| -> Vec<T> {
-            let each = sequences.iter().zip(&caches).zip(&tokens);
-            each.flat_map(|((s, cache), &tokens)| {
-                let (all, width) = of(s);
-                all[cache.len() * width..(cache.len() + tokens) * width].to_vec()
-            })
-            .collect()
-        };
-        let q = packed(&|s| (&s.q, s.q_width()));
-        let k = packed(&|s| (&s.k, s.kv_width()));
-        let v = packed(&|s| (&s.v, s.kv_width()));
+        let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
+        for ((s, cache), &tokens) in sequences.iter().zip(&caches).zip(&tokens) {
+            let rows = cache.len()..cache.len() + tokens;
+            let of = |width: usize| rows.start * width..rows.end * width;
+            q.extend_from_slice(&s.q[of(s.q_width())]);
+            k.extend_from_slice(&s.k[of(s.kv_width())]);
+            v.extend_from_slice(&s.v[of(s.kv_width())]);
+        }
         let mut refs: Vec<&mut DeviceCache<T>> = caches.iter_mut().collect();
         // Poison: what a kernel forgets to write is no number.
         let poison = vec![T::round(f32::NAN); q.len()];
@@ -304,18 +322,18 @@ fn check<T: Half>(
 ) {
     let stream = device.stream();
     let (start, dim, heads) = (cache.len(), s.shape.head_dim(), s.shape.heads());
-    let planes = cache.planes(0);
+    let regions = Regions::new(&*s.map, start, tokens);
     let stored = Stored {
-        regions: Regions::new(s.map, start, tokens),
-        queries: work.queries[..planes.len()]
+        queries: work.queries[..regions.count()]
             .iter()
             .map(|queries| stream.clone_dtoh(queries.as_ref().unwrap()).unwrap())
             .collect(),
-        keys: planes
-            .iter()
-            .map(|(keys, _)| stream.clone_dtoh(*keys).unwrap())
+        keys: cache
+            .planes(0)
+            .map(|(keys, _)| stream.clone_dtoh(keys).unwrap())
             .collect(),
-        slots: planes.iter().map(|(_, slots)| *slots).collect(),
+        slots: cache.planes(0).map(|(_, slots)| slots).collect(),
+        regions,
         start,
         row,
     };
@@ -333,7 +351,8 @@ fn check<T: Half>(
             if head < s.shape.kv_heads() {
                 let j = start + token;
                 let key = &s.k[j * s.kv_width() + head * dim..][..dim];
-                let position = stored.regions.key_positions[region][token];
+                let plane = stored.regions.planes[region];
+                let position = stored.regions.key_positions[plane][token];
                 s.assert_rotated(stored.key(s, region, head, j), key, position, 1.0);
             }
         }
@@ -341,9 +360,55 @@ fn check<T: Half>(
     });
 }
 
-fn random_map(rng: &mut StdRng) -> PositionMap {
-    let window = edge(rng, 400);
-    PositionMap::self_extend(rng.random_range(1..9), window).unwrap()
+/// Cosine and sine at a position that need not be whole.
+fn angle(rope: &Rope, position: f64, t: usize) -> (f64, f64) {
+    let (sin, cos) = (position * rope.frequency(t)).sin_cos();
+    (cos, sin)
+}
+
+/// Sinks, a gap, a middle and a window: what the kernels can do beyond SelfExtend, with positions
+/// that are no whole numbers.
+#[derive(Debug)]
+struct Three {
+    near: usize,
+    middle: usize,
+    sinks: usize,
+}
+
+impl Three {
+    fn window(&self, i: usize) -> usize {
+        (i + 1).saturating_sub(self.near)
+    }
+
+    fn middle(&self, i: usize) -> usize {
+        (i + 1).saturating_sub(self.near + self.middle)
+    }
+}
+
+impl Positions for Three {
+    fn regions(&self) -> Vec<Keys> {
+        vec![Keys::Stored, Keys::Stored, Keys::Recent { most: self.near }]
+    }
+
+    fn span(&self, region: usize, i: usize) -> Range<usize> {
+        match region {
+            0 => 0..self.sinks.min(self.middle(i)),
+            1 => self.middle(i)..self.window(i),
+            _ => self.window(i)..i + 1,
+        }
+    }
+
+    fn query(&self, region: usize, i: usize) -> f64 {
+        [0.5 * i as f64 + 3.25, 0.5 * i as f64, 0.75 * i as f64][region]
+    }
+
+    fn key(&self, region: usize, j: usize) -> f64 {
+        [0.5, 0.5, 0.75][region] * j as f64
+    }
+
+    fn stored(&self, j: usize) -> f64 {
+        0.5 * j as f64
+    }
 }
 
 fn random_shapes<T: Half>(dim: usize) {
@@ -359,11 +424,13 @@ fn cases<T: Half>(device: &Device, dim: usize) {
         let mut rng = StdRng::seed_from_u64(seed * 1000 + dim as u64);
         let (kv_heads, group) =
             [(1, 1), (2, 1), (1, 4), (2, 3), (1, 8), (1, 20)][seed as usize % 6];
-        let map = random_map(&mut rng);
-        let first = Sequence::<T>::new(&mut rng, dim, kv_heads, group, map);
+        let regions = 1 + (seed as usize + 1) % 3;
+        let first = Sequence::<T>::new(&mut rng, dim, kv_heads, group).with_map(&mut rng, regions);
         let mut all = vec![first];
         for _ in 0..rng.random_range(0..3) {
-            let mut next = Sequence::new(&mut rng, dim, kv_heads, group, map);
+            // Sequences of one pass may differ in their maps, if not in the kinds of regions.
+            let mut next =
+                Sequence::new(&mut rng, dim, kv_heads, group).with_map(&mut rng, regions);
             next.rope = all[0].rope.clone();
             next.scaling = all[0].scaling;
             all.push(next);
@@ -398,7 +465,7 @@ fn what_does_not_fit_is_refused() {
     let cache = |dim, capacity, chunk| {
         let shape = AttentionShape::new(2, 1, dim).unwrap();
         let rope = Rope::new(RopeSpec::new(dim, 1e4)).unwrap();
-        let map = PositionMap::self_extend(4, 100).unwrap();
+        let map = Arc::new(PositionMap::self_extend(4, 100).unwrap());
         DeviceCache::<half::f16>::new(&device, shape, 1, map, rope, capacity, chunk)
     };
     assert!(cache(80, 128, 1).is_err());
