@@ -29,13 +29,16 @@ mod error;
 mod launch;
 #[cfg(feature = "cuda")]
 pub mod ops;
+#[cfg(feature = "cuda")]
+mod pass;
 #[cfg(all(test, feature = "cuda"))]
 mod tests;
 
 #[cfg(feature = "cuda")]
 pub use {
-    attention::{DECODE_TOKENS, Input, Inputs, Plan, Work, append, attend, attend_stored},
+    attention::{DECODE_TOKENS, Input, Inputs, Work, append, attend, attend_stored},
     cache::DeviceCache,
     device::{Device, Element},
     error::CudaError,
+    pass::Plan,
 };

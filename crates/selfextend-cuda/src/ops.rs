@@ -198,7 +198,7 @@ impl<T: Element> Ops<T> {
     ) -> Result<(), CudaError> {
         let rows = rows(x.len(), weight.len())?;
         out.resize(&self.device, x.len())?;
-        self.by_rows(
+        self.launch(
             &self.rms_norm,
             rows,
             &[
@@ -364,7 +364,7 @@ impl<T: Element> Ops<T> {
             self.at(out.slice()?),
             Value::Int(width as i32),
         ];
-        self.by_rows(kernel, wanted.len(), &values)
+        self.launch(kernel, wanted.len(), &values)
     }
 
     fn pairwise(
@@ -386,15 +386,6 @@ impl<T: Element> Ops<T> {
             Value::Len(x.len() as u64),
         ];
         self.by_elements(kernel, x.len(), &values)
-    }
-
-    fn by_rows(
-        &self,
-        kernel: &CudaFunction,
-        rows: usize,
-        values: &[Value],
-    ) -> Result<(), CudaError> {
-        self.launch(kernel, rows, values)
     }
 
     fn by_elements(
