@@ -178,6 +178,16 @@ impl Device {
                 (self.prefill.load_function(&kernel)?, tile)
             }
         };
+        let needed = tile.shared.max(decode_shared(dim));
+        let most = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let available = self.stream.context().attribute(most)? as usize;
+        if needed > available {
+            return Err(CudaError::SharedMemory {
+                head_dim: dim,
+                needed,
+                available,
+            });
+        }
         prefill.set_attribute(SHARED, tile.shared as i32)?;
         let decode = self.decode.load_function(&format!("decode_{name}_{dim}"))?;
         decode.set_attribute(SHARED, decode_shared(dim) as i32)?;

@@ -36,6 +36,18 @@ pub enum CudaError {
     /// No kernel for the head size.
     #[error("head size {0} has no CUDA kernel; there are kernels for 64, 96, 128 and 256")]
     HeadSize(usize),
+    /// A card whose blocks have too little shared memory for the kernels' tiles.
+    #[error(
+        "head size {head_dim} needs {needed} bytes of shared memory a block; this device has {available}"
+    )]
+    SharedMemory {
+        /// Components of a head.
+        head_dim: usize,
+        /// Of the larger kernel.
+        needed: usize,
+        /// What a block can have.
+        available: usize,
+    },
     /// Inputs that do not fit together.
     #[error("{0}")]
     Shape(String),
