@@ -8,7 +8,7 @@ use std::ops::Range;
 pub const MAX_REGIONS: usize = 3;
 
 /// Most rotations that keys are stored in: for ever, and for each region of its own.
-pub(crate) const MAX_PLANES: usize = 1 + MAX_REGIONS;
+pub const MAX_PLANES: usize = 1 + MAX_REGIONS;
 
 /// Where the keys of a region come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
