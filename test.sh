@@ -17,6 +17,8 @@ step "model"
 target/debug/selfextend pull
 step "tests"
 cargo test --workspace --quiet
+step "the openai packages"
+tools/check_clients.sh
 step "documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 step "done"

@@ -6,10 +6,13 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
+use selfextend_attention::position::{DualChunk, Lampe, ReRope, Shifted, Streaming};
 use selfextend_attention::simd::linear::{BLOCK, PanelFormat, block_sums};
 use selfextend_attention::simd::matmul::{Panels, column_blocks, multiply_few, multiply_many};
 use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
-use selfextend_attention::{AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec};
+use selfextend_attention::{
+    AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec, parallel,
+};
 
 fn main() {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1);
@@ -59,12 +62,30 @@ fn shape() -> AttentionShape {
     AttentionShape::new(9, 3, 64).expect("nine heads share three")
 }
 
+/// Each method as it would extend a trained window of 4096 to [`DEPTH`].
 fn map(name: &str) -> PositionMap {
-    match name {
-        "plain" => PositionMap::Plain,
-        _ => PositionMap::self_extend(8, 1024).expect("both above zero"),
-    }
+    let made = match name {
+        "plain" => Ok(PositionMap::Plain),
+        "selfextend" => PositionMap::self_extend(8, 1024),
+        "rerope" => ReRope::new(512).map(Into::into),
+        "string" => Shifted::new(4096, 128).map(Into::into),
+        "dca" => DualChunk::new(3072, 4096).map(Into::into),
+        "lampe" => Lampe::new(256, 100, 1500, 2 * DEPTH).map(Into::into),
+        "streaming" => Streaming::new(4, 2044).map(Into::into),
+        _ => unreachable!("{name} is no method of the benchmarks"),
+    };
+    made.expect("settings that fit")
 }
+
+const METHODS: [&str; 7] = [
+    "plain",
+    "selfextend",
+    "rerope",
+    "string",
+    "dca",
+    "lampe",
+    "streaming",
+];
 
 /// Numbers that look random, between -1 and 1.
 fn numbers(n: usize) -> Vec<f32> {
@@ -113,6 +134,23 @@ fn prefill_64_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
         .bench_local(|| step(&mut cache, 64, &q, &kv, &mut out, &mut scratch));
 }
 
+/// Every kind of map: two and three regions, derived and stored keys, keys that are forgotten.
+#[divan::bench(args = METHODS)]
+fn prefill_of_methods(bencher: Bencher, name: &str) {
+    let mut cache = filled(map(name), KvType::F16, DEPTH);
+    let (q, kv) = (numbers(64 * 9 * 64), numbers(64 * 3 * 64));
+    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
+    bencher.bench_local(|| step(&mut cache, 64, &q, &kv, &mut out, &mut scratch));
+}
+
+#[divan::bench(args = METHODS)]
+fn decode_of_methods(bencher: Bencher, name: &str) {
+    let mut cache = filled(map(name), KvType::F16, DEPTH);
+    let (q, kv) = (numbers(9 * 64), numbers(3 * 64));
+    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
+    bencher.bench_local(|| step(&mut cache, 1, &q, &kv, &mut out, &mut scratch));
+}
+
 const KV_TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
 
 #[divan::bench(args = ["plain", "selfextend"], consts = [0, 1, 2])]
@@ -123,6 +161,29 @@ fn decode_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
     bencher
         .counter(BytesCount::new(cache.bytes()))
         .bench_local(|| step(&mut cache, 1, &q, &kv, &mut out, &mut scratch));
+}
+
+/// As in a model: the layers push each other out of the caches, so that keys and values come from
+/// memory. Read by as many threads as there are.
+#[divan::bench(args = ["plain", "selfextend"], consts = [1, 2])]
+fn decode_from_memory<const KV: usize>(bencher: Bencher, name: &str) {
+    const LAYERS: usize = 24;
+    let mut layers: Vec<_> = (0..LAYERS)
+        .map(|_| filled(map(name), KV_TYPES[KV], DEPTH))
+        .collect();
+    let bytes = layers.iter().map(KvCache::bytes).sum::<usize>();
+    let (q, kv) = (numbers(9 * 64), numbers(3 * 64));
+    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
+    let pool = rayon::ThreadPoolBuilder::new().build().expect("threads");
+    let mut pass = || {
+        for cache in &mut layers {
+            step(cache, 1, &q, &kv, &mut out, &mut scratch);
+        }
+    };
+    pool.install(&mut pass);
+    bencher
+        .counter(BytesCount::new(bytes))
+        .bench_local(|| pool.install(|| parallel::awake(&mut pass)));
 }
 
 const FORMATS: [PanelFormat; 4] = [

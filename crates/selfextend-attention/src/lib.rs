@@ -1,9 +1,10 @@
-//! Exact bi-level attention (SelfExtend, arXiv 2401.01325) on plain slices.
+//! Exact attention under any training-free context extension, SelfExtend (arXiv 2401.01325) first,
+//! on plain slices.
 //!
 //! This crate knows positions, rotary embeddings, a KV cache and attention; it knows nothing of
 //! files, models or tensors libraries, so any Rust engine can adopt it. Slices in, slices out.
 //!
-//! * [`position`]: the maps from (query, key) to a relative position. Pure integer functions.
+//! * [`position`]: the maps from (query, key) to a relative position, one file for each method.
 //! * [`rope`]: rotary frequencies, tables and rotations.
 //! * [`cache`]: keys and values of one sequence, in pages that forks share.
 //! * [`attention`]: the specification, the f64 oracle and the tiled implementation.
@@ -41,7 +42,7 @@ pub mod rope;
 pub mod simd;
 
 pub use attention::AttentionShape;
-pub use cache::{KvCache, KvType};
+pub use cache::{KvCache, KvType, LayerKind};
 pub use error::AttentionError;
-pub use position::{PositionMap, QueryScaling, SelfExtend};
-pub use rope::{PairLayout, Rope, RopeScaling, RopeSpec};
+pub use position::{PositionMap, Positions, QueryScaling, SelfExtend};
+pub use rope::{Frequencies, PairLayout, Rope, RopeScaling, RopeSpec};

@@ -3,6 +3,10 @@
 //! Angles are computed in f64 and rounded once, so a rotation by a large position is as exact as
 //! one by a small position. (Computing them in f32 is off by 1e-3 rad at position 16384.)
 
+mod frequencies;
+
+pub use frequencies::{Factors, Frequencies, MAX_PAIRS, Ramp, Yarn};
+
 use crate::AttentionError;
 
 /// Which two components of a head are rotated together.
@@ -38,6 +42,13 @@ pub enum RopeScaling {
     },
     /// One divisor for each pair (Llama 3's and longrope's factors, as files carry them).
     Factors(Vec<f32>),
+    /// The same with a magnitude for queries and keys (longrope, arXiv 2402.13753).
+    LongRope {
+        /// One divisor for each pair.
+        factors: Vec<f32>,
+        /// What rotated queries and keys are multiplied by.
+        magnitude: f64,
+    },
 }
 
 /// What defines a model's rotary embedding.
@@ -126,7 +137,7 @@ impl Rope {
                 }
                 magnitude = 0.1 * factor.max(1.0).ln() + 1.0;
             }
-            RopeScaling::Factors(factors) => {
+            RopeScaling::Factors(factors) | RopeScaling::LongRope { factors, .. } => {
                 if factors.len() != pairs || factors.iter().any(|f| !f.is_finite() || *f <= 0.0) {
                     return bad(format!(
                         "{} frequency factors given, {pairs} positive ones needed",
@@ -138,6 +149,12 @@ impl Rope {
                     .zip(factors)
                     .for_each(|(f, d)| *f /= f64::from(*d));
             }
+        }
+        if let RopeScaling::LongRope { magnitude: own, .. } = &spec.scaling {
+            if !(own.is_finite() && *own > 0.0) {
+                return bad(format!("magnitude {own} must be a positive number"));
+            }
+            magnitude = *own;
         }
         Ok(Self {
             spec,
@@ -169,19 +186,19 @@ impl Rope {
         self.frequencies[t]
     }
 
-    /// Cosine and sine of pair `t` at `position`, in f64, without YaRN's magnitude.
-    pub fn angle(&self, position: i64, t: usize) -> (f64, f64) {
-        let (sin, cos) = (position as f64 * self.frequencies[t]).sin_cos();
+    /// Cosine and sine of pair `t` at `position`, in f64, without the magnitude.
+    pub fn angle(&self, position: f64, t: usize) -> (f64, f64) {
+        let (sin, cos) = (position * self.frequencies[t]).sin_cos();
         (cos, sin)
     }
 
-    /// What rotated queries and keys are multiplied by (1 except for YaRN).
+    /// What rotated queries and keys are multiplied by (1 except for YaRN and longrope).
     pub fn magnitude(&self) -> f64 {
         self.magnitude
     }
 
     /// The angles of a list of positions, one row for each.
-    pub fn table(&self, positions: impl Iterator<Item = i64>) -> RopeTable {
+    pub fn table(&self, positions: impl Iterator<Item = f64>) -> RopeTable {
         let mut table = RopeTable::default();
         table.fill(self, positions);
         table
@@ -208,7 +225,7 @@ pub struct RopeTable {
 
 impl RopeTable {
     /// [`Rope::table`] in the memory of an earlier table.
-    pub fn fill(&mut self, rope: &Rope, positions: impl Iterator<Item = i64>) {
+    pub fn fill(&mut self, rope: &Rope, positions: impl Iterator<Item = f64>) {
         self.pairs = rope.pairs();
         self.cos_sin.clear();
         for position in positions {
@@ -268,7 +285,7 @@ mod tests {
             let q: Vec<f32> = (0..8).map(|i| (i as f32).sin()).collect();
             let k: Vec<f32> = (0..8).map(|i| (i as f32 * 0.7).cos()).collect();
             let score = |pq, pk| {
-                let table = rope.table([pq, pk].into_iter());
+                let table = rope.table([pq, pk].map(f64::from).into_iter());
                 let (mut q, mut k) = (q.clone(), k.clone());
                 rope.rotate(&table, 0, &mut q);
                 rope.rotate(&table, 1, &mut k);

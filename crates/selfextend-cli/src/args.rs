@@ -1,9 +1,12 @@
 //! The command line's grammar, and nothing of what it does.
 
+pub mod eval;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use selfextend::hub::DEFAULT_MODEL;
 use selfextend::settings::parse_tokens;
-use selfextend::{DEFAULT_CHUNK, KvType, Sampling};
+use selfextend::{DEFAULT_CHUNK, KvType, Method, Sampling};
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Run language models past the context window they were trained on, exactly, with no fine-tuning.
@@ -31,15 +34,21 @@ pub enum Command {
     Bench(BenchArgs),
     /// Hide a passkey in a long text and ask for it, with plain attention and with SelfExtend.
     Demo(DemoArgs),
+    /// Rerun the paper's experiments, with tables and pictures.
+    Eval(eval::EvalArgs),
+    /// Serve OpenAI's API, extending the context by itself.
+    Serve(ServeArgs),
     /// Fetch a model and print its path.
     Pull(PullArgs),
+    /// Find the best settings of a method for a model, a context and a text.
+    Tune(TuneArgs),
 }
 
 /// The model and how it runs.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A .gguf file, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub;
+    /// A .gguf file, a folder with safetensors, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub;
     /// fetched on first use.
     #[arg(short, long, default_value = DEFAULT_MODEL, value_name = "NAME|PATH|ID")]
     pub model: String,
@@ -59,12 +68,25 @@ pub struct ModelArgs {
     /// Plain attention at any length: the baseline, which breaks beyond the trained window.
     #[arg(long, conflicts_with_all = ["group_size", "neighbor_window", "no_extend"])]
     pub plain: bool,
+    /// Another way of extending the window, with its parameters, as rerope:W=1024 or
+    /// yarn:s=4,scale=log-n; `selfextend inspect --methods` lists them all.
+    #[arg(long, value_name = "NAME[:KEY=VALUE,...]", value_parser = parse_method,
+          conflicts_with_all = ["plain", "group_size", "neighbor_window", "no_extend"])]
+    pub method: Option<Method>,
+    /// Settings that `selfextend tune` found for this model: its method, and its context unless
+    /// --context is given.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["plain", "method", "group_size", "neighbor_window", "no_extend"])]
+    pub profile: Option<PathBuf>,
     /// How keys and values are stored.
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,
     /// Linear layers: auto, or f32 for float32 weights everywhere (the reference mode).
     #[arg(long, value_enum, default_value_t = LinearArg::Auto, value_name = "MODE")]
     pub linear: LinearArg,
+    /// The sliding window of a model whose layers all have one (Mistral 7B): SelfExtend switches it
+    /// off, or it would see no further; keep respects it.
+    #[arg(long, value_enum, default_value_t = WindowArg::Auto, value_name = "MODE")]
+    pub sliding_window: WindowArg,
     /// Threads; 0 for all cores.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,
@@ -93,6 +115,15 @@ impl From<KvArg> for KvType {
             KvArg::Q8 => Self::Q8_0,
         }
     }
+}
+
+/// What becomes of a sliding window that every layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum WindowArg {
+    /// Respected by plain attention, switched off by SelfExtend.
+    Auto,
+    /// Always respected.
+    Keep,
 }
 
 /// How linear layers compute.
@@ -143,6 +174,7 @@ impl From<&GenerateArgs> for Sampling {
             min_p: args.min_p,
             repetition_penalty: args.repetition_penalty,
             seed: args.seed,
+            ..Self::default()
         }
     }
 }
@@ -207,6 +239,19 @@ pub struct InspectArgs {
     /// paper's figure 3, unless given.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = matrix_size)]
     pub matrix: usize,
+    /// Draw the relative positions of a whole context (--context, twice the trained window unless
+    /// given) under --method or the automatic settings, and mark those never seen in training.
+    #[arg(long)]
+    pub positions: bool,
+    /// Draw the positions into an SVG as well.
+    #[arg(long, value_name = "FILE.svg", requires = "positions")]
+    pub svg: Option<PathBuf>,
+    /// Draw them for this trained window instead of a model's.
+    #[arg(long, value_name = "L", value_parser = tokens_at_least_one, requires = "positions")]
+    pub trained_window: Option<usize>,
+    /// List every method that --method takes, with its parameters.
+    #[arg(long, conflicts_with = "positions")]
+    pub methods: bool,
     /// Write everything as one JSON object.
     #[arg(long)]
     pub json: bool,
@@ -294,12 +339,154 @@ pub struct DemoArgs {
     pub model: ModelArgs,
 }
 
+/// Serve OpenAI's API over HTTP.
+///
+/// A request that fits the trained window runs plain; a longer one runs under SelfExtend for the
+/// smallest of a few steps (2, 4, ... times the trained window, up to --context) that fits it.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  selfextend serve --context 32k --port 8080\n  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
+)]
+pub struct ServeArgs {
+    /// Address to listen on; this machine only, unless told otherwise.
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub host: IpAddr,
+    /// Port to listen on; 0 for any free one.
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    pub port: u16,
+    /// The model's name for clients. [default: the name it was loaded by]
+    #[arg(long, value_name = "NAME")]
+    pub alias: Option<String>,
+    /// Memory for keys and values, cached prefixes included, as 2g or 800m. [default: two
+    /// sequences of full length, at least 1g]
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    pub kv_memory: Option<usize>,
+    /// Answers that are generated at once.
+    #[arg(long, default_value_t = 16, value_name = "N", value_parser = at_least_one)]
+    pub parallel: usize,
+    /// Requests that may wait; more are refused with status 429.
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub queue: usize,
+    /// The most tokens of an answer where the request does not say.
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]
+    pub max_tokens: usize,
+    /// Keep long prompts' keys and values in this directory across restarts.
+    #[arg(long, value_name = "DIR")]
+    pub cache_dir: Option<PathBuf>,
+    /// Tokens from which on a prompt is kept there.
+    #[arg(long, default_value = "1k", value_name = "N", value_parser = parse_tokens)]
+    pub cache_least_tokens: usize,
+    /// The most that files there may take, as 4g.
+    #[arg(long, default_value = "4g", value_name = "BYTES", value_parser = bytes)]
+    pub cache_size: usize,
+    /// A key that requests must send (repeatable).
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "SELFEXTEND_API_KEY",
+        hide_env_values = true
+    )]
+    pub api_key: Vec<String>,
+    /// A file of such keys, one a line.
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// The largest request body, as 8m.
+    #[arg(long, default_value = "8m", value_name = "BYTES", value_parser = bytes)]
+    pub max_body: usize,
+    /// Seconds a request may wait and run.
+    #[arg(long, default_value_t = 3600, value_name = "S")]
+    pub request_timeout: u64,
+    /// Connections that may be open at once.
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]
+    pub max_connections: usize,
+    /// Seconds that running requests get to finish on SIGTERM or Ctrl-C.
+    #[arg(long, default_value_t = 30, value_name = "S")]
+    pub grace: u64,
+    /// Write prompts to the log.
+    #[arg(long)]
+    pub log_prompts: bool,
+    /// Write the log as JSON.
+    #[arg(long)]
+    pub log_json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
 /// Fetch a model.
 #[derive(Debug, Args)]
 pub struct PullArgs {
     /// A known model's name or owner/name[:file.gguf] of the Hugging Face hub.
     #[arg(default_value = DEFAULT_MODEL)]
     pub model: String,
+}
+
+/// Find settings.
+///
+/// Hides facts in your text and asks for them at its end; settings under which the answers are most
+/// likely win. Successive halving: every round doubles the samples and keeps the better half. Ctrl-C
+/// takes the best so far. The result is judged on a part of the text it was not chosen by, beside
+/// the automatic rule.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend tune --file book.txt --context 16k\n  selfextend tune --file book.txt --context 16k --method rerope --try W=512,1024,2048\n  selfextend run --profile profile.json --file book.txt \"Who is the murderer?\""
+)]
+pub struct TuneArgs {
+    /// A text like those you mean to use, at least as long as the context.
+    #[arg(short, long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// Values of a parameter to try (repeatable), as W=512,1k,2k. SelfExtend has a grid of its own.
+    #[arg(long = "try", value_name = "KEY=V,V,...", value_parser = parse_tried)]
+    pub tried: Vec<(String, Vec<String>)>,
+    /// Samples of the last round, and for judging.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = at_least_one)]
+    pub samples: usize,
+    /// Seed of the samples.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// Where the profile goes; `-` is stdout.
+    #[arg(short, long, default_value = "profile.json", value_name = "FILE")]
+    pub output: PathBuf,
+    /// Write the profile to stdout too, instead of a table.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+fn parse_tried(text: &str) -> Result<(String, Vec<String>), String> {
+    match text.split_once('=') {
+        Some((key, values)) if !key.is_empty() && !values.is_empty() => {
+            let values = values.split(',').map(str::to_owned);
+            Ok((key.to_owned(), values.collect()))
+        }
+        _ => Err("write KEY=VALUE,VALUE,...".to_owned()),
+    }
+}
+
+fn parse_method(text: &str) -> Result<Method, String> {
+    text.parse()
+        .map_err(|error: selfextend::method::MethodError| error.to_string())
+}
+
+/// Reads a number of bytes: `2g`, `800m`, `64k` (of 1024 each) or a bare number.
+fn bytes(text: &str) -> Result<usize, String> {
+    let lower = text.trim().to_ascii_lowercase();
+    let digits = lower.trim_end_matches(['k', 'm', 'g']);
+    let factor = match &lower[digits.len()..] {
+        "" => 1usize,
+        "k" => 1 << 10,
+        "m" => 1 << 20,
+        "g" => 1 << 30,
+        _ => return Err(format!("{text:?} is no number of bytes; write 2g or 800m")),
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no number of bytes; write 2g or 800m"))?;
+    match number.checked_mul(factor) {
+        Some(0) => Err("must be at least 1".to_owned()),
+        Some(bytes) => Ok(bytes),
+        None => Err(format!("{text:?} is more than any memory holds")),
+    }
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

@@ -3,7 +3,10 @@
 use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
+use selfextend::method::MethodError;
 use selfextend::settings::SettingsError;
+use selfextend_eval::EvalError;
+use selfextend_server::ServerError;
 use std::process::ExitCode;
 
 /// A result of a command.
@@ -71,8 +74,34 @@ impl From<SettingsError> for CliError {
     }
 }
 
+impl From<MethodError> for CliError {
+    fn from(error: MethodError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+impl From<ServerError> for CliError {
+    fn from(error: ServerError) -> Self {
+        match error {
+            ServerError::Memory { .. } => Self::Usage(error.to_string()),
+            other => Self::Failure(other.to_string()),
+        }
+    }
+}
+
 impl From<HubError> for CliError {
     fn from(error: HubError) -> Self {
         Self::Failure(error.to_string())
+    }
+}
+
+impl From<EvalError> for CliError {
+    fn from(error: EvalError) -> Self {
+        match error {
+            EvalError::Engine(error) => error.into(),
+            EvalError::Settings(message) => Self::Usage(message),
+            EvalError::Method { .. } => Self::Usage(error.to_string()),
+            other => Self::Failure(other.to_string()),
+        }
     }
 }

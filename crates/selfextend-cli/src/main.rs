@@ -11,7 +11,6 @@ mod input;
 mod interrupt;
 mod output;
 mod progress;
-mod random;
 
 use clap::Parser;
 use std::process::ExitCode;

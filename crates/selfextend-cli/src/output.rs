@@ -78,8 +78,17 @@ fn stdout_error(error: io::Error) -> CliError {
 /// Writes a file whole or not at all; `-` is stdout. What exists and is no regular file, such as
 /// a pipe, is written to directly.
 pub fn file(path: &Path, contents: &str) -> Result<()> {
+    bytes(path, contents.as_bytes())
+}
+
+/// As [`file`], for what is no text.
+pub fn bytes(path: &Path, contents: &[u8]) -> Result<()> {
     if path == Path::new("-") {
-        return text(contents);
+        let mut out = io::stdout().lock();
+        return out
+            .write_all(contents)
+            .and_then(|()| out.flush())
+            .map_err(stdout_error);
     }
     let failed = |error: io::Error| match error.kind() {
         ErrorKind::BrokenPipe => CliError::ClosedPipe,
@@ -97,10 +106,10 @@ pub fn file(path: &Path, contents: &str) -> Result<()> {
     }
 }
 
-fn replace(path: &Path, contents: &str) -> io::Result<()> {
+fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let draft = draft_of(path);
     let written = File::create_new(&draft).and_then(|mut file| {
-        file.write_all(contents.as_bytes())?;
+        file.write_all(contents)?;
         file.sync_all()?;
         fs::rename(&draft, path)
     });

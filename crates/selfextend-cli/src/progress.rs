@@ -138,3 +138,32 @@ impl Pull {
         }
     }
 }
+
+/// Progress of a run of many samples, in operations.
+#[derive(Debug)]
+pub struct Work {
+    bar: Bar,
+}
+
+/// Operations in a step of the bar: they are more than its counter holds.
+const STEP: f64 = 1e6;
+
+impl Work {
+    /// Starts to show a run.
+    pub fn new(label: &str, work: f64) -> Self {
+        let template = "[{bar:30}] {percent}%, ETA {eta}, {wide_msg}";
+        Self {
+            bar: Bar::new((work / STEP).ceil() as u64, template, label.to_owned()),
+        }
+    }
+
+    /// What is being worked on.
+    pub fn label(&self, label: &str) {
+        self.bar.0.set_message(label.to_owned());
+    }
+
+    /// So much is done.
+    pub fn at(&self, work: f64) {
+        self.bar.0.set_position((work / STEP) as u64);
+    }
+}

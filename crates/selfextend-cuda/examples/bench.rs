@@ -13,7 +13,6 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
 use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
 use serde_json::json;
-use std::sync::Arc;
 
 const HEADS: usize = 32;
 const KV_HEADS: usize = 8;
@@ -54,7 +53,15 @@ fn cache(
 ) -> Result<DeviceCache<bf16>, CudaError> {
     let shape = AttentionShape::new(HEADS, KV_HEADS, DIM).expect("a valid shape");
     let rope = Rope::new(RopeSpec::new(DIM, 1e4)).expect("a valid embedding");
-    DeviceCache::new(device, shape, layers, Arc::new(map), rope, capacity, chunk)
+    DeviceCache::new(
+        device,
+        shape,
+        layers,
+        map.positions(),
+        rope,
+        capacity,
+        chunk,
+    )
 }
 
 /// Random numbers of `tokens` tokens as queries, keys, values on the device.

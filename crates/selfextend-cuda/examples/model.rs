@@ -14,7 +14,6 @@ use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, Rope
 use selfextend_cuda::ops::{Buffer, Matrix, Ops};
 use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, attend};
 use serde_json::json;
-use std::sync::Arc;
 
 const HIDDEN: usize = 4096;
 const HEADS: usize = 32;
@@ -162,7 +161,8 @@ impl Decoder {
         let device = &self.device;
         let shape = AttentionShape::new(HEADS, KV_HEADS, DIM).expect("a valid shape");
         let rope = Rope::new(RopeSpec::new(DIM, 5e5)).expect("a valid embedding");
-        let mut cache = DeviceCache::new(device, shape, LAYERS, Arc::new(map), rope, n + 1, CHUNK)?;
+        let mut cache =
+            DeviceCache::new(device, shape, LAYERS, map.positions(), rope, n + 1, CHUNK)?;
         let tokens = random(11, CHUNK * HIDDEN, 1.7);
         let mut x = Activations::default();
         // Once outside the clock: buffers, cuBLAS's choices.

@@ -10,10 +10,10 @@ use crate::launch::{
     Tensor, TensorMap,
 };
 use crate::pass::{Part, Plan};
-use crate::plan::MAX_REGIONS;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use selfextend_attention::AttentionShape;
+use selfextend_attention::position::MAX_REGIONS;
 
 /// Up to this many new tokens of a sequence, its keys are split over the device.
 pub const DECODE_TOKENS: usize = 4;

@@ -2,8 +2,9 @@
 
 use crate::device::{Device, Element, Kernels};
 use crate::error::CudaError;
-use crate::plan::{Keys, MAX_REGIONS, Positions, Regions, planes};
+use crate::plan::{Regions, planes};
 use cudarc::driver::CudaSlice;
+use selfextend_attention::position::{Keys, MAX_REGIONS, Positions};
 use selfextend_attention::{AttentionShape, PairLayout, Rope};
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ const SLOTS: usize = 128;
 /// Keys and values of one sequence, all layers, for a number of tokens fixed when it is made.
 ///
 /// Memory per layer and key head, in rows of the head size: `capacity` keys, `capacity` values,
-/// and for each region with a rotation of its own `most + chunk` keys more (SelfExtend's window).
+/// and for each derived region `most + chunk` keys more (SelfExtend's window). Its keys must be the
+/// newest of each query, or all still be there: others are refused when a pass is planned.
 #[derive(Debug)]
 pub struct DeviceCache<T> {
     shape: AttentionShape,
@@ -44,7 +46,7 @@ impl<T: Element> DeviceCache<T> {
     /// Takes memory for `capacity` tokens, at most `chunk` of them new in a step.
     ///
     /// # Errors
-    /// A head size without kernels, or the driver's: mostly too little memory.
+    /// A head size without kernels, a soft cap, or the driver's: mostly too little memory.
     pub fn new(
         device: &Device,
         shape: AttentionShape,
@@ -54,6 +56,9 @@ impl<T: Element> DeviceCache<T> {
         capacity: usize,
         chunk: usize,
     ) -> Result<Self, CudaError> {
+        if let Some(cap) = shape.soft_cap() {
+            return Err(CudaError::SoftCap(cap));
+        }
         let kernels = device.kernels::<T>(shape.head_dim())?;
         let capacity = capacity.max(1).next_multiple_of(SLOTS);
         if i32::try_from(capacity).is_err() || rope.spec().head_dim != shape.head_dim() {
@@ -72,7 +77,7 @@ impl<T: Element> DeviceCache<T> {
         }
         let rings = regions.iter().filter_map(|keys| match keys {
             Keys::Stored => None,
-            Keys::Recent { most } => Some(most.saturating_add(chunk)),
+            Keys::Derived { most } => Some(most.saturating_add(chunk)),
         });
         let slots: Vec<usize> = std::iter::once(capacity)
             .chain(rings)
@@ -181,7 +186,7 @@ impl<T: Element> DeviceCache<T> {
             let kept = end.saturating_sub(self.slots[self.planes[r]]);
             let mut ends = low.iter().zip(high);
             if ends.any(|(&low, &high)| low < 0 || low < high && (low as usize) < kept) {
-                return refuse(r, "reaches further back than it says");
+                return refuse(r, "reaches further back than its ring");
             }
         }
         Ok(())

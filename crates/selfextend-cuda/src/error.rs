@@ -36,6 +36,9 @@ pub enum CudaError {
     /// No kernel for the head size.
     #[error("head size {0} has no CUDA kernel; there are kernels for 64, 96, 128 and 256")]
     HeadSize(usize),
+    /// No kernel for the soft cap.
+    #[error("the CUDA kernels have no soft cap, which this model sets to {0}; use the CPU device")]
+    SoftCap(f32),
     /// A card whose blocks have too little shared memory for the kernels' tiles.
     #[error(
         "head size {head_dim} needs {needed} bytes of shared memory a block; this device has {available}"

@@ -5,12 +5,13 @@
 
 use crate::device::{Device, Element};
 use crate::error::CudaError;
-use crate::plan::{MAX_PLANES, MAX_REGIONS};
+use crate::plan::MAX_PLANES;
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::sys::{self, CUdeviceptr};
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
 };
+use selfextend_attention::position::MAX_REGIONS;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
 

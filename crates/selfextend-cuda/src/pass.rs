@@ -3,9 +3,9 @@
 use crate::cache::DeviceCache;
 use crate::device::{Device, Element};
 use crate::error::CudaError;
-use crate::plan::{MAX_REGIONS, Regions};
+use crate::plan::Regions;
 use cudarc::driver::CudaSlice;
-use selfextend_attention::QueryScaling;
+use selfextend_attention::position::{MAX_REGIONS, QueryScaling};
 
 /// What a pass over some sequences needs on the device, the same for all layers.
 #[derive(Debug)]
@@ -99,7 +99,9 @@ impl Plan {
             key_positions: stream.clone_htod(&all.key_positions.concat())?,
             factors: match scaling {
                 QueryScaling::None => None,
-                QueryScaling::LogN { .. } => Some(stream.clone_htod(&factors)?),
+                QueryScaling::LogN { .. } | QueryScaling::Yarn { .. } => {
+                    Some(stream.clone_htod(&factors)?)
+                }
             },
         })
     }

@@ -1,88 +1,16 @@
 //! Position maps as data for the kernels, and the rule by which they visit tiles of keys.
 
-use selfextend_attention::PositionMap;
-use std::fmt::Debug;
-use std::ops::Range;
-
-/// Most regions a map may have: what the kernels' arguments hold.
-pub const MAX_REGIONS: usize = 3;
+use selfextend_attention::position::{Keys, MAX_REGIONS, Positions};
 
 /// Most rotations that keys are stored in: for ever, and for each region of its own.
 pub const MAX_PLANES: usize = 1 + MAX_REGIONS;
-
-/// Where the keys of a region come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keys {
-    /// As they are stored for ever: their position in the region is [`Positions::stored`].
-    Stored,
-    /// From a ring in the region's own rotation. A query sees only some of the newest keys there.
-    Recent {
-        /// How far back from the query, itself included, the region may reach.
-        most: usize,
-    },
-}
-
-/// What the kernels ask of a position map. Queries and keys are counted from 0.
-pub trait Positions: Debug + Send + Sync {
-    /// The regions, at most [`MAX_REGIONS`].
-    fn regions(&self) -> Vec<Keys>;
-
-    /// The keys of query `i` in a region, none of them after `i`. Neither end ever decreases with
-    /// `i`: the kernels take the extent of a block from its first and last query.
-    fn span(&self, region: usize, i: usize) -> Range<usize>;
-
-    /// The position query `i` is rotated to in a region.
-    fn query(&self, region: usize, i: usize) -> f64;
-
-    /// The position key `j` is rotated to in a region.
-    fn key(&self, region: usize, j: usize) -> f64;
-
-    /// The position key `j` is stored at for ever.
-    fn stored(&self, j: usize) -> f64;
-}
-
-impl Positions for PositionMap {
-    fn regions(&self) -> Vec<Keys> {
-        let mut regions = vec![Keys::Stored];
-        if self.has_window() {
-            let most = self.window_len();
-            regions.push(Keys::Recent { most });
-        }
-        regions
-    }
-
-    fn span(&self, region: usize, i: usize) -> Range<usize> {
-        match region {
-            0 => 0..self.window_start(i),
-            _ => self.window_start(i)..i + 1,
-        }
-    }
-
-    fn query(&self, region: usize, i: usize) -> f64 {
-        match region {
-            0 => self.base_query(i) as f64,
-            _ => self.window_query(i) as f64,
-        }
-    }
-
-    fn key(&self, region: usize, j: usize) -> f64 {
-        match region {
-            0 => self.base_key(j) as f64,
-            _ => self.window_key(j) as f64,
-        }
-    }
-
-    fn stored(&self, j: usize) -> f64 {
-        self.base_key(j) as f64
-    }
-}
 
 /// The plane of keys that each region reads: 0 for the one that is stored for ever.
 pub(crate) fn planes(regions: &[Keys]) -> Vec<usize> {
     let mut rings = 0;
     let plane = |keys: &Keys| match keys {
         Keys::Stored => 0,
-        Keys::Recent { .. } => {
+        Keys::Derived { .. } => {
             rings += 1;
             rings
         }
@@ -185,6 +113,7 @@ pub fn visits(regions: &Regions, first: usize, last: usize, width: usize) -> Vec
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use selfextend_attention::PositionMap;
 
     proptest! {
         /// Every pair of a query and a key before it is seen exactly once, in the region whose
@@ -195,8 +124,8 @@ mod tests {
             block in 0usize..3, tall in prop_oneof![Just(64usize), Just(128)],
             width in prop_oneof![Just(16usize), Just(32), Just(64), Just(128)],
         ) {
-            let map = PositionMap::self_extend(g, w).unwrap();
-            let regions = Regions::new(&map, start, tokens);
+            let map = PositionMap::self_extend(g, w).unwrap().positions();
+            let regions = Regions::new(&*map, start, tokens);
             let first = (block * tall).min((tokens - 1) / tall * tall);
             let last = (first + tall).min(tokens) - 1;
             let mut seen = vec![vec![0; start + tokens]; last + 1 - first];
@@ -213,7 +142,7 @@ mod tests {
                         if tile.contains(&j) && inside.contains(&j) {
                             *seen += 1;
                             let relative = map.query(visit.region, i) - map.key(visit.region, j);
-                            prop_assert_eq!(relative as usize, map.relative(i, j));
+                            prop_assert_eq!(Some(relative), map.relative(i, j));
                         }
                     }
                 }
@@ -230,7 +159,10 @@ mod tests {
             g in 2usize..9, w in 1usize..3000, start in 0usize..20_000, tokens in 1usize..129,
         ) {
             let map = PositionMap::self_extend(g, w).unwrap();
-            let count = |map| visits(&Regions::new(&map, start, tokens), 0, tokens - 1, 64).len();
+            let count = |map: PositionMap| {
+                let regions = Regions::new(&*map.positions(), start, tokens);
+                visits(&regions, 0, tokens - 1, 64).len()
+            };
             let (plain, both) = (count(PositionMap::Plain), count(map));
             prop_assert!(both <= plain + 3, "{both} visits instead of {plain}");
         }
@@ -238,7 +170,7 @@ mod tests {
         #[test]
         fn spans_never_go_back(g in 1usize..9, w in 1usize..300, start in 0usize..700) {
             let map = PositionMap::self_extend(g, w).unwrap();
-            for ends in Regions::new(&map, start, 200).spans {
+            for ends in Regions::new(&*map.positions(), start, 200).spans {
                 prop_assert!(ends.iter().all(|row| row.is_sorted()));
             }
         }

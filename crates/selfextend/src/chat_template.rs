@@ -22,6 +22,9 @@ mod tests;
 
 const NAME: &str = "chat_template";
 
+/// Steps after which a template is taken to never end. Real ones take some hundreds a message.
+const MAX_STEPS: u64 = 50_000_000;
+
 /// One message of a conversation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
@@ -117,6 +120,7 @@ impl ChatTemplate {
 
 fn environment(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
+    environment.set_fuel(Some(MAX_STEPS));
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true);
     environment.set_syntax(syntax.build()?);

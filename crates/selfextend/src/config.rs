@@ -1,6 +1,11 @@
 //! What a model is, as data. The decoder reads only this; file formats write it.
 
-use selfextend_attention::RopeSpec;
+use selfextend_attention::{AttentionError, AttentionShape, Rope, RopeSpec};
+
+/// More components than any head has. A larger number only asks for absurd memory.
+pub(crate) const MAX_HEAD_DIM: usize = 1 << 16;
+/// More layers than any model has.
+pub(crate) const MAX_LAYERS: usize = 1 << 16;
 
 /// The sizes and choices of a decoder-only transformer.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,7 +18,7 @@ pub struct ModelConfig {
     pub layers: usize,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the gated feed-forward layer.
+    /// Width of the feed-forward layer.
     pub feed_forward: usize,
     /// Query heads.
     pub heads: usize,
@@ -25,8 +30,126 @@ pub struct ModelConfig {
     pub vocab: usize,
     /// Positions the model was trained on (`L`).
     pub trained_window: usize,
-    /// Added to the mean square in RMS norms.
+    /// How activations are normalised.
+    pub norm: NormKind,
+    /// Added to the mean square (or the variance) in norms.
     pub norm_eps: f32,
+    /// Attention and feed-forward layer both read the block's input, and are added to it together.
+    pub parallel: bool,
+    /// What the feed-forward layer, gated or plain, applies element by element.
+    pub activation: Activation,
+    /// What the norms of queries and keys, where the weights have them, span.
+    pub qk_norm: QkNorm,
+    /// What scores are multiplied by; `1/sqrt(head_dim)` where absent.
+    pub attention_scale: Option<f32>,
+    /// Scores `s` become `cap * tanh(s / cap)`.
+    pub attention_soft_cap: Option<f32>,
+    /// Logits `x` become `cap * tanh(x / cap)`.
+    pub logit_soft_cap: Option<f32>,
+    /// What token embeddings are multiplied by.
+    pub embedding_scale: f32,
     /// The rotary embedding, with the model's own scaling.
     pub rope: RopeSpec,
+    /// Another one for sessions of at most so many tokens of context (longrope's short factors).
+    pub short_rope: Option<(usize, RopeSpec)>,
+    /// The one of layers that are [`Rotary::Local`].
+    pub local_rope: Option<RopeSpec>,
+    /// How each layer attends.
+    pub attention: Vec<LayerAttention>,
+}
+
+impl ModelConfig {
+    /// Heads, head size, scale and soft cap of its attention.
+    ///
+    /// # Errors
+    /// [`AttentionError::Shape`] for heads that do not fit together.
+    pub fn attention_shape(&self) -> Result<AttentionShape, AttentionError> {
+        let shape = AttentionShape::new(self.heads, self.kv_heads, self.head_dim)?;
+        let shape = self
+            .attention_scale
+            .map_or(shape, |scale| shape.with_scale(scale));
+        let capped = |cap| shape.with_soft_cap(cap);
+        Ok(self.attention_soft_cap.map_or(shape, capped))
+    }
+
+    /// Checks what a lying header could make overflow, or ask absurd memory for, later.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let sizes = [
+            ("hidden size", self.hidden, 1 << 24),
+            ("feed-forward size", self.feed_forward, 1 << 24),
+            ("number of heads", self.heads, 1 << 16),
+            ("head size", self.head_dim, MAX_HEAD_DIM),
+            ("vocabulary", self.vocab, 1 << 28),
+        ];
+        for (name, size, limit) in sizes {
+            if size == 0 || size > limit {
+                return Err(format!("no model has a {name} of {size}"));
+            }
+        }
+        self.attention_shape().map_err(|error| error.to_string())?;
+        let short = self.short_rope.as_ref().map(|(_, rope)| rope);
+        let ropes = [&self.rope]
+            .into_iter()
+            .chain(&self.local_rope)
+            .chain(short);
+        ropes
+            .map(|rope| Rope::new(rope.clone()).map(|_| ()))
+            .collect::<Result<(), _>>()
+            .map_err(|error| error.to_string())
+    }
+
+    /// Whether every layer has a sliding window: then it is the model's way to end its reach, not
+    /// a division of labour between local and global layers.
+    pub fn slides_everywhere(&self) -> bool {
+        self.attention.iter().all(|layer| layer.window.is_some())
+    }
+}
+
+/// How activations are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NormKind {
+    /// By their root mean square.
+    Rms,
+    /// By mean and variance, with a bias.
+    Layer,
+}
+
+/// What an activation function is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// `x * Phi(x)` by its approximation with a hyperbolic tangent (arXiv 1606.08415, section 2).
+    GeluTanh,
+    /// `x * Phi(x)`, with the error function.
+    Gelu,
+}
+
+/// What norms of queries and keys span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Each head by itself, all with the same weights.
+    Head,
+    /// All heads of a token together.
+    Row,
+}
+
+/// How one layer attends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerAttention {
+    /// Its rotary embedding.
+    pub rotary: Rotary,
+    /// How many keys, its own included, a query sees; all where absent.
+    pub window: Option<usize>,
+}
+
+/// Which rotary embedding a layer has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rotary {
+    /// The model's.
+    Global,
+    /// The one of its local layers.
+    Local,
+    /// None: its scores know no positions.
+    None,
 }

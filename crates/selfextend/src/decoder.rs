@@ -1,7 +1,8 @@
-//! The decoder: one pass over packed tokens, driven by the configuration.
+//! The decoder: one pass over packed tokens, driven by the configuration and by which weights
+//! there are.
 
-use crate::backend::Backend;
-use crate::config::ModelConfig;
+use crate::backend::{Backend, Phase};
+use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
 use selfextend_attention::KvCache;
 use selfextend_attention::attention::Step;
@@ -14,10 +15,28 @@ pub struct Weights<B: Backend> {
     pub embedding: B::Matrix,
     /// Output head; the embedding when absent.
     pub output: Option<B::Matrix>,
+    /// Its bias.
+    pub output_bias: Option<B::Vector>,
     /// Norm before the output head.
-    pub output_norm: B::Vector,
+    pub output_norm: Norm<B>,
     /// Transformer blocks.
     pub layers: Vec<LayerWeights<B>>,
+}
+
+/// A linear layer.
+pub struct Linear<B: Backend> {
+    /// `[outputs, inputs]`.
+    pub weight: B::Matrix,
+    /// Added to its outputs, where there is one.
+    pub bias: Option<B::Vector>,
+}
+
+/// The weights of a norm.
+pub struct Norm<B: Backend> {
+    /// What normalised activations are multiplied by.
+    pub weight: B::Vector,
+    /// What is added then.
+    pub bias: Option<B::Vector>,
 }
 
 impl<B: Backend> Weights<B> {
@@ -34,44 +53,50 @@ impl<B: Backend> Weights<B> {
                 down,
                 ..
             } = layer;
-            [query, key, value, attention_output, gate, up, down]
+            let linear = [query, key, value, attention_output, up, down];
+            linear.into_iter().chain(gate)
         });
-        let all = layers.chain([&self.embedding]).chain(&self.output);
+        let all = layers.map(|linear| &linear.weight);
+        let all = all.chain([&self.embedding]).chain(&self.output);
         all.map(|matrix| backend.matrix_bytes(matrix)).sum()
     }
 }
 
-/// Weights of a transformer block. Matrices are `[outputs, inputs]`.
+/// Weights of a transformer block. A norm that is absent leaves what it would read as it is.
 pub struct LayerWeights<B: Backend> {
     /// Norm before attention.
-    pub attention_norm: B::Vector,
+    pub attention_norm: Option<Norm<B>>,
     /// Query projection.
-    pub query: B::Matrix,
+    pub query: Linear<B>,
     /// Key projection.
-    pub key: B::Matrix,
+    pub key: Linear<B>,
     /// Value projection.
-    pub value: B::Matrix,
-    /// Query bias, where the model has one.
-    pub query_bias: Option<B::Vector>,
-    /// Key bias.
-    pub key_bias: Option<B::Vector>,
-    /// Value bias.
-    pub value_bias: Option<B::Vector>,
+    pub value: Linear<B>,
+    /// Norm of the queries.
+    pub query_norm: Option<Norm<B>>,
+    /// Norm of the keys.
+    pub key_norm: Option<Norm<B>>,
     /// Projection after attention.
-    pub attention_output: B::Matrix,
-    /// Norm before the feed-forward layer.
-    pub feed_forward_norm: B::Vector,
-    /// Gate of the feed-forward layer.
-    pub gate: B::Matrix,
-    /// Its gated half.
-    pub up: B::Matrix,
+    pub attention_output: Linear<B>,
+    /// Norm of what attention adds to the residual stream.
+    pub post_attention_norm: Option<Norm<B>>,
+    /// Norm before the feed-forward layer. In a parallel block without one, both layers read the
+    /// same.
+    pub feed_forward_norm: Option<Norm<B>>,
+    /// Gate of the feed-forward layer; absent, it is plain.
+    pub gate: Option<Linear<B>>,
+    /// Its gated half, or its only one.
+    pub up: Linear<B>,
     /// Projection back to the residual stream.
-    pub down: B::Matrix,
+    pub down: Linear<B>,
+    /// Norm of what the feed-forward layer adds to the residual stream.
+    pub post_feed_forward_norm: Option<Norm<B>>,
 }
 
 /// Activations of a pass, reused from pass to pass.
 #[derive(Default)]
 pub struct Work<B: Backend> {
+    phase: Phase,
     ids: Vec<u32>,
     plans: Vec<StepPlan>,
     hidden: B::Buffer,
@@ -83,7 +108,17 @@ pub struct Work<B: Backend> {
     projected: B::Buffer,
     gate: B::Buffer,
     up: B::Buffer,
+    /// What a norm is about to replace.
+    spare: B::Buffer,
     scratch: B::Scratch,
+}
+
+impl<B: Backend> Work<B> {
+    /// Chooses the kernels of the next pass.
+    pub(crate) fn enter(&mut self, backend: &B, phase: Phase) {
+        self.phase = phase;
+        backend.enter(phase, &mut self.scratch);
+    }
 }
 
 /// Up to this many sequences, a pass allocates nothing to list them.
@@ -118,18 +153,30 @@ pub fn forward<B: Backend>(
         .iter()
         .for_each(|tokens| work.ids.extend_from_slice(tokens));
     backend.embed(&weights.embedding, &work.ids, &mut work.hidden);
+    if config.embedding_scale != 1.0 {
+        backend.scale(&mut work.hidden, config.embedding_scale);
+    }
     // Taken out for the pass, because the steps borrow from them.
     let mut plans = std::mem::take(&mut work.plans);
     plans.resize_with(caches.len(), StepPlan::default);
     let mut steps: SmallVec<[Step; FEW_SEQUENCES]> = SmallVec::new();
     for ((cache, plan), tokens) in caches.iter_mut().zip(&mut plans).zip(tokens) {
-        cache.plan_into(tokens.len(), plan);
+        match work.phase {
+            Phase::Prefill => cache.plan_prefill_into(tokens.len(), plan),
+            Phase::ByLength | Phase::Decode => cache.plan_into(tokens.len(), plan),
+        }
         steps.push(Step { cache, plan });
     }
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
-        attention(backend, config, layer, n, &mut steps, work)?;
-        feed_forward(backend, config, layer, work);
+        let mut block = Block {
+            backend,
+            config,
+            layer,
+            work,
+        };
+        block.attention(n, &mut steps)?;
+        block.feed_forward();
     }
     for (step, tokens) in steps.iter_mut().zip(tokens) {
         step.cache.commit(tokens.len());
@@ -139,74 +186,148 @@ pub fn forward<B: Backend>(
     Ok(())
 }
 
-fn attention<B: Backend>(
-    backend: &B,
-    config: &ModelConfig,
-    layer: &LayerWeights<B>,
-    n: usize,
-    steps: &mut [Step],
-    work: &mut Work<B>,
-) -> Result<()> {
-    backend.rms_norm(
-        &work.hidden,
-        &layer.attention_norm,
-        config.norm_eps,
-        &mut work.normed,
-    );
-    let projections = [&layer.query, &layer.key, &layer.value];
-    backend.linear(
-        &work.normed,
-        projections,
-        [&mut work.q, &mut work.k, &mut work.v],
-        &mut work.scratch,
-    );
-    let biases = [&layer.query_bias, &layer.key_bias, &layer.value_bias];
-    for (x, bias) in [&mut work.q, &mut work.k, &mut work.v]
-        .into_iter()
-        .zip(biases)
-    {
-        if let Some(bias) = bias {
-            backend.add_bias(x, bias);
-        }
-    }
-    let (q, k, v) = (&work.q, &work.k, &work.v);
-    backend.attend(n, steps, q, k, v, &mut work.attended, &mut work.scratch)?;
-    backend.linear(
-        &work.attended,
-        [&layer.attention_output],
-        [&mut work.projected],
-        &mut work.scratch,
-    );
-    backend.add(&mut work.hidden, &work.projected);
-    Ok(())
+/// One transformer block at work.
+struct Block<'a, B: Backend> {
+    backend: &'a B,
+    config: &'a ModelConfig,
+    layer: &'a LayerWeights<B>,
+    work: &'a mut Work<B>,
 }
 
-fn feed_forward<B: Backend>(
+impl<B: Backend> Block<'_, B> {
+    fn attention(&mut self, n: usize, steps: &mut [Step]) -> Result<()> {
+        let Self {
+            backend,
+            config,
+            layer,
+            work,
+        } = self;
+        if let Some(weights) = &layer.attention_norm {
+            norm(*backend, config, weights, &work.hidden, &mut work.normed);
+        }
+        let input = match &layer.attention_norm {
+            Some(_) => &work.normed,
+            None => &work.hidden,
+        };
+        linear(
+            *backend,
+            input,
+            [&layer.query, &layer.key, &layer.value],
+            [&mut work.q, &mut work.k, &mut work.v],
+            &mut work.scratch,
+        );
+        let norms = [&layer.query_norm, &layer.key_norm];
+        for (x, weights) in [&mut work.q, &mut work.k].into_iter().zip(norms) {
+            replace_by_norm(*backend, config, weights.as_ref(), x, &mut work.spare);
+        }
+        let (q, k, v) = (&work.q, &work.k, &work.v);
+        backend.attend(n, steps, q, k, v, &mut work.attended, &mut work.scratch)?;
+        linear(
+            *backend,
+            &work.attended,
+            [&layer.attention_output],
+            [&mut work.projected],
+            &mut work.scratch,
+        );
+        let weights = layer.post_attention_norm.as_ref();
+        let (added, spare) = (&mut work.projected, &mut work.spare);
+        replace_by_norm(*backend, config, weights, added, spare);
+        if config.parallel {
+            // Added after the feed-forward layer has read the block's input.
+            std::mem::swap(&mut work.projected, &mut work.attended);
+        } else {
+            backend.add(&mut work.hidden, &work.projected);
+        }
+        Ok(())
+    }
+
+    fn feed_forward(&mut self) {
+        let Self {
+            backend,
+            config,
+            layer,
+            work,
+        } = self;
+        if let Some(weights) = &layer.feed_forward_norm {
+            norm(*backend, config, weights, &work.hidden, &mut work.normed);
+        }
+        let shares_norm = config.parallel && layer.attention_norm.is_some();
+        let input = if layer.feed_forward_norm.is_some() || shares_norm {
+            &work.normed
+        } else {
+            &work.hidden
+        };
+        match &layer.gate {
+            Some(gate) => {
+                let to = [&mut work.gate, &mut work.up];
+                linear(*backend, input, [gate, &layer.up], to, &mut work.scratch);
+                backend.gate(&mut work.gate, &work.up, config.activation);
+            }
+            None => {
+                let to = [&mut work.gate];
+                linear(*backend, input, [&layer.up], to, &mut work.scratch);
+                backend.activate(&mut work.gate, config.activation);
+            }
+        }
+        linear(
+            *backend,
+            &work.gate,
+            [&layer.down],
+            [&mut work.projected],
+            &mut work.scratch,
+        );
+        let weights = layer.post_feed_forward_norm.as_ref();
+        let (added, spare) = (&mut work.projected, &mut work.spare);
+        replace_by_norm(*backend, config, weights, added, spare);
+        if config.parallel {
+            backend.add(&mut work.hidden, &work.attended);
+        }
+        backend.add(&mut work.hidden, &work.projected);
+    }
+}
+
+/// Linear layers that share their input, with their biases.
+fn linear<B: Backend, const N: usize>(
+    backend: &B,
+    x: &B::Buffer,
+    layers: [&Linear<B>; N],
+    mut out: [&mut B::Buffer; N],
+    scratch: &mut B::Scratch,
+) {
+    let to = out.each_mut().map(|out| &mut **out);
+    backend.linear(x, layers.map(|layer| &layer.weight), to, scratch);
+    for (out, layer) in out.into_iter().zip(layers) {
+        if let Some(bias) = &layer.bias {
+            backend.add_bias(out, bias);
+        }
+    }
+}
+
+fn norm<B: Backend>(
     backend: &B,
     config: &ModelConfig,
-    layer: &LayerWeights<B>,
-    work: &mut Work<B>,
+    Norm { weight, bias }: &Norm<B>,
+    x: &B::Buffer,
+    out: &mut B::Buffer,
 ) {
-    backend.rms_norm(
-        &work.hidden,
-        &layer.feed_forward_norm,
-        config.norm_eps,
-        &mut work.normed,
-    );
-    backend.linear(
-        &work.normed,
-        [&layer.gate, &layer.up],
-        [&mut work.gate, &mut work.up],
-        &mut work.scratch,
-    );
-    backend.gate(&mut work.gate, &work.up);
-    backend.linear(
-        &work.gate,
-        [&layer.down],
-        [&mut work.projected],
-        &mut work.scratch,
-    );
-    backend.add(&mut work.hidden, &work.projected);
+    match config.norm {
+        NormKind::Rms => backend.rms_norm(x, weight, config.norm_eps, out),
+        NormKind::Layer => backend.layer_norm(x, weight, bias.as_ref(), config.norm_eps, out),
+    }
+}
+
+/// Normalises in place, where there is a norm. Rows are as long as its weights.
+fn replace_by_norm<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    weights: Option<&Norm<B>>,
+    x: &mut B::Buffer,
+    spare: &mut B::Buffer,
+) {
+    if let Some(weights) = weights {
+        norm(backend, config, weights, x, spare);
+        std::mem::swap(x, spare);
+    }
 }
 
 /// Logits of some rows of the last pass, handed out in order: `visit(index in rows, logits)`.
@@ -219,17 +340,28 @@ pub fn logits<B: Backend>(
     visit: OnLogits,
 ) {
     let head = weights.output.as_ref().unwrap_or(&weights.embedding);
+    // A row that a token is drawn from is one of few, whatever it came with.
+    if work.phase == Phase::Prefill {
+        backend.enter(Phase::Decode, &mut work.scratch);
+    }
     for (block, some) in rows.chunks(HEAD_ROWS).enumerate() {
         backend.take_rows(&work.hidden, config.hidden, some, &mut work.projected);
         let normed = &mut work.normed;
-        backend.rms_norm(
-            &work.projected,
+        norm(
+            backend,
+            config,
             &weights.output_norm,
-            config.norm_eps,
+            &work.projected,
             normed,
         );
         // The feed-forward buffer is free now, and the largest there is.
         backend.linear(&work.normed, [head], [&mut work.gate], &mut work.scratch);
+        if let Some(bias) = &weights.output_bias {
+            backend.add_bias(&mut work.gate, bias);
+        }
+        if let Some(cap) = config.logit_soft_cap {
+            backend.soft_cap(&mut work.gate, cap);
+        }
         let logits = backend.read(&work.gate);
         for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
             visit(block * HEAD_ROWS + n, row);

@@ -83,6 +83,9 @@ pub enum Error {
         /// The system's reason.
         reason: String,
     },
+    /// What the answer must look like cannot be kept up.
+    #[error("constrained decoding: {0}")]
+    Constraint(String),
     /// The work was stopped by its caller.
     #[error("stopped")]
     Stopped,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::sampling::{Sampler, Sampling};
 use crate::session::Session;
-use crate::tokenizer::{SpecialTokens, Tokenizer};
+use crate::tokenizer::{DecodeStream, SpecialTokens, Tokenizer};
 use std::ops::ControlFlow;
 
 /// How long to go on, and how to choose tokens.
@@ -43,6 +43,94 @@ pub struct Generation {
     pub finish: Finish,
 }
 
+/// Turns the logits of one sequence into tokens and text, step by step: [`generate`] for callers
+/// that run several sequences at once.
+#[derive(Debug)]
+pub struct Writer<'t> {
+    tokenizer: &'t Tokenizer,
+    max_tokens: usize,
+    sampler: Sampler,
+    stream: DecodeStream<'t>,
+    gate: StopGate,
+    tokens: Vec<u32>,
+}
+
+/// What one step of a [`Writer`] gave.
+#[derive(Debug)]
+pub struct Written {
+    /// The token drawn, be it an end token.
+    pub token: u32,
+    /// Text that has become certain: never half a character, never the start of a stop text.
+    pub text: String,
+    /// Whether this was the last step.
+    pub finish: Option<Finish>,
+}
+
+impl<'t> Writer<'t> {
+    /// Continues a text.
+    ///
+    /// # Errors
+    /// Sampling settings outside their range.
+    pub fn new(tokenizer: &'t Tokenizer, options: &GenerateOptions) -> Result<Self> {
+        Ok(Self {
+            tokenizer,
+            max_tokens: options.max_tokens,
+            sampler: Sampler::new(options.sampling.clone())?,
+            stream: tokenizer.continue_stream(SpecialTokens::Skip),
+            gate: StopGate::new(options.stop.clone()),
+            tokens: Vec::new(),
+        })
+    }
+
+    /// Draws a token, among those of the mask where there is one (see [`Sampler::draw_among`]).
+    /// After a step that finished, nothing more is to be written.
+    ///
+    /// # Errors
+    /// Logits of more tokens than the tokenizer knows.
+    pub fn write(&mut self, logits: &[f32], mask: Option<&[u32]>) -> Result<Written> {
+        let token = self.sampler.draw_among(logits, mask);
+        if self.tokenizer.end_tokens().contains(&token) {
+            let (text, finish) = (self.rest(), Some(Finish::EndToken));
+            return Ok(Written {
+                token,
+                text,
+                finish,
+            });
+        }
+        self.tokens.push(token);
+        let (mut text, mut finish) = (String::new(), None);
+        if let Some(decoded) = self.stream.push(token)? {
+            let (certain, stop) = self.gate.push(&decoded);
+            (text, finish) = (certain, stop.map(Finish::Stop));
+        }
+        if finish.is_none() && self.tokens.len() >= self.max_tokens {
+            text.push_str(&self.rest());
+            finish = Some(Finish::MaxTokens);
+        }
+        Ok(Written {
+            token,
+            text,
+            finish,
+        })
+    }
+
+    /// The text that was held back, when nothing more will come.
+    pub fn rest(&mut self) -> String {
+        let end = std::mem::replace(
+            &mut self.stream,
+            self.tokenizer.continue_stream(SpecialTokens::Skip),
+        );
+        let (mut rest, _) = self.gate.push(&end.finish());
+        rest.push_str(&self.gate.finish());
+        rest
+    }
+
+    /// Tokens written, an end token not included.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+}
+
 /// Generates from the logits of the session's last token. `on_text` gets the text as it becomes
 /// certain: never half a character, never the start of a stop text.
 ///
@@ -55,57 +143,46 @@ pub fn generate(
     options: &GenerateOptions,
     on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut sampler = Sampler::new(options.sampling.clone())?;
-    let mut stream = tokenizer.continue_stream(SpecialTokens::Skip);
-    let mut gate = StopGate::new(&options.stop);
-    let mut tokens = Vec::new();
+    let mut writer = Writer::new(tokenizer, options)?;
     let finish = loop {
-        if tokens.len() == options.max_tokens {
+        if options.max_tokens == 0 {
             break Finish::MaxTokens;
         }
-        let token = sampler.draw(&logits);
-        if tokenizer.end_tokens().contains(&token) {
-            break Finish::EndToken;
+        let written = writer.write(&logits, None)?;
+        let broken = !written.text.is_empty() && on_text(&written.text).is_break();
+        if let Some(finish) = written.finish {
+            break finish;
         }
-        tokens.push(token);
-        if let Some(text) = stream.push(token)? {
-            let (certain, stop) = gate.push(&text);
-            if !certain.is_empty() && on_text(&certain).is_break() {
-                break Finish::Stopped;
-            }
-            if let Some(stop) = stop {
-                break Finish::Stop(stop);
-            }
+        if broken {
+            break Finish::Stopped;
         }
         if session.len() == session.options().context {
+            let rest = writer.rest();
+            if !rest.is_empty() {
+                // The end is reached: whether the receiver wants more no longer matters.
+                let _ = on_text(&rest);
+            }
             break Finish::ContextFull;
         }
-        logits = session.append(&[token], &mut |_| Ok(()))?;
+        logits = session.append(&[written.token], &mut |_| Ok(()))?;
     };
-    if !matches!(finish, Finish::Stop(_) | Finish::Stopped) {
-        let (mut rest, _) = gate.push(&stream.finish());
-        rest.push_str(&gate.finish());
-        if !rest.is_empty() {
-            // The end is reached: whether the receiver wants more no longer matters.
-            let _ = on_text(&rest);
-        }
-    }
     Ok(Generation {
-        tokens,
-        text: gate.passed,
+        tokens: writer.tokens,
+        text: writer.gate.passed,
         finish,
     })
 }
 
 /// Lets text through as soon as it cannot be the start of a stop text.
-struct StopGate<'a> {
-    stops: &'a [String],
+#[derive(Debug)]
+struct StopGate {
+    stops: Vec<String>,
     held: String,
     passed: String,
 }
 
-impl<'a> StopGate<'a> {
-    fn new(stops: &'a [String]) -> Self {
+impl StopGate {
+    fn new(stops: Vec<String>) -> Self {
         Self {
             stops,
             held: String::new(),
@@ -150,7 +227,7 @@ mod tests {
 
     fn feed(stops: &[&str], parts: &[&str]) -> (Vec<String>, Option<String>, String) {
         let stops: Vec<String> = stops.iter().map(|s| s.to_string()).collect();
-        let mut gate = StopGate::new(&stops);
+        let mut gate = StopGate::new(stops);
         let mut out = Vec::new();
         for part in parts {
             let (text, stop) = gate.push(part);

@@ -25,10 +25,11 @@
 //! # }
 //! ```
 //!
-//! * [`settings`]: from a context to a group size and a neighbour window.
+//! * [`settings`]: from a context to a group size and a neighbour window; [`method`]: every
+//!   training-free method by name.
 //! * [`TextModel`], [`Model`], [`Session`]: text, ids, one sequence.
 //! * [`backend`]: the narrow waist between the decoder and the machine.
-//! * [`gguf`]: the file format; [`hub`]: where files come from.
+//! * [`gguf`], [`safetensors`]: the file formats; [`hub`]: where files come from.
 
 pub mod backend;
 pub mod chat_prompt;
@@ -41,6 +42,9 @@ pub mod gguf;
 pub mod hub;
 pub mod method;
 mod model;
+mod model_file;
+pub mod profile;
+pub mod safetensors;
 pub mod sampling;
 mod session;
 pub mod settings;
@@ -48,12 +52,18 @@ pub mod settings;
 mod test_support;
 mod text;
 pub mod tokenizer;
+mod weights;
 
+pub use backend::Phase;
 pub use error::{Error, Result};
-pub use generate::{Finish, GenerateOptions, Generation, generate};
+pub use generate::{Finish, GenerateOptions, Generation, Writer, Written, generate};
 pub use method::Method;
 pub use model::{LoadOptions, Model};
+pub use model_file::ModelFile;
 pub use sampling::Sampling;
-pub use selfextend_attention::{KvType, PositionMap, QueryScaling, SelfExtend};
+pub use selfextend_attention::cache::{KvBlock, PAGE};
+pub use selfextend_attention::{
+    Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
+};
 pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
 pub use text::TextModel;

@@ -1,12 +1,16 @@
 //! A loaded model and the sequences that run on it.
 
+use crate::backend::Phase;
 use crate::backend::cpu::Cpu;
-use crate::config::ModelConfig;
+use crate::config::{LayerAttention, ModelConfig, Rotary};
 use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
 use crate::error::{Error, Result};
-use crate::gguf::GgufFile;
+use crate::model_file::ModelFile;
 use crate::session::{Input, LogitRows, Session, SessionOptions};
-use selfextend_attention::{AttentionShape, KvCache, Rope, parallel};
+use selfextend_attention::cache::LayerKind;
+use selfextend_attention::{
+    AttentionError, AttentionShape, Frequencies, KvCache, PositionMap, Rope, RopeSpec, parallel,
+};
 use smallvec::SmallVec;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +22,9 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Widen every weight to float32 at load (`--linear f32`): the reference mode.
     pub exact: bool,
+    /// Under a position map that reaches further than training did, keep the sliding window of a
+    /// model whose layers all have one. Switched off by default: the map would be of no use.
+    pub keep_sliding_window: bool,
 }
 
 /// A model in memory. Cloning shares it.
@@ -29,26 +36,54 @@ struct Inner {
     weights: Weights<Cpu>,
     backend: Cpu,
     shape: AttentionShape,
-    rope: Arc<Rope>,
+    ropes: Ropes,
+    keep_sliding_window: bool,
     pool: rayon::ThreadPool,
     work: Mutex<Work<Cpu>>,
 }
 
+/// The rotary embeddings of a model's layers.
+struct Ropes {
+    global: Arc<Rope>,
+    /// For sessions of at most so many tokens of context.
+    short: Option<(usize, Arc<Rope>)>,
+    local: Arc<Rope>,
+    none: Arc<Rope>,
+}
+
+impl Ropes {
+    fn new(config: &ModelConfig) -> Result<Self> {
+        let rope =
+            |spec: &RopeSpec| -> Result<Arc<Rope>> { Ok(Arc::new(Rope::new(spec.clone())?)) };
+        let short = config.short_rope.as_ref();
+        let short = short.map(|(context, spec)| Ok::<_, Error>((*context, rope(spec)?)));
+        Ok(Self {
+            global: rope(&config.rope)?,
+            short: short.transpose()?,
+            local: rope(config.local_rope.as_ref().unwrap_or(&config.rope))?,
+            none: rope(&RopeSpec {
+                rotary_dim: 0,
+                ..RopeSpec::new(config.head_dim, config.rope.theta)
+            })?,
+        })
+    }
+}
+
 impl Model {
-    /// Loads a GGUF file.
+    /// Loads a GGUF file, or a folder of safetensors files with their config.json.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or holds a model this version cannot run.
     pub fn load(path: &Path, options: LoadOptions) -> Result<Self> {
-        Self::from_gguf(&GgufFile::open(path)?, options)
+        Self::from_file(&ModelFile::open(path)?, options)
     }
 
-    /// Loads the weights of an opened GGUF file.
+    /// Loads the weights of an opened file.
     ///
     /// # Errors
     /// As [`Model::load`].
-    pub fn from_gguf(gguf: &GgufFile, options: LoadOptions) -> Result<Self> {
-        let config = gguf.config()?;
+    pub fn from_file(file: &ModelFile, options: LoadOptions) -> Result<Self> {
+        let config = file.config()?;
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|n| format!("selfextend-{n}"))
@@ -60,16 +95,17 @@ impl Model {
         let backend = Cpu {
             exact: options.exact,
         };
-        let weights = pool.install(|| gguf.weights(&config, &backend))?;
-        let shape = AttentionShape::new(config.heads, config.kv_heads, config.head_dim)?;
-        let rope = Arc::new(Rope::new(config.rope.clone())?);
+        let weights = pool.install(|| file.weights(&config, &backend))?;
+        let shape = config.attention_shape()?;
+        let ropes = Ropes::new(&config)?;
         let work = Mutex::default();
         Ok(Self(Arc::new(Inner {
             config,
             weights,
             backend,
             shape,
-            rope,
+            ropes,
+            keep_sliding_window: options.keep_sliding_window,
             pool,
             work,
         })))
@@ -90,23 +126,67 @@ impl Model {
         self.0.pool.current_num_threads()
     }
 
-    /// An empty sequence of at most `context` tokens under a position map.
+    /// An empty sequence of at most `context` tokens under a position map and frequencies. Where
+    /// the frequencies do not fit the model, appending to it says so.
     pub fn session(&self, options: SessionOptions) -> Session {
-        let Inner {
-            shape,
-            rope,
-            config,
-            ..
-        } = &*self.0;
-        let cache = KvCache::new(
-            *shape,
-            config.layers,
-            options.kv_type,
-            options.map,
-            rope.clone(),
-        )
-        .with_query_scaling(options.query_scaling);
-        Session::new(self.clone(), cache, options)
+        let Inner { config, shape, .. } = &*self.0;
+        let (rope, fault) = match self.global_rope(&options) {
+            Ok(rope) => (rope, None),
+            Err(error) => (self.0.ropes.global.clone(), Some(error)),
+        };
+        // Kinds of layers that attend alike, and the kind of each layer.
+        let mut alike: Vec<LayerAttention> = Vec::new();
+        let mut number = |layer: &LayerAttention| {
+            let known = alike.iter().position(|it| it == layer);
+            known.unwrap_or_else(|| {
+                alike.push(*layer);
+                alike.len() - 1
+            })
+        };
+        let numbers: Vec<usize> = config.attention.iter().map(&mut number).collect();
+        let kinds = alike
+            .into_iter()
+            .map(|layer| self.kind(layer, options.map, &rope))
+            .collect();
+        let cache = KvCache::with_kinds(*shape, options.kv_type, kinds, numbers)
+            .with_query_scaling(options.query_scaling);
+        Session::new(self.clone(), cache, options, fault)
+    }
+
+    /// The rotary embedding of a session's global layers.
+    fn global_rope(&self, options: &SessionOptions) -> Result<Arc<Rope>, AttentionError> {
+        let ropes = &self.0.ropes;
+        let rope = match &ropes.short {
+            Some((longest, short)) if options.context <= *longest => short,
+            _ => &ropes.global,
+        };
+        match options.frequencies {
+            Frequencies::Trained => Ok(rope.clone()),
+            change => Ok(Arc::new(rope.extended(&change)?)),
+        }
+    }
+
+    /// How a layer attends. Local layers stay as they were trained; the position map is for the
+    /// others.
+    fn kind(&self, layer: LayerAttention, map: PositionMap, global: &Arc<Rope>) -> LayerKind {
+        let Inner { config, ropes, .. } = &*self.0;
+        let everywhere = config.slides_everywhere();
+        let switched_off = everywhere && map != PositionMap::Plain && !self.0.keep_sliding_window;
+        let is_local = layer.window.is_some() && !everywhere;
+        let (rope, knows_positions) = match layer.rotary {
+            Rotary::Global => (global, true),
+            Rotary::Local => (&ropes.local, true),
+            Rotary::None => (&ropes.none, false),
+        };
+        let map = match is_local || !knows_positions {
+            true => PositionMap::Plain,
+            false => map,
+        };
+        let kind = LayerKind::new(map, rope.clone());
+        match layer.window.filter(|_| !switched_off) {
+            Some(window) => kind.with_window(window),
+            None => kind,
+        }
     }
 
     /// One pass over the new tokens of several sequences, whose linear layers run together.
@@ -118,6 +198,22 @@ impl Model {
     /// returns. The sessions are then as they were before.
     pub fn forward(
         &self,
+        inputs: &mut [Input],
+        on_layer: OnLayer,
+        visit: &mut (dyn FnMut(usize, usize, &[f32]) + Send),
+    ) -> Result<()> {
+        self.forward_in(Phase::ByLength, inputs, on_layer, visit)
+    }
+
+    /// [`Model::forward`] through the kernels of one phase. In [`Phase::Prefill`] and
+    /// [`Phase::Decode`] (one token a sequence) the logits of a sequence are bit for bit the same
+    /// whatever else is in the pass and however a prefill is cut.
+    ///
+    /// # Errors
+    /// As [`Model::forward`].
+    pub fn forward_in(
+        &self,
+        phase: Phase,
         inputs: &mut [Input],
         on_layer: OnLayer,
         visit: &mut (dyn FnMut(usize, usize, &[f32]) + Send),
@@ -135,6 +231,7 @@ impl Model {
         } = &*self.0;
         // After a panic elsewhere the buffers hold old numbers, which every pass overwrites.
         let work = &mut *work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.enter(backend, phase);
         let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         let (rows, owners) = wanted_rows(inputs);
         let mut caches: List<&mut KvCache> = inputs

@@ -3,10 +3,10 @@
 use crate::error::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-/// How the next token is chosen. The steps run in this order (as in transformers): repetition
-/// penalty, temperature, top-k, top-p, min-p, draw.
+/// How the next token is chosen. The steps run in this order (as in transformers): bias, penalties,
+/// temperature, top-k, top-p, min-p, draw.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
     /// Divides the logits; 0 takes the most probable token.
@@ -19,6 +19,12 @@ pub struct Sampling {
     pub min_p: f32,
     /// Divides positive logits of recent tokens and multiplies negative ones; 1 changes nothing.
     pub repetition_penalty: f32,
+    /// Subtracted from the logit of every token drawn before; 0 changes nothing.
+    pub presence_penalty: f32,
+    /// Subtracted from the logit of a token for each time it was drawn; 0 changes nothing.
+    pub frequency_penalty: f32,
+    /// Added to the logits of some tokens.
+    pub bias: Vec<(u32, f32)>,
     /// Seed of the draws: the same seed gives the same text.
     pub seed: u64,
 }
@@ -31,6 +37,9 @@ impl Default for Sampling {
             top_p: 1.0,
             min_p: 0.0,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            bias: Vec::new(),
             seed: 0,
         }
     }
@@ -45,6 +54,8 @@ pub struct Sampler {
     settings: Sampling,
     rng: ChaCha8Rng,
     recent: VecDeque<u32>,
+    /// How often each token was drawn; empty where no penalty asks.
+    drawn: BTreeMap<u32, u32>,
 }
 
 impl Sampler {
@@ -58,6 +69,8 @@ impl Sampler {
             top_p,
             min_p,
             repetition_penalty,
+            presence_penalty,
+            frequency_penalty,
             ..
         } = settings;
         let ranges = [
@@ -80,6 +93,8 @@ impl Sampler {
                 repetition_penalty > 0.0,
                 "above 0",
             ),
+            ("presence penalty", presence_penalty, true, "a number"),
+            ("frequency penalty", frequency_penalty, true, "a number"),
         ];
         for (name, value, good, range) in ranges {
             if !good || !value.is_finite() {
@@ -91,6 +106,7 @@ impl Sampler {
             settings,
             rng,
             recent: VecDeque::new(),
+            drawn: BTreeMap::new(),
         })
     }
 
@@ -104,15 +120,47 @@ impl Sampler {
 
     /// Chooses a token. Equal logits go to the lower id, so the choice never depends on order.
     pub fn draw(&mut self, logits: &[f32]) -> u32 {
+        self.draw_among(logits, None)
+    }
+
+    /// Chooses among the tokens whose bits are set in `mask` (token 0 is the lowest bit of the
+    /// first word), where there is one.
+    pub fn draw_among(&mut self, logits: &[f32], mask: Option<&[u32]>) -> u32 {
         let mut logits = logits.to_vec();
-        self.penalise(&mut logits);
+        self.adjust(&mut logits);
+        if let Some(mask) = mask {
+            for (token, logit) in logits.iter_mut().enumerate() {
+                let word = mask.get(token / 32).copied().unwrap_or(0);
+                if word >> (token % 32) & 1 == 0 {
+                    *logit = f32::NEG_INFINITY;
+                }
+            }
+        }
         let token = if self.settings.temperature == 0.0 {
             argmax(&logits)
         } else {
             self.random(&logits)
         };
         self.saw(token);
+        if self.settings.presence_penalty != 0.0 || self.settings.frequency_penalty != 0.0 {
+            *self.drawn.entry(token).or_default() += 1;
+        }
         token
+    }
+
+    /// Adds the bias and takes off the penalties.
+    fn adjust(&self, logits: &mut [f32]) {
+        for (token, bias) in &self.settings.bias {
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit += bias;
+            }
+        }
+        self.penalise(logits);
+        for (token, count) in &self.drawn {
+            let settings = &self.settings;
+            let penalty = settings.presence_penalty + settings.frequency_penalty * *count as f32;
+            logits[*token as usize] -= penalty;
+        }
     }
 
     fn penalise(&self, logits: &mut [f32]) {
@@ -135,42 +183,95 @@ impl Sampler {
     }
 
     fn random(&mut self, logits: &[f32]) -> u32 {
-        let mut candidates: Vec<(u32, f64)> =
-            (0..).zip(logits.iter().map(|&x| f64::from(x))).collect();
-        // Descending, the lower id first among equals; NaN last.
-        let order = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-        let k = self.settings.top_k;
-        if k > 0 && k < candidates.len() {
-            candidates.select_nth_unstable_by(k - 1, order);
-            candidates.truncate(k);
-        }
-        candidates.sort_unstable_by(order);
-        let temperature = f64::from(self.settings.temperature);
-        let max = candidates.first().map_or(0.0, |c| c.1);
-        candidates
-            .iter_mut()
-            .for_each(|c| c.1 = ((c.1 - max) / temperature).exp());
-        let total: f64 = candidates.iter().map(|c| c.1).sum();
-        let mut kept = 0.0;
-        let mut count = 0;
-        for (_, weight) in &candidates {
-            let enough = kept >= f64::from(self.settings.top_p) * total;
-            // The first has weight 1: a share of it is a weight.
-            if count > 0 && (enough || *weight < f64::from(self.settings.min_p)) {
-                break;
+        let Sampling {
+            temperature,
+            top_k,
+            top_p,
+            min_p,
+            ..
+        } = self.settings;
+        let mut candidates = Descending::new(logits, top_k, f64::from(temperature));
+        let total = candidates.total();
+        let (mut kept, mut count) = (total, candidates.len());
+        if top_p < 1.0 || min_p > 0.0 {
+            (kept, count) = (0.0, 0);
+            while let Some((_, weight)) = candidates.get(count) {
+                let enough = kept >= f64::from(top_p) * total;
+                // The first has weight 1: a share of it is a weight.
+                if count > 0 && (enough || weight < f64::from(min_p)) {
+                    break;
+                }
+                kept += weight;
+                count += 1;
             }
-            kept += weight;
-            count += 1;
         }
         let mut target = self.rng.random::<f64>() * kept;
-        for (token, weight) in &candidates[..count] {
+        for at in 0..count {
+            let Some((token, weight)) = candidates.get(at) else {
+                break;
+            };
             target -= weight;
             if target < 0.0 {
-                return *token;
+                return token;
             }
         }
-        candidates[..count].last().map_or(0, |c| c.0)
+        // Rounding left a rest: the last one.
+        let last = count.checked_sub(1).and_then(|at| candidates.get(at));
+        last.map_or(0, |(token, _)| token)
     }
+}
+
+/// Tokens by descending weight, the lower id first among equals. Sorted only as far as they are
+/// looked at: of a vocabulary of 50,000 that is a hundred or so in most draws.
+struct Descending {
+    /// `e^((logit - the largest) / temperature)`.
+    weights: Vec<(u32, f64)>,
+    sorted: usize,
+}
+
+impl Descending {
+    fn new(logits: &[f32], top_k: usize, temperature: f64) -> Self {
+        // A token that a mask or a bias forbids is no candidate; NaN is none either.
+        let possible = (0..)
+            .zip(logits)
+            .filter(|(_, logit)| **logit > f32::NEG_INFINITY);
+        let mut weights: Vec<(u32, f64)> = possible.map(|(id, &x)| (id, f64::from(x))).collect();
+        if top_k > 0 && top_k < weights.len() {
+            weights.select_nth_unstable_by(top_k - 1, descending);
+            weights.truncate(top_k);
+        }
+        let max = weights
+            .iter()
+            .fold(f64::NEG_INFINITY, |max, w| max.max(w.1));
+        let weigh = |(_, weight): &mut (u32, f64)| *weight = ((*weight - max) / temperature).exp();
+        weights.iter_mut().for_each(weigh);
+        Self { weights, sorted: 0 }
+    }
+
+    fn len(&self) -> usize {
+        self.weights.len()
+    }
+
+    fn total(&self) -> f64 {
+        self.weights.iter().map(|(_, weight)| weight).sum()
+    }
+
+    fn get(&mut self, at: usize) -> Option<(u32, f64)> {
+        while at >= self.sorted && self.sorted < self.weights.len() {
+            let rest = &mut self.weights[self.sorted..];
+            let more = (self.sorted * 3).max(64).min(rest.len());
+            if more < rest.len() {
+                rest.select_nth_unstable_by(more - 1, descending);
+            }
+            rest[..more].sort_unstable_by(descending);
+            self.sorted += more;
+        }
+        self.weights.get(at).copied()
+    }
+}
+
+fn descending(a: &(u32, f64), b: &(u32, f64)) -> std::cmp::Ordering {
+    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
 /// The most probable token; the lowest id among equals.
@@ -278,6 +379,42 @@ mod tests {
     }
 
     #[test]
+    fn presence_and_frequency_are_penalised() {
+        let settings = |presence_penalty, frequency_penalty| Sampling {
+            presence_penalty,
+            frequency_penalty,
+            ..Default::default()
+        };
+        // Once for being there: 3 becomes 1.5, then 2 becomes .5, and so it stays.
+        let once = draws(settings(1.5, 0.0), &[3.0, 2.0, 1.0], 5);
+        assert_eq!(once, [0, 1, 0, 0, 0]);
+        // For each time: 3 2 1, 2 2 1, 1 2 1, 1 1 1, ...
+        let each = draws(settings(0.0, 1.0), &[3.0, 2.0, 1.0], 6);
+        assert_eq!(each, [0, 0, 1, 0, 1, 2]);
+    }
+
+    #[test]
+    fn bias_and_masks_choose_among_tokens() {
+        let settings = Sampling {
+            bias: vec![(2, 5.0), (0, f32::NEG_INFINITY), (99, 1.0)],
+            ..Default::default()
+        };
+        assert_eq!(draws(settings, &[3.0, 2.0, 1.0], 1), [2]);
+        for temperature in [0.0, 1.0] {
+            let settings = Sampling {
+                temperature,
+                ..Default::default()
+            };
+            let mut sampler = Sampler::new(settings).unwrap();
+            let logits: Vec<f32> = (0..40).map(|i| i as f32).collect();
+            for _ in 0..20 {
+                let token = sampler.draw_among(&logits, Some(&[1 << 4, 1 << 2]));
+                assert!([4, 34].contains(&token), "{token}");
+            }
+        }
+    }
+
+    #[test]
     fn values_outside_their_range_are_refused() {
         for settings in [
             Sampling {
@@ -310,6 +447,18 @@ mod tests {
         fn the_same_seed_draws_the_same(logits in prop::collection::vec(-9f32..9.0, 1..50), seed in any::<u64>()) {
             let settings = Sampling { temperature: 0.8, top_k: 20, top_p: 0.9, seed, ..Default::default() };
             prop_assert_eq!(draws(settings.clone(), &logits, 20), draws(settings, &logits, 20));
+        }
+
+        /// Candidates come as a full sort would bring them.
+        #[test]
+        fn candidates_descend(logits in prop::collection::vec(-3f32..3.0, 1..700), k in 0usize..800) {
+            let mut all: Vec<_> = (0u32..).zip(logits.iter().map(|&x| x.round() + 0.0)).collect();
+            all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            all.truncate(if k == 0 { usize::MAX } else { k });
+            let logits: Vec<_> = logits.iter().map(|x| x.round() + 0.0).collect();
+            let mut sorted = Descending::new(&logits, k, 1.0);
+            let ids: Vec<_> = (0..).map_while(|at| sorted.get(at)).map(|c| c.0).collect();
+            prop_assert_eq!(ids, all.iter().map(|c| c.0).collect::<Vec<_>>());
         }
 
         #[test]

@@ -3,7 +3,10 @@
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::settings::ContextSettings;
-use selfextend_attention::{KvCache, KvType, PositionMap, QueryScaling};
+use selfextend_attention::cache::KvBlock;
+use selfextend_attention::{
+    AttentionError, Frequencies, KvCache, KvType, PositionMap, QueryScaling,
+};
 
 /// How a sequence runs.
 #[derive(Debug, Clone, Copy)]
@@ -12,6 +15,8 @@ pub struct SessionOptions {
     pub context: usize,
     /// The map from query and key to a relative position.
     pub map: PositionMap,
+    /// How the model's frequencies are changed.
+    pub frequencies: Frequencies,
     /// What queries are multiplied by.
     pub query_scaling: QueryScaling,
     /// How keys and values are stored.
@@ -22,11 +27,18 @@ pub struct SessionOptions {
 
 impl From<ContextSettings> for SessionOptions {
     fn from(settings: ContextSettings) -> Self {
-        let ContextSettings { context, map, .. } = settings;
+        let ContextSettings {
+            context,
+            map,
+            frequencies,
+            query_scaling,
+            ..
+        } = settings;
         Self {
             context,
             map,
-            query_scaling: QueryScaling::None,
+            frequencies,
+            query_scaling,
             kv_type: KvType::default(),
             chunk: DEFAULT_CHUNK,
         }
@@ -59,6 +71,9 @@ pub struct Input<'a> {
 
 impl Input<'_> {
     pub(crate) fn check(&self, vocab: usize) -> Result<()> {
+        if let Some(fault) = &self.session.fault {
+            return Err(fault.clone().into());
+        }
         let (context, used) = (self.session.options.context, self.session.len());
         if self.tokens.len() > context.saturating_sub(used) {
             return Err(Error::ContextFull {
@@ -83,14 +98,22 @@ pub struct Session {
     model: Model,
     pub(crate) cache: KvCache,
     options: SessionOptions,
+    /// Why nothing can be appended: frequencies that do not fit the model.
+    fault: Option<AttentionError>,
 }
 
 impl Session {
-    pub(crate) fn new(model: Model, cache: KvCache, options: SessionOptions) -> Self {
+    pub(crate) fn new(
+        model: Model,
+        cache: KvCache,
+        options: SessionOptions,
+        fault: Option<AttentionError>,
+    ) -> Self {
         Self {
             model,
             cache,
             options,
+            fault,
         }
     }
 
@@ -188,9 +211,42 @@ impl Session {
         Ok(())
     }
 
-    /// Forgets every token from `len` on; what follows is bit for bit what a fresh session gives.
-    pub fn truncate(&mut self, len: usize) {
-        self.cache.truncate(len);
+    /// The KV cache's block `number` (tokens `number * PAGE..`), to be shared.
+    pub fn block(&self, number: usize) -> Option<KvBlock> {
+        self.cache.block(number)
+    }
+
+    /// Continues with the first `tokens` tokens of a block of another session that runs under the
+    /// same options and holds the same tokens up to there: see [`KvCache::push_block`].
+    ///
+    /// # Panics
+    /// When this session does not end at the start of a block.
+    pub fn push_block(&mut self, block: &KvBlock, tokens: usize) {
+        self.cache.push_block(block, tokens);
+    }
+
+    /// A block from the bytes of one of a session under the same options: see
+    /// [`KvCache::read_block`].
+    pub fn read_block(&self, bytes: &[u8]) -> Option<KvBlock> {
+        self.cache.read_block(bytes)
+    }
+
+    /// Bytes of one block of its KV cache.
+    pub fn block_bytes(&self) -> usize {
+        self.cache.block_bytes()
+    }
+
+    /// Bytes that decoding needs beside the blocks.
+    pub fn ring_bytes(&self) -> usize {
+        self.cache.ring_bytes()
+    }
+
+    /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
+    /// what a fresh session gives. Under a method that forgets (StreamingLLM, LM-Infinite) none are
+    /// left where tokens would be seen again that are gone.
+    #[must_use = "fewer tokens than asked for may be left"]
+    pub fn truncate(&mut self, len: usize) -> usize {
+        self.cache.truncate(len)
     }
 
     /// A second session that continues from the same tokens. Full pages of the cache are shared.
@@ -199,6 +255,7 @@ impl Session {
             model: self.model.clone(),
             cache: self.cache.clone(),
             options: self.options,
+            fault: self.fault.clone(),
         }
     }
 }

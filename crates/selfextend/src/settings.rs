@@ -1,6 +1,6 @@
 //! From the context a user asks for to a position map: the rules of SelfExtend's settings.
 
-use selfextend_attention::{PositionMap, SelfExtend};
+use selfextend_attention::{Frequencies, PositionMap, QueryScaling, SelfExtend};
 
 /// What the user said; everything is optional.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,14 +18,31 @@ pub struct ContextRequest {
 }
 
 /// The settings in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ContextSettings {
     /// The most tokens a session may hold.
     pub context: usize,
     /// The position map.
     pub map: PositionMap,
+    /// How the model's frequencies are changed.
+    pub frequencies: Frequencies,
+    /// What queries are multiplied by.
+    pub query_scaling: QueryScaling,
     /// Whether the text, not the user, made the context longer than the trained window.
     pub extended_by_itself: bool,
+}
+
+impl ContextSettings {
+    /// Attention as the model was trained.
+    pub fn plain(context: usize) -> Self {
+        Self {
+            context,
+            map: PositionMap::Plain,
+            frequencies: Frequencies::Trained,
+            query_scaling: QueryScaling::None,
+            extended_by_itself: false,
+        }
+    }
 }
 
 /// Settings that cannot work, and some that would.
@@ -125,9 +142,8 @@ impl ContextRequest {
             });
         }
         let plain = ContextSettings {
-            context,
-            map: PositionMap::Plain,
             extended_by_itself,
+            ..ContextSettings::plain(context)
         };
         if self.no_extend || (context <= trained && self.group_size.is_none()) {
             return Ok(plain);
@@ -151,11 +167,7 @@ impl ContextRequest {
             });
         }
         let map = PositionMap::self_extend(group_size, window).unwrap_or(PositionMap::Plain);
-        Ok(ContextSettings {
-            context,
-            map,
-            extended_by_itself,
-        })
+        Ok(ContextSettings { map, ..plain })
     }
 }
 

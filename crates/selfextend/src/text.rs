@@ -3,8 +3,8 @@
 use crate::chat_prompt::encode_chat;
 use crate::chat_template::{ChatTemplate, Message};
 use crate::error::Result;
-use crate::gguf::GgufFile;
 use crate::model::{LoadOptions, Model};
+use crate::model_file::ModelFile;
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
@@ -19,23 +19,26 @@ pub struct TextModel {
 }
 
 impl TextModel {
-    /// Loads a GGUF file.
+    /// Loads a GGUF file, or a folder of safetensors files with their config.json and
+    /// tokenizer.json.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or holds a model or tokenizer this version cannot
     /// use.
     pub fn load(path: &Path, options: LoadOptions) -> Result<Self> {
-        let gguf = GgufFile::open(path)?;
+        let file = ModelFile::open(path)?;
         // The model first: an unsupported architecture is named before its tokenizer is.
-        let model = Model::from_gguf(&gguf, options)?;
-        let tokenizer = Tokenizer::from_gguf(gguf.metadata())?;
+        let model = Model::from_file(&file, options)?;
+        let tokenizer = file.tokenizer()?;
         let token = |id: Option<u32>| {
             id.and_then(|id| tokenizer.token_text(id))
                 .unwrap_or_default()
         };
-        let template = gguf
-            .string("tokenizer.chat_template")?
-            .map(|source| ChatTemplate::new(source, token(tokenizer.bos()), token(tokenizer.eos())))
+        let template = file
+            .chat_template()?
+            .map(|source| {
+                ChatTemplate::new(&source, token(tokenizer.bos()), token(tokenizer.eos()))
+            })
             .transpose()?;
         Ok(Self {
             model,

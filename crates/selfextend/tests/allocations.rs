@@ -4,7 +4,7 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use selfextend::{Input, LoadOptions, LogitRows, Model, SessionOptions};
-use selfextend_attention::{KvType, PositionMap, QueryScaling};
+use selfextend_attention::{Frequencies, KvType, PositionMap, QueryScaling};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 
@@ -30,6 +30,7 @@ fn decode_allocates_nothing_per_token_after_warm_up() {
             let mut session = model.session(SessionOptions {
                 context: 1000,
                 map,
+                frequencies: Frequencies::Trained,
                 kv_type,
                 query_scaling: QueryScaling::None,
                 chunk: 512,

@@ -4,7 +4,9 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use common::{session, write_tiny};
-use selfextend::{Error, Input, KvType, LoadOptions, LogitRows, Model, PositionMap, Session};
+use selfextend::{
+    Error, Input, KvType, LoadOptions, LogitRows, Model, PAGE, Phase, PositionMap, Session,
+};
 
 const VOCAB: usize = 50;
 
@@ -19,7 +21,7 @@ fn models() -> Vec<(GgmlDType, Model, Vec<u32>)> {
             &path,
             LoadOptions {
                 threads: 2,
-                exact: false,
+                ..Default::default()
             },
         )
         .unwrap();
@@ -79,7 +81,12 @@ fn quantised_weights_stand_for_their_own_numbers() {
     write_tiny(&path, GgmlDType::Q4_1, VOCAB);
     let text: Vec<u32> = (0..40).collect();
     let [exact, packed] = [true, false].map(|exact| {
-        let model = Model::load(&path, LoadOptions { threads: 1, exact }).unwrap();
+        let options = LoadOptions {
+            threads: 1,
+            exact,
+            ..Default::default()
+        };
+        let model = Model::load(&path, options).unwrap();
         all_logits(
             &mut session(&model, PositionMap::Plain, KvType::F32, 40),
             &text,
@@ -101,7 +108,7 @@ fn truncating_and_forking_continue_like_a_fresh_run() {
             all_logits(&mut long, &text[50..190]);
             let mut fork = long.fork();
             for session in [&mut long, &mut fork] {
-                session.truncate(100);
+                assert_eq!(session.truncate(100), 100);
                 assert_eq!(
                     all_logits(session, &text[100..200]),
                     expected,
@@ -156,4 +163,79 @@ fn a_refused_or_stopped_pass_leaves_the_session_as_it_was() {
         .unwrap_err();
     assert!(matches!(error, Error::Stopped) && session.is_empty());
     assert_eq!(all_logits(&mut session, &text[..30]), expected);
+}
+
+/// Appends the tokens of several sessions in one pass; returns each one's last logits.
+fn together(phase: Phase, parts: &mut [(&mut Session, &[u32])]) -> Vec<Vec<f32>> {
+    let model = parts[0].0.model().clone();
+    let mut inputs: Vec<Input> = parts
+        .iter_mut()
+        .map(|(session, tokens)| Input {
+            session,
+            tokens,
+            logits: LogitRows::Last,
+        })
+        .collect();
+    let mut last = vec![Vec::new(); inputs.len()];
+    let visit = &mut |input: usize, _, row: &[f32]| last[input] = row.to_vec();
+    model
+        .forward_in(phase, &mut inputs, &mut |_| Ok(()), visit)
+        .unwrap();
+    last
+}
+
+/// What a server does, against what one request alone gets: bit for bit the same, however prompts
+/// are cut, whatever decodes beside them, and from shared blocks.
+#[test]
+fn phases_do_not_depend_on_company() {
+    let cuts: [&[usize]; 4] = [&[300], &[1, 2, 297], &[256, 44], &[3, 120, 130, 7, 40]];
+    for (dtype, model, text) in models() {
+        let prompt = text.repeat(2);
+        for map in maps() {
+            for kv_type in [KvType::F16, KvType::Q8_0] {
+                let open = || session(&model, map, kv_type, 512);
+                let what = format!("{dtype:?} {map:?} {kv_type:?}");
+                let mut alone = open();
+                let mut expected = together(Phase::Prefill, &mut [(&mut alone, &prompt[..300])]);
+                let mut cached = open();
+                cached.push_block(&alone.block(0).unwrap(), PAGE - 6);
+                for n in 0..12 {
+                    let step = [prompt[300 + n]];
+                    expected.extend(together(Phase::Decode, &mut [(&mut alone, &step)]));
+                }
+
+                let mut sequences = cuts.map(|_| open());
+                for (session, cut) in sequences.iter_mut().zip(cuts) {
+                    let mut at = 0;
+                    for n in cut {
+                        let mut other = open();
+                        let pair = &mut [
+                            (&mut other, &prompt[..5 + n % 3]),
+                            (&mut *session, &prompt[at..at + n]),
+                        ];
+                        let last = together(Phase::Prefill, pair).remove(1);
+                        at += n;
+                        if at == 300 {
+                            assert_eq!(last, expected[0], "{what} cut {cut:?}");
+                        }
+                    }
+                }
+                let rest = &prompt[PAGE - 6..300];
+                let last = together(Phase::Prefill, &mut [(&mut cached, rest)]);
+                assert_eq!(last[0], expected[0], "{what} from a shared block");
+
+                let mut sequences: Vec<Session> = sequences.into_iter().chain([cached]).collect();
+                // Nine more, so that the batch is more than eight.
+                let more: Vec<_> = (0..9).map(|_| sequences[0].fork()).collect();
+                sequences.extend(more);
+                for n in 0..12 {
+                    let step = [prompt[300 + n]];
+                    let mut parts: Vec<_> = sequences.iter_mut().map(|s| (s, &step[..])).collect();
+                    for logits in together(Phase::Decode, &mut parts) {
+                        assert_eq!(logits, expected[n + 1], "{what} step {n}");
+                    }
+                }
+            }
+        }
+    }
 }

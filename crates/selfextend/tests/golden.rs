@@ -13,6 +13,7 @@ const TOLERANCE: f64 = 5e-4;
 const EXACT: LoadOptions = LoadOptions {
     threads: 0,
     exact: true,
+    keep_sliding_window: false,
 };
 
 /// Negative log-likelihood of each token after the first, and the logits of the last `keep`.

@@ -4,16 +4,17 @@
 //! Each stored key and value is read once for all the query heads that share it.
 
 use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, RingKeys, Stored};
+use crate::cache::{PAGE, Page, Stored, WeightScratch, WindowRing};
 use crate::parallel;
-use crate::simd::kernels::{MAX_FEW, Running, scores_few, softmax_row};
+use crate::position::MAX_REGIONS;
+use crate::simd::kernels::{MAX_FEW, Rounded, Running, scores_few, soft_cap, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
 /// Buffers for all splits of a pass.
 #[derive(Debug, Default)]
 pub(super) struct DecodeScratch {
-    /// Rotated queries of each (token, key head): base, then window, `[group][component]`.
+    /// Rotated queries of each (token, key head): region after region, `[group][component]`.
     queries: Vec<f32>,
     /// Unnormalised results of each split: `[group][padded component]`.
     partial: Vec<f32>,
@@ -25,8 +26,8 @@ struct Split<'a> {
     query: Query<'a>,
     /// The page's first key.
     first: usize,
-    base: &'a [f32],
-    window: &'a [f32],
+    /// Rotated for each region: `[region][group][component]`.
+    rotated: &'a [f32],
     partial: &'a mut [f32],
     states: &'a mut [Running],
 }
@@ -39,13 +40,20 @@ struct Query<'a> {
     head: usize,
 }
 
-impl Query<'_> {
+impl<'a> Query<'a> {
     fn position(&self) -> usize {
         self.part.plan.start + self.token
     }
 
-    fn pages(&self) -> usize {
-        self.position() / PAGE + 1
+    /// The pages that hold a key it sees.
+    fn pages(&self) -> impl Iterator<Item = usize> + Clone + use<'a> {
+        let (token, regions) = (self.token, self.part.regions());
+        let sees = move |page: &usize| {
+            let from = page * PAGE;
+            let mut regions = regions.iter();
+            regions.any(|region| region.touches(token, token, from, from + PAGE))
+        };
+        (0..self.position() / PAGE + 1).filter(sees)
     }
 }
 
@@ -65,14 +73,14 @@ pub(super) fn attend<'a>(
     if count == 0 {
         return;
     }
-    // Each query's rotated rows: base, then window.
-    let half = shape.group() * shape.head_dim();
-    scratch.queries.resize(count * 2 * half, 0.0);
-    let rotated = scratch.queries.chunks_exact_mut(2 * half);
+    // Each query's rotated rows, with room for every region.
+    let rows = MAX_REGIONS * shape.group() * shape.head_dim();
+    scratch.queries.resize(count * rows, 0.0);
+    let rotated = scratch.queries.chunks_exact_mut(rows);
     for (query, to) in queries.clone().zip(rotated) {
         query.rotate(q, to);
     }
-    let splits: usize = queries.clone().map(|query| query.pages()).sum();
+    let splits: usize = queries.clone().map(|query| query.pages().count()).sum();
     let width = shape.group() * shape.padded_dim();
     scratch.partial.resize(splits * width, 0.0);
     scratch
@@ -80,8 +88,8 @@ pub(super) fn attend<'a>(
         .resize(splits * shape.group(), Running::EMPTY);
     let pages = queries
         .clone()
-        .zip(scratch.queries.chunks_exact(2 * half))
-        .flat_map(|(query, rotated)| (0..query.pages()).map(move |page| (query, rotated, page)));
+        .zip(scratch.queries.chunks_exact(rows))
+        .flat_map(|(query, rotated)| query.pages().map(move |page| (query, rotated, page)));
     let results = scratch
         .partial
         .chunks_exact_mut(width)
@@ -91,8 +99,7 @@ pub(super) fn attend<'a>(
         .map(|((query, rotated, page), (partial, states))| Split {
             query,
             first: page * PAGE,
-            base: &rotated[..half],
-            window: &rotated[half..],
+            rotated,
             partial,
             states,
         });
@@ -101,25 +108,25 @@ pub(super) fn attend<'a>(
     });
     let (mut partials, mut states) = (&scratch.partial[..], &scratch.states[..]);
     for query in queries {
-        let (partial, rest) = partials.split_at(query.pages() * width);
+        let pages = query.pages().count();
+        let (partial, rest) = partials.split_at(pages * width);
         partials = rest;
-        let (state, rest) = states.split_at(query.pages() * shape.group());
+        let (state, rest) = states.split_at(pages * shape.group());
         states = rest;
         merge(shape, query, partial, state, out);
     }
 }
 
 impl Query<'_> {
-    /// Copies the heads of this query, rotated for the base region, then for the window.
+    /// Copies the heads of this query, rotated for each region.
     fn rotate(&self, q: &[f32], to: &mut [f32]) {
         let shape = self.part.cache.shape();
-        let (base, window) = to.split_at_mut(to.len() / 2);
-        let rows = base
-            .chunks_exact_mut(shape.head_dim())
-            .zip(window.chunks_exact_mut(shape.head_dim()));
-        for (row, (base, window)) in rows.enumerate() {
-            let head = self.head * shape.group() + row;
-            self.part.query(q, self.token, head, base, window);
+        let regions = to.chunks_exact_mut(shape.group() * shape.head_dim());
+        for (region, to) in self.part.regions().iter().zip(regions) {
+            for (row, to) in to.chunks_exact_mut(shape.head_dim()).enumerate() {
+                let head = self.head * shape.group() + row;
+                self.part.query(q, region, self.token, head, to);
+            }
         }
     }
 }
@@ -158,23 +165,25 @@ fn merge(
 
 /// Runs the kernel for what the split's page holds.
 fn run(split: Split, scratch: &mut ThreadScratch) {
-    let part = split.query.part;
-    let layer = part.cache.layer(part.layer);
+    let layer = split.query.part.layer();
     macro_rules! with {
-        ($stored:expr, $ring:expr) => {
+        ($stored:expr, $floats:expr) => {{
+            let mut rings = [&[][..]; MAX_REGIONS];
+            let held = rings.iter_mut().zip(&layer.rings);
+            held.for_each(|(to, ring)| *to = $floats(ring));
             dispatch(SplitKernel {
                 split,
                 stored: $stored,
-                ring: $ring,
+                rings,
                 scratch,
             })
-        };
+        }};
     }
-    match (layer.pages.page_of(split.first), layer.ring.keys()) {
-        (Page::F32(stored), RingKeys::F32(ring)) => with!(stored, ring),
-        (Page::F16(stored), RingKeys::F16(ring)) => with!(stored, ring),
-        (Page::Q8(stored), RingKeys::F16(ring)) => with!(stored, ring),
-        _ => unreachable!("a ring holds what its pages' keys are rounded to"),
+    // A ring holds what its pages' keys are rounded to.
+    match layer.pages.page_of(split.first) {
+        Page::F32(stored) => with!(stored, WindowRing::f32s),
+        Page::F16(stored) => with!(stored, WindowRing::f16s),
+        Page::Q8(stored) => with!(stored, WindowRing::f16s),
     }
 }
 
@@ -183,8 +192,9 @@ fn run(split: Split, scratch: &mut ThreadScratch) {
 struct ThreadScratch {
     /// Scores, then weights, of one split: `[group][PAGE]`.
     scores: Vec<f32>,
-    /// Weights times the scales of quantised values.
-    scaled: Vec<f32>,
+    /// Queries as quantised keys want them.
+    rounded: Rounded,
+    weights: WeightScratch,
 }
 
 thread_local! {
@@ -194,7 +204,7 @@ thread_local! {
 struct SplitKernel<'a, 'b, P: Stored> {
     split: Split<'b>,
     stored: &'b P,
-    ring: &'b [P::Near],
+    rings: [&'b [P::Near]; MAX_REGIONS],
     scratch: &'a mut ThreadScratch,
 }
 
@@ -206,17 +216,22 @@ impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
         let Self {
             mut split,
             stored,
-            ring,
+            rings,
             scratch,
         } = self;
-        let group = split.query.part.cache.shape().group();
+        let shape = split.query.part.cache.shape();
+        let group = shape.group();
         scratch.scores.resize(group * PAGE, 0.0);
-        scratch.scaled.resize(group * PAGE, 0.0);
+        let rotated = split.query.part.regions().len() * group * shape.head_dim();
+        P::prepare(s, shape, &split.rotated[..rotated], &mut scratch.rounded);
         let keys = PAGE.min(split.query.position() + 1 - split.first);
-        score_page(s, &split, stored, ring, keys, &mut scratch.scores);
+        score_page(s, &split, stored, &rings, keys, scratch);
         weigh_page(s, &mut split, stored, keys, scratch);
     }
 }
+
+/// Panels of keys that are asked for ahead of the one being multiplied.
+const AHEAD: usize = 6;
 
 /// Scores of the group's rows against a page's panels, each in its region.
 #[inline(always)]
@@ -224,38 +239,47 @@ fn score_page<S: Simd, P: Stored>(
     s: S,
     split: &Split,
     stored: &P,
-    ring: &[P::Near],
+    rings: &[&[P::Near]; MAX_REGIONS],
     keys: usize,
-    to: &mut [f32],
+    scratch: &mut ThreadScratch,
 ) {
-    let Query { part, head, .. } = split.query;
-    let (shape, map) = (part.cache.shape(), part.cache.map());
+    let Query { part, head, token } = split.query;
+    let (shape, regions) = (part.cache.shape(), part.regions());
     let (dim, group) = (shape.head_dim(), shape.group());
-    let start = map.window_start(split.query.position());
-    let window = &part.cache.layer(part.layer).ring;
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
-        let row = &mut to[panel * WIDTH..];
+        stored.ask_values(s, shape, head, panel);
+        if panel + AHEAD < PAGE / WIDTH {
+            stored.ask_keys(s, shape, head, panel + AHEAD);
+        }
+        let row = &mut scratch.scores[panel * WIDTH..];
         for first in (0..group).step_by(MAX_FEW) {
-            let queries = first * dim..group.min(first + MAX_FEW) * dim;
+            let rows = first..group.min(first + MAX_FEW);
             let row = &mut row[first * PAGE..];
-            if key < start {
-                let queries = &split.base[queries.clone()];
-                stored.scores(s, shape, head, panel, queries, row, PAGE);
-            }
-            if map.has_window() && key + WIDTH > start {
-                let at = window.offset(head, key / WIDTH);
-                let near_keys = &ring[at..at + dim * WIDTH];
+            let mut alone = true;
+            for (r, region) in regions.iter().enumerate() {
+                if !region.touches(token, token, key, key + WIDTH) {
+                    continue;
+                }
+                let rows = r * group + rows.start..r * group + rows.end;
+                let queries = &split.rotated[rows.start * dim..rows.end * dim];
+                let both = (split.rotated, &scratch.rounded);
+                if std::mem::take(&mut alone) && !region.derived {
+                    stored.scores(s, shape, head, panel, both, rows, row, PAGE);
+                    continue;
+                }
                 let mut near = [0.0; MAX_FEW * WIDTH];
-                let distant = start.saturating_sub(key).min(WIDTH);
-                let queries = &split.window[queries];
-                scores_few(s, queries, dim, near_keys, &mut near, WIDTH);
-                for (r, near) in near
-                    .chunks_exact(WIDTH)
-                    .take(queries.len() / dim)
-                    .enumerate()
-                {
-                    row[r * PAGE + distant..r * PAGE + WIDTH].copy_from_slice(&near[distant..]);
+                if region.derived {
+                    let at = part.layer().rings[r].offset(head, key / WIDTH);
+                    let near_keys = &rings[r][at..at + dim * WIDTH];
+                    scores_few(s, queries, dim, near_keys, &mut near, WIDTH);
+                } else {
+                    stored.scores(s, shape, head, panel, both, rows, &mut near, WIDTH);
+                }
+                let begin = region.start(token).saturating_sub(key).min(WIDTH);
+                let rows = near.chunks_exact(WIDTH).take(queries.len() / dim);
+                for (r, near) in rows.enumerate() {
+                    row[r * PAGE + begin..r * PAGE + WIDTH].copy_from_slice(&near[begin..]);
                 }
             }
         }
@@ -273,9 +297,16 @@ fn weigh_page<S: Simd, P: Stored>(
 ) {
     let shape = split.query.part.cache.shape();
     let padded = keys.next_multiple_of(WIDTH);
+    let (kind, cap) = (split.query.part.kind(), split.query.part.soft_cap());
     let rows = scratch.scores.chunks_exact_mut(PAGE);
     for (row, state) in rows.zip(split.states.iter_mut()) {
+        if let Some(cap) = cap {
+            soft_cap(s, &mut row[..padded], cap);
+        }
         row[keys..padded].fill(f32::NEG_INFINITY);
+        if kind.gaps {
+            kind.mask(split.query.token, split.first, &mut row[..padded]);
+        }
         *state = Running::EMPTY;
         softmax_row(s, &mut row[..padded], state);
     }
@@ -283,7 +314,7 @@ fn weigh_page<S: Simd, P: Stored>(
     split.partial.fill(0.0);
     let partials = split.partial.chunks_mut(MAX_FEW * width);
     for (partial, weights) in partials.zip(scratch.scores.chunks(MAX_FEW * PAGE)) {
-        let scaled = &mut scratch.scaled[..weights.len()];
-        stored.accumulate(s, shape, head, keys, weights, scaled, partial);
+        let buffers = &mut scratch.weights;
+        stored.accumulate(s, shape, head, keys, weights, buffers, partial);
     }
 }

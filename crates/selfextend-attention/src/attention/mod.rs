@@ -7,12 +7,15 @@
 //! out(i)      = sum_j softmax_j(score(i, j)) v_j
 //! ```
 //!
-//! where `relative` is the position map's and `R` the rotary embedding. [`oracle`] is that formula
-//! in f64, pair by pair. [`attend`] is the same in tiles, with memory linear in the length:
+//! where `relative` is the position map's and `R` the rotary embedding; keys that the map hides are
+//! left out. [`oracle`] is that formula in f64, pair by pair. [`attend`] is the same in tiles, with
+//! memory linear in the length. It knows regions only (see [`crate::position`]): ranges of keys, and
+//! positions of queries and keys, computed once in a [`StepPlan`]:
 //!
 //! * **prefill** (`prefill`): blocks of queries against tiles of keys with an online softmax.
 //!   Panels of 16 keys are classified before they are multiplied, so the work is that of plain
-//!   attention plus one extra panel per row of queries where the two regions meet;
+//!   attention plus one extra panel per row of queries where two regions meet, and panels in no
+//!   region cost nothing;
 //! * **decode** (`decode`): one query against all keys, split over pages and merged in order.
 //!
 //! No result depends on the number of threads, and a prefill's do not depend on its chunks.
@@ -21,7 +24,7 @@ mod decode;
 pub mod oracle;
 mod prefill;
 
-use crate::cache::{DECODE_TOKENS, StepPlan};
+use crate::cache::{KindPlan, LayerCache, RegionPlan, StepPlan};
 use crate::{AttentionError, KvCache, parallel};
 use std::iter::Scan;
 use std::ops::Deref;
@@ -33,6 +36,7 @@ pub struct AttentionShape {
     kv_heads: usize,
     head_dim: usize,
     scale: f32,
+    soft_cap: Option<f32>,
 }
 
 impl AttentionShape {
@@ -52,12 +56,20 @@ impl AttentionShape {
             kv_heads,
             head_dim,
             scale: (head_dim as f32).sqrt().recip(),
+            soft_cap: None,
         })
     }
 
     /// The same with another scale of the scores.
     pub fn with_scale(self, scale: f32) -> Self {
         Self { scale, ..self }
+    }
+
+    /// The same with scaled scores `s` bent to `cap * tanh(s / cap)` (Gemma 2, arXiv 2408.00118,
+    /// section 2).
+    pub fn with_soft_cap(self, cap: f32) -> Self {
+        let soft_cap = Some(cap);
+        Self { soft_cap, ..self }
     }
 
     /// Query heads.
@@ -78,6 +90,11 @@ impl AttentionShape {
     /// What scores are multiplied by.
     pub fn scale(&self) -> f32 {
         self.scale
+    }
+
+    /// What scores are bent to stay below.
+    pub fn soft_cap(&self) -> Option<f32> {
+        self.soft_cap
     }
 
     /// Query heads that share a key/value head.
@@ -145,8 +162,8 @@ pub fn attend(
         let range = row * kv_width..(row + step.plan.tokens) * kv_width;
         step.cache
             .append(layer, step.plan, &k[range.clone()], &v[range]);
-        if step.plan.tokens <= DECODE_TOKENS {
-            step.cache.update_ring(layer, step.plan);
+        if step.plan.decode {
+            step.cache.update_rings(layer, step.plan);
         }
     });
 
@@ -156,7 +173,7 @@ pub fn attend(
         layer,
         row,
     });
-    let decoded = |part: &Part| part.plan.tokens <= DECODE_TOKENS;
+    let decoded = |part: &Part| part.plan.decode;
     let prefills = parts.clone().filter(|part| !decoded(part));
     prefill::attend(shape, prefills, q, out, &mut scratch.prefill);
     decode::attend(shape, parts.filter(decoded), q, out, &mut scratch.decode);
@@ -201,27 +218,43 @@ struct Part<'a> {
     row: usize,
 }
 
-impl Part<'_> {
-    /// Copies one head of the query of token `token`, rotated for both regions and scaled so that
+impl<'a> Part<'a> {
+    fn layer(&self) -> &'a LayerCache {
+        self.cache.layer(self.layer)
+    }
+
+    /// The plan for this layer.
+    fn kind(&self) -> &'a KindPlan {
+        &self.plan.kinds[self.layer().kind]
+    }
+
+    /// The soft cap of scores, which are logarithms in base 2.
+    fn soft_cap(&self) -> Option<f32> {
+        let cap = self.cache.shape().soft_cap;
+        cap.map(|cap| cap * std::f32::consts::LOG2_E)
+    }
+
+    fn regions(&self) -> &'a [RegionPlan] {
+        &self.kind().regions
+    }
+
+    /// Copies one head of the query of token `token`, rotated for a region and scaled so that
     /// scores are logarithms in base 2.
-    fn query(&self, q: &[f32], token: usize, head: usize, base: &mut [f32], window: &mut [f32]) {
+    fn query(&self, q: &[f32], region: &RegionPlan, token: usize, head: usize, to: &mut [f32]) {
         let shape = self.cache.shape();
         let from = ((self.row + token) * shape.heads + head) * shape.head_dim;
         let query = &q[from..from + shape.head_dim];
         let scale = shape.scale * self.plan.query_factors[token] * std::f32::consts::LOG2_E;
-        let rope = self.cache.rope();
-        let rotated = |table, to: &mut [f32]| {
-            to.iter_mut()
-                .zip(query)
-                .for_each(|(to, from)| *to = from * scale);
-            rope.rotate(table, token, to);
-        };
-        rotated(&self.plan.base_queries, base);
-        if self.cache.map().has_window() {
-            rotated(&self.plan.window_queries, window);
-        }
+        to.iter_mut()
+            .zip(query)
+            .for_each(|(to, from)| *to = from * scale);
+        self.cache
+            .rope(self.layer)
+            .rotate(&region.queries, token, to);
     }
 }
 
+#[cfg(test)]
+mod golden;
 #[cfg(test)]
 mod tests;

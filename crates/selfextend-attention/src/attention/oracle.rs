@@ -1,4 +1,4 @@
-//! The definition of bi-level attention, in f64, pair by pair. Slow on purpose.
+//! The definition of attention under any position map, in f64, pair by pair. Slow on purpose.
 
 use super::AttentionShape;
 use crate::position::PositionMap;
@@ -7,8 +7,8 @@ use crate::rope::Rope;
 /// Attention of `n` tokens over themselves: `q` is `[n, heads * head_dim]`, `k` and `v` are
 /// `[n, kv_heads * head_dim]`, the result is like `q`.
 ///
-/// For each pair the query is rotated by the relative position that the map gives, and the key
-/// not at all: `(R(m - n) q)·k` (arXiv 2401.01325, equations 1 to 4).
+/// For each pair that is seen, the query is rotated by the relative position of the map's
+/// definition, and the key not at all: `(R(m - n) q)·k` (arXiv 2401.01325, equations 1 to 4).
 pub fn attention(
     shape: AttentionShape,
     map: PositionMap,
@@ -19,6 +19,7 @@ pub fn attention(
 ) -> Vec<f64> {
     let (heads, kv_heads, dim) = (shape.heads(), shape.kv_heads(), shape.head_dim());
     let n = q.len() / (heads * dim);
+    let map = map.positions();
     let mut out = vec![0.0; q.len()];
     for i in 0..n {
         for h in 0..heads {
@@ -26,14 +27,21 @@ pub fn attention(
             let query = &q[(i * heads + h) * dim..][..dim];
             let scores: Vec<f64> = (0..=i)
                 .map(|j| {
+                    let Some(relative) = map.relative(i, j) else {
+                        return f64::NEG_INFINITY;
+                    };
                     let key = &k[(j * kv_heads + kv) * dim..][..dim];
-                    let rotated = rotate(rope, map.relative(i, j), query);
+                    let rotated = rotate(rope, relative, query);
                     let dot: f64 = rotated
                         .iter()
                         .zip(key)
                         .map(|(q, &k)| q * f64::from(k))
                         .sum();
-                    dot * f64::from(shape.scale())
+                    let score = dot * f64::from(shape.scale());
+                    shape.soft_cap().map_or(score, |cap| {
+                        let cap = f64::from(cap);
+                        cap * (score / cap).tanh()
+                    })
                 })
                 .collect();
             let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -52,12 +60,12 @@ pub fn attention(
 }
 
 /// `R(position) x`. Queries and keys both carry YaRN's magnitude.
-fn rotate(rope: &Rope, position: usize, x: &[f32]) -> Vec<f64> {
+fn rotate(rope: &Rope, position: f64, x: &[f32]) -> Vec<f64> {
     let mut out: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
     let magnitude = rope.magnitude() * rope.magnitude();
     for t in 0..rope.pairs() {
         let (a, b) = rope.pair(t);
-        let (cos, sin) = rope.angle(position as i64, t);
+        let (cos, sin) = rope.angle(position, t);
         let (x, y) = (out[a], out[b]);
         out[a] = (x * cos - y * sin) * magnitude;
         out[b] = (x * sin + y * cos) * magnitude;

@@ -6,9 +6,10 @@
 //! online softmax row by row, and the weighted values column by column.
 
 use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, Stored, derive_panels, with_stored};
+use crate::cache::{PAGE, Page, RegionPlan, Stored, derive_panels, with_stored};
 use crate::parallel;
-use crate::simd::kernels::{Running, accumulate, scores, softmax_row};
+use crate::position::MAX_REGIONS;
+use crate::simd::kernels::{Running, accumulate, scores, soft_cap, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
@@ -22,8 +23,8 @@ const GROUP_ROWS: usize = 24;
 /// Buffers for all blocks of a pass.
 #[derive(Debug, Default)]
 pub(super) struct PrefillScratch {
-    /// Derived window keys of each part: `[kv_head][panel][component][16]`.
-    window: Vec<f32>,
+    /// Derived keys of each part and region: `[kv_head][panel][component][16]`.
+    derived: Vec<f32>,
     /// Results of each block: `[token][head of the group][padded component]`.
     out: Vec<f32>,
 }
@@ -31,13 +32,29 @@ pub(super) struct PrefillScratch {
 /// Queries `first..first + tokens` of a part, for the heads that share one key head.
 struct Block<'a> {
     part: Part<'a>,
+    regions: &'a [RegionPlan],
     head: usize,
     first: usize,
     tokens: usize,
-    /// Window keys of this head, from panel `window_first` on.
-    window: &'a [f32],
-    window_first: usize,
+    /// Derived keys of this head, for each region that has them.
+    derived: [Derived<'a>; MAX_REGIONS],
     out: &'a mut [f32],
+}
+
+/// Keys derived for one region and head.
+#[derive(Clone, Copy, Default)]
+struct Derived<'a> {
+    /// `[panel][component][16]`.
+    keys: &'a [f32],
+    /// The number of its first panel.
+    first: usize,
+}
+
+impl<'a> Derived<'a> {
+    fn panel(&self, number: usize, dim: usize) -> &'a [f32] {
+        let at = (number - self.first) * dim * WIDTH;
+        &self.keys[at..at + dim * WIDTH]
+    }
 }
 
 pub(super) fn attend<'a>(
@@ -51,13 +68,13 @@ pub(super) fn attend<'a>(
     if parts.is_empty() {
         return;
     }
-    derive_windows(shape, parts, &mut scratch.window);
+    derive_keys(shape, parts, &mut scratch.derived);
     let tokens: usize = parts.iter().map(|part| part.plan.tokens).sum();
     scratch.out.clear();
     scratch
         .out
         .resize(tokens * shape.heads() * shape.padded_dim(), 0.0);
-    let mut blocks = blocks(shape, parts, &scratch.window, &mut scratch.out);
+    let mut blocks = blocks(shape, parts, &scratch.derived, &mut scratch.out);
     // The longest first, so that no thread is left with a long one at the end.
     blocks.sort_by_key(|b| std::cmp::Reverse(b.tokens * (b.part.plan.start + b.first + b.tokens)));
     parallel::for_each(&mut blocks, |block| {
@@ -68,30 +85,33 @@ pub(super) fn attend<'a>(
     }
 }
 
-/// Derives the window keys every part's queries can see, in parallel over heads.
-fn derive_windows(shape: AttentionShape, parts: &[Part], window: &mut Vec<f32>) {
+/// Derives the keys every part's queries can see in derived regions, in parallel over heads.
+fn derive_keys(shape: AttentionShape, parts: &[Part], derived: &mut Vec<f32>) {
     let size = shape.head_dim() * WIDTH;
-    let panels = |part: &Part| part.plan.window_deltas.panels();
-    window.resize(
-        parts.iter().map(|p| panels(p).len()).sum::<usize>() * shape.kv_heads() * size,
-        0.0,
-    );
-    let mut rest = &mut window[..];
+    let regions = || {
+        let all = parts.iter().map(|part| (part, part.regions()));
+        all.flat_map(|(part, regions)| regions.iter().map(move |region| (part, region)))
+    };
+    let panels: usize = regions()
+        .map(|(_, region)| region.deltas.panels().len())
+        .sum();
+    derived.resize(panels * shape.kv_heads() * size, 0.0);
+    let mut rest = &mut derived[..];
     let mut tasks = Vec::new();
-    for part in parts {
+    for (part, region) in regions() {
+        let panels = region.deltas.panels();
         for head in 0..shape.kv_heads() {
-            for first in panels(part).step_by(PAGE / WIDTH) {
-                let some = first..panels(part).end.min(first + PAGE / WIDTH);
+            for first in panels.clone().step_by(PAGE / WIDTH) {
+                let some = first..panels.end.min(first + PAGE / WIDTH);
                 let (to, tail) = std::mem::take(&mut rest).split_at_mut(some.len() * size);
                 rest = tail;
-                tasks.push((part, head, some, to));
+                tasks.push((part, region, head, some, to));
             }
         }
     }
-    parallel::for_each(tasks, |(part, head, panels, to)| {
-        let pages = &part.cache.layer(part.layer).pages;
-        let deltas = &part.plan.window_deltas;
-        derive_panels(pages, part.cache.rope(), deltas, head, panels, to);
+    parallel::for_each(tasks, |(part, region, head, panels, to)| {
+        let (pages, rope) = (&part.layer().pages, part.cache.rope(part.layer));
+        derive_panels(pages, rope, &region.deltas, head, panels, to);
     });
 }
 
@@ -99,29 +119,39 @@ fn derive_windows(shape: AttentionShape, parts: &[Part], window: &mut Vec<f32>) 
 fn blocks<'a>(
     shape: AttentionShape,
     parts: &[Part<'a>],
-    mut window: &'a [f32],
+    mut derived: &'a [f32],
     mut out: &'a mut [f32],
 ) -> Vec<Block<'a>> {
     let per_block = (BLOCK_ROWS / shape.group()).max(1);
     let row = shape.group() * shape.padded_dim();
     let mut blocks = Vec::new();
     for &part in parts {
-        let panels = part.plan.window_deltas.panels();
+        // As they were derived: region after region, head after head.
+        let regions = part.regions().iter().map(|region| {
+            let panels = region.deltas.panels();
+            let size = panels.len() * shape.head_dim() * WIDTH;
+            let (keys, rest) = derived.split_at(size * shape.kv_heads());
+            derived = rest;
+            (keys, size, panels.start)
+        });
+        let regions: Vec<_> = regions.collect();
         for head in 0..shape.kv_heads() {
-            let (mine, rest) = window.split_at(panels.len() * shape.head_dim() * WIDTH);
-            window = rest;
+            let mut mine = [Derived::default(); MAX_REGIONS];
+            for (mine, &(keys, size, first)) in mine.iter_mut().zip(&regions) {
+                let keys = &keys[head * size..(head + 1) * size];
+                *mine = Derived { keys, first };
+            }
             for first in (0..part.plan.tokens).step_by(per_block) {
                 let tokens = per_block.min(part.plan.tokens - first);
                 let (to, rest) = std::mem::take(&mut out).split_at_mut(tokens * row);
                 out = rest;
-                let window_first = panels.start;
                 blocks.push(Block {
                     part,
+                    regions: part.regions(),
                     head,
                     first,
                     tokens,
-                    window: mine,
-                    window_first,
+                    derived: mine,
                     out: to,
                 });
             }
@@ -142,10 +172,10 @@ fn scatter(shape: AttentionShape, block: &Block, out: &mut [f32]) {
 /// Buffers of one thread.
 #[derive(Default)]
 struct ThreadScratch {
-    base_queries: Vec<f32>,
-    window_queries: Vec<f32>,
+    /// Rotated queries of each region, `[row][component]`.
+    queries: [Vec<f32>; MAX_REGIONS],
     states: Vec<Running>,
-    /// The tile's base keys, `[panel][component][16]`.
+    /// The tile's stored keys, `[panel][component][16]`.
     keys: Vec<f32>,
     /// The tile's values, `[padded component / 16][TILE][16]`.
     values: Vec<f32>,
@@ -170,11 +200,17 @@ impl Kernel for BlockKernel<'_, '_> {
     fn run<S: Simd>(self, s: S) {
         let Self { block, q, scratch } = self;
         prepare(block, q, scratch);
-        let map = block.part.cache.map();
         let last = block.part.plan.start + block.first + block.tokens - 1;
         for tile in (0..=last).step_by(TILE) {
             let keys = TILE.min(last + 1 - tile);
-            load_tile(s, block, tile, keys, tile < map.window_start(last), scratch);
+            let (first, last) = (block.first, block.first + block.tokens - 1);
+            let seen = |region: &&RegionPlan| region.touches(first, last, tile, tile + keys);
+            let mut seen = block.regions.iter().filter(seen).peekable();
+            if seen.peek().is_none() {
+                continue;
+            }
+            let stored = seen.any(|region| !region.derived);
+            load_tile(s, block, tile, keys, stored, scratch);
             let rows = block.tokens * block.part.cache.shape().group();
             for first in (0..rows).step_by(GROUP_ROWS) {
                 let rows = Rows {
@@ -208,16 +244,13 @@ struct Rows {
 fn prepare(block: &mut Block, q: &[f32], scratch: &mut ThreadScratch) {
     let shape = block.part.cache.shape();
     let (dim, rows) = (shape.head_dim(), block.tokens * shape.group());
-    scratch.base_queries.resize(rows * dim, 0.0);
-    scratch.window_queries.resize(rows * dim, 0.0);
-    for row in 0..rows {
-        let token = block.first + row / shape.group();
-        let head = block.head * shape.group() + row % shape.group();
-        let at = row * dim..(row + 1) * dim;
-        let base = &mut scratch.base_queries[at.clone()];
-        block
-            .part
-            .query(q, token, head, base, &mut scratch.window_queries[at]);
+    for (region, queries) in block.regions.iter().zip(&mut scratch.queries) {
+        queries.resize(rows * dim, 0.0);
+        for (row, to) in queries.chunks_exact_mut(dim).enumerate() {
+            let token = block.first + row / shape.group();
+            let head = block.head * shape.group() + row % shape.group();
+            block.part.query(q, region, token, head, to);
+        }
     }
     scratch.states.clear();
     scratch.states.resize(rows, Running::EMPTY);
@@ -226,26 +259,23 @@ fn prepare(block: &mut Block, q: &[f32], scratch: &mut ThreadScratch) {
     scratch.scores.resize(GROUP_ROWS * TILE, 0.0);
 }
 
-/// Widens the tile's values, and its base keys where some row needs them.
+/// Widens the tile's values, and its stored keys where some row needs them.
 #[inline(always)]
 fn load_tile<S: Simd>(
     s: S,
     block: &Block,
     tile: usize,
     keys: usize,
-    base: bool,
+    with_keys: bool,
     scratch: &mut ThreadScratch,
 ) {
     let cache = block.part.cache;
     let shape = cache.shape();
     let slot = tile % PAGE;
-    let (head, page) = (
-        block.head,
-        cache.layer(block.part.layer).pages.page_of(tile),
-    );
+    let (head, page) = (block.head, block.part.layer().pages.page_of(tile));
     with_stored!(page, |stored| {
         stored.widen_values(s, shape, head, slot, keys, TILE, &mut scratch.values);
-        if base {
+        if with_keys {
             let panels = scratch.keys.chunks_exact_mut(shape.head_dim() * WIDTH);
             for (panel, to) in panels.take(keys.div_ceil(WIDTH)).enumerate() {
                 stored.widen_panel(s, shape, head, slot / WIDTH + panel, to);
@@ -269,16 +299,23 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
     for panel in 0..panels {
         for first in (rows.first..end).step_by(S::ROWS) {
             let some = first..end.min(first + S::ROWS);
-            let span = (position(some.start), position(some.end - 1));
-            score_panel(s, block, rows, panel, some, span, scratch);
+            score_panel(s, block, rows, panel, some, scratch);
         }
     }
+    let (kind, cap) = (block.part.kind(), block.part.soft_cap());
     let mut corrections = [1.0; GROUP_ROWS];
     for (row, correction) in corrections.iter_mut().enumerate().take(rows.count) {
         let weights = &mut scratch.scores[row * TILE..row * TILE + panels * WIDTH];
         let visible = (position(rows.first + row) + 1).saturating_sub(rows.tile);
+        if let Some(cap) = cap {
+            soft_cap(s, weights, cap);
+        }
         if visible < weights.len() {
             weights[visible..].fill(f32::NEG_INFINITY);
+        }
+        if kind.gaps {
+            let token = block.first + (rows.first + row) / shape.group();
+            kind.mask(token, rows.tile, weights);
         }
         *correction = softmax_row(s, weights, &mut scratch.states[rows.first + row]);
     }
@@ -295,8 +332,8 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
     );
 }
 
-/// Scores of rows `some` (of the block) against one panel, by its class: hidden by the causal
-/// mask, wholly in one region, or on the boundary, where both are computed and each row selects.
+/// Scores of rows `some` (of the block) against one panel, by its class: in no region, wholly in
+/// one, or on a boundary, where each row selects from both.
 #[inline(always)]
 fn score_panel<S: Simd>(
     s: S,
@@ -304,59 +341,37 @@ fn score_panel<S: Simd>(
     rows: Rows,
     panel: usize,
     some: std::ops::Range<usize>,
-    (first, last): (usize, usize),
     scratch: &mut ThreadScratch,
 ) {
-    let cache = block.part.cache;
-    let (map, dim) = (cache.map(), cache.shape().head_dim());
+    let shape = block.part.cache.shape();
+    let (dim, group, count) = (shape.head_dim(), shape.group(), some.len());
     let key = rows.tile + panel * WIDTH;
-    if key > last {
-        return;
-    }
-    let count = some.len();
-    let queries = some.start * dim..some.end * dim;
-    let base_panel = panel * dim * WIDTH..(panel + 1) * dim * WIDTH;
+    let token = |row: usize| block.first + row / group;
+    let (first, last) = (token(some.start), token(some.end - 1));
     let at = (some.start - rows.first) * TILE + panel * WIDTH;
     let to = &mut scratch.scores[at..];
-    let in_window = map.has_window() && key + WIDTH > map.window_start(first);
-    if !in_window {
-        let base = &scratch.base_queries[queries];
-        scores(s, base, count, dim, &scratch.keys[base_panel], to, TILE);
-        return;
-    }
-    let at = (key / WIDTH - block.window_first) * dim * WIDTH;
-    let window_panel = &block.window[at..at + dim * WIDTH];
-    scores(
-        s,
-        &scratch.window_queries[queries.clone()],
-        count,
-        dim,
-        window_panel,
-        to,
-        TILE,
-    );
-    if key >= map.window_start(last) {
-        return;
-    }
-    let mut distant = [0.0; GROUP_ROWS * WIDTH];
-    let base = &scratch.base_queries[queries];
-    scores(
-        s,
-        base,
-        count,
-        dim,
-        &scratch.keys[base_panel],
-        &mut distant,
-        WIDTH,
-    );
-    let group = cache.shape().group();
-    let start = block.part.plan.start + block.first;
-    for (r, row) in some.enumerate() {
-        let distant_keys = map
-            .window_start(start + row / group)
-            .saturating_sub(key)
-            .min(WIDTH);
-        let from = &distant[r * WIDTH..r * WIDTH + distant_keys];
-        to[r * TILE..r * TILE + distant_keys].copy_from_slice(from);
+    let mut alone = true;
+    for (r, region) in block.regions.iter().enumerate() {
+        if !region.touches(first, last, key, key + WIDTH) {
+            continue;
+        }
+        let queries = &scratch.queries[r][some.start * dim..some.end * dim];
+        let keys = if region.derived {
+            block.derived[r].panel(key / WIDTH, dim)
+        } else {
+            &scratch.keys[panel * dim * WIDTH..(panel + 1) * dim * WIDTH]
+        };
+        if std::mem::take(&mut alone) {
+            scores(s, queries, count, dim, keys, to, TILE);
+            continue;
+        }
+        // Nearer keys than those of the regions before: they begin somewhere in this panel.
+        let mut nearer = [0.0; GROUP_ROWS * WIDTH];
+        scores(s, queries, count, dim, keys, &mut nearer, WIDTH);
+        for (r, row) in some.clone().enumerate() {
+            let begin = region.start(token(row)).saturating_sub(key).min(WIDTH);
+            let from = &nearer[r * WIDTH + begin..(r + 1) * WIDTH];
+            to[r * TILE + begin..r * TILE + WIDTH].copy_from_slice(from);
+        }
     }
 }

@@ -5,9 +5,11 @@ use super::quantized::Bytes;
 use super::{DECODE_TOKENS, KvType};
 use crate::attention::AttentionShape;
 use crate::parallel;
+use crate::simd::kernels::Rounded;
 use crate::simd::{Element, Simd, WIDTH};
 use half::f16;
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Tokens in a page. Pages are allocated as a sequence grows and shared by forks.
@@ -25,10 +27,29 @@ pub trait Stored: Clone + Send + Sync {
     /// Bytes allocated.
     fn bytes(&self) -> usize;
 
+    /// Appends its numbers, little-endian.
+    fn write(&self, to: &mut Vec<u8>);
+
+    /// Takes as many bytes as [`Stored::write`] gave from the front; `None` when there are fewer.
+    fn read(&mut self, from: &mut &[u8]) -> Option<()>;
+
     /// Its panels, head after head, to be written.
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
 
-    /// Scores of up to 12 rows against a panel: see [`crate::simd::kernels::scores_few`].
+    /// Rounds the queries (`[row][component]`) of a decode step, where its kernels want that.
+    #[inline(always)]
+    fn prepare<S: Simd>(s: S, shape: AttentionShape, queries: &[f32], rounded: &mut Rounded) {
+        let _ = (s, shape, queries, rounded);
+    }
+
+    /// Asks for a panel's keys before they are needed.
+    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
+
+    /// Asks for a panel's values before they are needed.
+    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
+
+    /// Scores of up to 12 rows of the queries, as they are and as [`Stored::prepare`] left them,
+    /// against a panel: see [`crate::simd::kernels::scores_few`].
     #[allow(clippy::too_many_arguments)]
     fn scores<S: Simd>(
         &self,
@@ -36,14 +57,15 @@ pub trait Stored: Clone + Send + Sync {
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        rows: &[f32],
+        queries: (&[f32], &Rounded),
+        rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     );
 
     /// Weighted sums of the values of the first `keys` tokens, for up to 12 rows: see
-    /// [`crate::simd::kernels::accumulate_few`]. `weights` and the buffer `scaled` have rows of
-    /// [`PAGE`], as many as `acc`.
+    /// [`crate::simd::kernels::accumulate_few`]. `weights` has rows of [`PAGE`], as many as `acc`,
+    /// with zeros from `keys` to the end of the panel.
     #[allow(clippy::too_many_arguments)]
     fn accumulate<S: Simd>(
         &self,
@@ -52,7 +74,7 @@ pub trait Stored: Clone + Send + Sync {
         head: usize,
         keys: usize,
         weights: &[f32],
-        scaled: &mut [f32],
+        scratch: &mut WeightScratch,
         acc: &mut [f32],
     );
 
@@ -79,6 +101,24 @@ pub trait Stored: Clone + Send + Sync {
         tile: usize,
         to: &mut [f32],
     );
+}
+
+/// Asks for a panel of `len` numbers. The processor's own prefetching stops at the end of each 4
+/// KiB, and nothing tells it that the values come after the keys.
+#[inline(always)]
+pub(super) fn ask<S: Simd, E>(s: S, numbers: &[E], panel: usize, len: usize) {
+    let start = numbers.as_ptr().wrapping_add(panel * len).cast::<u8>();
+    for line in (0..len * size_of::<E>()).step_by(64) {
+        s.prefetch(start.wrapping_add(line));
+    }
+}
+
+/// What weighing the values of quantised pages needs.
+#[derive(Debug, Default)]
+pub struct WeightScratch {
+    /// Weights times the scales of their values.
+    pub(super) scaled: Vec<f32>,
+    pub(super) rounded: Rounded,
 }
 
 /// Sixteen tokens of one head, to be written.
@@ -111,7 +151,7 @@ macro_rules! with_stored {
 pub(crate) use with_stored;
 
 impl Page {
-    fn new(kv_type: KvType, shape: AttentionShape) -> Self {
+    pub(super) fn new(kv_type: KvType, shape: AttentionShape) -> Self {
         match kv_type {
             KvType::F32 => Self::F32(Stored::new(shape)),
             KvType::F16 => Self::F16(Stored::new(shape)),
@@ -125,7 +165,8 @@ impl Page {
 pub struct LayerPages {
     shape: AttentionShape,
     kv_type: KvType,
-    pages: Vec<Arc<Page>>,
+    /// `None` where no query will look again.
+    pages: Vec<Option<Arc<Page>>>,
 }
 
 impl LayerPages {
@@ -143,15 +184,51 @@ impl LayerPages {
     }
 
     /// The page that holds token `token`.
+    ///
+    /// # Panics
+    /// When it has been forgotten.
     pub fn page_of(&self, token: usize) -> &Page {
-        &self.pages[token / PAGE]
+        let page = self.pages[token / PAGE].as_ref();
+        page.expect("no region reaches keys its map has forgotten")
+    }
+
+    /// Frees the pages that hold only tokens of a range.
+    pub(super) fn forget(&mut self, tokens: Range<usize>) {
+        let last = (tokens.end / PAGE).min(self.pages.len());
+        let first = tokens.start.div_ceil(PAGE).min(last);
+        // From the back: earlier calls have freed what lies before.
+        let held = self.pages[first..last].iter_mut().rev();
+        held.take_while(|page| page.is_some())
+            .for_each(|page| *page = None);
+    }
+
+    /// Whether every page that was freed holds only tokens of a range.
+    pub(super) fn only_forgot(&self, tokens: Range<usize>) -> bool {
+        let mut freed = (0..self.pages.len()).filter(|&number| self.pages[number].is_none());
+        freed.all(|number| tokens.start <= number * PAGE && (number + 1) * PAGE <= tokens.end)
     }
 
     pub(super) fn bytes(&self) -> usize {
         self.pages
             .iter()
+            .flatten()
             .map(|page| with_stored!(&**page, |stored| stored.bytes()))
             .sum()
+    }
+
+    /// Page `number`, shared; `None` where it is forgotten or was never there.
+    pub(super) fn share(&self, number: usize) -> Option<Arc<Page>> {
+        self.pages.get(number).cloned().flatten()
+    }
+
+    /// Adds a page that is shared with others.
+    pub(super) fn push(&mut self, page: Arc<Page>) {
+        self.pages.push(Some(page));
+    }
+
+    /// Bytes of one page.
+    pub(super) fn page_bytes(&self) -> usize {
+        self.kv_type.page_bytes(self.shape)
     }
 
     pub(super) fn truncate(&mut self, len: usize) {
@@ -168,8 +245,8 @@ impl LayerPages {
         rotate: impl Fn(usize, &mut [f32]) + Sync,
     ) {
         while self.pages.len() * PAGE < start + tokens {
-            self.pages
-                .push(Arc::new(Page::new(self.kv_type, self.shape)));
+            let page = Page::new(self.kv_type, self.shape);
+            self.pages.push(Some(Arc::new(page)));
         }
         let new = NewTokens {
             shape: self.shape,
@@ -179,9 +256,14 @@ impl LayerPages {
             values,
         };
         for number in start / PAGE..(start + tokens).div_ceil(PAGE) {
+            let page = self.pages[number].as_mut();
+            let page = page.expect("new tokens belong to pages that are kept");
             // A page shared with a fork is copied here, once.
-            let page = Arc::make_mut(&mut self.pages[number]);
-            with_stored!(page, |stored| new.fill(stored, number * PAGE, &rotate));
+            with_stored!(Arc::make_mut(page), |stored| new.fill(
+                stored,
+                number * PAGE,
+                &rotate
+            ));
         }
     }
 }
@@ -215,7 +297,7 @@ impl NewTokens<'_> {
             let tokens = from.max(self.start)..end.min(from + WIDTH);
             (!tokens.is_empty()).then_some((head, tokens, panel))
         });
-        let write = |(head, tokens, mut panel): (usize, std::ops::Range<usize>, _)| {
+        let write = |(head, tokens, mut panel): (usize, Range<usize>, _)| {
             self.write(head, tokens, &mut panel, rotate);
         };
         if self.tokens <= DECODE_TOKENS {
@@ -228,7 +310,7 @@ impl NewTokens<'_> {
     fn write(
         &self,
         head: usize,
-        tokens: std::ops::Range<usize>,
+        tokens: Range<usize>,
         panel: &mut impl PanelMut,
         rotate: &impl Fn(usize, &mut [f32]),
     ) {

@@ -1,10 +1,12 @@
 //! Pages that keep keys and values as floats, whole or half.
 
 use super::PAGE;
-use super::page::{PanelMut, Stored};
+use super::block::{Number, read_numbers, write_numbers};
+use super::page::{PanelMut, Stored, WeightScratch, ask};
 use crate::attention::AttentionShape;
-use crate::simd::kernels::{accumulate_few, scores_few, widen, widen_rows};
+use crate::simd::kernels::{Rounded, accumulate_few, scores_few, widen, widen_rows};
 use crate::simd::{Element, Simd, WIDTH};
+use std::ops::Range;
 
 /// Keys and values of up to [`PAGE`] tokens.
 #[derive(Debug, Clone)]
@@ -28,7 +30,7 @@ impl<E: Element> Floats<E> {
     }
 }
 
-impl<E: Element> Stored for Floats<E> {
+impl<E: Element + Number> Stored for Floats<E> {
     type Near = E;
 
     fn new(shape: AttentionShape) -> Self {
@@ -42,10 +44,32 @@ impl<E: Element> Stored for Floats<E> {
         (self.keys.len() + self.values.len()) * size_of::<E>()
     }
 
+    fn write(&self, to: &mut Vec<u8>) {
+        write_numbers(&self.keys, to);
+        write_numbers(&self.values, to);
+    }
+
+    fn read(&mut self, from: &mut &[u8]) -> Option<()> {
+        read_numbers(&mut self.keys, from)?;
+        read_numbers(&mut self.values, from)
+    }
+
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {
         let keys = self.keys.chunks_exact_mut(WIDTH * shape.head_dim());
         let values = self.values.chunks_exact_mut(WIDTH * shape.padded_dim());
         keys.zip(values)
+    }
+
+    #[inline(always)]
+    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.keys, panel, WIDTH * shape.head_dim());
+    }
+
+    #[inline(always)]
+    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.values, panel, WIDTH * shape.padded_dim());
     }
 
     #[inline(always)]
@@ -55,12 +79,14 @@ impl<E: Element> Stored for Floats<E> {
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        rows: &[f32],
+        queries: (&[f32], &Rounded),
+        rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     ) {
-        let panel = self.panel(shape, head, panel);
-        scores_few(s, rows, shape.head_dim(), panel, out, stride);
+        let (panel, dim) = (self.panel(shape, head, panel), shape.head_dim());
+        let rows = &queries.0[rows.start * dim..rows.end * dim];
+        scores_few(s, rows, dim, panel, out, stride);
     }
 
     #[inline(always)]
@@ -71,12 +97,11 @@ impl<E: Element> Stored for Floats<E> {
         head: usize,
         keys: usize,
         weights: &[f32],
-        _scaled: &mut [f32],
+        _scratch: &mut WeightScratch,
         acc: &mut [f32],
     ) {
         let (values, width) = (self.rows(shape, head, 0, keys), shape.padded_dim());
-        let columns = 0..width;
-        accumulate_few(s, weights, PAGE, keys, values, width, columns, acc);
+        accumulate_few(s, weights, PAGE, keys, values, width, acc);
     }
 
     #[inline(always)]

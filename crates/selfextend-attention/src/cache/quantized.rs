@@ -2,26 +2,34 @@
 //! q8_0): 1.06 bytes a number, and half the bytes a decode step reads from half floats.
 
 use super::PAGE;
-use super::page::{PanelMut, Stored};
+use super::block::{read_numbers, write_numbers};
+use super::page::{PanelMut, Stored, WeightScratch, ask};
 use crate::attention::AttentionShape;
 use crate::simd::kernels::{
-    accumulate_few, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8,
+    Rounded, accumulate_q8, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8,
 };
 use crate::simd::linear::BLOCK;
 use crate::simd::{Simd, WIDTH};
 use half::f16;
+use std::ops::Range;
 
 /// Keys and values of up to [`PAGE`] tokens. A panel is 16 tokens of one head, as elsewhere.
 #[derive(Debug, Clone)]
 pub struct Bytes {
-    /// `[kv_head][panel][component][16]`.
+    /// `[kv_head][panel][component / 2][16][2]`: pairs, for products of pairs
+    /// ([`crate::simd::kernels::scores_q8`]).
     keys: Vec<i8>,
     /// `[kv_head][panel][block][16]`.
     key_scales: Vec<f16>,
-    /// `[kv_head][token][padded component]`.
+    /// `[kv_head][token / 2][padded component][2]`.
     values: Vec<i8>,
     /// `[kv_head][panel][block][16]`.
     value_scales: Vec<f16>,
+}
+
+/// Components of a key, with one more where they are odd.
+fn even_dim(shape: AttentionShape) -> usize {
+    shape.head_dim().next_multiple_of(2)
 }
 
 fn blocks(shape: AttentionShape) -> usize {
@@ -37,7 +45,7 @@ fn scales(all: &[f16], shape: AttentionShape, head: usize, panel: usize, count: 
 
 impl Bytes {
     fn panel(&self, shape: AttentionShape, head: usize, panel: usize) -> (&[i8], &[f16]) {
-        let size = shape.head_dim() * WIDTH;
+        let size = even_dim(shape) * WIDTH;
         let at = (head * (PAGE / WIDTH) + panel) * size;
         (
             &self.keys[at..at + size],
@@ -45,9 +53,10 @@ impl Bytes {
         )
     }
 
+    /// Pairs of rows from an even one on.
     fn rows(&self, shape: AttentionShape, head: usize, first: usize, count: usize) -> &[i8] {
         let at = (head * PAGE + first) * shape.padded_dim();
-        &self.values[at..at + count * shape.padded_dim()]
+        &self.values[at..at + count.next_multiple_of(2) * shape.padded_dim()]
     }
 }
 
@@ -59,7 +68,7 @@ impl Stored for Bytes {
     fn new(shape: AttentionShape) -> Self {
         let scales = vec![f16::ZERO; PAGE * shape.kv_heads() * blocks(shape)];
         Self {
-            keys: vec![0; PAGE * shape.kv_heads() * shape.head_dim()],
+            keys: vec![0; PAGE * shape.kv_heads() * even_dim(shape)],
             key_scales: scales.clone(),
             values: vec![0; PAGE * shape.kv_heads() * shape.padded_dim()],
             value_scales: scales,
@@ -72,11 +81,25 @@ impl Stored for Bytes {
             + (self.key_scales.len() + self.value_scales.len()) * size_of::<f16>()
     }
 
+    fn write(&self, to: &mut Vec<u8>) {
+        write_numbers(&self.keys, to);
+        write_numbers(&self.key_scales, to);
+        write_numbers(&self.values, to);
+        write_numbers(&self.value_scales, to);
+    }
+
+    fn read(&mut self, from: &mut &[u8]) -> Option<()> {
+        read_numbers(&mut self.keys, from)?;
+        read_numbers(&mut self.key_scales, from)?;
+        read_numbers(&mut self.values, from)?;
+        read_numbers(&mut self.value_scales, from)
+    }
+
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {
         let scales = WIDTH * blocks(shape);
         let keys = self
             .keys
-            .chunks_exact_mut(WIDTH * shape.head_dim())
+            .chunks_exact_mut(WIDTH * even_dim(shape))
             .zip(self.key_scales.chunks_exact_mut(scales));
         let values = self
             .values
@@ -87,18 +110,37 @@ impl Stored for Bytes {
     }
 
     #[inline(always)]
+    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.keys, panel, WIDTH * even_dim(shape));
+    }
+
+    #[inline(always)]
+    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+        let panel = head * (PAGE / WIDTH) + panel;
+        ask(s, &self.values, panel, WIDTH * shape.padded_dim());
+    }
+
+    #[inline(always)]
+    fn prepare<S: Simd>(s: S, shape: AttentionShape, queries: &[f32], rounded: &mut Rounded) {
+        rounded.queries(s, queries, shape.head_dim());
+    }
+
+    #[inline(always)]
     fn scores<S: Simd>(
         &self,
         s: S,
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        rows: &[f32],
+        queries: (&[f32], &Rounded),
+        rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     ) {
         let (codes, scales) = self.panel(shape, head, panel);
-        scores_q8(s, rows, shape.head_dim(), codes, scales, out, stride);
+        let dim = shape.head_dim();
+        scores_q8(s, queries.1, rows, dim, codes, scales, out, stride);
     }
 
     #[inline(always)]
@@ -109,21 +151,23 @@ impl Stored for Bytes {
         head: usize,
         keys: usize,
         weights: &[f32],
-        scaled: &mut [f32],
+        scratch: &mut WeightScratch,
         acc: &mut [f32],
     ) {
         let width = shape.padded_dim();
         let values = self.rows(shape, head, 0, keys);
-        let panels = keys.div_ceil(WIDTH);
-        let scales = scales(&self.value_scales, shape, head, 0, panels);
+        let padded = keys.next_multiple_of(WIDTH);
+        let scales = scales(&self.value_scales, shape, head, 0, padded / WIDTH);
+        let WeightScratch { scaled, rounded } = scratch;
+        scaled.reserve(weights.len().saturating_sub(scaled.len()));
+        scaled.resize(weights.len() / PAGE * padded, 0.0);
         for block in 0..blocks(shape) {
             // The scale of a key's values goes into its weight, once for each block of columns.
-            for (row, to) in weights.chunks(PAGE).zip(scaled.chunks_mut(PAGE)) {
-                let (row, to) = (&row[..panels * WIDTH], &mut to[..panels * WIDTH]);
-                multiply_rows(s, row, &scales[block * WIDTH..], blocks(shape) * WIDTH, to);
-            }
+            let (factors, distance) = (&scales[block * WIDTH..], blocks(shape) * WIDTH);
+            multiply_rows(s, weights, PAGE, padded, factors, distance, scaled);
+            rounded.weights(s, scaled, padded, PAGE);
             let columns = block * BLOCK..width.min((block + 1) * BLOCK);
-            accumulate_few(s, scaled, PAGE, keys, values, width, columns, acc);
+            accumulate_q8(s, rounded, keys, values, width, columns, acc);
         }
     }
 
@@ -155,7 +199,7 @@ impl Stored for Bytes {
         let panels = count.div_ceil(WIDTH);
         let scales = scales(&self.value_scales, shape, head, first / WIDTH, panels);
         let rows = self.rows(shape, head, first, count);
-        widen_rows_q8(s, rows, scales, width, tile, to);
+        widen_rows_q8(s, count, rows, scales, width, tile, to);
     }
 }
 
@@ -169,23 +213,22 @@ impl PanelMut for Panel<'_> {
     fn put(&mut self, lane: usize, key: &[f32], value: &[f32]) {
         let (codes, scales) = &mut self.keys;
         for (block, key) in key.chunks(BLOCK).enumerate() {
-            let slots = codes[block * BLOCK * WIDTH..]
-                .iter_mut()
-                .skip(lane)
-                .step_by(WIDTH);
-            scales[block * WIDTH + lane] = quantize(key, slots);
+            let first = block * BLOCK;
+            let slot = |c: usize| ((first + c) / 2 * WIDTH + lane) * 2 + c % 2;
+            scales[block * WIDTH + lane] = quantize(key, codes, slot);
         }
         let (codes, scales) = &mut self.values;
         let padded = codes.len() / WIDTH;
         for (block, value) in value.chunks(BLOCK).enumerate() {
-            let slots = codes[lane * padded + block * BLOCK..].iter_mut();
-            scales[block * WIDTH + lane] = quantize(value, slots);
+            let slot = |c: usize| (lane / 2 * padded + block * BLOCK + c) * 2 + lane % 2;
+            scales[block * WIDTH + lane] = quantize(value, codes, slot);
         }
     }
 }
 
-/// Writes the codes of a block and returns its scale: the largest number becomes 127.
-fn quantize<'a>(from: &[f32], to: impl Iterator<Item = &'a mut i8>) -> f16 {
+/// Writes the codes of a block, each to its slot, and returns its scale: the largest number becomes
+/// 127.
+fn quantize(from: &[f32], to: &mut [i8], slot: impl Fn(usize) -> usize) -> f16 {
     let largest = from.iter().fold(0f32, |most, x| most.max(x.abs()));
     // Codes belong to the scale that is stored, not to the one before rounding.
     let scale = f16::from_f32(largest / 127.0);
@@ -194,9 +237,9 @@ fn quantize<'a>(from: &[f32], to: impl Iterator<Item = &'a mut i8>) -> f16 {
     } else {
         0.0
     };
-    for (x, to) in from.iter().zip(to) {
+    for (c, x) in from.iter().enumerate() {
         // `as` saturates, so the largest number stays in range when its scale was rounded down.
-        *to = ((x * inverse).round_ties_even() as i8).max(-127);
+        to[slot(c)] = ((x * inverse).round_ties_even() as i8).max(-127);
     }
     scale
 }
@@ -209,11 +252,11 @@ mod tests {
     fn a_code_is_within_half_a_scale() {
         let numbers: Vec<f32> = (0..32).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
         let mut codes = [0i8; 32];
-        let scale = quantize(&numbers, codes.iter_mut()).to_f32();
+        let scale = quantize(&numbers, &mut codes, |c| c).to_f32();
         for (x, code) in numbers.iter().zip(codes) {
             assert!((x - f32::from(code) * scale).abs() <= scale * 0.57);
         }
-        assert_eq!(quantize(&[0.0; 32], codes.iter_mut()), f16::ZERO);
+        assert_eq!(quantize(&[0.0; 32], &mut codes, |c| c), f16::ZERO);
         assert_eq!(codes, [0; 32]);
     }
 }

@@ -1,4 +1,4 @@
-//! Keys of the window region, derived from the stored ones.
+//! Keys of regions whose positions differ from the stored ones, derived from those.
 
 use super::page::{Stored, with_stored};
 use super::{KvType, LayerPages, PAGE, Page};
@@ -11,7 +11,7 @@ use half::f16;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// The rotation from the base to the window position of some keys, in whole panels:
+/// The rotation from the stored position of some keys to that of a region, in whole panels:
 /// `[panel][pair][16]`, cosines and sines.
 #[derive(Debug, Default)]
 pub struct DeltaTable {
@@ -24,7 +24,7 @@ pub struct DeltaTable {
 
 impl DeltaTable {
     /// Angles for the panels that hold keys `first..end`; `delta` is the difference of positions.
-    pub fn fill(&mut self, rope: &Rope, first: usize, end: usize, delta: impl Fn(usize) -> i64) {
+    pub fn fill(&mut self, rope: &Rope, first: usize, end: usize, delta: impl Fn(usize) -> f64) {
         self.first_panel = first / WIDTH;
         self.panels = end.div_ceil(WIDTH).saturating_sub(self.first_panel);
         self.pairs = rope.pairs();
@@ -104,12 +104,11 @@ impl<P: Stored> Kernel for Derive<'_, P> {
     }
 }
 
-/// The last keys of one layer in their window rotation, for decode.
+/// The keys of one layer's derived region in their rotation, for decode. The keys a query sees
+/// move forwards with the queries, and so does what is held.
 #[derive(Debug, Clone)]
 pub struct WindowRing {
     shape: AttentionShape,
-    /// Keys a query can see through the window region.
-    window: usize,
     /// Panels of each head, allocated at the first decode step.
     slots: usize,
     keys: RingKeys,
@@ -128,16 +127,15 @@ pub enum RingKeys {
 }
 
 impl WindowRing {
-    pub(super) fn new(shape: AttentionShape, kv_type: KvType, window: usize) -> Self {
+    pub(super) fn new(shape: AttentionShape, kv_type: KvType, most: usize) -> Self {
         let keys = match kv_type {
             KvType::F32 => RingKeys::F32(Vec::new()),
             KvType::F16 | KvType::Q8_0 => RingKeys::F16(Vec::new()),
         };
-        // W keys and the few new ones of a decode step touch at most one panel more than they fill.
-        let slots = (window + super::DECODE_TOKENS).div_ceil(WIDTH) + 1;
+        // The most keys of a query and the few new ones of a decode step touch at most one panel more than they fill.
+        let slots = (most + super::DECODE_TOKENS).div_ceil(WIDTH) + 1;
         Self {
             shape,
-            window,
             slots,
             keys,
             from: 0,
@@ -152,9 +150,18 @@ impl WindowRing {
         }
     }
 
-    /// The first key that must be derived before a query at `start` can use the ring.
-    pub(super) fn held_until(&self, start: usize) -> usize {
-        let needed = (start + 1).saturating_sub(self.window);
+    /// Bytes it has from the first decode step on.
+    pub(super) fn capacity(&self) -> usize {
+        let number = match self.keys {
+            RingKeys::F32(_) => size_of::<f32>(),
+            RingKeys::F16(_) => size_of::<f16>(),
+        };
+        self.shape.kv_heads() * self.slots * self.shape.head_dim() * WIDTH * number
+    }
+
+    /// The first key that must be derived before a query that sees keys from `needed` on can use
+    /// the ring.
+    pub(super) fn held_until(&self, needed: usize) -> usize {
         if self.from <= needed && self.until >= needed {
             self.until
         } else {
@@ -167,12 +174,23 @@ impl WindowRing {
         self.from = self.from.min(self.until);
     }
 
-    /// The keys it holds.
-    pub fn keys(&self) -> &RingKeys {
-        &self.keys
+    /// The keys it holds, where they are floats; nothing otherwise.
+    pub fn f32s(&self) -> &[f32] {
+        match &self.keys {
+            RingKeys::F32(keys) => keys,
+            RingKeys::F16(_) => &[],
+        }
     }
 
-    /// Where the panel (absolute number) of a head starts in [`WindowRing::keys`].
+    /// The keys it holds, where they are half floats; nothing otherwise.
+    pub fn f16s(&self) -> &[f16] {
+        match &self.keys {
+            RingKeys::F16(keys) => keys,
+            RingKeys::F32(_) => &[],
+        }
+    }
+
+    /// Where the panel (absolute number) of a head starts among the ring's keys.
     pub fn offset(&self, head: usize, panel: usize) -> usize {
         (head * self.slots + panel % self.slots) * self.shape.head_dim() * WIDTH
     }

@@ -1,6 +1,8 @@
 //! SelfExtend: Jin et al., "LLM Maybe LongLM", ICML 2024, arXiv 2401.01325, section 3.2.
 
+use super::{Keys, Positions, Ready, split};
 use crate::AttentionError;
+use std::ops::Range;
 
 /// Bi-level attention: exact distances inside the neighbour window `W`, floored positions in
 /// groups of `G` beyond it, shifted by `W - W/G` so that the two levels meet (equation 4).
@@ -40,27 +42,6 @@ impl SelfExtend {
         self.neighbor_window
     }
 
-    /// The relative position of query `i` and key `j <= i`.
-    pub fn relative(&self, i: usize, j: usize) -> usize {
-        let (g, w) = (self.group_size, self.neighbor_window);
-        if i - j < w {
-            i - j
-        } else {
-            i / g - j / g + w - w / g
-        }
-    }
-
-    /// The grouped position of query `i`, shifted to join the neighbour window.
-    pub fn grouped_query(&self, i: usize) -> usize {
-        let (g, w) = (self.group_size, self.neighbor_window);
-        i / g + w - w / g
-    }
-
-    /// The grouped position of key `j`.
-    pub fn grouped_key(&self, j: usize) -> usize {
-        j / self.group_size
-    }
-
     /// The longest context a model trained on `trained_window` positions can take:
     /// `(L - W) * G + W` (section 3.2). The trained window itself when `W` reaches it.
     pub fn max_context(&self, trained_window: usize) -> usize {
@@ -72,6 +53,46 @@ impl SelfExtend {
     }
 }
 
+impl Ready for SelfExtend {}
+
+impl Positions for SelfExtend {
+    fn relative(&self, i: usize, j: usize) -> Option<f64> {
+        let (g, w) = (self.group_size, self.neighbor_window);
+        let position = if i - j < w {
+            i - j
+        } else {
+            i / g - j / g + w - w / g
+        };
+        Some(position as f64)
+    }
+
+    fn reach(&self, trained: usize) -> Option<usize> {
+        Some(self.max_context(trained))
+    }
+
+    fn regions(&self) -> Vec<Keys> {
+        let most = self.neighbor_window;
+        vec![Keys::Stored, Keys::Derived { most }]
+    }
+
+    fn span(&self, region: usize, i: usize) -> Range<usize> {
+        split(region, i, (i + 1).saturating_sub(self.neighbor_window))
+    }
+
+    fn query(&self, region: usize, i: usize) -> f64 {
+        let (g, w) = (self.group_size, self.neighbor_window);
+        (if region == 0 { i / g + w - w / g } else { i }) as f64
+    }
+
+    fn key(&self, region: usize, j: usize) -> f64 {
+        (if region == 0 { j / self.group_size } else { j }) as f64
+    }
+
+    fn stored(&self, j: usize) -> f64 {
+        self.key(0, j)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -80,8 +101,8 @@ mod tests {
     fn figure_three_of_the_paper() {
         // Sequence of 10, trained window 7, G = 2, W = 4: the last row of the paper's figure 3.
         let map = SelfExtend::new(2, 4).unwrap();
-        let row: Vec<usize> = (0..10).map(|j| map.relative(9, j)).collect();
-        assert_eq!(row, [6, 6, 5, 5, 4, 4, 3, 2, 1, 0]);
+        let row: Vec<f64> = (0..10).filter_map(|j| map.relative(9, j)).collect();
+        assert_eq!(row, [6.0, 6.0, 5.0, 5.0, 4.0, 4.0, 3.0, 2.0, 1.0, 0.0]);
         assert_eq!(map.max_context(7), 10);
     }
 

@@ -33,6 +33,8 @@ impl Avx2 {
 // stores are unaligned ones, and the caller promises the memory.
 impl Simd for Avx2 {
     type V = [__m256; 2];
+    type I = [__m256i; 2];
+    type P = [__m256i; 2];
     const ROWS: usize = 6;
 
     #[inline(always)]
@@ -102,6 +104,60 @@ impl Simd for Avx2 {
                     _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(second)),
                 ],
             )
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let p = p.cast::<__m128i>();
+            [
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(p)),
+                _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(1))),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
+        // SAFETY: see the impl. A shift to the left and back extends the sign of the lower half.
+        unsafe {
+            let first = |x| _mm256_cvtepi32_ps(_mm256_srai_epi32::<16>(_mm256_slli_epi32::<16>(x)));
+            let second = |x| _mm256_cvtepi32_ps(_mm256_srai_epi32::<16>(x));
+            (
+                [first(pairs[0]), first(pairs[1])],
+                [second(pairs[0]), second(pairs[1])],
+            )
+        }
+    }
+    #[inline(always)]
+    fn no_sums(self) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { [_mm256_setzero_si256(); 2] }
+    }
+    #[inline(always)]
+    fn add_products(self, sums: Self::I, pairs: Self::P, by: i32) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe {
+            let by = _mm256_set1_epi32(by);
+            [
+                _mm256_add_epi32(sums[0], _mm256_madd_epi16(pairs[0], by)),
+                _mm256_add_epi32(sums[1], _mm256_madd_epi16(pairs[1], by)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn sums(self, sums: Self::I) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { [_mm256_cvtepi32_ps(sums[0]), _mm256_cvtepi32_ps(sums[1])] }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        // SAFETY: see the impl.
+        unsafe {
+            let (low, high) = (_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+            // Packing works in halves of registers; the permutation puts them in order.
+            let packed = _mm256_permute4x64_epi64::<0b11_01_10_00>(_mm256_packs_epi32(low, high));
+            _mm256_storeu_si256(p.cast(), packed);
         }
     }
     #[inline(always)]

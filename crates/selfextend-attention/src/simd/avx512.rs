@@ -1,24 +1,29 @@
 //! Sixteen floats in one AVX-512 register.
+//!
+//! The products of 16-bit pairs need AVX-512 BW, which every processor with AVX-512 F has had since
+//! 2017.
 
 use super::{Kernel, Simd};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Proof that this machine has AVX-512 F (and AVX2, FMA, F16C).
+/// Proof that this machine has AVX-512 F and BW (and AVX2, FMA, F16C).
 #[derive(Clone, Copy)]
 pub struct Avx512(());
 
 impl Avx512 {
     /// The proof, where it can be given.
     pub fn detect() -> Option<Self> {
-        let has = is_x86_feature_detected!("avx512f") && super::avx2::Avx2::detect().is_some();
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && super::avx2::Avx2::detect().is_some();
         has.then_some(Self(()))
     }
 
     /// Runs a kernel compiled with these instructions.
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
-        #[target_feature(enable = "avx512f,avx2,fma,f16c")]
+        #[target_feature(enable = "avx512f,avx512bw,avx2,fma,f16c")]
         fn inner<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
             kernel.run(simd)
         }
@@ -31,6 +36,8 @@ impl Avx512 {
 // stores are unaligned ones, and the caller promises the memory.
 impl Simd for Avx512 {
     type V = __m512;
+    type I = __m512i;
+    type P = __m512i;
     const ROWS: usize = 12;
 
     #[inline(always)]
@@ -77,6 +84,40 @@ impl Simd for Avx512 {
                 _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)),
             )
         }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
+        // SAFETY: see the impl. A shift to the left and back extends the sign of the lower half.
+        unsafe {
+            let first = _mm512_srai_epi32::<16>(_mm512_slli_epi32::<16>(pairs));
+            let second = _mm512_srai_epi32::<16>(pairs);
+            (_mm512_cvtepi32_ps(first), _mm512_cvtepi32_ps(second))
+        }
+    }
+    #[inline(always)]
+    fn no_sums(self) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { _mm512_setzero_si512() }
+    }
+    #[inline(always)]
+    fn add_products(self, sums: Self::I, pairs: Self::P, by: i32) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi32(by))) }
+    }
+    #[inline(always)]
+    fn sums(self, sums: Self::I) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { _mm512_cvtepi32_ps(sums) }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        // SAFETY: see the impl.
+        unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtsepi32_epi16(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
     fn prefetch(self, p: *const u8) {

@@ -7,13 +7,15 @@
 //!
 //! | panel | from |
 //! |---|---|
-//! | `F32`, `F16` | F32, F16 (and BF16, widened) |
+//! | `F32`, `F16`, `BF16` | F32, F16, BF16 |
 //! | `I8 { minimum: false }` | Q8_0, Q5_0 |
 //! | `I8 { minimum: true }` | Q5_1 |
 //! | `U4` | Q4_1, Q4_0 (whose minimum is -8 times its scale, exactly) |
+//! | `U4Wide`, `I8Wide` | Q4_K, Q5_K: their scales are products, exact in floats |
+//! | `I8Short` | Q3_K, Q6_K: a scale for each 16 columns |
 
 use super::{Load, Simd, WIDTH};
-use half::f16;
+use half::{bf16, f16};
 
 /// Columns that share a scale in quantised panels.
 pub const BLOCK: usize = 32;
@@ -34,26 +36,46 @@ pub enum PanelFormat {
     /// Per block of 32 columns: 16 scales and 16 minima (half floats), then `[16][16]` bytes of
     /// which byte `[c][lane]` holds column `c` in its low half and column `c + 16` in its high.
     U4,
+    /// `[column][16]` floats without the lower half of their bits.
+    BF16,
+    /// As [`PanelFormat::U4`], with floats as scales and minima.
+    U4Wide,
+    /// As [`PanelFormat::I8`] with minima, with floats as scales and minima.
+    I8Wide,
+    /// Per block of 16 columns: 16 scales (floats), then `[column][16]` signed bytes.
+    I8Short,
 }
 
 impl PanelFormat {
     /// Columns in its unit of storage.
     pub fn block(self) -> usize {
         match self {
-            Self::F32 | Self::F16 => 1,
-            Self::I8 { .. } | Self::U4 => BLOCK,
+            Self::F32 | Self::F16 | Self::BF16 => 1,
+            Self::I8 { .. } | Self::U4 | Self::U4Wide | Self::I8Wide => BLOCK,
+            Self::I8Short => BLOCK / 2,
         }
     }
 
     /// Bytes of a unit of storage: 16 rows of [`PanelFormat::block`] columns.
     pub fn block_bytes(self) -> usize {
-        let half = size_of::<f16>();
+        let (half, float) = (size_of::<f16>(), size_of::<f32>());
         match self {
-            Self::F32 => WIDTH * size_of::<f32>(),
-            Self::F16 => WIDTH * half,
+            Self::F32 => WIDTH * float,
+            Self::F16 | Self::BF16 => WIDTH * half,
+            Self::U4Wide => WIDTH * (2 * float + BLOCK / 2),
+            Self::I8Wide => WIDTH * (2 * float + BLOCK),
+            Self::I8Short => WIDTH * (float + BLOCK / 2),
             Self::I8 { minimum } => WIDTH * (half * (1 + usize::from(minimum)) + BLOCK),
             Self::U4 => WIDTH * (2 * half + BLOCK / 2),
         }
+    }
+
+    /// Whether products need the sums of blocks.
+    fn has_minimum(self) -> bool {
+        matches!(
+            self,
+            Self::I8 { minimum: true } | Self::U4 | Self::U4Wide | Self::I8Wide
+        )
     }
 
     /// Bytes of a panel of `columns` columns.
@@ -72,14 +94,14 @@ pub fn block_sums(x: &[f32], sums: &mut Vec<f32>) {
     sums.extend(x.chunks(BLOCK).map(|block| block.iter().sum::<f32>()));
 }
 
-/// The half floats at the start of a block.
+/// Row `n` of the scales at the start of a block.
 ///
 /// # Safety
-/// `p` must be readable for 16 half floats.
+/// `p` must be readable for `n + 1` rows of 16 numbers.
 #[inline(always)]
-unsafe fn halves<S: Simd>(s: S, p: *const u8) -> S::V {
-    // SAFETY: the caller's promise; the load needs no alignment.
-    unsafe { s.load_f16(p.cast()) }
+unsafe fn scales<S: Simd, E: Load>(s: S, p: *const u8, n: usize) -> S::V {
+    // SAFETY: the caller's promise; the loads need no alignment.
+    unsafe { E::load(s, p.add(n * WIDTH * size_of::<E>()).cast()) }
 }
 
 /// Products of 16 weight rows with `R` rows of activations: `out[r][lane]`.
@@ -103,7 +125,7 @@ pub fn multiply_panel<S: Simd, const R: usize>(
 ) {
     let blocks = columns / format.block();
     assert!(panel.len() >= format.panel_bytes(columns) && x.len() >= R * columns);
-    assert!(format.block() == 1 || sums.len() >= R * blocks);
+    assert!(!format.has_minimum() || sums.len() >= R * blocks);
     assert!(R == 0 || out.len() >= (R - 1) * stride + WIDTH);
     let (p, x, sums) = (panel.as_ptr(), x.as_ptr(), sums.as_ptr());
     // SAFETY: the assertions cover `R` rows of all columns and blocks and every output row.
@@ -111,15 +133,26 @@ pub fn multiply_panel<S: Simd, const R: usize>(
         let total = match format {
             PanelFormat::F32 => dense::<S, f32, R>(s, p.cast(), columns, x),
             PanelFormat::F16 => dense::<S, f16, R>(s, p.cast(), columns, x),
-            PanelFormat::I8 { minimum: false } => bytes::<S, R, false>(s, p, columns, x, sums),
-            PanelFormat::I8 { minimum: true } => bytes::<S, R, true>(s, p, columns, x, sums),
-            PanelFormat::U4 => nibbles::<S, R>(s, p, columns, x, sums),
+            PanelFormat::BF16 => dense::<S, bf16, R>(s, p.cast(), columns, x),
+            PanelFormat::I8 { minimum: false } => {
+                bytes::<S, f16, R, BLOCK, false>(s, p, columns, x, sums)
+            }
+            PanelFormat::I8 { minimum: true } => {
+                bytes::<S, f16, R, BLOCK, true>(s, p, columns, x, sums)
+            }
+            PanelFormat::I8Wide => bytes::<S, f32, R, BLOCK, true>(s, p, columns, x, sums),
+            PanelFormat::I8Short => bytes::<S, f32, R, SHORT, false>(s, p, columns, x, sums),
+            PanelFormat::U4 => nibbles::<S, f16, R>(s, p, columns, x, sums),
+            PanelFormat::U4Wide => nibbles::<S, f32, R>(s, p, columns, x, sums),
         };
         for (r, total) in total.into_iter().enumerate() {
             s.store(out.as_mut_ptr().add(r * stride), total);
         }
     }
 }
+
+/// Columns of a short block.
+const SHORT: usize = BLOCK / 2;
 
 /// How far ahead of what is being read, in bytes, memory is asked for: the processor's own
 /// prefetching stops at the end of each page of 4096 bytes.
@@ -169,40 +202,41 @@ unsafe fn dense<S: Simd, E: Load, const R: usize>(
 }
 
 /// # Safety
-/// Readable: `columns / 32` blocks of `p`, `R * columns` floats of `x`, as many block sums.
+/// Readable: `columns / COLUMNS` blocks of `p`, `R * columns` floats of `x`, as many block sums
+/// where there is a minimum.
 #[inline(always)]
-unsafe fn bytes<S: Simd, const R: usize, const MINIMUM: bool>(
+unsafe fn bytes<S: Simd, E: Load, const R: usize, const COLUMNS: usize, const MINIMUM: bool>(
     s: S,
     p: *const u8,
     columns: usize,
     x: *const f32,
     sums: *const f32,
 ) -> [S::V; R] {
-    let format = PanelFormat::I8 { minimum: MINIMUM };
-    let blocks = columns / BLOCK;
+    let numbers = WIDTH * size_of::<E>() * (1 + usize::from(MINIMUM));
+    let (bytes, blocks) = (numbers + COLUMNS * WIDTH, columns / COLUMNS);
     let mut total = [s.splat(0.0); R];
     for b in 0..blocks {
-        // SAFETY: b < blocks, c < 32, r < R.
+        // SAFETY: b < blocks, c < COLUMNS, r < R.
         unsafe {
-            let block = p.add(b * format.block_bytes());
-            ahead(s, block, format.block_bytes());
-            let codes = block.add(WIDTH * size_of::<f16>() * (1 + usize::from(MINIMUM)));
+            let block = p.add(b * bytes);
+            ahead(s, block, bytes);
+            let codes = block.add(numbers);
             let (mut even, mut odd) = ([s.splat(0.0); R], [s.splat(0.0); R]);
-            for c in (0..BLOCK).step_by(2) {
+            for c in (0..COLUMNS).step_by(2) {
                 let first = s.load_i8(codes.add(c * WIDTH).cast());
                 let second = s.load_i8(codes.add((c + 1) * WIDTH).cast());
                 for r in 0..R {
-                    let x = x.add(r * columns + b * BLOCK + c);
+                    let x = x.add(r * columns + b * COLUMNS + c);
                     even[r] = s.fma(s.splat(*x), first, even[r]);
                     odd[r] = s.fma(s.splat(*x.add(1)), second, odd[r]);
                 }
             }
-            let scale = halves(s, block);
+            let scale = scales::<S, E>(s, block, 0);
             for r in 0..R {
                 total[r] = s.fma(scale, s.add(even[r], odd[r]), total[r]);
             }
             if MINIMUM {
-                let minimum = halves(s, block.add(WIDTH * size_of::<f16>()));
+                let minimum = scales::<S, E>(s, block, 1);
                 for r in 0..R {
                     total[r] = s.fma(minimum, s.splat(*sums.add(r * blocks + b)), total[r]);
                 }
@@ -215,21 +249,22 @@ unsafe fn bytes<S: Simd, const R: usize, const MINIMUM: bool>(
 /// # Safety
 /// Readable: `columns / 32` blocks of `p`, `R * columns` floats of `x`, as many block sums.
 #[inline(always)]
-unsafe fn nibbles<S: Simd, const R: usize>(
+unsafe fn nibbles<S: Simd, E: Load, const R: usize>(
     s: S,
     p: *const u8,
     columns: usize,
     x: *const f32,
     sums: *const f32,
 ) -> [S::V; R] {
-    let blocks = columns / BLOCK;
+    let (numbers, blocks) = (2 * WIDTH * size_of::<E>(), columns / BLOCK);
+    let bytes = numbers + WIDTH * BLOCK / 2;
     let mut total = [s.splat(0.0); R];
     for b in 0..blocks {
         // SAFETY: b < blocks, c < 16, r < R.
         unsafe {
-            let block = p.add(b * PanelFormat::U4.block_bytes());
-            ahead(s, block, PanelFormat::U4.block_bytes());
-            let codes = block.add(2 * WIDTH * size_of::<f16>());
+            let block = p.add(b * bytes);
+            ahead(s, block, bytes);
+            let codes = block.add(numbers);
             let (mut low, mut high) = ([s.splat(0.0); R], [s.splat(0.0); R]);
             for c in 0..BLOCK / 2 {
                 let (first, second) = s.load_u4(codes.add(c * WIDTH));
@@ -239,8 +274,7 @@ unsafe fn nibbles<S: Simd, const R: usize>(
                     high[r] = s.fma(s.splat(*x.add(BLOCK / 2)), second, high[r]);
                 }
             }
-            let scale = halves(s, block);
-            let minimum = halves(s, block.add(WIDTH * size_of::<f16>()));
+            let (scale, minimum) = (scales::<S, E>(s, block, 0), scales::<S, E>(s, block, 1));
             for r in 0..R {
                 total[r] = s.fma(scale, s.add(low[r], high[r]), total[r]);
                 total[r] = s.fma(minimum, s.splat(*sums.add(r * blocks + b)), total[r]);
@@ -271,35 +305,71 @@ pub fn dequantize_panel<S: Simd>(
         match format {
             PanelFormat::F32 => widen_columns::<S, f32>(s, p.cast(), columns, out, stride),
             PanelFormat::F16 => widen_columns::<S, f16>(s, p.cast(), columns, out, stride),
-            PanelFormat::I8 { minimum } => {
-                for b in 0..columns / BLOCK {
-                    let block = p.add(b * format.block_bytes());
-                    let scale = halves(s, block);
-                    let (low, skip) = if minimum {
-                        (halves(s, block.add(WIDTH * size_of::<f16>())), 2)
-                    } else {
-                        (s.splat(0.0), 1)
-                    };
-                    let codes = block.add(skip * WIDTH * size_of::<f16>());
-                    for c in 0..BLOCK {
-                        let code = s.load_i8(codes.add(c * WIDTH).cast());
-                        s.store(out.add((b * BLOCK + c) * stride), s.fma(code, scale, low));
-                    }
-                }
+            PanelFormat::BF16 => widen_columns::<S, bf16>(s, p.cast(), columns, out, stride),
+            PanelFormat::I8 { minimum: false } => {
+                widen_bytes::<S, f16, BLOCK, false>(s, p, columns, out, stride);
             }
-            PanelFormat::U4 => {
-                for b in 0..columns / BLOCK {
-                    let block = p.add(b * format.block_bytes());
-                    let scale = halves(s, block);
-                    let low = halves(s, block.add(WIDTH * size_of::<f16>()));
-                    let codes = block.add(2 * WIDTH * size_of::<f16>());
-                    for c in 0..BLOCK / 2 {
-                        let (first, second) = s.load_u4(codes.add(c * WIDTH));
-                        let to = out.add((b * BLOCK + c) * stride);
-                        s.store(to, s.fma(first, scale, low));
-                        s.store(to.add(BLOCK / 2 * stride), s.fma(second, scale, low));
-                    }
-                }
+            PanelFormat::I8 { minimum: true } => {
+                widen_bytes::<S, f16, BLOCK, true>(s, p, columns, out, stride);
+            }
+            PanelFormat::I8Wide => widen_bytes::<S, f32, BLOCK, true>(s, p, columns, out, stride),
+            PanelFormat::I8Short => widen_bytes::<S, f32, SHORT, false>(s, p, columns, out, stride),
+            PanelFormat::U4 => widen_nibbles::<S, f16>(s, p, columns, out, stride),
+            PanelFormat::U4Wide => widen_nibbles::<S, f32>(s, p, columns, out, stride),
+        }
+    }
+}
+
+/// # Safety
+/// Readable: `columns / COLUMNS` blocks of `p`; writable: `columns` rows of 16 floats of `out`.
+#[inline(always)]
+unsafe fn widen_bytes<S: Simd, E: Load, const COLUMNS: usize, const MINIMUM: bool>(
+    s: S,
+    p: *const u8,
+    columns: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    let numbers = WIDTH * size_of::<E>() * (1 + usize::from(MINIMUM));
+    for b in 0..columns / COLUMNS {
+        // SAFETY: b is below the number of blocks, c < COLUMNS.
+        unsafe {
+            let block = p.add(b * (numbers + COLUMNS * WIDTH));
+            let scale = scales::<S, E>(s, block, 0);
+            let low = if MINIMUM {
+                scales::<S, E>(s, block, 1)
+            } else {
+                s.splat(0.0)
+            };
+            for c in 0..COLUMNS {
+                let code = s.load_i8(block.add(numbers + c * WIDTH).cast());
+                s.store(out.add((b * COLUMNS + c) * stride), s.fma(code, scale, low));
+            }
+        }
+    }
+}
+
+/// # Safety
+/// Readable: `columns / 32` blocks of `p`; writable: `columns` rows of 16 floats of `out`.
+#[inline(always)]
+unsafe fn widen_nibbles<S: Simd, E: Load>(
+    s: S,
+    p: *const u8,
+    columns: usize,
+    out: *mut f32,
+    stride: usize,
+) {
+    let numbers = 2 * WIDTH * size_of::<E>();
+    for b in 0..columns / BLOCK {
+        // SAFETY: b is below the number of blocks, c < 16.
+        unsafe {
+            let block = p.add(b * (numbers + WIDTH * BLOCK / 2));
+            let (scale, low) = (scales::<S, E>(s, block, 0), scales::<S, E>(s, block, 1));
+            for c in 0..BLOCK / 2 {
+                let (first, second) = s.load_u4(block.add(numbers + c * WIDTH));
+                let to = out.add((b * BLOCK + c) * stride);
+                s.store(to, s.fma(first, scale, low));
+                s.store(to.add(BLOCK / 2 * stride), s.fma(second, scale, low));
             }
         }
     }

@@ -343,7 +343,7 @@ mod tests {
     use super::*;
     use crate::simd::linear::{BLOCK, block_sums};
     use crate::simd::{Level, dispatch_at};
-    use half::f16;
+    use half::{bf16, f16};
     use rand::{Rng, SeedableRng, rngs::StdRng};
 
     /// A random panel matrix and its exact values `[row][column]`.
@@ -365,6 +365,10 @@ mod tests {
                     unit[2 * (at * WIDTH + lane)..][..2].copy_from_slice(&x.to_le_bytes());
                     x.to_f32()
                 };
+                let float = |unit: &mut [u8], at: usize, x: f32| -> f32 {
+                    unit[4 * (at * WIDTH + lane)..][..4].copy_from_slice(&x.to_le_bytes());
+                    x
+                };
                 let mut set = |c: usize, x: f32| {
                     exact[(panel * WIDTH + lane) * columns + b * block + c] = x;
                 };
@@ -375,6 +379,35 @@ mod tests {
                         set(0, x);
                     }
                     PanelFormat::F16 => set(0, half(unit, 0, rng.random_range(-1.0..1.0))),
+                    PanelFormat::BF16 => {
+                        let x = bf16::from_f32(rng.random_range(-1.0..1.0));
+                        unit[2 * lane..2 * lane + 2].copy_from_slice(&x.to_le_bytes());
+                        set(0, x.to_f32());
+                    }
+                    PanelFormat::I8Wide | PanelFormat::I8Short => {
+                        let scale = float(unit, 0, rng.random_range(-0.1..0.1));
+                        let wide = format == PanelFormat::I8Wide;
+                        let low = if wide {
+                            float(unit, 1, rng.random_range(-1.0..1.0))
+                        } else {
+                            0.0
+                        };
+                        for c in 0..block {
+                            let code: i8 = rng.random();
+                            unit[64 * (1 + usize::from(wide)) + c * WIDTH + lane] = code as u8;
+                            set(c, f32::from(code) * scale + low);
+                        }
+                    }
+                    PanelFormat::U4Wide => {
+                        let scale = float(unit, 0, rng.random_range(-0.1..0.1));
+                        let low = float(unit, 1, rng.random_range(-1.0..1.0));
+                        for c in 0..BLOCK / 2 {
+                            let code: u8 = rng.random();
+                            unit[128 + c * WIDTH + lane] = code;
+                            set(c, f32::from(code & 15) * scale + low);
+                            set(c + BLOCK / 2, f32::from(code >> 4) * scale + low);
+                        }
+                    }
                     PanelFormat::I8 { minimum } => {
                         let scale = half(unit, 0, rng.random_range(-0.1..0.1));
                         let low = if minimum {
@@ -413,6 +446,10 @@ mod tests {
             PanelFormat::I8 { minimum: false },
             PanelFormat::I8 { minimum: true },
             PanelFormat::U4,
+            PanelFormat::BF16,
+            PanelFormat::U4Wide,
+            PanelFormat::I8Wide,
+            PanelFormat::I8Short,
         ];
         for format in formats {
             for (m, n, k) in [

@@ -32,6 +32,10 @@ pub const WIDTH: usize = 16;
 pub trait Simd: Copy + Send + Sync {
     /// Sixteen floats.
     type V: Copy;
+    /// Sixteen 32-bit sums.
+    type I: Copy;
+    /// Sixteen pairs of 16-bit numbers.
+    type P: Copy;
     /// Rows a micro-kernel can hold with one vector of accumulators each.
     const ROWS: usize;
 
@@ -67,6 +71,25 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` must be readable for 16 bytes.
     unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V);
+    /// Reads 16 pairs of signed bytes.
+    ///
+    /// # Safety
+    /// `p` must be readable for 32 bytes.
+    unsafe fn load_pairs(self, p: *const i8) -> Self::P;
+    /// The first numbers of the pairs as floats, and the second ones.
+    fn unpair(self, pairs: Self::P) -> (Self::V, Self::V);
+    /// Sums of zero.
+    fn no_sums(self) -> Self::I;
+    /// Adds to each sum the products of its pair with `by`, whose lower half meets the pair's first
+    /// number. The sums must not overflow.
+    fn add_products(self, sums: Self::I, pairs: Self::P, by: i32) -> Self::I;
+    /// The sums as floats.
+    fn sums(self, sums: Self::I) -> Self::V;
+    /// Rounds numbers of at most 32767 to the nearest and writes 16 of 16 bits.
+    ///
+    /// # Safety
+    /// `p` must be writable for 16 numbers of 16 bits.
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V);
     /// Asks for the cache line at `p`, which may be any address, into the second-level cache.
     #[inline(always)]
     fn prefetch(self, p: *const u8) {
@@ -157,6 +180,19 @@ impl Load for f16 {
     }
 }
 
+impl Load for half::bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
+        // SAFETY: the caller's promise is that of the read; 16 floats of the array are loaded.
+        unsafe {
+            let some: [Self; WIDTH] = p.cast::<[Self; WIDTH]>().read_unaligned();
+            // The upper half of a float's bits.
+            let floats = some.map(|x| f32::from_bits(u32::from(x.to_bits()) << 16));
+            s.load(floats.as_ptr())
+        }
+    }
+}
+
 impl Load for i8 {
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, p: *const Self) -> S::V {
@@ -195,7 +231,7 @@ pub enum Level {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// AVX-512 F.
+    /// AVX-512 F and BW.
     #[cfg(target_arch = "x86_64")]
     Avx512,
     /// NEON.
@@ -210,13 +246,10 @@ impl Level {
         let mut levels = vec![Level::Scalar];
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2")
-                && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c");
-            if avx2 {
+            if avx2::Avx2::detect().is_some() {
                 levels.push(Level::Avx2);
             }
-            if avx2 && is_x86_feature_detected!("avx512f") {
+            if avx512::Avx512::detect().is_some() {
                 levels.push(Level::Avx512);
             }
         }

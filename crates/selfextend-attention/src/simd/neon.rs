@@ -32,6 +32,9 @@ unsafe fn widen_u8(bytes: uint8x16_t) -> [float32x4_t; 4] {
 // ones, and the caller promises the memory.
 impl Simd for Neon {
     type V = [float32x4_t; 4];
+    type I = [int32x4_t; 4];
+    /// First numbers of the pairs, then second ones.
+    type P = [[int16x8_t; 2]; 2];
     const ROWS: usize = 6;
 
     #[inline(always)]
@@ -108,6 +111,64 @@ impl Simd for Neon {
                 widen_u8(vandq_u8(bytes, vdupq_n_u8(15))),
                 widen_u8(vshrq_n_u8::<4>(bytes)),
             )
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let int8x16x2_t(first, second) = vld2q_s8(p);
+            let widen = |x| [vmovl_s8(vget_low_s8(x)), vmovl_s8(vget_high_s8(x))];
+            [widen(first), widen(second)]
+        }
+    }
+    #[inline(always)]
+    fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
+        // SAFETY: see the impl.
+        unsafe {
+            let floats = |[low, high]: [int16x8_t; 2]| {
+                [
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))),
+                    vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))),
+                    vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))),
+                    vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))),
+                ]
+            };
+            let [first, second] = pairs;
+            (floats(first), floats(second))
+        }
+    }
+    #[inline(always)]
+    fn no_sums(self) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { [vdupq_n_s32(0); 4] }
+    }
+    #[inline(always)]
+    fn add_products(self, mut sums: Self::I, pairs: Self::P, by: i32) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe {
+            for (numbers, by) in pairs.into_iter().zip([by as i16, (by >> 16) as i16]) {
+                for half in 0..2 {
+                    let (low, high) = (vget_low_s16(numbers[half]), vget_high_s16(numbers[half]));
+                    sums[2 * half] = vmlal_n_s16(sums[2 * half], low, by);
+                    sums[2 * half + 1] = vmlal_n_s16(sums[2 * half + 1], high, by);
+                }
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    fn sums(self, sums: Self::I) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe { sums.map(|x| vcvtq_f32_s32(x)) }
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        // SAFETY: see the impl.
+        unsafe {
+            let rounded = v.map(|x| vqmovn_s32(vcvtnq_s32_f32(x)));
+            vst1q_s16(p, vcombine_s16(rounded[0], rounded[1]));
+            vst1q_s16(p.add(8), vcombine_s16(rounded[2], rounded[3]));
         }
     }
     #[inline(always)]

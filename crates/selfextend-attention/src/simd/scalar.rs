@@ -15,6 +15,8 @@ fn zip(a: [f32; WIDTH], b: [f32; WIDTH], f: impl Fn(f32, f32) -> f32) -> [f32; W
 
 impl Simd for Scalar {
     type V = [f32; WIDTH];
+    type I = [i32; WIDTH];
+    type P = [[i16; 2]; WIDTH];
     const ROWS: usize = 6;
 
     #[inline(always)]
@@ -59,6 +61,40 @@ impl Simd for Scalar {
             bytes.map(|b| f32::from(b & 15)),
             bytes.map(|b| f32::from(b >> 4)),
         )
+    }
+    #[inline(always)]
+    unsafe fn load_pairs(self, p: *const i8) -> Self::P {
+        // SAFETY: the caller promises 32 readable bytes.
+        let bytes = unsafe { p.cast::<[[i8; 2]; WIDTH]>().read_unaligned() };
+        bytes.map(|pair| pair.map(i16::from))
+    }
+    #[inline(always)]
+    fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
+        (
+            pairs.map(|pair| f32::from(pair[0])),
+            pairs.map(|pair| f32::from(pair[1])),
+        )
+    }
+    #[inline(always)]
+    fn no_sums(self) -> Self::I {
+        [0; WIDTH]
+    }
+    #[inline(always)]
+    fn add_products(self, sums: Self::I, pairs: Self::P, by: i32) -> Self::I {
+        let (first, second) = (i32::from(by as i16), by >> 16);
+        std::array::from_fn(|i| {
+            sums[i] + i32::from(pairs[i][0]) * first + i32::from(pairs[i][1]) * second
+        })
+    }
+    #[inline(always)]
+    fn sums(self, sums: Self::I) -> Self::V {
+        sums.map(|x| x as f32)
+    }
+    #[inline(always)]
+    unsafe fn store_i16(self, p: *mut i16, v: Self::V) {
+        let rounded = v.map(|x| x.round_ties_even() as i16);
+        // SAFETY: the caller promises 16 writable numbers.
+        unsafe { p.cast::<[i16; WIDTH]>().write_unaligned(rounded) }
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {

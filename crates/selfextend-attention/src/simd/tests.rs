@@ -1,6 +1,9 @@
 //! Every level against plain f64 arithmetic, by an error rule.
 
-use super::kernels::{Running, accumulate, scores, softmax_row, widen, widen_rows};
+use super::kernels::{
+    Rounded, Running, accumulate, accumulate_q8, scores, scores_q8, softmax_row, widen, widen_rows,
+};
+use super::linear::BLOCK;
 use super::*;
 use proptest::prelude::*;
 
@@ -68,6 +71,43 @@ impl Kernel for Widen<'_> {
     }
 }
 
+/// Queries, their depth, codes of a panel, its scales.
+struct ScoresQ8<'a>(&'a [f32], usize, &'a [i8], &'a [f16], &'a mut [f32]);
+impl Kernel for ScoresQ8<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self(rows, depth, codes, scales, out) = self;
+        let mut queries = Rounded::default();
+        queries.queries(s, rows, depth);
+        let rows = 0..rows.len() / depth;
+        scores_q8(s, &queries, rows, depth, codes, scales, out, WIDTH);
+    }
+}
+
+/// Weights, keys, codes of values, their width.
+struct AccumulateQ8<'a>(&'a [f32], usize, &'a [i8], usize, &'a mut [f32]);
+impl Kernel for AccumulateQ8<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self(rows, keys, codes, width, acc) = self;
+        let mut weights = Rounded::default();
+        weights.weights(s, rows, keys, keys);
+        accumulate_q8(s, &weights, keys, codes, width, 0..width, acc);
+    }
+}
+
+/// Half a step of 16 bits for each of `n` numbers, the largest of which is `largest`, beside
+/// factors whose magnitudes add up to `size`.
+fn rounding(largest: f32, size: f64) -> f64 {
+    f64::from(largest) / 65534.0 * 1.0001 * size
+}
+
+fn codes(n: usize) -> impl Strategy<Value = Vec<i8>> {
+    prop::collection::vec(-127i8..=127, n)
+}
+
 fn floats(n: usize) -> impl Strategy<Value = Vec<f32>> {
     prop::collection::vec(-3.0f32..3.0, n)
 }
@@ -91,6 +131,69 @@ proptest! {
                     let (exact, size) = terms.fold((0.0, 0.0), |(e, s), t| (e + t, s + t.abs()));
                     let error = (f64::from(out[r * WIDTH + lane]) - exact).abs();
                     prop_assert!(error <= bound(depth, size), "{level:?}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scores_from_bytes_are_dot_products(
+        (count, depth, rows, codes, scales) in (1usize..13, 1usize..140).prop_flat_map(|(c, d)| {
+            let even = d.next_multiple_of(2);
+            let scales = floats(d.div_ceil(BLOCK) * WIDTH);
+            (Just(c), Just(d), floats(c * d), codes(even * WIDTH), scales)
+        })
+    ) {
+        let scales: Vec<f16> = scales.into_iter().map(f16::from_f32).collect();
+        for level in Level::available() {
+            let mut out = vec![f32::NAN; count * WIDTH];
+            dispatch_at(level, ScoresQ8(&rows, depth, &codes, &scales, &mut out));
+            for r in 0..count {
+                for lane in 0..WIDTH {
+                    let (mut exact, mut allowed) = (0.0, 0.0);
+                    for (b, block) in rows[r * depth..(r + 1) * depth].chunks(BLOCK).enumerate() {
+                        let scale = scales[b * WIDTH + lane].to_f64();
+                        let largest = block.iter().fold(0f32, |m, x| m.max(x.abs()));
+                        for (c, &x) in block.iter().enumerate() {
+                            let c = b * BLOCK + c;
+                            let code = codes[(c / 2 * WIDTH + lane) * 2 + c % 2];
+                            let y = f64::from(code) * scale;
+                            exact += f64::from(x) * y;
+                            allowed += rounding(largest, y.abs()) + bound(depth, (f64::from(x) * y).abs());
+                        }
+                    }
+                    let error = (f64::from(out[r * WIDTH + lane]) - exact).abs();
+                    prop_assert!(error <= allowed + 1e-30, "{level:?}: {error} > {allowed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn accumulating_bytes_is_a_weighted_sum(
+        (count, keys, width, weights, codes, start) in
+            (1usize..13, 1usize..200, 1usize..4).prop_flat_map(|(c, k, w)| {
+                let w = w * WIDTH;
+                let even = k.next_multiple_of(2);
+                (Just(c), Just(k), Just(w), floats(c * k), codes(even * w), floats(c * w))
+            })
+    ) {
+        for level in Level::available() {
+            let mut acc = start.clone();
+            dispatch_at(level, AccumulateQ8(&weights, keys, &codes, width, &mut acc));
+            for r in 0..count {
+                let row = &weights[r * keys..(r + 1) * keys];
+                let largest = row.iter().fold(0f32, |m, x| m.max(x.abs()));
+                for c in 0..width {
+                    let mut exact = f64::from(start[r * width + c]);
+                    let mut allowed = bound(keys, exact.abs());
+                    for (k, &x) in row.iter().enumerate() {
+                        let y = f64::from(codes[(k / 2 * width + c) * 2 + k % 2]);
+                        exact += f64::from(x) * y;
+                        allowed += rounding(largest, y.abs()) + bound(keys, (f64::from(x) * y).abs());
+                    }
+                    let error = (f64::from(acc[r * width + c]) - exact).abs();
+                    prop_assert!(error <= allowed, "{level:?}: {error} > {allowed}");
                 }
             }
         }

@@ -63,9 +63,11 @@ pub fn answer(
 impl Answer {
     /// The line of statistics that ends an answer.
     pub fn statistics(&self, session: &Session) -> String {
+        let words = describe(session.options());
         let map = match session.options().map {
-            PositionMap::Plain => "plain".to_owned(),
-            map => format!("SelfExtend: {}", describe(map)),
+            PositionMap::Plain if words == "plain attention" => "plain".to_owned(),
+            PositionMap::SelfExtend(_) => format!("SelfExtend: {words}"),
+            _ => words,
         };
         let generated = self.generation.tokens.len();
         format!(

@@ -4,9 +4,9 @@ use crate::args::BenchArgs;
 use crate::engine::{self, SettingsReport, describe, prefill};
 use crate::error::Result;
 use crate::output;
-use crate::random::Random;
 use selfextend::sampling::Sampler;
 use selfextend::{Sampling, Session, TextModel};
+use selfextend_eval::random::Random;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -25,7 +25,7 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     for (&depth, settings) in args.depths.iter().zip(settings) {
         let memory = PeakMemory::start();
-        let options = args.model.session_options(settings.context, settings.map);
+        let options = args.model.session_options(settings);
         let mut session = model.model.session(options);
         let mut row = measure(args, &model, &mut session, depth)?;
         row.peak_rss_mib = memory.mib();
@@ -58,7 +58,7 @@ impl Row {
             number(self.prefill_tok_s),
             number(self.decode_tok_s),
             number(self.peak_rss_mib),
-            describe(session.options().map),
+            describe(session.options()),
         )
     }
 }

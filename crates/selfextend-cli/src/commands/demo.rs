@@ -1,15 +1,19 @@
 //! `selfextend demo`: a passkey hidden in a long text, asked for in two ways.
 
-mod passkey;
-
 use super::answer::answer;
 use crate::args::DemoArgs;
 use crate::engine::{self, SettingsReport, describe};
 use crate::error::{CliError, Result};
 use crate::output;
-use passkey::Passkey;
-use selfextend::{GenerateOptions, PositionMap, SessionOptions, TextModel};
+use selfextend::{
+    Frequencies, GenerateOptions, PositionMap, QueryScaling, SessionOptions, TextModel,
+};
+use selfextend_eval::tasks::Prompter;
+use selfextend_eval::tasks::passkey::Passkey;
 use serde::Serialize;
+
+/// Digits of a key, as in the paper.
+const KEY_DIGITS: usize = 5;
 
 /// Enough for the key and a few words.
 const ANSWER_TOKENS: usize = 12;
@@ -24,7 +28,8 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     }
     let model = engine::load(&args.model)?;
     let trained = model.model.config().trained_window;
-    let passkey = Passkey::new(&model, args.tokens, args.depth, args.seed)?;
+    let prompter = Prompter::new(&model, false)?;
+    let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed)?;
     let needed = passkey.tokens.len() + ANSWER_TOKENS;
     let settings = args.model.settings(needed, trained)?;
     introduce(args, &passkey, trained);
@@ -33,10 +38,13 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
             "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; a larger --tokens shows the difference"
         ));
     }
-    let plain = args
-        .model
-        .session_options(settings.context, PositionMap::Plain);
-    let extended = args.model.session_options(settings.context, settings.map);
+    let extended = args.model.session_options(settings);
+    let plain = SessionOptions {
+        map: PositionMap::Plain,
+        frequencies: Frequencies::Trained,
+        query_scaling: QueryScaling::None,
+        ..extended
+    };
     let plain = ask(args, &model, &passkey, plain)?;
     let extended = ask(args, &model, &passkey, extended)?;
     if args.json {
@@ -71,10 +79,10 @@ struct Outcome {
     map: PositionMap,
 }
 
-fn way(map: PositionMap) -> String {
-    match map {
-        PositionMap::Plain => describe(map),
-        map => format!("SelfExtend, {}", describe(map)),
+fn way(options: &SessionOptions) -> String {
+    match options.map {
+        PositionMap::SelfExtend(_) => format!("SelfExtend, {}", describe(options)),
+        _ => describe(options),
     }
 }
 
@@ -89,7 +97,7 @@ fn ask(
         max_tokens: ANSWER_TOKENS,
         ..Default::default()
     };
-    output::note(&format!("asking with {} ...", way(options.map)));
+    output::note(&format!("asking with {} ...", way(&options)));
     let result = answer(
         &mut session,
         &model.tokenizer,
@@ -141,14 +149,18 @@ fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
 }
 
 fn verdict(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
-    let key = &passkey.key;
+    let (key, short) = (&passkey.key, extended.settings.in_short());
+    let name = match extended.map {
+        PositionMap::SelfExtend(_) => "SelfExtend",
+        _ => &short,
+    };
     match (plain.found, extended.found) {
-        _ if extended.map == PositionMap::Plain => {
+        _ if short == plain.settings.in_short() => {
             format!("Both ways are plain attention here; the key was {key}.")
         }
-        (false, true) => format!("SelfExtend found the key {key}; plain attention did not."),
+        (false, true) => format!("{name} found the key {key}; plain attention did not."),
         (true, true) => format!("Both found the key {key}."),
-        (true, false) => format!("Plain attention found the key {key}; SelfExtend did not."),
+        (true, false) => format!("Plain attention found the key {key}; {name} did not."),
         (false, false) => format!("Neither found the key {key}."),
     }
 }

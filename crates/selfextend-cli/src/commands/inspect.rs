@@ -1,33 +1,74 @@
 //! `selfextend inspect`: what a file says, how far it reaches, and which positions are used.
 
 mod matrix;
+mod positions;
 
 use crate::args::InspectArgs;
 use crate::error::Result;
 use crate::{engine, output};
 use matrix::Matrix;
-use selfextend::PositionMap;
-use selfextend::config::ModelConfig;
-use selfextend::gguf::GgufFile;
+use selfextend::config::{LayerAttention, ModelConfig, Rotary};
+use selfextend::method::table::{METHODS, SCALE};
 use selfextend::settings::{ContextRequest, max_context};
+use selfextend::{ModelFile, PositionMap, RopeScaling};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::Path;
 
 /// Shows everything about a model.
 pub fn inspect(args: &InspectArgs) -> Result<()> {
+    if args.methods {
+        return methods(args.json);
+    }
+    if args.positions {
+        return positions::positions(args);
+    }
     let path = engine::fetch(&args.model.model)?;
-    let gguf = GgufFile::open(&path)?;
+    let file = ModelFile::open(&path)?;
     let report = Report {
-        model: ModelReport::new(&gguf)?,
-        max_context: reaches(gguf.config()?.trained_window),
-        automatic: automatic(args, gguf.config()?.trained_window)?,
+        model: ModelReport::new(&file)?,
+        max_context: reaches(file.config()?.trained_window),
+        automatic: automatic(args, file.config()?.trained_window)?,
         matrix: Matrix::new(args)?,
     };
     match args.json {
         true => output::json(&report),
         false => output::text(&report.in_words()?),
     }
+}
+
+/// Lists every method with its parameters.
+fn methods(json: bool) -> Result<()> {
+    #[derive(Serialize)]
+    struct Listed {
+        name: &'static str,
+        about: &'static str,
+        parameters: BTreeMap<&'static str, &'static str>,
+    }
+    let mut text = String::from(
+        "Methods for --method, written NAME or NAME:KEY=VALUE,... (L trained window, N context);\nafter a semicolon, what a parameter is when left out:\n",
+    );
+    for entry in METHODS {
+        if json {
+            let keys = entry.keys().map(|key| (key.name, key.about));
+            output::json(&Listed {
+                name: entry.name,
+                about: entry.about,
+                parameters: keys.collect(),
+            })?;
+        }
+        let _ = writeln!(text, "\n{:<16}{}", entry.name, entry.about);
+        for key in entry.keys {
+            let _ = writeln!(text, "    {:<12}{}", key.name, key.about);
+        }
+    }
+    let _ = writeln!(
+        text,
+        "\nEvery method\n    {:<12}{}",
+        SCALE.name, SCALE.about
+    );
+    if json { Ok(()) } else { output::text(&text) }
 }
 
 #[derive(Debug, Serialize)]
@@ -57,10 +98,12 @@ struct ModelReport {
     rope_theta: f64,
     rope_dimensions: usize,
     rope_scaling: String,
+    sliding_window: Option<usize>,
+    sliding_layers: usize,
+    unrotated_layers: usize,
     parameters: usize,
     formats: BTreeMap<String, FormatUse>,
     tokenizer: Option<String>,
-    pre_tokenizer: Option<String>,
     chat_template: bool,
     kv_bytes_per_token: usize,
 }
@@ -73,27 +116,33 @@ struct FormatUse {
 }
 
 impl ModelReport {
-    fn new(gguf: &GgufFile) -> Result<Self> {
+    fn new(file: &ModelFile) -> Result<Self> {
         let mut formats = BTreeMap::<_, FormatUse>::new();
-        let mut parameters = 0;
-        for tensor in gguf.tensors() {
+        let (mut parameters, mut bytes) = (0, 0);
+        for tensor in file.tensors() {
             parameters += tensor.elements;
+            bytes += tensor.bytes as u64;
             let format = formats.entry(tensor.format).or_default();
             format.tensors += 1;
             format.bytes += tensor.bytes;
         }
-        let text = |key| -> Result<Option<String>> { Ok(gguf.string(key)?.map(str::to_owned)) };
-        let config = gguf.config()?;
-        let ModelConfig { rope, .. } = &config;
+        let config = file.config()?;
+        let ModelConfig {
+            rope, attention, ..
+        } = &config;
+        let windows = || attention.iter().filter_map(|layer| layer.window);
+        let is_unrotated = |layer: &&LayerAttention| layer.rotary == Rotary::None;
         Ok(Self {
-            file: gguf.path().display().to_string(),
-            file_bytes: std::fs::metadata(gguf.path()).map_or(0, |found| found.len()),
+            file: file.path().display().to_string(),
+            file_bytes: file_bytes(file.path(), bytes),
             rope_theta: rope.theta,
             rope_dimensions: rope.rotary_dim,
-            rope_scaling: format!("{:?}", rope.scaling),
-            tokenizer: text("tokenizer.ggml.model")?,
-            pre_tokenizer: text("tokenizer.ggml.pre")?,
-            chat_template: gguf.string("tokenizer.chat_template")?.is_some(),
+            rope_scaling: in_words(&rope.scaling),
+            sliding_window: windows().next(),
+            sliding_layers: windows().count(),
+            unrotated_layers: attention.iter().filter(is_unrotated).count(),
+            tokenizer: file.tokenizer_kind()?,
+            chat_template: file.chat_template()?.is_some(),
             kv_bytes_per_token: 2 * 2 * config.layers * config.kv_heads * config.head_dim,
             architecture: config.architecture,
             name: config.name,
@@ -121,16 +170,18 @@ impl ModelReport {
                 mib(it.bytes as f64)
             )
         });
-        let tokenizer = match self.tokenizer.as_deref() {
-            Some("gpt2") => "byte-level BPE".to_owned(),
-            Some("llama") => "SentencePiece BPE".to_owned(),
-            Some(other) => other.to_owned(),
-            None => "none".to_owned(),
+        let tokenizer = self.tokenizer.as_deref().unwrap_or("none");
+        let sliding = match (self.sliding_window, self.sliding_layers) {
+            (None, _) => "every layer sees all keys".to_owned(),
+            (Some(window), n) if n == self.layers => {
+                format!("all layers see {window} tokens (SelfExtend switches that off)")
+            }
+            (Some(window), n) => format!("{n} local layers see {window} tokens"),
         };
-        let rules = self
-            .pre_tokenizer
-            .as_ref()
-            .map_or(String::new(), |pre| format!(", rules {pre}"));
+        let unrotated = match self.unrotated_layers {
+            0 => String::new(),
+            n => format!(", none in {n} layers"),
+        };
         vec![
             ("file", self.file.clone()),
             ("file size", mib(self.file_bytes as f64)),
@@ -156,15 +207,13 @@ impl ModelReport {
             (
                 "RoPE",
                 format!(
-                    "base {}, {} dimensions, scaling {}",
+                    "base {}, {} dimensions, scaling {}{unrotated}",
                     self.rope_theta, self.rope_dimensions, self.rope_scaling
                 ),
             ),
+            ("attention", sliding),
             ("tensors", formats.collect::<Vec<_>>().join(", ")),
-            (
-                "tokenizer",
-                format!("{tokenizer}{rules}, {} tokens", self.vocab),
-            ),
+            ("tokenizer", format!("{tokenizer}, {} tokens", self.vocab)),
             (
                 "chat template",
                 if self.chat_template { "yes" } else { "no" }.to_owned(),
@@ -177,6 +226,29 @@ impl ModelReport {
                 ),
             ),
         ]
+    }
+}
+
+/// A file's size; of a folder, that of its tensors.
+fn file_bytes(path: &Path, tensors: u64) -> u64 {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_file() => found.len(),
+        _ => tensors,
+    }
+}
+
+/// A scaling without its lists.
+fn in_words(scaling: &RopeScaling) -> String {
+    match scaling {
+        RopeScaling::None => "none".to_owned(),
+        RopeScaling::Factors(factors) => format!("{} factors", factors.len()),
+        RopeScaling::LongRope { factors, magnitude } => {
+            format!(
+                "longrope, {} factors, magnitude {magnitude:.3}",
+                factors.len()
+            )
+        }
+        other => format!("{other:?}"),
     }
 }
 
@@ -219,8 +291,8 @@ fn automatic(args: &InspectArgs, trained: usize) -> Result<Vec<Choice>> {
     let choice = |times, request: ContextRequest| -> Result<Choice> {
         let settings = request.settings(trained)?;
         let (group_size, neighbor_window) = match settings.map {
-            PositionMap::Plain => (1, None),
             PositionMap::SelfExtend(map) => (map.group_size(), Some(map.neighbor_window())),
+            _ => (1, None),
         };
         Ok(Choice {
             context: settings.context,

@@ -4,11 +4,14 @@ mod answer;
 mod bench;
 mod chat;
 mod demo;
+mod eval;
 mod inspect;
 mod plot;
 mod pull;
 mod run;
 mod score;
+mod serve;
+mod tune;
 
 use crate::args::Command;
 use crate::error::Result;
@@ -23,6 +26,9 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Plot(args) => plot::plot(&args),
         Command::Bench(args) => bench::bench(&args),
         Command::Demo(args) => demo::demo(&args),
+        Command::Eval(args) => eval::eval(&args),
+        Command::Serve(args) => serve::serve(&args),
         Command::Pull(args) => pull::pull(&args),
+        Command::Tune(args) => tune::tune(&args),
     }
 }

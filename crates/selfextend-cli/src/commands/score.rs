@@ -112,7 +112,7 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
 }
 
 /// `-ln p(token)` under a softmax, summed in f64.
-fn negative_log_likelihood(logits: &[f32], token: u32) -> f64 {
+pub fn negative_log_likelihood(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits
         .iter()
@@ -193,7 +193,7 @@ impl Summary {
             self.tok_s,
             session.len(),
             session.options().context,
-            engine::describe(session.options().map),
+            engine::describe(session.options()),
         )
     }
 }

@@ -4,7 +4,11 @@ mod chat;
 #[path = "../common/mod.rs"]
 mod common;
 mod errors;
+mod eval;
 mod measure;
+mod methods;
 mod pipes;
 mod run;
+mod serve;
 mod trained;
+mod tune;

@@ -4,11 +4,12 @@
 //! which knows nothing of regions or tiles.
 
 use super::{Half, device};
-use crate::plan::{Keys, Positions, Regions};
-use crate::{Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
+use crate::plan::Regions;
+use crate::{CudaError, Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use rayon::prelude::*;
 use selfextend_attention::attention::oracle;
+use selfextend_attention::position::{Keys, Positions};
 use selfextend_attention::{
     AttentionShape, PairLayout, PositionMap, QueryScaling, Rope, RopeScaling, RopeSpec,
 };
@@ -86,7 +87,7 @@ impl<T: Half> Sequence<T> {
                 QueryScaling::None
             },
             shape: AttentionShape::new(kv_heads * group, kv_heads, dim).unwrap(),
-            map: Arc::new(PositionMap::Plain),
+            map: PositionMap::Plain.positions(),
             known: Some(PositionMap::Plain),
             rope: Rope::new(spec).unwrap(),
             n,
@@ -105,7 +106,7 @@ impl<T: Half> Sequence<T> {
             _ => None,
         };
         self.map = match self.known {
-            Some(map) => Arc::new(map),
+            Some(map) => map.positions(),
             None => Arc::new(Three {
                 near,
                 middle: edge(rng, 300),
@@ -127,7 +128,7 @@ impl<T: Half> Sequence<T> {
         let mut out: Vec<f64> = head.iter().map(|x| x.wide()).collect();
         for t in 0..self.rope.pairs() {
             let (a, b) = self.rope.pair(t);
-            let (cos, sin) = angle(&self.rope, position, t);
+            let (cos, sin) = self.rope.angle(position, t);
             let (x, y) = (
                 out[a] * self.rope.magnitude(),
                 out[b] * self.rope.magnitude(),
@@ -360,12 +361,6 @@ fn check<T: Half>(
     });
 }
 
-/// Cosine and sine at a position that need not be whole.
-fn angle(rope: &Rope, position: f64, t: usize) -> (f64, f64) {
-    let (sin, cos) = (position * rope.frequency(t)).sin_cos();
-    (cos, sin)
-}
-
 /// Sinks, a gap, a middle and a window: what the kernels can do beyond SelfExtend, with positions
 /// that are no whole numbers.
 #[derive(Debug)]
@@ -386,8 +381,18 @@ impl Three {
 }
 
 impl Positions for Three {
+    fn relative(&self, i: usize, j: usize) -> Option<f64> {
+        let region = (0..3).find(|&region| self.span(region, i).contains(&j))?;
+        Some(self.query(region, i) - self.key(region, j))
+    }
+
+    fn reach(&self, _trained: usize) -> Option<usize> {
+        None
+    }
+
     fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored, Keys::Stored, Keys::Recent { most: self.near }]
+        let most = self.near;
+        vec![Keys::Stored, Keys::Stored, Keys::Derived { most }]
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {
@@ -462,14 +467,16 @@ on_the_device! {
 #[test]
 fn what_does_not_fit_is_refused() {
     let Some(device) = device() else { return };
-    let cache = |dim, capacity, chunk| {
-        let shape = AttentionShape::new(2, 1, dim).unwrap();
-        let rope = Rope::new(RopeSpec::new(dim, 1e4)).unwrap();
-        let map = Arc::new(PositionMap::self_extend(4, 100).unwrap());
-        DeviceCache::<half::f16>::new(&device, shape, 1, map, rope, capacity, chunk)
+    let cache = |shape: AttentionShape, map: PositionMap, capacity, chunk| {
+        let rope = Rope::new(RopeSpec::new(shape.head_dim(), 1e4)).unwrap();
+        DeviceCache::<half::f16>::new(&device, shape, 1, map.positions(), rope, capacity, chunk)
     };
-    assert!(cache(80, 128, 1).is_err());
-    let cache = cache(64, 1024, 28).unwrap();
+    let map = PositionMap::self_extend(4, 100).unwrap();
+    let shape = |dim| AttentionShape::new(2, 1, dim).unwrap();
+    assert!(cache(shape(80), map, 128, 1).is_err());
+    let capped = cache(shape(64).with_soft_cap(50.0), map, 128, 1);
+    assert!(matches!(capped, Err(CudaError::SoftCap(50.0))));
+    let cache = cache(shape(64), map, 1024, 28).unwrap();
     assert!(cache.check(28).is_ok());
     assert!(cache.check(200).is_err());
     assert!(cache.check(1025).is_err());

@@ -6,9 +6,24 @@
 
 pub mod cpu;
 
+use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
 use selfextend_attention::attention::Step;
+
+/// Which of a backend's kernels a pass goes through. Few tokens are best served by other kernels
+/// than many, and the two round differently: choosing by what a token *is* makes its result
+/// independent of what else is in the pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Phase {
+    /// By the number of tokens in the pass.
+    #[default]
+    ByLength,
+    /// The kernels for many tokens.
+    Prefill,
+    /// The kernels for few tokens.
+    Decode,
+}
 
 /// Operations on activations, which are row-major `[tokens, width]`.
 pub trait Backend: Send + Sync + 'static {
@@ -20,6 +35,12 @@ pub trait Backend: Send + Sync + 'static {
     type Buffer: Default + Send;
     /// What operations keep from step to step.
     type Scratch: Default + Send;
+
+    /// Says which kernels the operations that follow should use; a backend that has only one kind
+    /// need not listen.
+    fn enter(&self, phase: Phase, scratch: &mut Self::Scratch) {
+        let _ = (phase, scratch);
+    }
 
     /// Takes over a matrix from a file.
     ///
@@ -38,6 +59,16 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `out[t] = x[t] / rms(x[t]) * weight`.
     fn rms_norm(&self, x: &Self::Buffer, weight: &Self::Vector, eps: f32, out: &mut Self::Buffer);
+
+    /// `out[t] = (x[t] - mean) / deviation * weight + bias`, the deviation `sqrt(variance + eps)`.
+    fn layer_norm(
+        &self,
+        x: &Self::Buffer,
+        weight: &Self::Vector,
+        bias: Option<&Self::Vector>,
+        eps: f32,
+        out: &mut Self::Buffer,
+    );
 
     /// `out[i][t] = matrices[i] · x[t]` for matrices that share their input.
     fn linear<const N: usize>(
@@ -67,8 +98,17 @@ pub trait Backend: Send + Sync + 'static {
         scratch: &mut Self::Scratch,
     ) -> Result<()>;
 
-    /// `gate = silu(gate) * up`.
-    fn gate(&self, gate: &mut Self::Buffer, up: &Self::Buffer);
+    /// `gate = activation(gate) * up`.
+    fn gate(&self, gate: &mut Self::Buffer, up: &Self::Buffer, activation: Activation);
+
+    /// `x = activation(x)`.
+    fn activate(&self, x: &mut Self::Buffer, activation: Activation);
+
+    /// `x *= factor`.
+    fn scale(&self, x: &mut Self::Buffer, factor: f32);
+
+    /// `x = cap * tanh(x / cap)`.
+    fn soft_cap(&self, x: &mut Self::Buffer, cap: f32);
 
     /// `x += y`.
     fn add(&self, x: &mut Self::Buffer, y: &Self::Buffer);

@@ -1,12 +1,10 @@
 //! From a GGUF header to a [`ModelConfig`].
 
 use super::GgufFile;
-use crate::config::ModelConfig;
+use super::families::{FAMILIES, Family, Parallel, Slides};
+use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
 use crate::error::{Error, Result};
-use selfextend_attention::{PairLayout, RopeScaling, RopeSpec};
-
-/// Architectures this reader knows.
-const SUPPORTED: &[&str] = &["llama"];
+use selfextend_attention::{RopeScaling, RopeSpec};
 
 impl GgufFile {
     /// Reads the model's configuration.
@@ -15,121 +13,254 @@ impl GgufFile {
     /// [`Error::Unsupported`] for an architecture or feature this version does not run,
     /// [`Error::Model`] for keys that are missing or contradict each other.
     pub fn config(&self) -> Result<ModelConfig> {
-        let architecture = self
-            .string("general.architecture")?
-            .ok_or_else(|| self.bad("the header has no general.architecture"))?;
-        if !SUPPORTED.contains(&architecture) {
-            return Err(self.unsupported(
-                format!("architecture {architecture:?}"),
-                format!("supported: {}", SUPPORTED.join(", ")),
-            ));
-        }
-        let key = |name: &str| format!("{architecture}.{name}");
-        let need = |name: &str| -> Result<usize> {
-            match self.size(&key(name))? {
-                Some(n) if n > 0 => Ok(n),
-                Some(_) => Err(self.bad(format!("{} is 0", key(name)))),
-                None => Err(self.bad(format!("the header has no {}", key(name)))),
-            }
-        };
-        if self.size(&key("expert_count"))?.unwrap_or(0) > 0 {
-            return Err(self.unsupported("a mixture of experts".into(), "dense models are".into()));
-        }
-        let (hidden, heads) = (need("embedding_length")?, need("attention.head_count")?);
-        let kv_heads = self.size(&key("attention.head_count_kv"))?.unwrap_or(heads);
-        let head_dim = self
-            .size(&key("attention.key_length"))?
-            .unwrap_or(hidden / heads);
-        let value_dim = self
-            .size(&key("attention.value_length"))?
-            .unwrap_or(head_dim);
-        if value_dim != head_dim {
-            return Err(self.unsupported(
-                format!("a value size of {value_dim} beside a key size of {head_dim}"),
-                "both must be equal".into(),
-            ));
-        }
-        // Checked here so that a lying header cannot ask for absurd memory later.
-        selfextend_attention::AttentionShape::new(heads, kv_heads, head_dim)
-            .map_err(|error| self.bad(error.to_string()))?;
-        let rotary_dim = self.size(&key("rope.dimension_count"))?.unwrap_or(head_dim);
-        let trained_window = need("context_length")?;
-        let config = ModelConfig {
-            architecture: architecture.to_owned(),
-            name: self.string("general.name")?.map(str::to_owned),
-            layers: need("block_count")?,
-            hidden,
-            feed_forward: need("feed_forward_length")?,
-            heads,
-            kv_heads,
-            head_dim,
-            vocab: self.vocab_size(&key("vocab_size"))?,
-            trained_window,
-            norm_eps: self
-                .number(&key("attention.layer_norm_rms_epsilon"))?
-                .ok_or_else(|| {
-                    self.bad(format!(
-                        "the header has no {}",
-                        key("attention.layer_norm_rms_epsilon")
-                    ))
-                })? as f32,
-            rope: RopeSpec {
-                head_dim,
-                rotary_dim,
-                theta: self.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
-                layout: PairLayout::Interleaved,
-                scaling: self.rope_scaling(&key("rope.scaling"), trained_window)?,
-            },
-        };
-        selfextend_attention::Rope::new(config.rope.clone())
-            .map_err(|error| self.bad(error.to_string()))?;
+        let family = self.family()?;
+        let header = Header { gguf: self, family };
+        let config = header.config()?;
+        config.check().map_err(|reason| self.bad(reason))?;
         Ok(config)
     }
 
-    fn unsupported(&self, what: String, supported: String) -> Error {
+    pub(super) fn family(&self) -> Result<&'static Family> {
+        let architecture = self
+            .string("general.architecture")?
+            .ok_or_else(|| self.bad("the header has no general.architecture"))?;
+        Family::find(architecture).ok_or_else(|| {
+            let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
+            self.unsupported(
+                format!("architecture {architecture:?}"),
+                format!("supported: {}", known.join(", ")),
+            )
+        })
+    }
+
+    pub(super) fn unsupported(&self, what: String, supported: String) -> Error {
         Error::Unsupported {
             path: self.path().to_owned(),
             what,
             supported,
         }
     }
+}
 
-    /// The vocabulary's size: that of the tokenizer, which the embedding must match.
-    fn vocab_size(&self, key: &str) -> Result<usize> {
-        let tokens = self
-            .metadata()
-            .get("tokenizer.ggml.tokens")
-            .and_then(|tokens| tokens.to_vec().ok());
-        match (tokens.map(Vec::len), self.size(key)?) {
-            (Some(tokens), Some(declared)) if tokens != declared => Err(self.bad(format!(
-                "vocabulary mismatch: {key} is {declared} but the tokenizer has {tokens} tokens"
-            ))),
-            (Some(n), _) | (None, Some(n)) if n > 0 => Ok(n),
-            _ => Err(self.bad("the header has no vocabulary (tokenizer.ggml.tokens)")),
+/// A header, read as its architecture's.
+struct Header<'a> {
+    gguf: &'a GgufFile,
+    family: &'static Family,
+}
+
+impl Header<'_> {
+    fn key(&self, name: &str) -> String {
+        format!("{}.{name}", self.family.name)
+    }
+
+    fn size(&self, name: &str) -> Result<Option<usize>> {
+        self.gguf.size(&self.key(name))
+    }
+
+    fn number(&self, name: &str) -> Result<Option<f64>> {
+        self.gguf.number(&self.key(name))
+    }
+
+    fn need(&self, name: &str) -> Result<usize> {
+        match self.size(name)? {
+            Some(n) if n > 0 => Ok(n),
+            Some(_) => Err(self.gguf.bad(format!("{} is 0", self.key(name)))),
+            None => Err(self.missing(name)),
         }
     }
 
-    fn rope_scaling(&self, prefix: &str, trained_window: usize) -> Result<RopeScaling> {
-        if let Some(tensor) = self.tensor("rope_freqs.weight")? {
-            return Ok(RopeScaling::Factors(self.floats(&tensor)?));
+    fn missing(&self, name: &str) -> Error {
+        self.gguf
+            .bad(format!("the header has no {}", self.key(name)))
+    }
+
+    fn config(&self) -> Result<ModelConfig> {
+        let (gguf, family) = (self.gguf, self.family);
+        if self.size("expert_count")?.unwrap_or(0) > 0 {
+            return Err(gguf.unsupported("a mixture of experts".into(), "dense models are".into()));
         }
-        let factor = self.number(&format!("{prefix}.factor"))?.unwrap_or(1.0);
-        let number = |name: &str| self.number(&format!("{prefix}.{name}"));
-        match self.string(&format!("{prefix}.type"))? {
-            None | Some("none") => Ok(RopeScaling::None),
-            Some("linear") => Ok(RopeScaling::Linear { factor }),
-            Some("yarn") => Ok(RopeScaling::Yarn {
+        let (hidden, heads) = (
+            self.need("embedding_length")?,
+            self.need("attention.head_count")?,
+        );
+        let kv_heads = self.size("attention.head_count_kv")?.unwrap_or(heads);
+        let head_dim = self.size("attention.key_length")?.unwrap_or(hidden / heads);
+        let value_dim = self.size("attention.value_length")?.unwrap_or(head_dim);
+        if value_dim != head_dim {
+            return Err(gguf.unsupported(
+                format!("a value size of {value_dim} beside a key size of {head_dim}"),
+                "both must be equal".into(),
+            ));
+        }
+        let epsilon = match family.norm {
+            NormKind::Rms => "attention.layer_norm_rms_epsilon",
+            NormKind::Layer => "attention.layer_norm_epsilon",
+        };
+        let norm_eps = self.number(epsilon)?.ok_or_else(|| self.missing(epsilon))?;
+        let trained_window = self.need("context_length")?;
+        let layers = self.need("block_count")?;
+        for (name, size, limit) in [
+            ("block_count", layers, MAX_LAYERS),
+            ("attention.key_length", head_dim, MAX_HEAD_DIM),
+        ] {
+            if size > limit {
+                return Err(gguf.bad(format!("{} is {size}", self.key(name))));
+            }
+        }
+        let cap = |name: &str| -> Result<Option<f32>> {
+            let cap = self.number(name)?.map(|cap| cap as f32);
+            Ok(cap.filter(|&cap| cap > 0.0))
+        };
+        let rope = RopeSpec {
+            head_dim,
+            rotary_dim: self.size("rope.dimension_count")?.unwrap_or(head_dim),
+            theta: self.number("rope.freq_base")?.unwrap_or(10_000.0),
+            layout: family.layout,
+            scaling: RopeScaling::None,
+        };
+        let scaled = |scaling| RopeSpec {
+            scaling,
+            ..rope.clone()
+        };
+        let (scaling, short) = self.rope_scaling(trained_window)?;
+        let local_theta = self.number("rope.freq_base_swa")?.or(family.local_theta);
+        Ok(ModelConfig {
+            architecture: family.name.to_owned(),
+            name: gguf.string("general.name")?.map(str::to_owned),
+            layers,
+            hidden,
+            feed_forward: self.need("feed_forward_length")?,
+            heads,
+            kv_heads,
+            head_dim,
+            vocab: self.vocab_size()?,
+            trained_window,
+            norm: family.norm,
+            norm_eps: norm_eps as f32,
+            parallel: self.parallel()?,
+            activation: family.activation,
+            qk_norm: family.qk_norm,
+            attention_scale: (family.scaled_by_width == layers)
+                .then(|| ((hidden / heads) as f32).sqrt().recip()),
+            attention_soft_cap: cap("attn_logit_softcapping")?,
+            logit_soft_cap: cap("final_logit_softcapping")?,
+            embedding_scale: if family.scales_embedding {
+                (hidden as f32).sqrt()
+            } else {
+                1.0
+            },
+            short_rope: short.map(|(context, scaling)| (context, scaled(scaling))),
+            local_rope: local_theta.map(|theta| RopeSpec {
+                theta,
+                ..rope.clone()
+            }),
+            rope: scaled(scaling),
+            attention: self.attention(layers, local_theta.is_some())?,
+        })
+    }
+
+    fn parallel(&self) -> Result<bool> {
+        let key = self.key("use_parallel_residual");
+        match (&self.family.parallel, self.gguf.metadata().get(&key)) {
+            (Parallel::Never, _) => Ok(false),
+            (Parallel::Always, _) => Ok(true),
+            (Parallel::Declared, None) => Ok(true),
+            (Parallel::Declared, Some(value)) => value
+                .to_bool()
+                .map_err(|_| self.gguf.bad(format!("{key} should be true or false"))),
+        }
+    }
+
+    fn attention(&self, layers: usize, local: bool) -> Result<Vec<LayerAttention>> {
+        let window = self.size("attention.sliding_window")?.filter(|&n| n > 0);
+        if window.is_some() && matches!(self.family.slides, Slides::Refused) {
+            return Err(self.gguf.unsupported(
+                format!(
+                    "{} in architecture {:?}",
+                    self.key("attention.sliding_window"),
+                    self.family.name
+                ),
+                "models of it without sliding windows are".into(),
+            ));
+        }
+        let interval = self.family.no_rope_interval;
+        let layer = |n: usize| {
+            let window = window.filter(|_| match self.family.slides {
+                Slides::Refused => false,
+                Slides::All => true,
+                Slides::AllButEvery(some) => (n + 1) % some != 0,
+            });
+            let rotary = if interval > 0 && (n + 1).is_multiple_of(interval) {
+                Rotary::None
+            } else if local && window.is_some() {
+                Rotary::Local
+            } else {
+                Rotary::Global
+            };
+            LayerAttention { rotary, window }
+        };
+        Ok((0..layers).map(layer).collect())
+    }
+
+    /// The vocabulary's size: that of the tokenizer, which the embedding must match.
+    fn vocab_size(&self) -> Result<usize> {
+        let gguf = self.gguf;
+        let tokens = gguf
+            .metadata()
+            .get("tokenizer.ggml.tokens")
+            .and_then(|tokens| tokens.to_vec().ok());
+        match (tokens.map(Vec::len), self.size("vocab_size")?) {
+            (Some(tokens), Some(declared)) if tokens != declared => Err(gguf.bad(format!(
+                "vocabulary mismatch: {} is {declared} but the tokenizer has {tokens} tokens",
+                self.key("vocab_size")
+            ))),
+            (Some(n), _) | (None, Some(n)) if n > 0 => Ok(n),
+            _ => Err(gguf.bad("the header has no vocabulary (tokenizer.ggml.tokens)")),
+        }
+    }
+
+    /// The model's own scaling, and another for contexts up to a length, where it has two.
+    fn rope_scaling(
+        &self,
+        trained_window: usize,
+    ) -> Result<(RopeScaling, Option<(usize, RopeScaling)>)> {
+        let gguf = self.gguf;
+        let factors = |name: &str| -> Result<Option<Vec<f32>>> {
+            let tensor = gguf.tensor(&format!("{name}.weight"))?;
+            tensor.map(|tensor| gguf.floats(&tensor)).transpose()
+        };
+        let original = self.size("rope.scaling.original_context_length")?;
+        let longrope = (
+            factors("rope_factors_long")?,
+            factors("rope_factors_short")?,
+        );
+        if let (Some(long), Some(short)) = longrope {
+            let magnitude = self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
+            let scaling = |factors| RopeScaling::LongRope { factors, magnitude };
+            let original = original.unwrap_or(trained_window);
+            return Ok((scaling(long), Some((original, scaling(short)))));
+        }
+        if let Some(factors) = factors("rope_freqs")? {
+            return Ok((RopeScaling::Factors(factors), None));
+        }
+        let factor = self.number("rope.scaling.factor")?.unwrap_or(1.0);
+        let number = |name: &str| self.number(&format!("rope.scaling.{name}"));
+        let scaling = match gguf.string(&self.key("rope.scaling.type"))? {
+            None | Some("none") => RopeScaling::None,
+            Some("linear") => RopeScaling::Linear { factor },
+            Some("yarn") => RopeScaling::Yarn {
                 factor,
-                original_context: self
-                    .size(&format!("{prefix}.original_context_length"))?
-                    .unwrap_or((trained_window as f64 / factor) as usize),
+                original_context: original.unwrap_or((trained_window as f64 / factor) as usize),
                 beta_fast: number("yarn_beta_fast")?.unwrap_or(32.0),
                 beta_slow: number("yarn_beta_slow")?.unwrap_or(1.0),
-            }),
-            Some(other) => Err(self.unsupported(
-                format!("RoPE scaling {other:?}"),
-                "supported: none, linear, yarn and frequency factors".into(),
-            )),
-        }
+            },
+            Some(other) => {
+                return Err(gguf.unsupported(
+                    format!("RoPE scaling {other:?}"),
+                    "supported: none, linear, yarn, and factors for each frequency".into(),
+                ));
+            }
+        };
+        Ok((scaling, None))
     }
 }

@@ -1,16 +1,23 @@
 //! GGUF files: the one place where tensor and key names of this format appear.
 
 mod config;
+mod families;
+mod k_quants;
 mod pack;
-mod weights;
 
+use crate::backend::Backend;
+use crate::config::ModelConfig;
+use crate::decoder::Weights;
 use crate::error::{Error, Result};
+use crate::weights::{self, Checkpoint};
 use candle_core::quantized::GgmlDType;
 use candle_core::quantized::gguf_file::{Content, Value};
 pub(crate) use pack::pack;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -160,20 +167,37 @@ impl GgufFile {
         Ok(())
     }
 
+    /// Reads all weights, several tensors at a time on the current rayon pool.
+    ///
+    /// # Errors
+    /// [`Error::Model`] for tensors that are missing or of the wrong shape,
+    /// [`Error::Unsupported`] for tensors that nothing here would use.
+    pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
+        weights::load(self, self.family()?.reading(), config, backend)
+    }
+
+    /// Rows and columns of a tensor of one or two dimensions.
+    fn tensor_shape(&self, name: &str) -> Result<Option<(usize, usize)>> {
+        let Some(info) = self.content.tensor_infos.get(name) else {
+            return Ok(None);
+        };
+        match info.shape.dims() {
+            [columns] => Ok(Some((1, *columns))),
+            [rows, columns] => Ok(Some((*rows, *columns))),
+            dims => Err(self.bad(format!(
+                "tensor {name} has {} dimensions, not 1 or 2",
+                dims.len()
+            ))),
+        }
+    }
+
     /// Reads a tensor of one or two dimensions; `None` when the file has none of that name.
     pub(crate) fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
         let Some(info) = self.content.tensor_infos.get(name) else {
             return Ok(None);
         };
-        let (rows, columns) = match info.shape.dims() {
-            [columns] => (1, *columns),
-            [rows, columns] => (*rows, *columns),
-            dims => {
-                return Err(self.bad(format!(
-                    "tensor {name} has {} dimensions, not 1 or 2",
-                    dims.len()
-                )));
-            }
+        let Some((rows, columns)) = self.tensor_shape(name)? else {
+            return Ok(None);
         };
         let blocks = rows * columns / info.ggml_dtype.block_size();
         let mut data = vec![0; blocks * info.ggml_dtype.type_size()];
@@ -197,8 +221,25 @@ impl GgufFile {
         }))
     }
 
-    pub(crate) fn has_tensor(&self, name: &str) -> bool {
-        self.content.tensor_infos.contains_key(name)
+    /// A tensor's numbers as floats.
+    pub(crate) fn floats(&self, tensor: &RawTensor) -> Result<Vec<f32>> {
+        dequantize(tensor.dtype, &tensor.data, tensor.rows * tensor.columns)
+            .map_err(|reason| self.bad(format!("tensor {}: {reason}", tensor.name)))
+    }
+
+    /// What kind of tokenizer the file has, in a few words; `None` without one.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where that is no string.
+    pub fn tokenizer_kind(&self) -> Result<Option<String>> {
+        let kind = self.string("tokenizer.ggml.model")?.map(|kind| match kind {
+            "gpt2" => "byte-level BPE",
+            "llama" => "SentencePiece BPE",
+            other => other,
+        });
+        let rules = self.string("tokenizer.ggml.pre")?;
+        let rules = rules.map_or(String::new(), |rules| format!(", rules {rules}"));
+        Ok(kind.map(|kind| format!("{kind}{rules}")))
     }
 
     /// A key's value as a string; `None` when absent.
@@ -240,6 +281,58 @@ impl GgufFile {
             _ => return Err(self.bad(format!("{key} should be a number, but is {value:?}"))),
         };
         Ok(Some(number))
+    }
+}
+
+impl RawTensor {
+    /// Some of its rows, one range after the other.
+    pub(crate) fn take_rows(&self, ranges: &[Range<usize>]) -> Self {
+        let row = self.data.len() / self.rows.max(1);
+        let bytes = |rows: &Range<usize>| &self.data[rows.start * row..rows.end * row];
+        Self {
+            name: self.name.clone(),
+            dtype: self.dtype,
+            rows: ranges.iter().map(|rows| rows.len()).sum(),
+            columns: self.columns,
+            data: ranges.iter().map(bytes).collect::<Vec<_>>().concat(),
+        }
+    }
+}
+
+impl Checkpoint for GgufFile {
+    fn tensor_names(&self) -> Vec<&str> {
+        self.content
+            .tensor_infos
+            .keys()
+            .map(String::as_str)
+            .collect()
+    }
+
+    fn shape(&self, name: &str) -> Result<Option<(usize, usize)>> {
+        self.tensor_shape(name)
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
+        self.tensor(name)
+    }
+
+    fn bad(&self, reason: String) -> Error {
+        self.bad(reason)
+    }
+
+    fn unsupported(&self, what: String, supported: String) -> Error {
+        self.unsupported(what, supported)
+    }
+}
+
+/// A block format's numbers as floats, by candle's conversions.
+pub(crate) fn dequantize(dtype: GgmlDType, data: &[u8], count: usize) -> Result<Vec<f32>, String> {
+    // candle wants the bytes aligned like its blocks; a fresh allocation always is.
+    let aligned = Cow::Owned(data.to_vec());
+    match dtype.from_data(aligned).dequantize(count) {
+        Ok(candle_core::CpuStorage::F32(floats)) => Ok(floats),
+        Ok(_) => Err("did not convert to floats".into()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

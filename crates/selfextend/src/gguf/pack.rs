@@ -1,8 +1,9 @@
 //! From ggml's row-major blocks to panels of 16 rows.
 
-use super::{RawTensor, weights::dequantize};
+use super::{RawTensor, dequantize, k_quants};
 use candle_core::quantized::GgmlDType;
 use half::f16;
+use k_quants::SUPER;
 use rayon::prelude::*;
 use selfextend_attention::simd::WIDTH;
 use selfextend_attention::simd::linear::{BLOCK, PanelFormat};
@@ -15,6 +16,10 @@ fn panel_format(dtype: GgmlDType, columns: usize) -> Option<PanelFormat> {
         GgmlDType::Q4_0 | GgmlDType::Q4_1 if blocks => Some(PanelFormat::U4),
         GgmlDType::Q8_0 | GgmlDType::Q5_0 if blocks => Some(PanelFormat::I8 { minimum: false }),
         GgmlDType::Q5_1 if blocks => Some(PanelFormat::I8 { minimum: true }),
+        GgmlDType::BF16 => Some(PanelFormat::BF16),
+        GgmlDType::Q4K => Some(PanelFormat::U4Wide),
+        GgmlDType::Q5K => Some(PanelFormat::I8Wide),
+        GgmlDType::Q3K | GgmlDType::Q6K => Some(PanelFormat::I8Short),
         _ => None,
     }
 }
@@ -46,8 +51,16 @@ pub(crate) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<
             if format == PanelFormat::F32 {
                 let floats = dequantize(*dtype, row, *columns)?;
                 scatter(panel, lane, floats.iter().map(|x| x.to_le_bytes()));
-            } else if format == PanelFormat::F16 {
+            } else if matches!(format, PanelFormat::F16 | PanelFormat::BF16) {
                 scatter(panel, lane, row.chunks_exact(2).map(|x| [x[0], x[1]]));
+            } else if matches!(
+                format,
+                PanelFormat::U4Wide | PanelFormat::I8Wide | PanelFormat::I8Short
+            ) {
+                let units = panel.chunks_exact_mut(format.block_bytes() * (SUPER / format.block()));
+                for (units, block) in units.zip(row.chunks_exact(block_bytes)) {
+                    k_quants::pack(*dtype, block, units, lane);
+                }
             } else {
                 let units = panel.chunks_exact_mut(format.block_bytes());
                 for (unit, block) in units.zip(row.chunks_exact(block_bytes)) {
@@ -153,7 +166,7 @@ mod tests {
                     // One rounding apart: candle subtracts before it scales.
                     for (a, e) in actual.iter().zip(expected) {
                         assert!(
-                            (a - e).abs() <= 4.0 * f32::EPSILON,
+                            (a - e).abs() <= 4.0 * f32::EPSILON * e.abs().max(1.0),
                             "{dtype:?}: {a} for {e}"
                         );
                     }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::error::is_disk_full;
 use super::{HubError, Phase, Progress, PullOptions, cache};
 pub(super) use id::HubId;
-use id::{is_gguf_file, only_gguf};
+use id::{CONFIG, folder_files, is_gguf_file, only_gguf};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
@@ -26,22 +26,24 @@ pub(super) fn locate(id: &HubId, options: &PullOptions) -> Result<Option<PathBuf
     let file = match &id.file {
         Some(file) => file.clone(),
         None => match cached_files(&cache, id) {
-            files if files.is_empty() => return Ok(None),
+            // It comes last, so the other files of a folder are there.
+            files if files.is_empty() => CONFIG.to_owned(),
             files => only_gguf(id, files)?,
         },
     };
     Ok(cache.repo(id.repo()).get(&file))
 }
 
-/// Downloads a file of a model.
+/// Downloads a file of a model; where none is named and it has no GGUF file, its folder with
+/// safetensors, of which the path of config.json is returned.
 pub(super) fn pull(
     id: &HubId,
     options: &PullOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, HubError> {
     let hub = Hub::new(options)?;
-    let file = match &id.file {
-        Some(file) => file.clone(),
+    let files = match &id.file {
+        Some(file) => vec![file.clone()],
         None => hub.choose(id)?,
     };
     let mut reporter = Reporter {
@@ -49,13 +51,16 @@ pub(super) fn pull(
         done: 0,
         total: 0,
     };
-    let path = hub
-        .api
-        .repo(id.repo())
-        .download_with_progress(&file, &mut reporter)
-        .map_err(|error| hub.explain(error, id, Some(&file), reporter.total))?;
-    verify(&path, &file, &mut reporter)?;
-    Ok(path)
+    let mut last = PathBuf::new();
+    for file in &files {
+        last = hub
+            .api
+            .repo(id.repo())
+            .download_with_progress(file, &mut reporter)
+            .map_err(|error| hub.explain(error, id, Some(file), reporter.total))?;
+        verify(&last, file, &mut reporter)?;
+    }
+    Ok(last)
 }
 
 fn cache_dir(options: &PullOptions) -> Result<PathBuf, HubError> {
@@ -129,14 +134,19 @@ impl Hub {
         }
     }
 
-    /// The file of a model for which none was named.
-    fn choose(&self, id: &HubId) -> Result<String, HubError> {
+    /// The files of a model for which none was named.
+    fn choose(&self, id: &HubId) -> Result<Vec<String>, HubError> {
         let info = self.api.repo(id.repo()).info();
         let info = info.map_err(|error| self.explain(error, id, None, 0))?;
-        let mut files: Vec<_> = info.siblings.into_iter().map(|it| it.rfilename).collect();
+        let all: Vec<_> = info.siblings.into_iter().map(|it| it.rfilename).collect();
+        let mut files = all.clone();
         files.retain(|file| is_gguf_file(file));
         files.sort();
-        only_gguf(id, files)
+        let folder = folder_files(all);
+        match files.is_empty() && !folder.is_empty() {
+            true => Ok(folder),
+            false => Ok(vec![only_gguf(id, files)?]),
+        }
     }
 
     fn explain(&self, error: ApiError, id: &HubId, file: Option<&str>, needed: u64) -> HubError {

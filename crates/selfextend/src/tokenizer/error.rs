@@ -116,6 +116,12 @@ pub enum TokenizerError {
         /// The number of tokens.
         tokens: usize,
     },
+    /// A tokenizer.json that is not one.
+    #[error("tokenizer.json is damaged: {what} is missing or malformed")]
+    Json {
+        /// The part of it.
+        what: String,
+    },
     /// The BPE engine refused the vocabulary or the text.
     #[error("the BPE engine failed: {message}")]
     Engine {

@@ -1,4 +1,4 @@
-//! The tokenizer of a model, built from the metadata of its GGUF file.
+//! The tokenizer of a model, built from the metadata of its GGUF file or from a tokenizer.json.
 //!
 //! Two kinds are known: byte-level BPE (`gpt2`: GPT-2, Llama 3, Qwen, SmolLM, ...), for
 //! which the `tokenizers` crate is the engine, and SentencePiece BPE (`llama`: Llama 2,
@@ -10,6 +10,7 @@
 
 mod byte_level;
 mod error;
+mod json;
 mod metadata;
 mod pre_tokenizer;
 mod sentence_piece;
@@ -21,7 +22,7 @@ mod vocabulary;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
 };
 
 use candle_core::quantized::gguf_file::Value;
@@ -29,6 +30,7 @@ use candle_core::quantized::gguf_file::Value;
 pub(crate) use self::special::Part;
 use self::{
     byte_level::ByteLevel,
+    json::Json,
     metadata::Metadata,
     sentence_piece::{SPACE, SentencePiece},
     special::Splitter,
@@ -53,12 +55,15 @@ pub struct Tokenizer {
     user_defined: Splitter,
     add_bos: bool,
     strips_after_control: bool,
+    /// Control tokens after which white space is dropped.
+    strips: HashSet<u32>,
 }
 
 #[derive(Debug)]
 enum Model {
     ByteLevel(Box<ByteLevel>),
     SentencePiece(SentencePiece),
+    Json(Box<Json>),
 }
 
 impl Tokenizer {
@@ -98,6 +103,7 @@ impl Tokenizer {
             model,
             add_bos: add_bos && vocabulary.bos.is_some(),
             strips_after_control: name.contains("phi-3") || name.contains("phi3"),
+            strips: HashSet::new(),
             vocabulary,
         })
     }
@@ -115,7 +121,7 @@ impl Tokenizer {
     /// [`TokenizerError::Engine`] if the BPE engine fails.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        self.encode_plain(text, &mut ids)?;
+        self.encode_plain(text, true, &mut ids)?;
         Ok(ids)
     }
 
@@ -152,6 +158,7 @@ impl Tokenizer {
         let drop_space = match &self.model {
             Model::SentencePiece(model) => model.add_space_prefix,
             Model::ByteLevel(_) => false,
+            Model::Json(model) => model.adds_space,
         };
         DecodeStream::new(self, special, drop_space)
     }
@@ -174,10 +181,11 @@ impl Tokenizer {
             (TokenKind::Byte(byte), _) => Cow::Owned(vec![byte]),
             (TokenKind::Control | TokenKind::UserDefined, _) => Cow::Borrowed(text.as_bytes()),
             (TokenKind::Normal, Model::ByteLevel(model)) => model.bytes_of(text),
-            (TokenKind::Normal, Model::SentencePiece(_)) if text.contains(SPACE) => {
+            (TokenKind::Normal, Model::Json(model)) if model.byte_level => model.bytes_of(text),
+            (TokenKind::Normal, _) if text.contains(SPACE) => {
                 Cow::Owned(text.replace(SPACE, " ").into_bytes())
             }
-            (TokenKind::Normal, Model::SentencePiece(_)) => Cow::Borrowed(text.as_bytes()),
+            (TokenKind::Normal, _) => Cow::Borrowed(text.as_bytes()),
         })
     }
 
@@ -185,6 +193,13 @@ impl Tokenizer {
     #[must_use]
     pub fn token_text(&self, id: u32) -> Option<&str> {
         self.vocabulary.text(id)
+    }
+
+    /// Whether a token is markup that never stands for text.
+    #[must_use]
+    pub fn is_control(&self, id: u32) -> bool {
+        let kind = self.vocabulary.token(id).map(|(_, kind)| kind);
+        matches!(kind, Ok(TokenKind::Control))
     }
 
     /// The number of tokens; ids are below it.
@@ -232,13 +247,14 @@ impl Tokenizer {
         fence: Option<char>,
     ) -> Result<Vec<u32>, TokenizerError> {
         let mut ids = Vec::with_capacity(text.len() / 3);
-        let mut strip = false;
+        let (mut strip, mut starts) = (false, true);
         for part in self.split_control(text) {
+            let starts = std::mem::take(&mut starts);
             strip = match part {
                 Part::Text(text) => {
                     let text = fence.map_or(text.into(), |fence| without(text, fence));
                     let text = if strip { strip_start(&text) } else { &text };
-                    self.encode_plain(text, &mut ids)?;
+                    self.encode_plain(text, starts, &mut ids)?;
                     false
                 }
                 Part::Token(id) => {
@@ -250,7 +266,14 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    fn encode_plain(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), TokenizerError> {
+    /// `starts` where the whole text starts here.
+    fn encode_plain(
+        &self,
+        text: &str,
+        starts: bool,
+        ids: &mut Vec<u32>,
+    ) -> Result<(), TokenizerError> {
+        let empty = ids.len();
         let mut first = true;
         for part in self.user_defined.split(text) {
             first = match (part, &self.model) {
@@ -266,6 +289,10 @@ impl Tokenizer {
                     model.encode(text, ids)?;
                     false
                 }
+                (Part::Text(text), Model::Json(model)) => {
+                    model.encode(text, starts && ids.len() == empty, ids)?;
+                    false
+                }
             };
         }
         Ok(())
@@ -274,10 +301,11 @@ impl Tokenizer {
     /// Phi-3's tokenizer drops white space after its markup, which GGUF files cannot say.
     fn strips_after(&self, id: u32) -> bool {
         let keeps = ["<unk>", "<s>", "<|endoftext|>"];
-        self.strips_after_control
+        let named = self.strips_after_control
             && !self
                 .token_text(id)
-                .is_some_and(|text| keeps.contains(&text))
+                .is_some_and(|text| keeps.contains(&text));
+        named || self.strips.contains(&id)
     }
 }
 

@@ -94,6 +94,30 @@ impl Vocabulary {
         })
     }
 
+    /// Tokens in the order of their ids; those without text are padding.
+    pub(super) fn new(
+        texts: Vec<Box<str>>,
+        kinds: Vec<TokenKind>,
+        bos: Option<u32>,
+        eos: Option<u32>,
+        ends: &[u32],
+    ) -> Result<Self, TokenizerError> {
+        if texts.is_empty() {
+            return Err(TokenizerError::VocabularySize { found: 0 });
+        }
+        let known: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
+        let mut end_tokens: BTreeSet<u32> = end_texts(&known, &kinds).collect();
+        end_tokens.extend(ends);
+        Ok(Self {
+            texts,
+            kinds,
+            bos,
+            eos,
+            unknown: None,
+            end_tokens,
+        })
+    }
+
     pub(super) fn len(&self) -> usize {
         self.texts.len()
     }
@@ -167,7 +191,7 @@ fn kind_of(id: usize, text: &str, kind: i64) -> Result<TokenKind, TokenizerError
     }
 }
 
-fn is_markup(text: &str) -> bool {
+pub(super) fn is_markup(text: &str) -> bool {
     let enclosed = |open, close| text.starts_with(open) && text.ends_with(close);
     enclosed("<|", "|>")
         || enclosed("<｜", "｜>")
@@ -175,7 +199,7 @@ fn is_markup(text: &str) -> bool {
         || MARKUP_TEXTS.contains(&text)
 }
 
-fn parse_byte(text: &str) -> Option<u8> {
+pub(super) fn parse_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let two_digits = digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     two_digits.then(|| u8::from_str_radix(digits, 16).ok())?

@@ -10,7 +10,8 @@ use safetensors::SafeTensors;
 use selfextend::backend::{Backend, cpu::Cpu};
 use selfextend::gguf::GgufFile;
 use selfextend::{
-    KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions, hub,
+    Frequencies, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions,
+    hub,
 };
 use selfextend_attention::attention::Step;
 use selfextend_attention::{AttentionShape, KvCache, Rope};
@@ -50,6 +51,7 @@ pub fn session(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -
     model.session(SessionOptions {
         context: 1 << 20,
         map,
+        frequencies: Frequencies::Trained,
         query_scaling,
         kv_type,
         chunk,
@@ -64,6 +66,11 @@ impl Golden {
         Some(Self(
             std::fs::read(shared(&format!("golden/{name}.safetensors"))?).unwrap(),
         ))
+    }
+
+    /// A file that is always there.
+    pub fn read(path: &Path) -> Self {
+        Self(std::fs::read(path).unwrap())
     }
 
     fn file(&self) -> SafeTensors<'_> {
@@ -105,7 +112,7 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
         &path,
         LoadOptions {
             threads: 2,
-            exact: false,
+            ..Default::default()
         },
     )
     .unwrap();
@@ -120,6 +127,7 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
     let options = |map, query_scaling, chunk| SessionOptions {
         context: 4096,
         map,
+        frequencies: Frequencies::Trained,
         query_scaling,
         kv_type: KvType::F32,
         chunk,
@@ -249,7 +257,7 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
     let mut cache = KvCache::new(shape, 1, KvType::F32, map, rope);
     let plan = cache.plan(input.len() / config.hidden);
     let [mut q, mut k, mut v, mut attended, mut out] = [const { Vec::new() }; 5];
-    let projections = [&layer.query, &layer.key, &layer.value];
+    let projections = [&layer.query, &layer.key, &layer.value].map(|linear| &linear.weight);
     let mut scratch = Default::default();
     backend.linear(
         &input.to_vec(),
@@ -266,7 +274,7 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
         .unwrap();
     backend.linear(
         &attended,
-        [&layer.attention_output],
+        [&layer.attention_output.weight],
         [&mut out],
         &mut scratch,
     );

@@ -2,10 +2,7 @@
 //! it. Keys and values come straight from their storage type.
 
 use super::dots;
-use crate::simd::linear::BLOCK;
 use crate::simd::{Load, Simd, WIDTH};
-use half::f16;
-use std::ops::Range;
 
 /// Calls a const-generic decode kernel on `count` rows, `R` at a time with `U` sums of each: at
 /// least eight chains of additions wherever there are two rows or more.
@@ -31,6 +28,7 @@ macro_rules! in_few_steps {
         }
     }};
 }
+pub(super) use in_few_steps;
 
 /// [`super::scores`] for the few rows of a decode step, which are the same number at every step: their
 /// sums may be ordered by it. At most 12 rows.
@@ -65,12 +63,11 @@ pub fn scores_few<S: Simd, E: Load>(
 pub const MAX_FEW: usize = 12;
 
 /// [`super::accumulate`] for the few rows of a decode step, without corrections: `acc[r] += sum over k of
-/// weights[r][k] * values[k]`, in the given columns. At most 12 rows of `width` in `acc`.
+/// weights[r][k] * values[k]`. At most 12 rows of `width` in `acc`.
 ///
 /// # Panics
 /// When a slice is too short, a width no multiple of 16 or there are more rows.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 pub fn accumulate_few<S: Simd, E: Load>(
     s: S,
     weights: &[f32],
@@ -78,17 +75,15 @@ pub fn accumulate_few<S: Simd, E: Load>(
     keys: usize,
     values: &[E],
     width: usize,
-    columns: Range<usize>,
     acc: &mut [f32],
 ) {
     let count = acc.len() / width;
     assert!(width.is_multiple_of(WIDTH) && values.len() >= keys * width && count <= MAX_FEW);
-    assert!(columns.end <= width && columns.len().is_multiple_of(WIDTH));
     assert!(count == 0 || weights.len() >= (count - 1) * stride + keys);
     // Few keys at a time, so that their values come from memory in order, line after line.
     for first in (0..keys).step_by(KEYS_AT_ONCE) {
         let some = KEYS_AT_ONCE.min(keys - first);
-        for column in columns.clone().step_by(WIDTH) {
+        for column in (0..width).step_by(WIDTH) {
             in_few_steps!(count, |r, R, U| {
                 // SAFETY: rows r..r+R are below `count`, first + some <= keys and column + 16 <=
                 // width; the assertions cover `count` rows of weights and of acc and all values.
@@ -104,7 +99,7 @@ pub fn accumulate_few<S: Simd, E: Load>(
 }
 
 /// Keys whose values a decode step weighs before it turns to other columns.
-const KEYS_AT_ONCE: usize = 64;
+pub(super) const KEYS_AT_ONCE: usize = 64;
 
 /// `U` sums of each row are kept apart, as in `dots`.
 ///
@@ -148,65 +143,4 @@ unsafe fn weigh_few<S: Simd, E: Load, const R: usize, const U: usize>(
             s.store(out, s.add(s.load(out), acc[0][r]));
         }
     }
-}
-
-/// `to[panel][lane] = from[panel][lane] * factors[panel][lane]`, where `to` and `from` are whole
-/// panels and factors are `stride` apart.
-///
-/// # Panics
-/// When a slice is too short.
-#[inline(always)]
-pub fn multiply_rows<S: Simd>(s: S, from: &[f32], factors: &[f16], stride: usize, to: &mut [f32]) {
-    let panels = from.len() / WIDTH;
-    assert!(to.len() >= panels * WIDTH);
-    assert!(panels == 0 || factors.len() >= (panels - 1) * stride + WIDTH);
-    for panel in 0..panels {
-        // SAFETY: panel < panels, which the assertions cover.
-        unsafe {
-            let x = s.load(from.as_ptr().add(panel * WIDTH));
-            let factor = s.load_f16(factors.as_ptr().add(panel * stride));
-            s.store(to.as_mut_ptr().add(panel * WIDTH), s.mul(x, factor));
-        }
-    }
-}
-
-/// [`scores_few`] against a panel of bytes: `codes` is `[depth][16]` and `scales` `[block][16]`,
-/// one for each 32 of the depth.
-///
-/// # Panics
-/// When a slice is too short or there are more than 12 rows.
-#[inline(always)]
-pub fn scores_q8<S: Simd>(
-    s: S,
-    rows: &[f32],
-    depth: usize,
-    codes: &[i8],
-    scales: &[f16],
-    out: &mut [f32],
-    out_stride: usize,
-) {
-    let count = rows.len() / depth;
-    assert!(count <= MAX_FEW && codes.len() >= depth * WIDTH);
-    assert!(scales.len() >= depth.div_ceil(BLOCK) * WIDTH);
-    assert!(count == 0 || out.len() >= (count - 1) * out_stride + WIDTH);
-    in_few_steps!(count, |r, R, U| {
-        // SAFETY: rows r..r+R are below `count`; a block starts below `depth` and holds no more
-        // than is left of it; the assertions cover all of both.
-        unsafe {
-            let rows = rows.as_ptr().add(r * depth);
-            let mut total = [s.splat(0.0); R];
-            for first in (0..depth).step_by(BLOCK) {
-                let codes = codes.as_ptr().add(first * WIDTH);
-                let some = BLOCK.min(depth - first);
-                let sums = dots::<S, i8, R, U>(s, rows.add(first), depth, some, codes);
-                let scale = s.load_f16(scales.as_ptr().add(first / BLOCK * WIDTH));
-                for i in 0..R {
-                    total[i] = s.fma(scale, sums[i], total[i]);
-                }
-            }
-            for i in 0..R {
-                s.store(out.as_mut_ptr().add((r + i) * out_stride), total[i]);
-            }
-        }
-    });
 }

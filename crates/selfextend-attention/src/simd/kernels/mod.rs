@@ -5,10 +5,12 @@
 //! element never depends on how many rows are computed together.
 
 mod few;
+mod pairs;
 mod stored;
 
 use super::{Load, Simd, WIDTH};
-pub use few::{MAX_FEW, accumulate_few, multiply_rows, scores_few, scores_q8};
+pub use few::{MAX_FEW, accumulate_few, scores_few};
+pub use pairs::{Rounded, accumulate_q8, multiply_rows, scores_q8};
 pub use stored::{rotate_panel, round_to, widen, widen_panel_q8, widen_rows, widen_rows_q8};
 
 /// Calls a const-generic micro-kernel on `count` rows, in the largest steps the level allows.
@@ -203,6 +205,28 @@ impl Running {
         max: f32::NEG_INFINITY,
         sum: 0.0,
     };
+}
+
+/// `x = cap * tanh(x / cap)` for each of a row.
+///
+/// # Panics
+/// When the row's length is no multiple of 16.
+#[inline(always)]
+pub fn soft_cap<S: Simd>(s: S, row: &mut [f32], cap: f32) {
+    assert!(row.len().is_multiple_of(WIDTH));
+    let (one, two, full) = (s.splat(1.0), s.splat(2.0), s.splat(cap));
+    // tanh(x) = 2 / (1 + e^-2x) - 1, which is -1 in a float below -15.
+    let (factor, low) = (-2.0 * std::f32::consts::LOG2_E / cap, s.splat(-15.0 * cap));
+    let p = row.as_mut_ptr();
+    for k in (0..row.len()).step_by(WIDTH) {
+        // SAFETY: k + 16 <= len.
+        unsafe {
+            let x = s.max(s.load(p.add(k)), low);
+            let power = s.exp2(s.mul(x, s.splat(factor)));
+            let tanh = s.sub(s.div(two, s.add(one, power)), one);
+            s.store(p.add(k), s.mul(full, tanh));
+        }
+    }
 }
 
 /// Turns a row of base-2 scores into weights `2^(score - max)`, updates the running maximum and

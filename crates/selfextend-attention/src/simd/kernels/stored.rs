@@ -17,20 +17,25 @@ pub fn widen<S: Simd, E: Load>(s: S, from: &[E], to: &mut [f32]) {
     }
 }
 
-/// A panel of bytes as floats: `codes` and `to` are `[depth][16]`, `scales` as for [`super::scores_q8`].
+/// A panel of bytes as floats: `codes` is `[depth / 2][16][2]`, `to` `[depth][16]`, `scales` as for
+/// [`super::scores_q8`].
 ///
 /// # Panics
 /// When a slice is too short.
 #[inline(always)]
 pub fn widen_panel_q8<S: Simd>(s: S, codes: &[i8], scales: &[f16], to: &mut [f32]) {
-    let depth = codes.len() / WIDTH;
-    assert!(to.len() >= depth * WIDTH && scales.len() >= depth.div_ceil(BLOCK) * WIDTH);
-    for c in 0..depth {
-        // SAFETY: c < depth, which the assertion covers.
+    let depth = to.len() / WIDTH;
+    assert!(codes.len() >= depth.next_multiple_of(2) * WIDTH);
+    assert!(scales.len() >= depth.div_ceil(BLOCK) * WIDTH);
+    for c in (0..depth).step_by(2) {
+        // SAFETY: c < depth, which the assertions cover; a second row is written where it exists.
         unsafe {
             let scale = s.load_f16(scales.as_ptr().add(c / BLOCK * WIDTH));
-            let code = s.load_i8(codes.as_ptr().add(c * WIDTH));
-            s.store(to.as_mut_ptr().add(c * WIDTH), s.mul(code, scale));
+            let (first, second) = s.unpair(s.load_pairs(codes.as_ptr().add(c * WIDTH)));
+            s.store(to.as_mut_ptr().add(c * WIDTH), s.mul(first, scale));
+            if c + 1 < depth {
+                s.store(to.as_mut_ptr().add((c + 1) * WIDTH), s.mul(second, scale));
+            }
         }
     }
 }
@@ -56,31 +61,39 @@ pub fn widen_rows<S: Simd, E: Load>(s: S, from: &[E], width: usize, tile: usize,
     }
 }
 
-/// [`widen_rows`] of bytes: `scales` is `[row / 16][block][row % 16]` with a block for each 32
-/// columns.
+/// [`widen_rows`] of `rows` rows of bytes: `codes` is `[row / 2][width][2]`, `scales` is `[row / 16]
+/// [block][row % 16]` with a block for each 32 columns.
 ///
 /// # Panics
 /// When a slice is too short, the width no multiple of 16 or the tile less than the rows.
 #[inline(always)]
+#[allow(clippy::too_many_arguments)]
 pub fn widen_rows_q8<S: Simd>(
     s: S,
+    rows: usize,
     codes: &[i8],
     scales: &[f16],
     width: usize,
     tile: usize,
     to: &mut [f32],
 ) {
-    let (rows, blocks) = (codes.len() / width, width.div_ceil(BLOCK));
-    assert!(width.is_multiple_of(WIDTH) && rows <= tile && to.len() >= tile * width);
-    for row in 0..rows {
+    let blocks = width.div_ceil(BLOCK);
+    assert!(width.is_multiple_of(WIDTH) && codes.len() >= rows.next_multiple_of(2) * width);
+    assert!(rows <= tile && to.len() >= tile * width);
+    for row in (0..rows).step_by(2) {
         let scales = &scales[row / WIDTH * blocks * WIDTH + row % WIDTH..];
         for column in (0..width).step_by(WIDTH) {
-            let scale = s.splat(scales[column / BLOCK * WIDTH].to_f32());
-            // SAFETY: row < rows <= tile and column + 16 <= width.
+            let scales = &scales[column / BLOCK * WIDTH..][..2];
+            // SAFETY: row < rows <= tile and column + 16 <= width; a second row is written where
+            // it exists.
             unsafe {
-                let code = s.load_i8(codes.as_ptr().add(row * width + column));
-                let at = column * tile + row * WIDTH;
-                s.store(to.as_mut_ptr().add(at), s.mul(code, scale));
+                let codes = codes.as_ptr().add(row * width + 2 * column);
+                let (first, second) = s.unpair(s.load_pairs(codes));
+                let to = to.as_mut_ptr().add(column * tile + row * WIDTH);
+                s.store(to, s.mul(first, s.splat(scales[0].to_f32())));
+                if row + 1 < rows {
+                    s.store(to.add(WIDTH), s.mul(second, s.splat(scales[1].to_f32())));
+                }
             }
         }
     }

@@ -120,7 +120,7 @@ impl<'a> Conversation<'a> {
             output::rate(totals.read, totals.read_s),
             totals.written,
             output::rate(totals.written, totals.write_s),
-            describe(self.session.options().map),
+            describe(self.session.options()),
         )
     }
 
@@ -149,7 +149,7 @@ impl<'a> Conversation<'a> {
             self.held.extend(&answer.generation.tokens);
         }
         self.held.truncate(self.session.len());
-        self.session.truncate(self.held.len());
+        self.held.truncate(self.session.truncate(self.held.len()));
         let answer = result?;
         self.totals.add(kept, &answer);
         let statistics = answer.statistics(&self.session);
@@ -166,7 +166,8 @@ impl<'a> Conversation<'a> {
             .take_while(|(held, new)| held == new)
             .count();
         let kept = same.min(prompt.len().saturating_sub(1));
-        self.session.truncate(kept);
+        // A method that forgets may have to start afresh.
+        let kept = self.session.truncate(kept);
         self.held.truncate(kept);
         kept
     }
@@ -190,14 +191,11 @@ impl<'a> Conversation<'a> {
             )));
         }
         let settings = self.args.model.settings(2 * wanted, trained)?;
-        let options = self
-            .args
-            .model
-            .session_options(settings.context, settings.map);
+        let options = self.args.model.session_options(settings);
         output::note(&format!(
             "note: the conversation outgrows the context of {context} tokens: extended to {} by {}, and read again",
             settings.context,
-            describe_extension(settings.map),
+            describe_extension(settings),
         ));
         self.session = self.model.model.session(options);
         self.held.clear();

@@ -2,7 +2,7 @@
 
 use crate::args::InspectArgs;
 use crate::error::{CliError, Result};
-use selfextend::SelfExtend;
+use selfextend::{Positions, SelfExtend};
 use serde::Serialize;
 use std::fmt::Write;
 
@@ -29,7 +29,8 @@ impl Matrix {
         let neighbor_window = args.model.neighbor_window.unwrap_or(FIGURE.1);
         let map = SelfExtend::new(group_size, neighbor_window)
             .map_err(|error| CliError::usage(error.to_string()))?;
-        let row = |i| (0..=i).map(|j| map.relative(i, j)).collect();
+        let position = |i, j| map.relative(i, j).map_or(0, |position| position as usize);
+        let row = |i| (0..=i).map(|j| position(i, j)).collect();
         let rows = (0..args.matrix).map(row).collect();
         Ok(Self {
             tokens: args.matrix,

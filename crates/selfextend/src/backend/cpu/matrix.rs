@@ -1,5 +1,6 @@
 //! Weight matrices of the CPU backend.
 
+use crate::backend::Phase;
 use crate::gguf::{RawTensor, pack};
 use selfextend_attention::parallel;
 use selfextend_attention::simd::linear::{PanelFormat, block_sums, dequantize_panel};
@@ -107,13 +108,18 @@ pub(super) fn multiply<const N: usize>(
     x: &[f32],
     matrices: [&CpuMatrix; N],
     out: [&mut Vec<f32>; N],
+    phase: Phase,
     sums: &mut Vec<f32>,
 ) {
     let Some(columns) = matrices.first().map(|matrix| matrix.columns) else {
         return;
     };
     let tokens = x.len() / columns;
-    let few = tokens <= FEW_ROWS;
+    let few = match phase {
+        Phase::ByLength => tokens <= FEW_ROWS,
+        Phase::Prefill => false,
+        Phase::Decode => true,
+    };
     sums.clear();
     if few {
         block_sums(x, sums);

@@ -2,14 +2,15 @@
 
 mod matrix;
 
-use super::Backend;
+use super::{Backend, Phase};
+use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
 use selfextend_attention::parallel;
-use selfextend_attention::simd::elementwise::{self, rms_norm, silu_gate};
+use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
 use std::borrow::Cow;
 
 /// Rows of activations from which element-wise work is shared between threads.
@@ -28,6 +29,7 @@ pub struct Cpu {
 /// What the CPU keeps from step to step.
 #[derive(Debug, Default)]
 pub struct CpuScratch {
+    phase: Phase,
     attention: AttentionScratch,
     /// Sums of blocks of the activations at hand.
     block_sums: Vec<f32>,
@@ -38,6 +40,10 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Buffer = Vec<f32>;
     type Scratch = CpuScratch;
+
+    fn enter(&self, phase: Phase, scratch: &mut CpuScratch) {
+        scratch.phase = phase;
+    }
 
     fn matrix(&self, tensor: RawTensor) -> Result<CpuMatrix, String> {
         CpuMatrix::new(tensor, self.exact)
@@ -66,6 +72,21 @@ impl Backend for Cpu {
         });
     }
 
+    fn layer_norm(
+        &self,
+        x: &Vec<f32>,
+        weight: &Vec<f32>,
+        bias: Option<&Vec<f32>>,
+        eps: f32,
+        out: &mut Vec<f32>,
+    ) {
+        out.resize(x.len(), 0.0);
+        let bias = bias.map_or(&[][..], |bias| bias);
+        in_rows(x, out, weight.len(), |x, out| {
+            layer_norm(x, weight, bias, eps, out);
+        });
+    }
+
     fn linear<const N: usize>(
         &self,
         x: &Vec<f32>,
@@ -73,7 +94,8 @@ impl Backend for Cpu {
         out: [&mut Vec<f32>; N],
         scratch: &mut CpuScratch,
     ) {
-        multiply(x, matrices, out, &mut scratch.block_sums);
+        let sums = &mut scratch.block_sums;
+        multiply(x, matrices, out, scratch.phase, sums);
     }
 
     fn add_bias(&self, x: &mut Vec<f32>, bias: &Vec<f32>) {
@@ -96,8 +118,33 @@ impl Backend for Cpu {
         Ok(attend(layer, steps, q, k, v, out, &mut scratch.attention)?)
     }
 
-    fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>) {
-        in_rows(up, gate, SHARED_WIDTH, |up, gate| silu_gate(gate, up));
+    fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>, activation: Activation) {
+        in_rows(up, gate, SHARED_WIDTH, |up, gate| match curve(activation) {
+            Some(curve) => curve.gate(gate, up),
+            None => {
+                let pairs = gate.iter_mut().zip(up);
+                pairs.for_each(|(gate, up)| *gate = gelu(*gate) * up);
+            }
+        });
+    }
+
+    fn activate(&self, x: &mut Vec<f32>, activation: Activation) {
+        let tasks = x.chunks_mut(SHARED_WIDTH * PARALLEL_ROWS);
+        parallel::for_each(tasks, |x| match curve(activation) {
+            Some(curve) => curve.activate(x),
+            None => x.iter_mut().for_each(|x| *x = gelu(*x)),
+        });
+    }
+
+    fn scale(&self, x: &mut Vec<f32>, factor: f32) {
+        x.iter_mut().for_each(|x| *x *= factor);
+    }
+
+    fn soft_cap(&self, x: &mut Vec<f32>, cap: f32) {
+        let tasks = x.chunks_mut(SHARED_WIDTH * PARALLEL_ROWS);
+        parallel::for_each(tasks, |x| {
+            x.iter_mut().for_each(|x| *x = cap * (*x / cap).tanh());
+        });
     }
 
     fn add(&self, x: &mut Vec<f32>, y: &Vec<f32>) {
@@ -113,6 +160,19 @@ impl Backend for Cpu {
     fn read<'a>(&self, buffer: &'a Vec<f32>) -> Cow<'a, [f32]> {
         Cow::Borrowed(buffer)
     }
+}
+
+/// The vectorised form of an activation, where it has one.
+fn curve(activation: Activation) -> Option<Gate> {
+    match activation {
+        Activation::Silu => Some(Gate::SILU),
+        Activation::GeluTanh => Some(Gate::GELU_TANH),
+        Activation::Gelu => None,
+    }
+}
+
+fn gelu(x: f32) -> f32 {
+    0.5 * x * libm::erfcf(-x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
 /// Runs `work(from, to)` on equal ranges of two slices, on several threads where it pays.

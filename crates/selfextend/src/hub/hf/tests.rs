@@ -161,6 +161,28 @@ fn the_only_gguf_file_is_meant() {
 }
 
 #[test]
+fn without_gguf_the_folder_with_safetensors_is_meant() {
+    let files = &[
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+    ];
+    let lab = Lab::new(files, Fault::None);
+    assert_eq!(lab.locate("o/n"), None);
+    let config = lab.pull("o/n").unwrap();
+    assert!(config.ends_with("config.json"));
+    for (file, wanted) in [
+        ("model.safetensors", true),
+        ("tokenizer.json", true),
+        ("README.md", false),
+    ] {
+        assert_eq!(config.with_file_name(file).is_file(), wanted, "{file}");
+    }
+    assert_eq!(lab.locate("o/n"), Some(config));
+}
+
+#[test]
 fn several_gguf_files_are_listed() {
     let lab = Lab::new(&["b.gguf", "a.gguf"], Fault::None);
     let error = lab.pull("o/n").unwrap_err().to_string();

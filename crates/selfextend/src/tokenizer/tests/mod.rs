@@ -1,5 +1,6 @@
 //! Tests of whole tokenizers, on tiny vocabularies made here.
 
+mod json;
 mod properties;
 mod reference;
 

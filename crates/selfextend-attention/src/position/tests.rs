@@ -1,0 +1,110 @@
+//! The separable form of every map against its definition.
+
+use super::*;
+use proptest::prelude::*;
+
+/// Any map that a sequence of up to `context` tokens can have.
+pub(crate) fn any_map(context: usize) -> impl Strategy<Value = PositionMap> {
+    let n = context;
+    prop_oneof![
+        Just(PositionMap::Plain),
+        (1usize..12, 1usize..150).prop_map(|(g, w)| PositionMap::self_extend(g, w).unwrap()),
+        (1usize..150).prop_map(|w| ReRope::new(w).unwrap().into()),
+        (1usize..150, 1f64..20.0).prop_map(|(w, k)| LeakyReRope::new(w, k).unwrap().into()),
+        (0usize..50, 1usize..150).prop_map(|(w, more)| Shifted::new(w + more, w).unwrap().into()),
+        (1usize..120, 1usize..120)
+            .prop_map(|(s, more)| DualChunk::new(s, s + more.min(s)).unwrap().into()),
+        (0usize..100, 1usize..150).prop_map(move |(w0, w)| JetLong::new(w0, w, n).unwrap().into()),
+        (2usize..40, 0.005f64..2.0, 1usize..150)
+            .prop_map(|(c, r, w)| Logistic::new(c, r, w).unwrap().into()),
+        (2usize..40, 0usize..40, 1usize..40).prop_map(move |(h, t, share)| {
+            let mapped = (n / 2).min(n * share / 80).max(1);
+            Lampe::new(h, t, mapped, n).unwrap().into()
+        }),
+        (0usize..40, 1usize..150).prop_map(|(s, r)| Streaming::new(s, r).unwrap().into()),
+        (0usize..40, 1usize..150).prop_map(|(s, r)| LmInfinite::new(s, r).unwrap().into()),
+    ]
+}
+
+/// The farthest distance a context uses under a map, by asking for every pair of its last queries.
+fn farthest(map: &dyn Positions, context: usize) -> f64 {
+    let rows = (0..context).flat_map(|i| (0..=i).map(move |j| (i, j)));
+    rows.filter_map(|(i, j)| map.relative(i, j))
+        .fold(0.0, f64::max)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Every pair is in the region whose positions give its relative position, or in none where it
+    /// is not seen.
+    #[test]
+    fn regions_reproduce_the_relative_position(
+        map in any_map(2000), i in 0usize..2000, back in 0usize..2000,
+    ) {
+        let (j, map) = (i.saturating_sub(back), map.positions());
+        let inside: Vec<usize> = (0..map.regions().len())
+            .filter(|&region| map.span(region, i).contains(&j))
+            .collect();
+        match map.relative(i, j) {
+            None => prop_assert!(inside.is_empty()),
+            Some(relative) => {
+                prop_assert_eq!(inside.len(), 1);
+                let separable = map.query(inside[0], i) - map.key(inside[0], j);
+                prop_assert!((separable - relative).abs() < 1e-9, "{separable} for {relative}");
+            }
+        }
+    }
+
+    #[test]
+    fn spans_are_in_order_and_move_forwards(map in any_map(2000), i in 0usize..1999) {
+        let map = map.positions();
+        let regions = map.regions();
+        prop_assert!((1..=MAX_REGIONS).contains(&regions.len()));
+        let mut end = 0;
+        for (region, keys) in regions.iter().enumerate() {
+            let (now, next) = (map.span(region, i), map.span(region, i + 1));
+            prop_assert!(end <= now.start && now.start <= now.end);
+            prop_assert!(now.start <= next.start && now.end <= next.end);
+            match *keys {
+                Keys::Derived { most } => prop_assert!(now.len() <= most),
+                Keys::Stored => for j in now.clone() {
+                    prop_assert_eq!(map.key(region, j), map.stored(j));
+                },
+            }
+            end = now.end;
+        }
+        prop_assert_eq!(end, i + 1);
+    }
+
+    #[test]
+    fn forgotten_keys_are_never_seen_again(
+        map in any_map(2000), i in 0usize..1000, later in 0usize..900, at in 0usize..2000,
+    ) {
+        let map = map.positions();
+        let forgotten = map.forgotten(i);
+        let next = map.forgotten(i + 1);
+        prop_assert!(forgotten.start <= next.start && forgotten.end <= next.end);
+        if forgotten.contains(&at) {
+            prop_assert_eq!(map.relative(i + later, at), None);
+        }
+    }
+
+    #[test]
+    fn the_reach_is_where_positions_leave_the_trained_window(
+        map in any_map(160), trained in 20usize..120,
+    ) {
+        let map = map.positions();
+        // Within the reach all positions are trained (LM-Infinite's limit is the window itself).
+        let reach = map.reach(trained).unwrap_or(160).min(160);
+        let most = farthest(&*map, reach);
+        prop_assert!(most <= trained as f64, "{most} at {reach} of {trained}");
+    }
+
+    #[test]
+    fn group_size_one_is_plain(w in 1usize..200, i in 0usize..5000, back in 0usize..5000) {
+        let j = i.saturating_sub(back);
+        let map = SelfExtend::new(1, w).unwrap();
+        prop_assert_eq!(map.relative(i, j), Some((i - j) as f64));
+    }
+}

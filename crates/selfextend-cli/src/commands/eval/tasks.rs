@@ -1,0 +1,280 @@
+//! From arguments to samples, a function for each task.
+
+use super::{Prepared, load, run};
+use crate::args::eval::{
+    AblationArgs, AblationOn, ChoiceArgs, LevalArgs, LongbenchArgs, NeedleArgs, PasskeyArgs,
+    PerplexityArgs, RulerArgs, SweepArgs,
+};
+use crate::error::{CliError, Result};
+use selfextend_eval::tasks::choice::ChoiceTask;
+use selfextend_eval::tasks::leval::LEval;
+use selfextend_eval::tasks::longbench::LongBench;
+use selfextend_eval::tasks::perplexity::{Mode, Perplexity};
+use selfextend_eval::tasks::ruler::{Ruler, RulerTask};
+use selfextend_eval::tasks::{Prompter, ablation, files, needle, passkey};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
+    let mode = match args.text.stride {
+        None => Mode::Single {
+            segments: args.text.segments,
+        },
+        Some(stride) => Mode::Sliding {
+            stride,
+            windows: args.text.segments,
+        },
+    };
+    let task = Perplexity {
+        files: files(&args.files, "txt")?,
+        lengths: args.text.lengths.clone(),
+        mode,
+    };
+    let model = load(&args.run.model)?;
+    run(Prepared {
+        task: "perplexity",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&model)?,
+        settings: json!({
+            "files": names(&task.files),
+            "lengths": task.lengths,
+            "segments": args.text.segments,
+            "stride": args.text.stride,
+        }),
+        methods: None,
+    })
+}
+
+/// The names of files, whatever folder they lie in.
+fn names(files: &[PathBuf]) -> Vec<String> {
+    let name = |path: &PathBuf| {
+        path.file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned()
+    };
+    files.iter().map(name).collect()
+}
+
+fn sweep(args: &SweepArgs) -> passkey::Sweep {
+    passkey::Sweep {
+        lengths: args.lengths.clone(),
+        depths: args.depths.clone(),
+        trials: args.trials,
+        digits: args.digits.into(),
+        seed: args.seed,
+    }
+}
+
+fn sweep_settings(args: &SweepArgs) -> Value {
+    json!({
+        "lengths": args.lengths,
+        "depths": args.depths,
+        "trials": args.trials,
+        "digits": args.digits,
+        "seed": args.seed,
+        "chat": args.chat,
+    })
+}
+
+pub(super) fn passkey(args: &PasskeyArgs) -> Result<()> {
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.sweep.chat)?;
+    run(Prepared {
+        task: "passkey",
+        args: &args.run,
+        model: &model,
+        samples: sweep(&args.sweep).samples(&prompter)?,
+        settings: sweep_settings(&args.sweep),
+        methods: None,
+    })
+}
+
+pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
+    let task = needle::Needle {
+        haystack: files(&args.haystack, "txt")?,
+        needle: args.needle.clone(),
+        question: args.question.clone(),
+        answer: args.answer.clone(),
+        lengths: args.lengths.clone(),
+        depths: args.depths.clone(),
+        max_tokens: args.max_tokens,
+    };
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.chat)?;
+    run(Prepared {
+        task: "needle",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&prompter)?,
+        settings: json!({
+            "haystack": names(&task.haystack),
+            "needle": task.needle,
+            "question": task.question,
+            "answer": task.answer,
+            "lengths": task.lengths,
+            "depths": task.depths,
+            "max_tokens": task.max_tokens,
+            "chat": args.chat,
+        }),
+        methods: None,
+    })
+}
+
+pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
+    let essays = match args.essays.is_empty() {
+        true => Vec::new(),
+        false => files(&args.essays, "txt")?,
+    };
+    let possible = RulerTask::ALL.map(|(_, task)| task).into_iter();
+    let tasks = match args.tasks.is_empty() {
+        true => possible
+            .filter(|task| !essays.is_empty() || !task.needs_essays())
+            .collect(),
+        false => args.tasks.clone(),
+    };
+    let task = Ruler {
+        tasks,
+        lengths: args.lengths.clone(),
+        samples: args.samples,
+        seed: args.seed,
+        essays,
+    };
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.chat)?;
+    let names_of_tasks: Vec<_> = task.tasks.iter().map(|task| task.name()).collect();
+    run(Prepared {
+        task: "ruler",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&prompter)?,
+        settings: json!({
+            "tasks": names_of_tasks,
+            "lengths": task.lengths,
+            "samples_each": task.samples,
+            "seed": task.seed,
+            "essays": names(&task.essays),
+            "chat": args.chat,
+        }),
+        methods: None,
+    })
+}
+
+pub(super) fn leval(args: &LevalArgs) -> Result<()> {
+    let task = LEval {
+        files: files(&args.files, "jsonl")?,
+        documents: args.documents,
+        max_tokens: args.max_tokens,
+    };
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.chat)?;
+    run(Prepared {
+        task: "leval",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&prompter)?,
+        settings: json!({
+            "files": names(&task.files),
+            "documents": task.documents,
+            "max_tokens": task.max_tokens,
+            "chat": args.chat,
+        }),
+        methods: None,
+    })
+}
+
+pub(super) fn longbench(args: &LongbenchArgs) -> Result<()> {
+    let found = files(&args.files, "jsonl")?;
+    let beside = |given: &Option<PathBuf>, name: &str| {
+        given
+            .clone()
+            .unwrap_or_else(|| found[0].with_file_name(name))
+    };
+    let task = LongBench {
+        prompts: beside(&args.prompts, "dataset2prompt.json"),
+        max_lengths: beside(&args.max_lengths, "dataset2maxlen.json"),
+        files: found,
+        items: args.items,
+    };
+    let model = load(&args.run.model)?;
+    let prompter = Prompter::new(&model, args.chat)?;
+    run(Prepared {
+        task: "longbench",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&prompter)?,
+        settings: json!({ "files": names(&task.files), "items": task.items, "chat": args.chat }),
+        methods: None,
+    })
+}
+
+pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
+    let found = files(&args.files, "jsonl")?;
+    let model = load(&args.run.model)?;
+    let task = ChoiceTask {
+        files: found,
+        items: args.items,
+        seed: args.seed,
+        context: args.context.unwrap_or(model.model.config().trained_window),
+    };
+    run(Prepared {
+        task: "choice",
+        args: &args.run,
+        model: &model,
+        samples: task.samples(&model)?,
+        settings: json!({
+            "files": names(&task.files),
+            "items": task.items,
+            "seed": task.seed,
+            "context": task.context,
+        }),
+        methods: None,
+    })
+}
+
+pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
+    if !args.run.methods.is_empty() {
+        return Err(CliError::usage(
+            "eval ablation runs its own grid: give --group-sizes and --neighbor-windows instead of --method",
+        ));
+    }
+    let on = args.on.unwrap_or(match args.files.is_empty() {
+        true => AblationOn::Passkey,
+        false => AblationOn::Perplexity,
+    });
+    let methods = ablation::methods(&args.group_sizes, &args.neighbor_windows)?;
+    let mut settings = sweep_settings(&args.sweep);
+    let model = load(&args.run.model)?;
+    let (task, samples) = match on {
+        AblationOn::Passkey => {
+            let prompter = Prompter::new(&model, args.sweep.chat)?;
+            ("ablation-passkey", sweep(&args.sweep).samples(&prompter)?)
+        }
+        AblationOn::Perplexity => {
+            let task = Perplexity {
+                files: files(&args.files, "txt")?,
+                lengths: args.sweep.lengths.clone(),
+                mode: Mode::Single {
+                    segments: args.segments,
+                },
+            };
+            settings = json!({
+                "files": names(&task.files),
+                "lengths": task.lengths,
+                "segments": args.segments,
+            });
+            ("ablation-perplexity", task.samples(&model)?)
+        }
+    };
+    settings["group_sizes"] = json!(args.group_sizes);
+    settings["neighbor_windows"] = json!(args.neighbor_windows);
+    run(Prepared {
+        task,
+        args: &args.run,
+        model: &model,
+        samples,
+        settings,
+        methods: Some(methods),
+    })
+}

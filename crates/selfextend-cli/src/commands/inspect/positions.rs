@@ -1,0 +1,249 @@
+//! `selfextend inspect --positions`: the relative positions of a whole context under any method, on
+//! the terminal and as SVG, with those that the model never saw in training marked.
+
+use crate::args::InspectArgs;
+use crate::engine::{self, describe};
+use crate::error::{CliError, Result};
+use crate::output;
+use plotters::prelude::*;
+use selfextend::{Frequencies, ModelFile, SessionOptions};
+use serde::Serialize;
+use std::fmt::Write;
+
+/// Cells on a side of the terminal's picture.
+const TERMINAL_CELLS: usize = 48;
+/// Cells on a side of the SVG's.
+const SVG_CELLS: usize = 160;
+
+/// Draws the positions.
+pub fn positions(args: &InspectArgs) -> Result<()> {
+    let trained = match args.trained_window {
+        Some(trained) => trained,
+        None => {
+            let path = engine::fetch(&args.model.model)?;
+            ModelFile::open(&path)?.config()?.trained_window
+        }
+    };
+    let context = args.model.context.unwrap_or(2 * trained);
+    let mut model = args.model.clone();
+    model.context = Some(context);
+    let options: SessionOptions = model.settings(1, trained)?.into();
+    let name = match &model.method {
+        Some(method) => format!("{method} ({})", describe(&options)),
+        None => describe(&options),
+    };
+    if let Some(path) = &args.svg {
+        let picture = Picture::new(&name, &options, trained, SVG_CELLS);
+        let drawn = picture
+            .svg()
+            .map_err(|error| CliError::failure(format!("cannot draw the picture: {error}")))?;
+        output::file(path, &drawn)?;
+        if path.as_os_str() == "-" {
+            return Ok(());
+        }
+    }
+    let picture = Picture::new(&name, &options, trained, TERMINAL_CELLS);
+    match args.json {
+        true => output::json(&picture),
+        false => output::text(&picture.drawn(output::colours())),
+    }
+}
+
+/// Relative positions of a context, one for each cell of a coarse matrix.
+#[derive(Debug, Serialize)]
+struct Picture {
+    method: String,
+    tokens: usize,
+    trained_window: usize,
+    /// The largest relative position of the last query.
+    largest: f64,
+    /// Pairs of a query and a key it sees, in thousandths that are beyond the trained window.
+    untrained_permille: usize,
+    /// How much the slowest frequencies are divided by.
+    divisor: f64,
+    /// A row for each query; null where the key is not seen.
+    rows: Vec<Vec<Option<f64>>>,
+}
+
+impl Picture {
+    fn new(name: &str, options: &SessionOptions, trained: usize, cells: usize) -> Self {
+        let (tokens, map) = (options.context, options.map.positions());
+        let cells = cells.min(tokens);
+        let divisor = match options.frequencies {
+            Frequencies::Trained => 1.0,
+            Frequencies::Interpolated { factor } | Frequencies::Ntk { factor } => factor,
+            Frequencies::Yarn(yarn) => yarn.factor,
+            Frequencies::Factors(factors) => {
+                factors.divisors().last().map_or(1.0, |&last| last.into())
+            }
+        };
+        // The last token of a cell, so that the last row is the last query.
+        let token = |cell: usize| (cell + 1) * tokens / cells - 1;
+        let relative = |i, j| map.relative(i, j).map(|position| position / divisor);
+        let row = |r: usize| (0..=r).map(|c| relative(token(r), token(c))).collect();
+        let rows: Vec<Vec<_>> = (0..cells).map(row).collect();
+        let last = (0..tokens).filter_map(|j| relative(tokens - 1, j));
+        let seen = rows.iter().flatten().flatten();
+        let untrained = seen.clone().filter(|&&position| position >= trained as f64);
+        Self {
+            method: name.to_owned(),
+            tokens,
+            trained_window: trained,
+            largest: last.fold(0.0, f64::max),
+            untrained_permille: 1000 * untrained.count() / seen.count().max(1),
+            divisor,
+            rows,
+        }
+    }
+
+    /// What is seen, in a few words.
+    fn caption(&self) -> String {
+        let beyond = match self.untrained_permille {
+            0 => "none beyond it".to_owned(),
+            share => format!("{:.1}% of all pairs beyond it", share as f64 / 10.0),
+        };
+        let slowest = if self.divisor > 1.0 {
+            ", as the slowest frequencies see them"
+        } else {
+            ""
+        };
+        format!(
+            "{}: {} tokens, largest relative position {:.0}{slowest}; trained window {}, {beyond}",
+            self.method, self.tokens, self.largest, self.trained_window
+        )
+    }
+
+    /// Tenths of the trained window; `None` beyond it.
+    fn tenth(&self, position: f64) -> Option<usize> {
+        let trained = self.trained_window as f64;
+        (position < trained).then(|| (10.0 * position / trained) as usize)
+    }
+
+    /// The matrix as text: a digit for each cell.
+    fn drawn(&self, colours: bool) -> String {
+        let mut text = format!(
+            "{}.\nRows are queries, columns keys; digits are tenths of the trained window, ! is beyond it, . is not seen.\n",
+            self.caption()
+        );
+        for row in &self.rows {
+            for &cell in row {
+                let tenth = cell.map(|position| self.tenth(position));
+                let (sign, colour) = match tenth {
+                    None => ('.', "2"),
+                    Some(None) => ('!', "1;31"),
+                    Some(Some(tenth)) => (
+                        char::from_digit(tenth as u32, 10).unwrap_or('9'),
+                        if tenth < 5 { "34" } else { "36" },
+                    ),
+                };
+                let _ = match colours {
+                    true => write!(text, "\x1b[{colour}m{sign}\x1b[0m"),
+                    false => write!(text, "{sign}"),
+                };
+            }
+            text.push('\n');
+        }
+        text
+    }
+
+    /// The matrix as SVG: a run of equal cells is one rectangle.
+    fn svg(&self) -> Result<String, Box<dyn std::error::Error>> {
+        let cells = self.rows.len();
+        let mut picture = String::new();
+        {
+            let area = SVGBackend::with_string(&mut picture, (760, 800)).into_drawing_area();
+            area.fill(&WHITE)?;
+            let font = "Helvetica, Arial, sans-serif";
+            let (first, second) = match self.caption().split_once("; ") {
+                Some((first, second)) => (first.to_owned(), second.to_owned()),
+                None => (self.caption(), String::new()),
+            };
+            for (line, y) in [(first, 12), (second, 32)] {
+                area.draw(&Text::new(line, (24, y), (font, 16)))?;
+            }
+            let tokens = self.tokens;
+            let label = move |cell: &f64| output::grouped((cell * tokens as f64) as usize);
+            let mut chart = ChartBuilder::on(&area)
+                .margin(16)
+                .margin_top(52)
+                .x_label_area_size(44)
+                .y_label_area_size(72)
+                .build_cartesian_2d(0.0..1.0, 1.0..0.0)?;
+            chart
+                .configure_mesh()
+                .disable_mesh()
+                .x_desc("key")
+                .y_desc("query")
+                .x_label_formatter(&label)
+                .y_label_formatter(&label)
+                .label_style((font, 14))
+                .axis_desc_style((font, 16))
+                .draw()?;
+            let share = |cell: usize| cell as f64 / cells as f64;
+            for (r, row) in self.rows.iter().enumerate() {
+                let colours: Vec<_> = row.iter().map(|&cell| self.colour(cell)).collect();
+                let mut first = 0;
+                for run in colours.chunk_by(|a, b| a == b) {
+                    let corners = [
+                        (share(first), share(r)),
+                        (share(first + run.len()), share(r + 1)),
+                    ];
+                    chart.draw_series([Rectangle::new(corners, run[0].filled())])?;
+                    first += run.len();
+                }
+            }
+            area.present()?;
+        }
+        Ok(picture)
+    }
+
+    /// Light to dark with distance, in steps; vermilion beyond the trained window, grey if not seen.
+    fn colour(&self, cell: Option<f64>) -> RGBColor {
+        let Some(position) = cell else {
+            return RGBColor(235, 235, 235);
+        };
+        if position >= self.trained_window as f64 {
+            return RGBColor(213, 94, 0);
+        }
+        let share = (position / self.trained_window as f64 * 24.0).floor() / 24.0;
+        let mix = |from: f64, to: f64| (from + (to - from) * share) as u8;
+        RGBColor(mix(222.0, 0.0), mix(236.0, 60.0), mix(250.0, 120.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfextend::Method;
+
+    fn picture(method: &str, trained: usize, context: usize) -> Picture {
+        let options = method.parse::<Method>().unwrap().options(trained, context);
+        Picture::new(method, &options.unwrap(), trained, 10)
+    }
+
+    #[test]
+    fn what_was_never_seen_in_training_is_marked() {
+        // The paper's figure 3: a trained window of 7, ten tokens.
+        let plain = picture("plain", 7, 10);
+        assert_eq!(plain.largest, 9.0);
+        assert!(
+            plain.drawn(false).ends_with("\n!!!8754210\n"),
+            "{}",
+            plain.drawn(false)
+        );
+        let extended = picture("selfextend:G=2,W=4", 7, 10);
+        assert_eq!((extended.largest, extended.untrained_permille), (6.0, 0));
+        assert!(!extended.drawn(false).contains("\n!"));
+        let svg = plain.svg().unwrap();
+        assert!(svg.contains("#D55E00") && !extended.svg().unwrap().contains("#D55E00"));
+    }
+
+    #[test]
+    fn forgotten_keys_and_interpolated_positions_are_drawn() {
+        let streaming = picture("streaming-llm:sinks=1,recent=3", 7, 10).drawn(false);
+        assert!(streaming.ends_with("\n5.....4210\n"), "{streaming}");
+        let interpolated = picture("pi", 7, 14);
+        assert_eq!(interpolated.largest, 6.5);
+        assert_eq!(interpolated.untrained_permille, 0);
+    }
+}

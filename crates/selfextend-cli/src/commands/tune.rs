@@ -1,0 +1,200 @@
+//! `selfextend tune`: settings of a method for a model, a context and a kind of text.
+
+mod needle;
+mod search;
+
+use crate::args::TuneArgs;
+use crate::engine;
+use crate::error::{CliError, Result};
+use crate::{input, interrupt, output};
+use needle::Needles;
+use search::{Candidate, Search, mean};
+use selfextend::method::table::{At, Kind};
+use selfextend::profile::{Losses, Profile};
+use selfextend::{Method, SessionOptions, TextModel};
+
+/// Of the text, the part that settings are chosen by; they are judged on the rest.
+const CHOOSING_SHARE: f64 = 0.6;
+
+/// Finds settings and writes them.
+pub fn tune(args: &TuneArgs) -> Result<()> {
+    let _scope = interrupt::scope(interrupt::Mode::Ask);
+    let text = input::file(&args.file)?;
+    let model = engine::load(&args.model)?;
+    let trained = model.model.config().trained_window;
+    let context = args
+        .model
+        .context
+        .ok_or_else(|| CliError::usage("--context is needed: settings are found for one length"))?;
+    let at = At { trained, context };
+    let tokens = model
+        .tokenizer
+        .encode(&text)
+        .map_err(selfextend::Error::from)?;
+    if tokens.len() < context {
+        return Err(CliError::usage(format!(
+            "{} has {} tokens, a context of {context} needs at least as many",
+            args.file.display(),
+            tokens.len()
+        )));
+    }
+    let cut = (tokens.len() as f64 * CHOOSING_SHARE) as usize;
+    let chosen_by = Needles::new(&model, &tokens[..cut], context, args.seed);
+    let judged_on = Needles::new(&model, &tokens[cut..], context, args.seed ^ 0x5eed);
+
+    let automatic = Method::automatic();
+    let mut candidates = candidates(args, at)?;
+    if !candidates.contains(&automatic) {
+        candidates.push(automatic.clone());
+    }
+    let run = |needles: &Needles, method: &Method, sample: usize, what: &str| {
+        losses(args, &model, at, needles, method, sample, what)
+    };
+    let search = Search {
+        samples: args.samples,
+    };
+    let ranked = search.run(candidates, &mut |method, sample, what| {
+        run(&chosen_by, method, sample, what)
+    })?;
+    let best = ranked.first().ok_or(CliError::Interrupted)?;
+    // Ctrl-C has ended the search, not what follows.
+    let _scope = interrupt::scope(interrupt::Mode::Ask);
+
+    let judge = |method: &Method| -> Result<Losses> {
+        let mut all = Vec::new();
+        for sample in 0..args.samples {
+            match run(&judged_on, method, sample, "judging") {
+                Ok(losses) => all.push(losses),
+                // What was judged before Ctrl-C counts.
+                Err(CliError::Interrupted) if !all.is_empty() => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(mean(&all))
+    };
+    let mut profile = Profile::new(&args.model.model, trained, context, &best.method);
+    profile.samples = args.samples;
+    profile.found = judge(&best.method)?;
+    profile.automatic = match best.method == automatic {
+        true => profile.found,
+        false => judge(&automatic)?,
+    };
+    let written = output::to_json(&profile)?;
+    output::file(&args.output, &format!("{written}\n"))?;
+    match args.json {
+        true => output::line(&written),
+        false => output::text(&report(args, &ranked, &profile)),
+    }
+}
+
+/// What a method loses on one sample.
+fn losses(
+    args: &TuneArgs,
+    model: &TextModel,
+    at: At,
+    needles: &Needles,
+    method: &Method,
+    sample: usize,
+    what: &str,
+) -> Result<Losses> {
+    let options = method.options(at.trained, at.context)?;
+    let options = SessionOptions {
+        kv_type: args.model.kv_type.into(),
+        chunk: args.model.chunk,
+        ..options
+    };
+    let mut session = model.model.session(options);
+    needles.losses(&mut session, sample, &format!("{what}: {method}"))
+}
+
+/// The grid: what `--try` lists, or for SelfExtend windows and group sizes around the rule of thumb.
+fn candidates(args: &TuneArgs, at: At) -> Result<Vec<Method>> {
+    let base = args.model.method.clone().unwrap_or(Method::automatic());
+    let written = if args.tried.is_empty() && base.name() == "selfextend" {
+        self_extend_grid(at)
+    } else if args.tried.is_empty() {
+        let keys = base.entry().keys.iter();
+        let keys: Vec<_> = keys
+            .filter(|key| key.kind == Kind::Tokens || key.kind == Kind::Number)
+            .map(|key| format!("--try {}=...", key.name))
+            .collect();
+        return Err(CliError::usage(format!(
+            "say what to try for {}: {}",
+            base.name(),
+            keys.join(", ")
+        )));
+    } else {
+        let mut all = vec![Vec::new()];
+        for (key, values) in &args.tried {
+            let longer = |one: &Vec<String>| -> Vec<Vec<String>> {
+                let with = |value| [&one[..], &[format!("{key}={value}")]].concat();
+                values.iter().map(with).collect()
+            };
+            all = all.iter().flat_map(longer).collect();
+        }
+        let name = base.name();
+        all.iter()
+            .map(|parts| format!("{name}:{}", parts.join(",")))
+            .collect()
+    };
+    let mut methods: Vec<Method> = Vec::new();
+    let mut refused = None;
+    for text in written {
+        let method: Method = text.parse()?;
+        match method.options(at.trained, at.context) {
+            Ok(_) if !methods.contains(&method) => methods.push(method),
+            Ok(_) => {}
+            Err(error) => refused = Some(error),
+        }
+    }
+    match refused {
+        Some(error) if methods.is_empty() => Err(error.into()),
+        _ => Ok(methods),
+    }
+}
+
+/// Windows from L/16 to L/2, and for each the group sizes that end at shares of the trained window.
+fn self_extend_grid(At { trained, context }: At) -> Vec<String> {
+    let windows = [16, 8, 4, 2].map(|share| (trained / share).max(1));
+    let sizes = |window: usize| {
+        [0.4, 0.5, 0.65, 0.8, 1.0]
+            .into_iter()
+            .filter_map(move |share: f64| {
+                let room = (share * trained as f64) as usize;
+                let room = room.checked_sub(window).filter(|&room| room > 0)?;
+                let size = context.saturating_sub(window).div_ceil(room);
+                Some(format!("selfextend:G={size},W={window}"))
+            })
+    };
+    windows.into_iter().flat_map(sizes).collect()
+}
+
+fn report(args: &TuneArgs, ranked: &[Candidate], profile: &Profile) -> String {
+    let mut text = format!(
+        "{:<40}{:>10}{:>10}{:>9}\n",
+        "method", "needle", "text", "samples"
+    );
+    for candidate in ranked {
+        let Losses { needle, text: nll } = mean(&candidate.losses);
+        text += &format!(
+            "{:<40}{needle:>10.4}{nll:>10.4}{:>9}\n",
+            candidate.method.to_string(),
+            candidate.losses.len()
+        );
+    }
+    let (found, automatic) = (profile.found, profile.automatic);
+    text += &format!(
+        "\nOn text it was not chosen by: {} has a needle loss of {:.4} (automatic rule {:.4}) and a text loss of {:.4} ({:.4}).\nWritten to {}; use it with --profile.\n",
+        ranked[0].method,
+        found.needle,
+        automatic.needle,
+        found.text,
+        automatic.text,
+        args.output.display()
+    );
+    if found.needle > automatic.needle {
+        text +=
+            "The automatic rule is better on it: take more --samples, or leave --profile out.\n";
+    }
+    text
+}

@@ -1,0 +1,196 @@
+//! `selfextend serve`, over real sockets.
+
+use crate::common::{command, dir, file, selfextend, tiny};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Command};
+
+struct Server {
+    child: Child,
+    address: String,
+    /// What it said on stderr until it listened.
+    said: Vec<String>,
+}
+
+impl Server {
+    fn start(args: &[&str]) -> Self {
+        let model = tiny();
+        let all = [
+            &["serve", "-m", &model, "--port", "0", "--context", "2k"],
+            args,
+        ]
+        .concat();
+        let mut child = command(&all).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut said = Vec::new();
+        let address = loop {
+            let line = lines.next().unwrap_or_else(|| panic!("{said:?}")).unwrap();
+            let address = line
+                .split_once("on http://")
+                .map(|(_, address)| address.to_owned());
+            said.push(line);
+            if let Some(address) = address {
+                break address;
+            }
+        };
+        // The log must be read on, or the pipe fills.
+        std::thread::spawn(move || lines.for_each(drop));
+        Self {
+            child,
+            address,
+            said,
+        }
+    }
+
+    /// An answer with its head.
+    fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    }
+
+    fn complete(&self, head: &str, body: &str) -> String {
+        let length = body.len();
+        self.ask(&format!(
+            "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+        ))
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args(["-s", name, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    fn code(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Server {
+    /// Ends it as a crash would.
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn body(answer: &str) -> serde_json::Value {
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+#[test]
+fn it_answers_with_the_right_key_and_ends_when_asked() {
+    let keys = file("keys.txt", "# ours\nsecret-one\n\nsecret-two\n");
+    let server = Server::start(&[
+        "--api-key-file",
+        &keys,
+        "--api-key",
+        "three",
+        "--alias",
+        "small",
+    ]);
+    let request = r#"{"model": "small", "prompt": "the ant", "max_tokens": 5, "seed": 1}"#;
+    assert!(server.complete("", request).starts_with("HTTP/1.1 401"));
+    for key in ["secret-two", "three"] {
+        let answer = server.complete(&format!("Authorization: Bearer {key}\r\n"), request);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        assert_eq!(body(&answer)["model"], "small");
+    }
+    let health = server.ask("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(health.starts_with("HTTP/1.1 200"), "{health}");
+    server.signal("TERM");
+    assert_eq!(server.code(), Some(0));
+}
+
+#[test]
+fn prefixes_survive_a_crash_and_damaged_files_are_left_out() {
+    let cache = dir().join("prefixes");
+    let cache_dir = cache.display().to_string();
+    let args = ["--cache-dir", &*cache_dir, "--cache-least-tokens", "300"];
+    let prompt = "quick brown fox jumps over a lazy dog; ".repeat(21);
+    let request = format!(r#"{{"prompt": "{prompt}", "max_tokens": 8, "seed": 1}}"#);
+    let cached = |answer: &str| {
+        let details = &body(answer)["usage"]["prompt_tokens_details"];
+        details["cached_tokens"].as_u64().unwrap()
+    };
+    let files = || {
+        let entries = std::fs::read_dir(&cache)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let mut all: Vec<_> = entries
+            .filter(|p| p.extension().is_some_and(|e| e == "kv"))
+            .collect();
+        all.sort();
+        all
+    };
+    let server = Server::start(&args);
+    let first = server.complete("", &request);
+    assert_eq!(cached(&first), 0);
+    let full = body(&first)["usage"]["prompt_tokens"].as_u64().unwrap();
+    while files().len() < full.div_ceil(256) as usize {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    server.kill();
+    // As if it had been killed while it wrote.
+    std::fs::write(cache.join("0123.part"), "half").unwrap();
+    let server = Server::start(&args);
+    assert!(!cache.join("0123.part").exists());
+    let second = server.complete("", &request);
+    assert!(cached(&second) > full - 20, "{second}");
+    assert_eq!(body(&first)["choices"], body(&second)["choices"]);
+    server.kill();
+    // Damage of every kind: one bit, a cut, another file.
+    let damage: [fn(&mut Vec<u8>); 3] = [
+        |bytes| {
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+        },
+        |bytes| bytes.truncate(100),
+        |bytes| *bytes = b"something else entirely".to_vec(),
+    ];
+    for (path, damage) in files().iter().zip(damage.iter().cycle()) {
+        let mut bytes = std::fs::read(path).unwrap();
+        damage(&mut bytes);
+        std::fs::write(path, bytes).unwrap();
+    }
+    let server = Server::start(&args);
+    let warnings = server
+        .said
+        .iter()
+        .filter(|line| line.contains("damaged or foreign"));
+    assert_eq!(warnings.count(), files().len(), "{:?}", server.said);
+    let third = server.complete("", &request);
+    assert_eq!(cached(&third), 0);
+    assert_eq!(body(&first)["choices"], body(&third)["choices"]);
+}
+
+#[test]
+fn what_cannot_be_served_is_refused_at_the_start() {
+    let model = tiny();
+    let serve =
+        |args: &[&str]| selfextend(&[&["serve", "-m", &model, "--port", "0"], args].concat());
+    serve(&["--kv-memory", "10k"]).fails(2, &["--kv-memory", "256 tokens"]);
+    serve(&["--kv-memory", "many"])
+        .code
+        .filter(|code| *code == 2)
+        .unwrap();
+    serve(&["--context", "2k", "--neighbor-window", "64"]).fails(2, &["--neighbor-window"]);
+    let empty = file("nothing.txt", "\n# none\n");
+    serve(&["--api-key-file", &empty]).fails(2, &["holds no key"]);
+    serve(&["--cache-dir", &model]).fails(1, &["cannot keep prefixes"]);
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let busy = selfextend(&["serve", "-m", &model, "--port", &port]);
+    busy.fails(1, &["cannot listen on", "--port"]);
+}

@@ -1,0 +1,88 @@
+//! What can go wrong in an evaluation, told so that a user can act on it.
+
+use selfextend::method::MethodError;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A result of this crate.
+pub type Result<T, E = EvalError> = std::result::Result<T, E>;
+
+/// An error of an evaluation.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// The engine's.
+    #[error(transparent)]
+    Engine(#[from] selfextend::Error),
+    /// A method that cannot run at a length.
+    #[error("{method} cannot run at {context} tokens: {source}")]
+    Method {
+        /// The method.
+        method: String,
+        /// Tokens asked for.
+        context: usize,
+        /// Why not.
+        source: MethodError,
+    },
+    /// A file that cannot be read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A file that cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A line of a data file that is not what it should be.
+    #[error("{path}, line {line}: {reason}")]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Its line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file that is not what it should be.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Settings that cannot be run.
+    #[error("{0}")]
+    Settings(String),
+    /// A picture that cannot be drawn.
+    #[error("cannot draw the picture: {0}")]
+    Picture(String),
+}
+
+impl EvalError {
+    pub(crate) fn settings(message: impl Into<String>) -> Self {
+        Self::Settings(message.into())
+    }
+
+    pub(crate) fn file(path: &Path, reason: impl Into<String>) -> Self {
+        Self::File {
+            path: path.into(),
+            reason: reason.into(),
+        }
+    }
+
+    pub(crate) fn line(path: &Path, line: usize, reason: impl Into<String>) -> Self {
+        Self::Line {
+            path: path.into(),
+            line,
+            reason: reason.into(),
+        }
+    }
+}

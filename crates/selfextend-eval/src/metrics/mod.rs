@@ -1,0 +1,12 @@
+//! Scores of answers, and how certain their means are.
+
+mod exam;
+mod intervals;
+mod text;
+
+pub use exam::{exam_choice, exam_judgement, exam_match};
+pub use intervals::{Interval, Summary, bootstrap_mean, bootstrap_perplexity, wilson};
+pub use text::{
+    classification, code_similarity, count_accuracy, edit_similarity, normalised,
+    retrieval_accuracy, rouge_l, string_match_all, token_f1,
+};

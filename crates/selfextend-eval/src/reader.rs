@@ -1,0 +1,158 @@
+//! A session that reads one prompt after another and keeps what they share.
+
+use selfextend::{Error, Model, Session, SessionOptions};
+
+/// The fewest tokens of a pass. Few rows are computed by other kernels than many (the engine's
+/// decode steps), whose results differ in the last bits; no pass of a prefill is shorter than
+/// this, so a prefix gives bit for bit the same keys however it was read.
+const SHORTEST_PASS: usize = 16;
+
+/// Called before each layer with the tokens read so far of those that must be computed.
+pub(crate) type OnProgress<'a> = &'a mut (dyn FnMut(usize) -> selfextend::Result<()> + Send);
+
+/// Tokens of a prompt that must be computed after `previous`: those from the returned index on.
+/// At least the last tokens are, for their logits.
+pub(crate) fn first_new(previous: &[u32], prompt: &[u32]) -> usize {
+    let common = previous
+        .iter()
+        .zip(prompt)
+        .take_while(|(ours, theirs)| ours == theirs)
+        .count();
+    common.min(prompt.len().saturating_sub(SHORTEST_PASS))
+}
+
+/// The lengths of the passes for so many tokens: of a chunk, the last ones at least
+/// [`SHORTEST_PASS`].
+fn passes(mut tokens: usize, chunk: usize) -> impl Iterator<Item = usize> {
+    let chunk = chunk.max(2 * SHORTEST_PASS);
+    std::iter::from_fn(move || {
+        let pass = match tokens {
+            0 => return None,
+            all if all <= chunk => all,
+            most if most < chunk + SHORTEST_PASS => most - SHORTEST_PASS,
+            _ => chunk,
+        };
+        tokens -= pass;
+        Some(pass)
+    })
+}
+
+/// A session and the tokens in it that a fresh one would hold in the same way.
+pub(crate) struct Reader {
+    session: Session,
+    tokens: Vec<u32>,
+    /// Whether prefixes are kept at all.
+    share: bool,
+}
+
+impl Reader {
+    pub(crate) fn new(model: &Model, options: SessionOptions, share: bool) -> Self {
+        Self {
+            session: model.session(options),
+            tokens: Vec::new(),
+            share,
+        }
+    }
+
+    /// Reads a prompt; returns the logits of its last token and the tokens computed for it.
+    pub(crate) fn prompt(
+        &mut self,
+        prompt: &[u32],
+        progress: OnProgress,
+    ) -> selfextend::Result<(Vec<f32>, usize)> {
+        let start = self.keep(prompt);
+        let mut logits = Vec::new();
+        let mut at = start;
+        for pass in passes(prompt.len() - start, self.chunk()) {
+            logits = self.session.append(&prompt[at..at + pass], &mut |done| {
+                progress(at - start + done)
+            })?;
+            self.remember(&prompt[at..at + pass]);
+            at += pass;
+        }
+        Ok((logits, at - start))
+    }
+
+    /// Reads tokens after the session's; `visit(n, logits)` gets the logits of each. They are
+    /// not kept for other prompts.
+    pub(crate) fn score(
+        &mut self,
+        tokens: &[u32],
+        progress: OnProgress,
+        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+    ) -> selfextend::Result<()> {
+        let mut at = 0;
+        for pass in passes(tokens.len(), self.chunk()) {
+            let some = &tokens[at..at + pass];
+            self.session.append_all(
+                some,
+                &mut |done| progress(at + done),
+                &mut |row, logits| visit(at + row, logits),
+            )?;
+            at += pass;
+        }
+        Ok(())
+    }
+
+    /// The session, to decode with. What it appends is not kept for other prompts.
+    pub(crate) fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    fn chunk(&self) -> usize {
+        self.session.options().chunk
+    }
+
+    /// Forgets everything but what a prompt begins with; returns how much that is.
+    fn keep(&mut self, prompt: &[u32]) -> usize {
+        let start = if self.share {
+            first_new(&self.tokens, prompt)
+        } else {
+            0
+        };
+        // A method that forgets may have to start afresh.
+        let start = self.session.truncate(start);
+        self.tokens.truncate(start);
+        start
+    }
+
+    fn remember(&mut self, tokens: &[u32]) {
+        // What a short pass computed is not what a longer one would have.
+        if self.share
+            && tokens.len() >= SHORTEST_PASS
+            && self.tokens.len() + tokens.len() == self.session.len()
+        {
+            self.tokens.extend_from_slice(tokens);
+        }
+    }
+}
+
+/// The error that stops a pass.
+pub(crate) fn stop_if(asked: bool) -> selfextend::Result<()> {
+    if asked { Err(Error::Stopped) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_pass_is_short_but_one_of_a_short_text(tokens in 0usize..3000, chunk in 1usize..600) {
+            let all: Vec<_> = passes(tokens, chunk).collect();
+            prop_assert_eq!(all.iter().sum::<usize>(), tokens);
+            prop_assert!(all.iter().all(|&pass| pass >= SHORTEST_PASS.min(tokens)));
+            prop_assert!(all.iter().all(|&pass| pass <= chunk.max(2 * SHORTEST_PASS)));
+        }
+    }
+
+    #[test]
+    fn the_last_tokens_of_a_prompt_are_always_new() {
+        let prompt: Vec<u32> = (0..100).collect();
+        assert_eq!(first_new(&prompt, &prompt), 100 - SHORTEST_PASS);
+        assert_eq!(first_new(&prompt[..40], &prompt), 40);
+        assert_eq!(first_new(&[], &prompt), 0);
+        assert_eq!(first_new(&prompt, &prompt[..5]), 0);
+    }
+}

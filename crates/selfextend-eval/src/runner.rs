@@ -1,0 +1,571 @@
+//! Runs samples under methods, one result at a time.
+
+use crate::cost::{Speed, Work};
+use crate::error::{EvalError, Result};
+use crate::reader::{Reader, first_new, stop_if};
+use crate::record::{ChoiceOutcome, Header, Outcome, Record};
+use crate::sample::{Ask, Choice, Sample, Shard, digest};
+use crate::tasks::ablation::PLAIN;
+use selfextend::sampling::{argmax, log_probability};
+use selfextend::{
+    DEFAULT_CHUNK, GenerateOptions, KvType, Method, SessionOptions, TextModel, generate,
+};
+use serde_json::{Map, Value};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// Positions in a block of a likelihood: what bootstrap intervals draw from, and the finest
+/// resolution of a curve.
+pub const BLOCK: usize = 256;
+
+/// Samples, methods, and how they run.
+pub struct Runner<'a> {
+    /// The model.
+    pub model: &'a TextModel,
+    /// The methods; each gets every sample.
+    pub methods: Vec<Method>,
+    /// The samples; neighbours that share a prefix are computed together.
+    pub samples: Vec<Sample>,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
+    /// Tokens of a prefill that pass through the model together.
+    pub chunk: usize,
+    /// Whether shared prefixes are computed once. The results are the same bit for bit.
+    pub share: bool,
+    /// Whether a method that cannot reach a sample's context is noted instead of refused.
+    pub allow_unreachable: bool,
+    /// Which part of the samples runs here.
+    pub shard: Shard,
+}
+
+/// Hears how a run goes, and may stop it.
+pub trait Observer: Send {
+    /// The run is about to start; `plan.work` is what the whole of it takes.
+    fn plan(&mut self, plan: &Plan) {
+        let _ = plan;
+    }
+
+    /// A sample starts under a method.
+    fn start(&mut self, id: &str, method: &str) {
+        let _ = (id, method);
+    }
+
+    /// So much work of the plan is done.
+    fn progress(&mut self, work: f64) {
+        let _ = work;
+    }
+
+    /// Whether to stop as soon as possible.
+    fn stop(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody listens.
+impl Observer for () {}
+
+/// What is left to do, and what it takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Plan {
+    /// Results of this run, those of other shards not counted.
+    pub results: usize,
+    /// Of these, how many were there before.
+    pub done: usize,
+    /// Tokens to prefill.
+    pub tokens: usize,
+    /// Tokens to prefill if no prefix were shared.
+    pub tokens_alone: usize,
+    /// The most tokens to generate.
+    pub answer_tokens: usize,
+    /// The work in operations of a prefill.
+    pub work: f64,
+    /// Estimated seconds, from a measurement of a moment.
+    pub seconds: f64,
+}
+
+impl<'a> Runner<'a> {
+    /// A run of some samples under some methods.
+    pub fn new(model: &'a TextModel, methods: Vec<Method>, samples: Vec<Sample>) -> Self {
+        Self {
+            model,
+            methods,
+            samples,
+            kv_type: KvType::default(),
+            chunk: DEFAULT_CHUNK,
+            share: true,
+            allow_unreachable: false,
+            shard: Shard::WHOLE,
+        }
+    }
+
+    /// The header of this run's results.
+    pub fn header(&self, task: &str, settings: Map<String, Value>) -> Header {
+        Header {
+            selfextend_eval: Header::FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            task: task.into(),
+            settings,
+            methods: self.methods.iter().map(Method::to_string).collect(),
+            samples: self.samples.len(),
+            digest: digest(&self.samples),
+            shard: self.shard,
+        }
+    }
+
+    /// Runs every sample under every method but those in `done`; each result goes to `keep` as
+    /// soon as it is there.
+    ///
+    /// # Errors
+    /// A method that cannot reach a sample's context (unless that is allowed), before anything
+    /// runs; whatever the engine or `keep` returns; [`selfextend::Error::Stopped`] if the
+    /// observer stops the run.
+    pub fn run(
+        &self,
+        done: &[Record],
+        observer: &mut dyn Observer,
+        keep: &mut dyn FnMut(&Record) -> Result<()>,
+    ) -> Result<()> {
+        self.check()?;
+        let work = Work::of(self.model.model.config());
+        let speed = Speed::measure(&self.model.model, work, self.chunk)?;
+        let done = finished(done);
+        observer.plan(&self.planned(&done, work, speed));
+        let mut run = Run {
+            runner: self,
+            work,
+            decode_weight: speed.decode_weight,
+            finished: 0.0,
+        };
+        for method in &self.methods {
+            let name = method.to_string();
+            let mut open: Option<(String, Reader)> = None;
+            for index in self.range(work) {
+                if done.contains(&(&*name, index)) {
+                    continue;
+                }
+                let sample = &self.samples[index];
+                observer.start(&sample.id, &name);
+                let record = match self.options(method, sample) {
+                    Ok(options) => {
+                        let reader = self.reader(&mut open, options);
+                        run.sample(index, method, reader, observer)?
+                    }
+                    Err(error) => unreachable_record(sample, index, &name, &error),
+                };
+                keep(&record)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is left to do. Measures the machine for a moment.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), before anything runs.
+    pub fn plan(&self, done: &[Record]) -> Result<Plan> {
+        self.check()?;
+        let work = Work::of(self.model.model.config());
+        let speed = Speed::measure(&self.model.model, work, self.chunk)?;
+        Ok(self.planned(&finished(done), work, speed))
+    }
+
+    /// The session for these options: the open one, if they are its own.
+    fn reader<'r>(
+        &self,
+        open: &'r mut Option<(String, Reader)>,
+        options: SessionOptions,
+    ) -> &'r mut Reader {
+        let key = format!("{options:?}");
+        if open.as_ref().is_some_and(|(ours, _)| *ours != key) {
+            *open = None;
+        }
+        let model = &self.model.model;
+        let new = || (key, Reader::new(model, options, self.share));
+        &mut open.get_or_insert_with(new).1
+    }
+
+    fn options(&self, method: &Method, sample: &Sample) -> Result<SessionOptions> {
+        let trained = self.model.model.config().trained_window;
+        let mut options =
+            method
+                .options(trained, sample.context)
+                .map_err(|source| EvalError::Method {
+                    method: method.to_string(),
+                    context: sample.context,
+                    source,
+                })?;
+        options.kv_type = self.kv_type;
+        options.chunk = self.chunk;
+        Ok(options)
+    }
+
+    /// Whether every method reaches every sample's context, and no name is there twice.
+    ///
+    /// # Errors
+    /// The first that does not.
+    pub fn check(&self) -> Result<()> {
+        if self.samples.is_empty() {
+            return Err(EvalError::settings("there are no samples to run"));
+        }
+        let mut names: Vec<_> = self.methods.iter().map(Method::to_string).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(EvalError::settings(format!("{} is there twice", twice[0])));
+        }
+        let mut ids = HashSet::new();
+        if let Some(twice) = self.samples.iter().find(|sample| !ids.insert(&sample.id)) {
+            return Err(EvalError::settings(format!(
+                "two samples are called {}",
+                twice.id
+            )));
+        }
+        if self.allow_unreachable {
+            return Ok(());
+        }
+        let pairs = self
+            .methods
+            .iter()
+            .flat_map(|method| self.samples.iter().map(move |sample| (method, sample)));
+        pairs
+            .map(|(method, sample)| self.options(method, sample).map(drop))
+            .collect()
+    }
+
+    /// The samples of this shard.
+    fn range(&self, work: Work) -> std::ops::Range<usize> {
+        let cost = |sample: &Sample| {
+            let sequences = sample.sequences();
+            sequences
+                .iter()
+                .map(|tokens| work.span(0, tokens.len()))
+                .sum()
+        };
+        let costs: Vec<f64> = self.samples.iter().map(cost).collect();
+        self.shard.range(&costs)
+    }
+
+    /// Goes through the run without computing anything.
+    fn planned(&self, done: &HashSet<(&str, usize)>, work: Work, speed: Speed) -> Plan {
+        let mut plan = Plan {
+            results: 0,
+            done: 0,
+            tokens: 0,
+            tokens_alone: 0,
+            answer_tokens: 0,
+            work: 0.0,
+            seconds: 0.0,
+        };
+        for method in &self.methods {
+            let name = method.to_string();
+            let mut open: (String, &[u32]) = (String::new(), &[]);
+            for index in self.range(work) {
+                plan.results += 1;
+                if done.contains(&(&*name, index)) {
+                    plan.done += 1;
+                    continue;
+                }
+                let sample = &self.samples[index];
+                let Ok(options) = self.options(method, sample) else {
+                    continue;
+                };
+                let key = format!("{options:?}");
+                if key != open.0 || !self.share {
+                    open = (key, &[]);
+                }
+                for (tokens, is_kept) in parts(sample, method) {
+                    let start = if is_kept {
+                        first_new(open.1, tokens)
+                    } else {
+                        0
+                    };
+                    plan.tokens += tokens.len() - start;
+                    plan.tokens_alone += tokens.len();
+                    plan.work += work.span(start, tokens.len());
+                    if is_kept {
+                        open.1 = tokens;
+                    }
+                }
+                if let Ask::Answer { max_tokens, .. } = &sample.ask {
+                    plan.answer_tokens += max_tokens;
+                    let prompt = sample.prompt(method);
+                    let decode = work.span(prompt.len(), prompt.len() + max_tokens);
+                    plan.work += decode * speed.decode_weight;
+                }
+            }
+        }
+        plan.seconds = speed.seconds(plan.work);
+        plan
+    }
+}
+
+/// The results that are there.
+fn finished(done: &[Record]) -> HashSet<(&str, usize)> {
+    let done = done.iter();
+    done.map(|record| (&*record.method, record.index)).collect()
+}
+
+/// What is read for a sample, and whether other samples may share it.
+fn parts<'a>(sample: &'a Sample, method: &Method) -> Vec<(&'a [u32], bool)> {
+    match &sample.ask {
+        Ask::Answer { .. } => vec![(sample.prompt(method), true)],
+        Ask::Likelihood { tokens, from } => {
+            vec![
+                (&tokens[..from - 1], true),
+                (&tokens[from - 1..tokens.len() - 1], false),
+            ]
+        }
+        Ask::Choice { choices, .. } => choices
+            .iter()
+            .flat_map(|choice| {
+                let (body, _) = choice.split();
+                [(body, true), (&choice.continuation[..], false)]
+            })
+            .collect(),
+    }
+}
+
+impl Sample {
+    /// What a method is asked; nothing where the sample is no question.
+    fn prompt(&self, method: &Method) -> &[u32] {
+        match &self.ask {
+            Ask::Answer {
+                without_extension: Some(prompt),
+                ..
+            } if method.to_string() == PLAIN => prompt,
+            Ask::Answer { prompt, .. } => prompt,
+            _ => &[],
+        }
+    }
+
+    /// The tokens a method is not shown because they do not fit without extension.
+    fn cut(&self, method: &Method) -> usize {
+        match &self.ask {
+            Ask::Answer { prompt, .. } => prompt.len() - self.prompt(method).len(),
+            _ => 0,
+        }
+    }
+}
+
+impl Choice {
+    /// The prompt but its last token, which is scored together with the continuation.
+    fn split(&self) -> (&[u32], u32) {
+        let (last, body) = self.prompt.split_last().unwrap_or((&0, &[]));
+        (body, *last)
+    }
+}
+
+fn unreachable_record(sample: &Sample, index: usize, method: &str, error: &EvalError) -> Record {
+    Record {
+        index,
+        id: sample.id.clone(),
+        method: method.into(),
+        tags: sample.tags.clone(),
+        prompt_hash: sample.prompt_hash(),
+        tokens: 0,
+        cut: 0,
+        read: 0,
+        prefill_s: 0.0,
+        decode_s: 0.0,
+        outcome: Outcome::Unreachable {
+            reason: error.to_string(),
+        },
+    }
+}
+
+/// A run that goes on.
+struct Run<'a> {
+    runner: &'a Runner<'a>,
+    work: Work,
+    decode_weight: f64,
+    finished: f64,
+}
+
+impl Run<'_> {
+    fn sample(
+        &mut self,
+        index: usize,
+        method: &Method,
+        reader: &mut Reader,
+        observer: &mut dyn Observer,
+    ) -> Result<Record> {
+        let sample = &self.runner.samples[index];
+        let mut record = Record {
+            index,
+            id: sample.id.clone(),
+            method: method.to_string(),
+            tags: sample.tags.clone(),
+            prompt_hash: sample.prompt_hash(),
+            tokens: parts(sample, method)
+                .iter()
+                .map(|(tokens, _)| tokens.len())
+                .sum(),
+            cut: sample.cut(method),
+            read: 0,
+            prefill_s: 0.0,
+            decode_s: 0.0,
+            outcome: Outcome::Unreachable {
+                reason: String::new(),
+            },
+        };
+        record.outcome = match &sample.ask {
+            Ask::Answer { .. } => self.answer(sample, method, reader, observer, &mut record)?,
+            Ask::Likelihood { tokens, from } => {
+                self.likelihood(tokens, *from, reader, observer, &mut record)?
+            }
+            Ask::Choice { choices, gold } => {
+                let outcomes = choices
+                    .iter()
+                    .map(|choice| self.choice(choice, reader, observer, &mut record));
+                Outcome::Choice {
+                    gold: *gold,
+                    choices: outcomes.collect::<Result<_>>()?,
+                }
+            }
+        };
+        Ok(record)
+    }
+
+    fn answer(
+        &mut self,
+        sample: &Sample,
+        method: &Method,
+        reader: &mut Reader,
+        observer: &mut dyn Observer,
+        record: &mut Record,
+    ) -> Result<Outcome> {
+        let Ask::Answer {
+            max_tokens,
+            stop,
+            expected,
+            score,
+            ..
+        } = &sample.ask
+        else {
+            return Err(EvalError::settings("not a question"));
+        };
+        let prompt = sample.prompt(method);
+        let logits = self.read(prompt, reader, observer, record)?;
+        let start = Instant::now();
+        let options = GenerateOptions {
+            max_tokens: *max_tokens,
+            stop: stop.clone(),
+            ..Default::default()
+        };
+        let tokenizer = &self.runner.model.tokenizer;
+        let mut on_text = |_: &str| match observer.stop() {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        };
+        let answer = generate(reader.session(), tokenizer, logits, &options, &mut on_text)?;
+        stop_if(observer.stop())?;
+        record.decode_s = start.elapsed().as_secs_f64();
+        let decode = self.work.span(prompt.len(), prompt.len() + max_tokens);
+        self.finished += decode * self.decode_weight;
+        observer.progress(self.finished);
+        Ok(Outcome::Answer {
+            score: score(&answer.text),
+            text: answer.text,
+            tokens: answer.tokens.len(),
+            expected: expected.clone(),
+        })
+    }
+
+    /// Reads tokens that other samples may share; returns the logits of the last one.
+    fn read(
+        &mut self,
+        tokens: &[u32],
+        reader: &mut Reader,
+        observer: &mut dyn Observer,
+        record: &mut Record,
+    ) -> Result<Vec<f32>> {
+        let start = Instant::now();
+        let (work, finished) = (self.work, self.finished);
+        let (logits, read) = reader.prompt(tokens, &mut |done| {
+            observer.progress(finished + work.span(0, done));
+            stop_if(observer.stop())
+        })?;
+        self.finished += work.span(tokens.len() - read, tokens.len());
+        observer.progress(self.finished);
+        record.read += read;
+        record.prefill_s += start.elapsed().as_secs_f64();
+        Ok(logits)
+    }
+
+    /// Scores tokens after those read; returns the log-likelihood of each of `targets`, and
+    /// whether it is the most probable token.
+    fn score(
+        &mut self,
+        tokens: &[u32],
+        targets: &[u32],
+        reader: &mut Reader,
+        observer: &mut dyn Observer,
+        record: &mut Record,
+    ) -> Result<Vec<(f64, bool)>> {
+        let start = Instant::now();
+        let (work, finished) = (self.work, self.finished);
+        let first = reader.session().len();
+        let mut scores = Vec::with_capacity(targets.len());
+        reader.score(
+            tokens,
+            &mut |done| {
+                observer.progress(finished + work.span(first, first + done));
+                stop_if(observer.stop())
+            },
+            &mut |row, logits| {
+                let target = targets[row];
+                scores.push((log_probability(logits, target), argmax(logits) == target));
+            },
+        )?;
+        self.finished += work.span(first, first + tokens.len());
+        observer.progress(self.finished);
+        record.read += tokens.len();
+        record.prefill_s += start.elapsed().as_secs_f64();
+        Ok(scores)
+    }
+
+    fn likelihood(
+        &mut self,
+        tokens: &[u32],
+        from: usize,
+        reader: &mut Reader,
+        observer: &mut dyn Observer,
+        record: &mut Record,
+    ) -> Result<Outcome> {
+        self.read(&tokens[..from - 1], reader, observer, record)?;
+        let (seen, targets) = (&tokens[from - 1..tokens.len() - 1], &tokens[from..]);
+        let scores = self.score(seen, targets, reader, observer, record)?;
+        let mut blocks = vec![(0, 0.0); tokens.len().div_ceil(BLOCK)];
+        for (n, (log_likelihood, _)) in scores.iter().enumerate() {
+            let block = &mut blocks[(from + n) / BLOCK];
+            *block = (block.0 + 1, block.1 - log_likelihood);
+        }
+        Ok(Outcome::Likelihood {
+            from,
+            count: scores.len(),
+            nll: -scores.iter().map(|(value, _)| value).sum::<f64>(),
+            block: BLOCK,
+            blocks,
+        })
+    }
+
+    fn choice(
+        &mut self,
+        choice: &Choice,
+        reader: &mut Reader,
+        observer: &mut dyn Observer,
+        record: &mut Record,
+    ) -> Result<ChoiceOutcome> {
+        let (body, last) = choice.split();
+        self.read(body, reader, observer, record)?;
+        let targets = &choice.continuation;
+        let mut seen = vec![last];
+        seen.extend(&targets[..targets.len() - 1]);
+        let scores = self.score(&seen, targets, reader, observer, record)?;
+        Ok(ChoiceOutcome {
+            log_likelihood: scores.iter().map(|(value, _)| value).sum(),
+            bytes: choice.bytes,
+            greedy: scores.iter().all(|(_, greedy)| *greedy),
+        })
+    }
+}

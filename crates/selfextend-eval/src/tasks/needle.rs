@@ -1,0 +1,170 @@
+//! Needle in a haystack (Kamradt, github.com/gkamradt/LLMTest_NeedleInAHaystack): a sentence
+//! hidden between the sentences of any texts, asked for at the end.
+
+use super::passkey::{check_depths, deepest_first};
+use super::{Prompter, fit, read_text};
+use crate::error::{EvalError, Result};
+use crate::sample::{Ask, Sample, Tags};
+use std::path::PathBuf;
+
+/// The needle that the test is known for.
+pub const NEEDLE: &str = "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park on a sunny day.";
+/// Its question.
+pub const QUESTION: &str = "What is the best thing to do in San Francisco?";
+/// What an answer must contain.
+pub const ANSWER: &str = "eat a sandwich and sit in Dolores Park";
+
+/// A sweep over lengths and depths.
+#[derive(Debug, Clone)]
+pub struct Needle {
+    /// The texts of the haystack, one after another, from the first again when they end.
+    pub haystack: Vec<PathBuf>,
+    /// The sentence that is hidden.
+    pub needle: String,
+    /// What is asked.
+    pub question: String,
+    /// What an answer must contain, whatever its case.
+    pub answer: String,
+    /// Tokens of context, the answer's included.
+    pub lengths: Vec<usize>,
+    /// Where the needle is hidden: 0 is the start of the text, 1 its end.
+    pub depths: Vec<f64>,
+    /// The most tokens of an answer.
+    pub max_tokens: usize,
+}
+
+impl Needle {
+    /// The samples, deepest first, so that they share the text before their needles.
+    ///
+    /// # Errors
+    /// Files that cannot be read, depths outside 0 to 1, lengths too short for the question, and
+    /// a haystack that holds the answer.
+    pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
+        check_depths(&self.depths)?;
+        let haystack = self.read_haystack()?;
+        let mut samples = Vec::new();
+        for &length in &self.lengths {
+            for depth in deepest_first(&self.depths) {
+                let room = length.saturating_sub(self.max_tokens);
+                let found = fit(room, "the question", |chars| {
+                    let text = self.text(&haystack, chars, depth);
+                    let tokens = prompter.tokens(&text, "\nAnswer:")?;
+                    Ok(((), tokens))
+                })?;
+                let answer = self.answer.to_lowercase();
+                samples.push(Sample {
+                    id: format!("{length}/{depth}"),
+                    tags: Tags::from([
+                        ("length".into(), length.into()),
+                        ("depth".into(), depth.into()),
+                    ]),
+                    context: length,
+                    ask: Ask::Answer {
+                        prompt: found.tokens,
+                        without_extension: None,
+                        max_tokens: self.max_tokens,
+                        stop: vec!["\n".into()],
+                        expected: vec![self.answer.clone()],
+                        score: Box::new(move |text| {
+                            f64::from(u8::from(text.to_lowercase().contains(&answer)))
+                        }),
+                    },
+                });
+            }
+        }
+        Ok(samples)
+    }
+
+    fn read_haystack(&self) -> Result<String> {
+        let mut all = String::new();
+        for path in &self.haystack {
+            let text = read_text(path)?;
+            if text.to_lowercase().contains(&self.answer.to_lowercase()) {
+                let reason = format!("the haystack already holds the answer {:?}", self.answer);
+                return Err(EvalError::file(path, reason));
+            }
+            all += text.trim();
+            all += "\n\n";
+        }
+        match all.is_empty() {
+            true => Err(EvalError::settings("no texts for the haystack")),
+            false => Ok(all),
+        }
+    }
+
+    /// So many characters of haystack with the needle in it, and the question.
+    fn text(&self, haystack: &str, chars: usize, depth: f64) -> String {
+        let hay: String = haystack.chars().cycle().take(chars).collect();
+        let cut = sentence_end(&hay, depth);
+        let (before, after) = hay.split_at(cut);
+        let gap = if before.is_empty() || before.ends_with(char::is_whitespace) {
+            ""
+        } else {
+            " "
+        };
+        format!(
+            "{before}{gap}{}{}{after}\n\nQuestion: {}",
+            self.needle,
+            if after.starts_with(char::is_whitespace) || after.is_empty() {
+                ""
+            } else {
+                " "
+            },
+            self.question
+        )
+    }
+}
+
+/// Where the last sentence before a depth ends, in bytes; 0 where there is none.
+fn sentence_end(text: &str, depth: f64) -> usize {
+    let wanted = (text.len() as f64 * depth) as usize;
+    if wanted >= text.len() {
+        return text.len();
+    }
+    let bytes = text.as_bytes();
+    let ends = (1..=wanted).rev().find(|&at| {
+        matches!(bytes[at - 1], b'.' | b'!' | b'?')
+            && bytes.get(at).is_none_or(u8::is_ascii_whitespace)
+    });
+    ends.unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn needle() -> Needle {
+        Needle {
+            haystack: Vec::new(),
+            needle: NEEDLE.into(),
+            question: QUESTION.into(),
+            answer: ANSWER.into(),
+            lengths: Vec::new(),
+            depths: Vec::new(),
+            max_tokens: 32,
+        }
+    }
+
+    #[test]
+    fn needles_lie_between_sentences() {
+        let text = "One is here. Two is there! Is three?\nFour";
+        assert_eq!(&text[..sentence_end(text, 0.5)], "One is here.");
+        assert_eq!(
+            &text[..sentence_end(text, 0.9)],
+            "One is here. Two is there! Is three?"
+        );
+        assert_eq!(sentence_end(text, 0.1), 0);
+        assert_eq!(sentence_end(text, 1.0), text.len());
+    }
+
+    proptest! {
+        #[test]
+        fn the_needle_is_there_once(chars in 0usize..4000, depth in 0.0f64..=1.0) {
+            let text = needle().text("Some things. Äpfel und Birnen! Much more of it?\n\n", chars, depth);
+            prop_assert_eq!(text.matches(NEEDLE).count(), 1);
+            prop_assert_eq!(text.matches(ANSWER).count(), 1);
+            prop_assert!(text.ends_with(QUESTION));
+        }
+    }
+}

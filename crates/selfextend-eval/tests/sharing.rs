@@ -1,0 +1,98 @@
+//! Shared prefixes change nothing but the time, on a small trained model.
+
+use selfextend::{LoadOptions, Method, TextModel};
+use selfextend_eval::tasks::perplexity::{Mode, Perplexity};
+use selfextend_eval::tasks::{Prompter, passkey};
+use selfextend_eval::{Record, Runner, Sample};
+use std::path::PathBuf;
+
+/// A file of `../shared` (or of the folder `SELFEXTEND_SHARED` names).
+fn shared(relative: &str) -> Option<PathBuf> {
+    let root = std::env::var_os("SELFEXTEND_SHARED").map_or_else(
+        || concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared").into(),
+        PathBuf::from,
+    );
+    let path = root.join(relative);
+    if !path.exists() {
+        eprintln!("skipped: ../shared/{relative} is absent");
+        return None;
+    }
+    Some(path)
+}
+
+fn records(model: &TextModel, samples: Vec<Sample>, share: bool) -> Vec<Record> {
+    let methods = ["plain", "selfextend:G=4,W=128"];
+    let methods: Vec<Method> = methods.map(|name| name.parse().unwrap()).to_vec();
+    let mut runner = Runner::new(model, methods, samples);
+    (runner.share, runner.chunk) = (share, 100);
+    let mut records = Vec::new();
+    let mut keep = |record: &Record| {
+        records.push(record.clone());
+        Ok(())
+    };
+    runner.run(&[], &mut (), &mut keep).unwrap();
+    records
+}
+
+fn read(records: &[Record]) -> usize {
+    records.iter().map(|record| record.read).sum()
+}
+
+#[test]
+fn shared_prefixes_give_the_results_of_fresh_runs_bit_for_bit() {
+    let model = shared("models/stories260K/stories260K-f32.gguf");
+    let stories = shared("data/tinystories/tinystories_val.txt");
+    let (Some(path), Some(stories)) = (model, stories) else {
+        return;
+    };
+    let model = TextModel::load(&path, LoadOptions::default()).unwrap();
+    let sweep = passkey::Sweep {
+        lengths: vec![1000, 1500],
+        depths: vec![0.0, 0.25, 0.5, 0.75, 1.0],
+        trials: 2,
+        digits: 5,
+        seed: 7,
+    };
+    let sliding = Perplexity {
+        files: vec![stories],
+        lengths: vec![700],
+        mode: Mode::Sliding {
+            stride: 200,
+            windows: 3,
+        },
+    };
+    let samples = || {
+        let prompter = Prompter::new(&model, false).unwrap();
+        let mut samples = sweep.samples(&prompter).unwrap();
+        samples.extend(sliding.samples(&model).unwrap());
+        samples
+    };
+    for sample in samples() {
+        if let selfextend_eval::Ask::Answer {
+            prompt, max_tokens, ..
+        } = &sample.ask
+        {
+            let tokens = prompt.len() + max_tokens;
+            assert!(
+                tokens <= sample.context && tokens * 100 >= sample.context * 99,
+                "{tokens}"
+            );
+        }
+    }
+    let (together, alone) = (
+        records(&model, samples(), true),
+        records(&model, samples(), false),
+    );
+    for (ours, fresh) in together.iter().zip(&alone) {
+        // Answers, and likelihoods to the last bit.
+        assert_eq!((&ours.id, &ours.outcome), (&fresh.id, &fresh.outcome));
+    }
+    assert_eq!(together.len(), alone.len());
+    // What is behind a key must be computed: half of the tokens for even depths, and one text.
+    assert!(
+        read(&together) * 10 < read(&alone) * 7,
+        "{} {}",
+        read(&together),
+        read(&alone)
+    );
+}

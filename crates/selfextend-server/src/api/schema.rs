@@ -1,0 +1,463 @@
+//! The bodies of requests, as OpenAI's API documents them, and their limits.
+
+use crate::error::ApiError;
+use selfextend::Sampling;
+use selfextend::chat_template::Message;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+
+/// Both kinds of completions; each refuses what belongs to the other. Unknown fields are ignored,
+/// as OpenAI's servers do.
+#[derive(Debug, Default, Deserialize)]
+pub struct Completion {
+    pub model: Option<String>,
+    pub messages: Option<Vec<ChatMessage>>,
+    pub prompt: Option<Prompt>,
+    pub stream: Option<bool>,
+    pub stream_options: Option<StreamOptions>,
+    pub n: Option<usize>,
+    pub best_of: Option<usize>,
+    pub temperature: Option<f32>,
+    pub top_p: Option<f32>,
+    pub top_k: Option<usize>,
+    pub min_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub logit_bias: Option<BTreeMap<String, f32>>,
+    pub seed: Option<i64>,
+    pub stop: Option<OneOrMore>,
+    pub max_tokens: Option<usize>,
+    pub max_completion_tokens: Option<usize>,
+    pub logprobs: Option<Logprobs>,
+    pub top_logprobs: Option<usize>,
+    pub echo: Option<bool>,
+    pub suffix: Option<String>,
+    pub response_format: Option<ResponseFormat>,
+    pub tools: Option<Vec<serde_json::Value>>,
+    pub functions: Option<Vec<serde_json::Value>>,
+    pub audio: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ChatMessage {
+    pub role: String,
+    pub content: Option<Content>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "content must be a text or a list of text parts")]
+pub enum Content {
+    Text(String),
+    Parts(Vec<Part>),
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Part {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub text: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "prompt must be a text, a list of texts, a list of token ids, or a list of those"
+)]
+pub enum Prompt {
+    Text(String),
+    Texts(Vec<String>),
+    Ids(Vec<u32>),
+    ManyIds(Vec<Vec<u32>>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "must be a text or a list of texts")]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<String>),
+}
+
+/// A flag for chats, a number for plain completions.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "logprobs must be true or false (chat) or a number (completions)"
+)]
+pub enum Logprobs {
+    Flag(bool),
+    Count(usize),
+}
+
+#[derive(Debug, Default, Deserialize)]
+pub struct StreamOptions {
+    pub include_usage: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct ResponseFormat {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub json_schema: Option<JsonSchema>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct JsonSchema {
+    pub schema: Option<serde_json::Value>,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Tokenize {
+    pub content: String,
+    #[serde(default)]
+    pub add_special: bool,
+}
+
+#[derive(Debug, Deserialize)]
+pub struct Detokenize {
+    pub tokens: Vec<u32>,
+}
+
+/// Reads a body, and says where in it something is wrong.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first != Some(&b'{') {
+        // serde would take a list for an object's values in order.
+        return Err(ApiError::bad_request("the body must be a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let inner = error.into_inner();
+        if inner.is_data() && path != "." {
+            ApiError::parameter(&*path, format!("{path}: {inner}"))
+        } else {
+            ApiError::bad_request(format!("the body is no JSON that can be used: {inner}"))
+        }
+    })?;
+    let rest = reader.end();
+    rest.map_err(|error| ApiError::bad_request(format!("after the JSON body: {error}")))?;
+    Ok(value)
+}
+
+/// The most stop texts, and the longest.
+const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 1024;
+
+impl Completion {
+    /// Refuses what would change the answer but is not done here.
+    pub fn refuse_unsupported(&self) -> Result<(), ApiError> {
+        let given = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
+        let refused = [
+            ("tools", given(&self.tools)),
+            ("functions", given(&self.functions)),
+            ("audio", self.audio.is_some()),
+            (
+                "suffix",
+                self.suffix.as_ref().is_some_and(|text| !text.is_empty()),
+            ),
+            (
+                "best_of",
+                self.best_of.is_some_and(|best| best != self.n.unwrap_or(1)),
+            ),
+        ];
+        match refused.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => {
+                let message = format!("`{name}` is not supported by this server; leave it out");
+                Err(ApiError::unsupported(name, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// How tokens are chosen.
+    pub fn sampling(&self, vocab: usize) -> Result<Sampling, ApiError> {
+        let within = |name: &str, value: Option<f32>, low: f32, high: f32, default: f32| {
+            let value = value.unwrap_or(default);
+            if (low..=high).contains(&value) {
+                return Ok(value);
+            }
+            let message = format!("{name} must be between {low} and {high}, not {value}");
+            Err(ApiError::parameter(name, message))
+        };
+        let defaults = Sampling::default();
+        let top_p = within("top_p", self.top_p, 0.0, 1.0, 1.0)?;
+        let temperature = within("temperature", self.temperature, 0.0, 2.0, 1.0)?;
+        Ok(Sampling {
+            // Nothing but the most probable token is within a probability of 0.
+            temperature: if top_p == 0.0 { 0.0 } else { temperature },
+            top_p: if top_p == 0.0 { 1.0 } else { top_p },
+            top_k: self.top_k.unwrap_or(0),
+            min_p: within("min_p", self.min_p, 0.0, 1.0, 0.0)?,
+            repetition_penalty: within(
+                "repetition_penalty",
+                self.repetition_penalty,
+                0.01,
+                100.0,
+                defaults.repetition_penalty,
+            )?,
+            presence_penalty: within("presence_penalty", self.presence_penalty, -2.0, 2.0, 0.0)?,
+            frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0, 2.0, 0.0)?,
+            bias: self.bias(vocab)?,
+            seed: self.seed.map_or_else(rand::random, |seed| seed as u64),
+        })
+    }
+
+    fn bias(&self, vocab: usize) -> Result<Vec<(u32, f32)>, ApiError> {
+        let entries = self.logit_bias.iter().flatten();
+        let read = |(id, bias): (&String, &f32)| {
+            let token = id.parse().ok().filter(|id: &u32| (*id as usize) < vocab);
+            match token {
+                Some(token) if (-100.0..=100.0).contains(bias) => Ok((token, *bias)),
+                _ => Err(ApiError::parameter(
+                    "logit_bias",
+                    format!(
+                        "logit_bias: {id:?}: {bias} must be a token id below {vocab} and a number between -100 and 100"
+                    ),
+                )),
+            }
+        };
+        entries.map(read).collect()
+    }
+
+    /// The texts that end an answer.
+    pub fn stops(&self) -> Result<Vec<String>, ApiError> {
+        let stops = match &self.stop {
+            None => Vec::new(),
+            Some(OneOrMore::One(stop)) => vec![stop.clone()],
+            Some(OneOrMore::More(stops)) => stops.clone(),
+        };
+        if stops.len() > MOST_STOPS || stops.iter().any(|stop| stop.len() > LONGEST_STOP) {
+            let message =
+                format!("stop: at most {MOST_STOPS} texts of at most {LONGEST_STOP} bytes");
+            return Err(ApiError::parameter("stop", message));
+        }
+        Ok(stops)
+    }
+
+    /// The most tokens of an answer, where the request says.
+    pub fn max_tokens(&self) -> Result<Option<usize>, ApiError> {
+        let (name, value) = match self.max_completion_tokens {
+            Some(value) => ("max_completion_tokens", Some(value)),
+            None => ("max_tokens", self.max_tokens),
+        };
+        match value {
+            Some(0) => Err(ApiError::parameter(
+                name,
+                format!("{name} must be at least 1"),
+            )),
+            value => Ok(value),
+        }
+    }
+
+    /// How many of the most probable tokens are to be reported with each token.
+    pub fn top_logprobs(&self, chat: bool) -> Result<Option<usize>, ApiError> {
+        let most = if chat { 20 } else { 5 };
+        let wanted = match (self.logprobs, self.top_logprobs) {
+            (None | Some(Logprobs::Flag(false)), None | Some(0)) => None,
+            (None | Some(Logprobs::Flag(false)), Some(_)) => {
+                let message = "top_logprobs needs logprobs to be true";
+                return Err(ApiError::parameter("top_logprobs", message));
+            }
+            (Some(Logprobs::Flag(true)), top) if chat => Some(top.unwrap_or(0)),
+            (Some(Logprobs::Count(count)), _) if !chat => Some(count),
+            _ => {
+                let message = "logprobs is true or false for chats, a number for completions";
+                return Err(ApiError::parameter("logprobs", message));
+            }
+        };
+        if wanted.is_some_and(|wanted| wanted > most) {
+            let message = format!("at most {most} most probable tokens are reported");
+            return Err(ApiError::parameter("top_logprobs", message));
+        }
+        Ok(wanted)
+    }
+
+    /// The schema an answer must follow.
+    pub fn schema(&mut self) -> Result<Option<serde_json::Value>, ApiError> {
+        let Some(format) = &mut self.response_format else {
+            return Ok(None);
+        };
+        let schema = format
+            .json_schema
+            .as_mut()
+            .and_then(|format| format.schema.take());
+        match (format.kind.as_str(), schema) {
+            ("text", _) => Ok(None),
+            ("json_object", _) => Ok(Some(serde_json::json!({"type": "object"}))),
+            ("json_schema", Some(schema)) => Ok(Some(schema)),
+            ("json_schema", None) => Err(ApiError::parameter(
+                "response_format.json_schema.schema",
+                "response_format json_schema needs json_schema.schema",
+            )),
+            (kind, _) => Err(ApiError::parameter(
+                "response_format.type",
+                format!("response_format {kind:?} is none of text, json_object, json_schema"),
+            )),
+        }
+    }
+
+    /// The conversation.
+    pub fn conversation(&mut self) -> Result<Vec<Message>, ApiError> {
+        let messages = self.messages.take().unwrap_or_default();
+        if messages.is_empty() {
+            return Err(ApiError::parameter(
+                "messages",
+                "messages must hold at least one message",
+            ));
+        }
+        messages
+            .into_iter()
+            .enumerate()
+            .map(|(n, message)| message.read(n))
+            .collect()
+    }
+}
+
+impl ChatMessage {
+    fn read(self, n: usize) -> Result<Message, ApiError> {
+        // Only roles that are known: templates build markup out of them.
+        let role = match self.role.as_str() {
+            "developer" => "system",
+            known @ ("system" | "user" | "assistant") => known,
+            other => {
+                return Err(ApiError::parameter(
+                    format!("messages[{n}].role"),
+                    format!("role {other:?} is none of system, developer, user, assistant"),
+                ));
+            }
+        };
+        let content = match self.content {
+            None => String::new(),
+            Some(Content::Text(text)) => text,
+            Some(Content::Parts(parts)) => {
+                let mut texts = Vec::with_capacity(parts.len());
+                for part in parts {
+                    match part.text.filter(|_| part.kind == "text") {
+                        Some(text) => texts.push(text),
+                        None => {
+                            return Err(ApiError::unsupported(
+                                format!("messages[{n}].content"),
+                                format!(
+                                    "content parts of type {:?} are not supported; this server reads text",
+                                    part.kind
+                                ),
+                            ));
+                        }
+                    }
+                }
+                texts.join("\n")
+            }
+        };
+        Ok(Message {
+            role: role.to_owned(),
+            content,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<Completion, String> {
+        parse(json.as_bytes()).map_err(|error| error.json().to_string())
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_place() {
+        for (json, part) in [
+            ("{", "no JSON"),
+            ("[]", "must be a JSON object"),
+            ("{} x", "after the JSON"),
+            (
+                r#"{"messages":[{"role":"user","content":5}]}"#,
+                "messages[0].content",
+            ),
+            (r#"{"messages":[{"role":7}]}"#, "messages[0].role"),
+            (r#"{"temperature":"hot"}"#, "temperature"),
+            (r#"{"n":-1}"#, "n: "),
+            (r#"{"prompt":{"a":1}}"#, "prompt must be"),
+            ("{\"model\":\"\u{0}\"}", "control character"),
+        ] {
+            let error = read(json).unwrap_err();
+            assert!(error.contains(part), "{json}: {error}");
+        }
+        assert!(parse::<Completion>(b"{\"model\":\"\xff\"}").is_err());
+        let deep = format!("{}{}", "{\"x\":".repeat(5000), "1");
+        assert!(read(&deep).is_err());
+        assert!(read(r#"{"unknown":[1,{"a":null}],"user":"me"}"#).is_ok());
+    }
+
+    #[test]
+    fn values_outside_their_range_are_refused() {
+        for json in [
+            r#"{"temperature":2.5}"#,
+            r#"{"top_p":-0.1}"#,
+            r#"{"presence_penalty":3}"#,
+            r#"{"logit_bias":{"99":1}}"#,
+            r#"{"logit_bias":{"x":1}}"#,
+            r#"{"logit_bias":{"1":101}}"#,
+        ] {
+            assert!(read(json).unwrap().sampling(50).is_err(), "{json}");
+        }
+        let sampling = read(r#"{"top_p":0,"seed":-1,"logit_bias":{"7":-100}}"#).unwrap();
+        let sampling = sampling.sampling(50).unwrap();
+        assert_eq!((sampling.temperature, sampling.seed), (0.0, u64::MAX));
+        assert_eq!(sampling.bias, [(7, -100.0)]);
+        assert!(read(r#"{"max_tokens":0}"#).unwrap().max_tokens().is_err());
+        assert!(
+            read(r#"{"logprobs":3}"#)
+                .unwrap()
+                .top_logprobs(true)
+                .is_err()
+        );
+        assert!(
+            read(r#"{"logprobs":6}"#)
+                .unwrap()
+                .top_logprobs(false)
+                .is_err()
+        );
+        assert_eq!(
+            read(r#"{"logprobs":true}"#)
+                .unwrap()
+                .top_logprobs(true)
+                .unwrap(),
+            Some(0)
+        );
+        assert!(
+            read(r#"{"tools":[{}]}"#)
+                .unwrap()
+                .refuse_unsupported()
+                .is_err()
+        );
+        assert!(
+            read(r#"{"tools":[],"best_of":1}"#)
+                .unwrap()
+                .refuse_unsupported()
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn conversations_are_text_by_known_roles() {
+        let messages = |json: &str| {
+            let body = format!(r#"{{"messages":{json}}}"#);
+            read(&body)
+                .unwrap()
+                .conversation()
+                .map_err(|error| error.json().to_string())
+        };
+        let parts = r#"[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#;
+        let read = messages(parts).unwrap();
+        assert_eq!((&*read[0].role, &*read[0].content), ("system", "a\nb"));
+        for bad in [
+            "[]",
+            r#"[{"role":"tool","content":"x"}]"#,
+            r#"[{"role":"user","content":[{"type":"image_url"}]}]"#,
+        ] {
+            assert!(messages(bad).is_err(), "{bad}");
+        }
+    }
+}

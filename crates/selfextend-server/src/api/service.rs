@@ -1,0 +1,127 @@
+//! Everything beside completions.
+
+use super::schema::{self, Detokenize, Tokenize};
+use super::{Shared, whole};
+use crate::error::ApiError;
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use selfextend::tokenizer::SpecialTokens;
+use serde_json::{Value, json};
+
+/// The process is there.
+pub async fn health() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// It takes requests.
+pub async fn ready(State(app): State<Shared>) -> Response {
+    let scheduler = &app.scheduler;
+    let ready = scheduler.is_alive() && !scheduler.is_draining();
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    let state = json!({
+        "status": if ready { "ready" } else { "not ready" },
+        "running": scheduler.running(),
+        "queued": scheduler.queued(),
+        "kv_bytes": scheduler.kv_bytes(),
+        "kv_budget_bytes": app.config.scheduler.kv_memory,
+    });
+    (status, Json(state)).into_response()
+}
+
+/// Prometheus' text format.
+pub async fn metrics(State(app): State<Shared>) -> Response {
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response()
+}
+
+fn describe(app: &Shared) -> Value {
+    let steps = app.ladder.rungs().iter().map(|rung| {
+        json!({
+            "context": rung.options.context,
+            "group_size": rung.group_size,
+            "neighbor_window": rung.neighbor_window,
+        })
+    });
+    json!({
+        "id": app.config.model,
+        "object": "model",
+        "created": app.created,
+        "owned_by": "selfextend",
+        "context_length": app.ladder.context(),
+        "selfextend": {
+            "trained_window": app.ladder.trained(),
+            "steps": steps.collect::<Vec<_>>(),
+        },
+    })
+}
+
+/// The one model there is.
+pub async fn models(State(app): State<Shared>) -> Json<Value> {
+    Json(json!({"object": "list", "data": [describe(&app)]}))
+}
+
+/// The same by its name.
+pub async fn model(
+    State(app): State<Shared>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    if id == app.config.model {
+        Ok(Json(describe(&app)))
+    } else {
+        Err(ApiError::no_such_model(&id, &app.config.model))
+    }
+}
+
+/// Not what a language model is for.
+pub async fn embeddings() -> ApiError {
+    ApiError::unsupported(
+        "model",
+        "this server runs a language model, which gives no embeddings; use an embedding model's server",
+    )
+}
+
+/// The tokens of a text.
+pub async fn tokenize(State(app): State<Shared>, body: Body) -> Result<Json<Value>, ApiError> {
+    let body = whole(&app, body).await?;
+    let work = move || {
+        let Tokenize {
+            content,
+            add_special,
+        } = schema::parse(&body)?;
+        let tokens = if add_special {
+            app.text.encode(&content)
+        } else {
+            app.text.tokenizer.encode(&content).map_err(Into::into)
+        };
+        let tokens = tokens.map_err(|error| ApiError::internal(error.to_string()))?;
+        Ok(Json(json!({"tokens": tokens})))
+    };
+    off_thread(work).await
+}
+
+/// The text of tokens.
+pub async fn detokenize(State(app): State<Shared>, body: Body) -> Result<Json<Value>, ApiError> {
+    let body = whole(&app, body).await?;
+    let work = move || {
+        let Detokenize { tokens } = schema::parse(&body)?;
+        let text = app.text.tokenizer.decode(&tokens, SpecialTokens::Show);
+        let text = text.map_err(|error| ApiError::parameter("tokens", error.to_string()))?;
+        Ok(Json(json!({"content": text})))
+    };
+    off_thread(work).await
+}
+
+/// Runs what may take long where it blocks no other request.
+pub async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(ApiError::internal(error.to_string())))
+}

@@ -1,0 +1,146 @@
+//! Which map a request runs under: the smallest of a few steps that fits it.
+//!
+//! A request that fits the trained window runs plain. Longer ones run under the map for 2, 4, ...
+//! times that window, up to the largest context. Few steps, because keys computed under one map
+//! are of no use under another: prompts of about one length share their prefixes.
+
+use selfextend::{Frequencies, PositionMap, SessionOptions};
+
+/// One step: a context and how sequences of up to that length run.
+#[derive(Debug, Clone, Copy)]
+pub struct Rung {
+    /// How its sessions run; `options.context` is the most tokens.
+    pub options: SessionOptions,
+    /// Group size of its map; 1 for plain attention.
+    pub group_size: usize,
+    /// Neighbour window of its map in tokens; the trained window for plain attention.
+    pub neighbor_window: usize,
+}
+
+/// The steps, from the trained window to the largest context.
+#[derive(Debug, Clone)]
+pub struct Ladder {
+    trained: usize,
+    rungs: Vec<Rung>,
+}
+
+impl Ladder {
+    /// Steps from `trained`, the model's window, to `context`; `options(n)` says how sequences of
+    /// `n` tokens run.
+    ///
+    /// # Errors
+    /// Whatever `options` returns.
+    pub fn new<E>(
+        trained: usize,
+        context: usize,
+        options: impl Fn(usize) -> Result<SessionOptions, E>,
+    ) -> Result<Self, E> {
+        let doubled = std::iter::successors(Some(trained), |step| step.checked_mul(2));
+        let steps = doubled.take_while(|step| *step < context).chain([context]);
+        let mut rungs: Vec<Rung> = Vec::new();
+        for step in steps {
+            let rung = Rung::new(options(step)?, trained);
+            // Steps under the same map are one: its keys serve all of them.
+            if rungs.last().is_some_and(|last| last.runs_like(&rung)) {
+                rungs.pop();
+            }
+            rungs.push(rung);
+        }
+        Ok(Self { trained, rungs })
+    }
+
+    /// The step for a request of so many tokens; `None` beyond the largest context.
+    pub fn step_for(&self, tokens: usize) -> Option<usize> {
+        let fits = |rung: &Rung| tokens <= rung.options.context;
+        self.rungs.iter().position(fits)
+    }
+
+    /// A step.
+    pub fn rung(&self, step: usize) -> &Rung {
+        &self.rungs[step]
+    }
+
+    /// All steps, the smallest first.
+    pub fn rungs(&self) -> &[Rung] {
+        &self.rungs
+    }
+
+    /// The most tokens a request may have, its answer included.
+    pub fn context(&self) -> usize {
+        self.rungs.last().map_or(0, |rung| rung.options.context)
+    }
+
+    /// The model's trained window in tokens.
+    pub fn trained(&self) -> usize {
+        self.trained
+    }
+}
+
+impl Rung {
+    fn new(options: SessionOptions, trained: usize) -> Self {
+        // Other maps than these two say nothing a client could use.
+        let (group_size, neighbor_window) = match options.map {
+            PositionMap::SelfExtend(map) => (map.group_size(), map.neighbor_window()),
+            _ => (1, trained),
+        };
+        Self {
+            options,
+            group_size,
+            neighbor_window,
+        }
+    }
+
+    /// Whether keys computed under one serve the other.
+    fn runs_like(&self, other: &Self) -> bool {
+        let how = |rung: &Self| {
+            let options = rung.options;
+            (options.map, options.frequencies, options.query_scaling)
+        };
+        how(self) == how(other)
+    }
+
+    /// Whether it reaches beyond the trained window.
+    pub fn extends(&self) -> bool {
+        self.options.map != PositionMap::Plain || self.options.frequencies != Frequencies::Trained
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfextend::settings::{ContextRequest, SettingsError};
+
+    fn ladder(context: usize, group_size: Option<usize>) -> Ladder {
+        Ladder::new(512, context, |n| {
+            let request = ContextRequest {
+                context: Some(n),
+                group_size: group_size.filter(|_| n > 512),
+                ..Default::default()
+            };
+            Ok::<_, SettingsError>(request.settings(512)?.into())
+        })
+        .unwrap()
+    }
+
+    #[test]
+    fn a_request_gets_the_smallest_step_that_fits() {
+        let ladder = ladder(3000, None);
+        let contexts: Vec<_> = ladder.rungs().iter().map(|r| r.options.context).collect();
+        assert_eq!(contexts, [512, 1024, 2048, 3000]);
+        assert!(!ladder.rung(0).extends() && ladder.rung(1).extends());
+        for (tokens, step) in [(1, 0), (512, 0), (513, 1), (2048, 2), (3000, 3)] {
+            assert_eq!(ladder.step_for(tokens), Some(step), "{tokens}");
+        }
+        assert_eq!(ladder.step_for(3001), None);
+        assert!(ladder.rung(1).group_size < ladder.rung(3).group_size);
+    }
+
+    #[test]
+    fn one_map_is_one_step_and_a_short_context_is_one_too() {
+        let fixed = ladder(2048, Some(8));
+        let contexts: Vec<_> = fixed.rungs().iter().map(|r| r.options.context).collect();
+        assert_eq!(contexts, [512, 2048]);
+        assert_eq!(ladder(100, None).context(), 100);
+        assert_eq!(ladder(512, None).rungs().len(), 1);
+    }
+}

@@ -1,0 +1,196 @@
+//! A request that runs: one prompt, one or more answers.
+
+use super::{Event, Failure, Piece, Request, TokenLogprob};
+use crate::constrain::Constraint;
+use selfextend::sampling::log_probability;
+use selfextend::{Finish, GenerateOptions, Result, Session, TextModel, Writer};
+use std::time::Instant;
+
+/// A request that was admitted.
+pub(super) struct Group<'m> {
+    pub request: Box<Request>,
+    /// Bytes of the budget that are its own.
+    pub reserved: usize,
+    /// Reads the prompt; the answers go on from it.
+    pub session: Option<Session>,
+    /// Prompt tokens that are read.
+    pub read: usize,
+    pub choices: Vec<Choice<'m>>,
+    pub admitted: Instant,
+    completion_tokens: usize,
+    last_token: Option<Instant>,
+}
+
+/// One answer.
+pub(super) struct Choice<'m> {
+    pub session: Session,
+    writer: Writer<'m>,
+    constraint: Option<Constraint>,
+    index: usize,
+    /// The token to be decoded next.
+    pub next: [u32; 1],
+    pub finished: bool,
+}
+
+impl<'m> Group<'m> {
+    pub fn new(request: Box<Request>, session: Session, reserved: usize) -> Self {
+        Self {
+            read: session.len(),
+            session: Some(session),
+            request,
+            reserved,
+            choices: Vec::new(),
+            admitted: Instant::now(),
+            completion_tokens: 0,
+            last_token: None,
+        }
+    }
+
+    /// Prompt tokens that are still to be read.
+    pub fn unread(&self) -> usize {
+        self.request.prompt.len() - self.read
+    }
+
+    /// Whether the client has gone.
+    pub fn is_cancelled(&self) -> bool {
+        self.request.events.is_closed()
+    }
+
+    /// Whether nothing is left to do.
+    pub fn is_done(&self) -> bool {
+        self.session.is_none() && self.choices.iter().all(|choice| choice.finished)
+    }
+
+    /// Tells the client, if it is still there.
+    pub fn tell(&self, event: Event) {
+        let _ = self.request.events.send(event);
+    }
+
+    /// Splits into its answers once the prompt is read, and draws their first tokens.
+    pub fn begin(&mut self, text: &'m TextModel, logits: &[f32]) -> Result<()> {
+        let Some(session) = self.session.take() else {
+            return Ok(());
+        };
+        let count = self.request.choices;
+        let forks: Vec<Session> = (1..count).map(|_| session.fork()).collect();
+        for (index, session) in std::iter::once(session).chain(forks).enumerate() {
+            let options = &self.request.options;
+            let mut sampling = options.sampling.clone();
+            sampling.seed = sampling.seed.wrapping_add(index as u64);
+            let options = GenerateOptions {
+                sampling,
+                ..options.clone()
+            };
+            self.choices.push(Choice {
+                session,
+                writer: Writer::new(&text.tokenizer, &options)?,
+                constraint: self.request.constraint.as_ref().map(Constraint::fork),
+                index: self.request.first_choice + index,
+                next: [0],
+                finished: false,
+            });
+        }
+        metrics::histogram!("selfextend_time_to_first_token_seconds")
+            .record(self.request.arrived.elapsed().as_secs_f64());
+        (0..count).try_for_each(|choice| self.advance(choice, logits))
+    }
+
+    /// Draws an answer's next token.
+    pub fn advance(&mut self, choice: usize, logits: &[f32]) -> Result<()> {
+        let choice = &mut self.choices[choice];
+        let written = match &mut choice.constraint {
+            None => choice.writer.write(logits, None)?,
+            Some(constraint) => {
+                let mask = constraint.mask()?;
+                let written = choice.writer.write(logits, Some(mask.as_slice()))?;
+                if written.finish != Some(Finish::EndToken) {
+                    constraint.consume(written.token)?;
+                }
+                written
+            }
+        };
+        choice.next = [written.token];
+        self.completion_tokens += 1;
+        metrics::counter!("selfextend_generated_tokens_total").increment(1);
+        let wanted = self
+            .request
+            .logprobs
+            .filter(|_| written.finish != Some(Finish::EndToken));
+        let logprob = wanted.map(|top| token_logprob(logits, written.token, top));
+        let (index, finish) = (choice.index, written.finish);
+        choice.finished = finish.is_some();
+        if !written.text.is_empty() || logprob.is_some() {
+            self.tell(Event::Text(Piece {
+                choice: index,
+                text: written.text,
+                logprob,
+            }));
+        }
+        if let Some(finish) = finish {
+            self.tell(Event::Finished {
+                choice: index,
+                finish,
+            });
+        }
+        Ok(())
+    }
+
+    /// Notes how long the answers waited for their tokens.
+    pub fn stepped(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.last_token.replace(now) {
+            let gap = now.duration_since(last).as_secs_f64();
+            metrics::histogram!("selfextend_time_between_tokens_seconds").record(gap);
+        }
+    }
+
+    /// The last word to a client whose answers are there.
+    pub fn finish(&self) {
+        self.tell(Event::Done {
+            completion_tokens: self.completion_tokens,
+        });
+    }
+
+    /// The last word to a client whose request came to nothing.
+    pub fn fail(&self, failure: Failure) {
+        self.tell(Event::Failed(failure));
+    }
+}
+
+/// A token's probability under the model, beside the `top` most probable ones'.
+fn token_logprob(logits: &[f32], token: u32, top: usize) -> TokenLogprob {
+    let logprob = log_probability(logits, token);
+    // All share the normaliser: the differences of logits are those of log-probabilities.
+    let at = |other: usize| logprob + f64::from(logits[other] - logits[token as usize]);
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    let descending = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
+    let top = top.min(order.len());
+    if top > 0 {
+        order.select_nth_unstable_by(top - 1, descending);
+    }
+    order.truncate(top);
+    order.sort_unstable_by(descending);
+    TokenLogprob {
+        token,
+        logprob,
+        top: order.into_iter().map(|id| (id as u32, at(id))).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_probable_tokens_come_first() {
+        let logits = [0.0, 2.0, 1.0, 2.0];
+        let found = token_logprob(&logits, 2, 3);
+        let ids: Vec<u32> = found.top.iter().map(|(id, _)| *id).collect();
+        assert_eq!(ids, [1, 3, 2]);
+        for (id, logprob) in &found.top {
+            assert!((logprob - log_probability(&logits, *id)).abs() < 1e-6);
+        }
+        assert!((found.logprob - log_probability(&logits, 2)).abs() < 1e-12);
+        assert!(token_logprob(&logits, 0, 0).top.is_empty());
+    }
+}

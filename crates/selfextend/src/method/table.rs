@@ -1,0 +1,417 @@
+//! The table of methods: for each its name, its parameters, and how they and the context become a
+//! position map or frequencies.
+
+use super::{MethodError, Parameters};
+use crate::settings::ContextRequest;
+use selfextend_attention::position::{
+    DualChunk, JetLong, Lampe, LeakyReRope, LmInfinite, Logistic, ReRope, Shifted, Streaming,
+};
+use selfextend_attention::rope::{Factors, Ramp, Yarn};
+use selfextend_attention::{Frequencies, PositionMap};
+
+/// A method.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, in a line.
+    pub about: &'static str,
+    /// Its own parameters.
+    pub keys: &'static [Key],
+    /// What it makes of them.
+    pub build: fn(&Parameters, At) -> Result<Extension, MethodError>,
+}
+
+// Two entries are the same when their names are: functions cannot be compared.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Entry {
+    /// Its own parameters and those every method has.
+    pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
+        self.keys.iter().chain([&SCALE])
+    }
+}
+
+/// A parameter.
+#[derive(Debug, PartialEq)]
+pub struct Key {
+    /// Its name; case does not matter.
+    pub name: &'static str,
+    /// What its values are.
+    pub kind: Kind,
+    /// What it means, and what it is when left out.
+    pub about: &'static str,
+}
+
+/// What values of a parameter are.
+#[derive(Debug, PartialEq)]
+pub enum Kind {
+    /// A number of tokens, as `1024` or `1k`.
+    Tokens,
+    /// A number.
+    Number,
+    /// A path.
+    File,
+    /// One of some words.
+    OneOf(&'static [&'static str]),
+}
+
+/// Where a method is to work.
+#[derive(Debug, Clone, Copy)]
+pub struct At {
+    /// The model's trained window in tokens.
+    pub trained: usize,
+    /// The most tokens of the sequence: the current length of all methods that depend on it.
+    pub context: usize,
+}
+
+impl At {
+    /// How many times the trained window the context is, at least 1.
+    pub fn times(self) -> f64 {
+        (self.context as f64 / self.trained.max(1) as f64).max(1.0)
+    }
+}
+
+/// What a method changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Extension {
+    /// Positions.
+    pub map: PositionMap,
+    /// Frequencies.
+    pub frequencies: Frequencies,
+}
+
+impl<M: Into<PositionMap>> From<M> for Extension {
+    fn from(map: M) -> Self {
+        Self {
+            map: map.into(),
+            frequencies: Frequencies::Trained,
+        }
+    }
+}
+
+/// Plain positions with other frequencies.
+const fn changed(frequencies: Frequencies) -> Extension {
+    Extension {
+        map: PositionMap::Plain,
+        frequencies,
+    }
+}
+
+const fn tokens(name: &'static str, about: &'static str) -> Key {
+    let kind = Kind::Tokens;
+    Key { name, kind, about }
+}
+
+const fn number(name: &'static str, about: &'static str) -> Key {
+    let kind = Kind::Number;
+    Key { name, kind, about }
+}
+
+/// The parameter of every method: what queries are multiplied by.
+pub const SCALE: Key = Key {
+    name: "scale",
+    kind: Kind::OneOf(&["none", "log-n", "yarn"]),
+    about: "queries times max(1, ln(i+1)/ln L), or YaRN's temperature; none",
+};
+
+const TIMES: Key = number("s", "times the trained window; N/L");
+
+/// All methods.
+pub const METHODS: &[Entry] = &[
+    Entry {
+        name: "plain",
+        about: "attention as the model was trained, at any length",
+        keys: &[],
+        build: |_, _| Ok(PositionMap::Plain.into()),
+    },
+    Entry {
+        name: "pi",
+        about: "position interpolation, arXiv 2306.15595",
+        keys: &[TIMES],
+        build: |given, at| {
+            let factor = given.number("s").unwrap_or(at.times());
+            Ok(changed(Frequencies::Interpolated { factor }))
+        },
+    },
+    Entry {
+        name: "ntk",
+        about: "NTK-aware base, arXiv 2309.00071 section 3.1",
+        keys: &[TIMES],
+        build: |given, at| {
+            let factor = given.number("s").unwrap_or(at.times());
+            Ok(changed(Frequencies::Ntk { factor }))
+        },
+    },
+    Entry {
+        name: "dynamic-ntk",
+        about: "NTK-aware base that follows the context, arXiv 2309.00071 section 3.3",
+        keys: &[number(
+            "factor",
+            "f in s = f N/L - (f - 1), as in transformers; 1",
+        )],
+        build: |given, at| {
+            let scale = given.number("factor").unwrap_or(1.0);
+            let factor = scale * at.times() - (scale - 1.0);
+            Ok(changed(Frequencies::Ntk { factor }))
+        },
+    },
+    Entry {
+        name: "yarn",
+        about: "YaRN, arXiv 2309.00071",
+        keys: &[
+            TIMES,
+            number("alpha", "rotations below which a pair is interpolated; 1"),
+            number("beta", "rotations above which a pair is kept; 32"),
+            Key {
+                name: "ramp",
+                kind: Kind::OneOf(&["rotations", "pairs"]),
+                about: "what the ramp is linear in: the paper's rotations, or pairs as in the authors' code; rotations",
+            },
+        ],
+        build: yarn,
+    },
+    Entry {
+        name: "longrope",
+        about: "a factor for each pair, arXiv 2402.13753 and 2502.20082",
+        keys: &[
+            Key {
+                name: "factors",
+                kind: Kind::File,
+                about: "a JSON file: an array, or an object with long_factor; a model's own factors are part of the model, and every method works on top of them",
+            },
+            TIMES,
+        ],
+        build: longrope,
+    },
+    Entry {
+        name: "selfextend",
+        about: "SelfExtend, arXiv 2401.01325",
+        keys: &[
+            tokens("G", "group size; the smallest with W + (N - W)/G <= L/2"),
+            tokens("W", "neighbour window; L/4"),
+        ],
+        build: |given, at| {
+            let request = ContextRequest {
+                context: Some(at.context),
+                group_size: given.tokens("G"),
+                neighbor_window: given.tokens("W"),
+                ..Default::default()
+            };
+            Ok(request.settings(at.trained)?.map.into())
+        },
+    },
+    Entry {
+        name: "rerope",
+        about: "ReRoPE, kexue.fm/archives/9708",
+        keys: &[tokens("W", "window; L/8")],
+        build: |given, at| {
+            let window = given.tokens("W");
+            Ok(ReRope::new(window.unwrap_or(ReRope::default_window(at.trained)))?.into())
+        },
+    },
+    Entry {
+        name: "leaky-rerope",
+        about: "Leaky ReRoPE, kexue.fm/archives/9708",
+        keys: &[
+            tokens("W", "window; L/8"),
+            number(
+                "k",
+                "how many times slower distances grow beyond it; the smallest that fits",
+            ),
+        ],
+        build: |given, At { trained, context }| {
+            let window = given.tokens("W").unwrap_or(ReRope::default_window(trained));
+            let factor = LeakyReRope::default_factor(window, trained, context);
+            Ok(LeakyReRope::new(window, given.number("k").unwrap_or(factor))?.into())
+        },
+    },
+    Entry {
+        name: "string",
+        about: "STRING, arXiv 2410.18745",
+        keys: &[
+            tokens("S", "shift; N/3, or more where that does not fit"),
+            tokens("W", "local window; 128, or L/16"),
+        ],
+        build: |given, At { trained, context }| {
+            let window = given
+                .tokens("W")
+                .unwrap_or(Shifted::default_window(trained));
+            let shift = Shifted::default_shift(window, trained, context);
+            Ok(Shifted::new(given.tokens("S").unwrap_or(shift), window)?.into())
+        },
+    },
+    Entry {
+        name: "dca",
+        about: "Dual Chunk Attention, arXiv 2402.17463",
+        keys: &[
+            tokens("chunk", "s; 3L/4"),
+            tokens("reach", "c, the largest position and one; L"),
+        ],
+        build: |given, At { trained, .. }| {
+            let chunk = given
+                .tokens("chunk")
+                .unwrap_or(DualChunk::default_chunk(trained));
+            Ok(DualChunk::new(chunk, given.tokens("reach").unwrap_or(trained))?.into())
+        },
+    },
+    Entry {
+        name: "jet-long",
+        about: "Jet-Long, arXiv 2607.07740",
+        keys: &[
+            tokens("w0", "local window; L/16"),
+            tokens("w", "long window, G = ceil(N/w); L"),
+        ],
+        build: |given, At { trained, context }| {
+            let local = given
+                .tokens("w0")
+                .unwrap_or(JetLong::default_local(trained));
+            let map = JetLong::new(local, given.tokens("w").unwrap_or(trained), context)?;
+            Ok(match map.group_size() {
+                1 => PositionMap::Plain.into(),
+                _ => map.into(),
+            })
+        },
+    },
+    Entry {
+        name: "self",
+        about: "SELF, arXiv 2505.17296",
+        keys: &[
+            tokens(
+                "C",
+                "capacity: groups grow to C - 1; 33, or more where that does not fit",
+            ),
+            number("r", "growth rate; 0.02, more for L below 4096"),
+            tokens("W", "window; L/4"),
+        ],
+        build: logistic,
+    },
+    Entry {
+        name: "lampe",
+        about: "LaMPE, arXiv 2508.02308",
+        keys: &[
+            tokens("head", "exact nearest distances; L/16"),
+            tokens("tail", "exact farthest distances; L/41"),
+            tokens("map", "mapping length; a sigmoid of N/L"),
+        ],
+        build: |given, At { trained, context }| {
+            let ends = Lampe::default_ends(trained);
+            let head = given.tokens("head").unwrap_or(ends.0);
+            if context <= 2 * head {
+                return Ok(PositionMap::Plain.into());
+            }
+            let mapped = Lampe::default_mapped(head, trained, context);
+            let (tail, mapped) = (given.tokens("tail"), given.tokens("map").unwrap_or(mapped));
+            Ok(Lampe::new(head, tail.unwrap_or(ends.1), mapped, context)?.into())
+        },
+    },
+    Entry {
+        name: "streaming-llm",
+        about: "StreamingLLM, arXiv 2309.17453: forgets",
+        keys: &[
+            tokens("sinks", "first keys kept; 4"),
+            tokens("recent", "last keys kept; the rest of L"),
+        ],
+        build: |given, At { trained, .. }| {
+            let sinks = given.tokens("sinks").unwrap_or(4);
+            let recent = given.tokens("recent");
+            let recent = recent.unwrap_or(Streaming::default_recent(sinks, trained));
+            Ok(Streaming::new(sinks, recent)?.into())
+        },
+    },
+    Entry {
+        name: "lm-infinite",
+        about: "LM-Infinite, arXiv 2308.16137: forgets",
+        keys: &[
+            tokens("sinks", "first keys kept; 10"),
+            tokens("recent", "last keys kept; L"),
+        ],
+        build: |given, At { trained, .. }| {
+            let sinks = given.tokens("sinks").unwrap_or(10);
+            let recent = given.tokens("recent").unwrap_or(trained);
+            Ok(LmInfinite::new(sinks, recent)?.into())
+        },
+    },
+];
+
+fn yarn(given: &Parameters, at: At) -> Result<Extension, MethodError> {
+    let mut yarn = Yarn::new(given.number("s").unwrap_or(at.times()), at.trained);
+    yarn.slow = given.number("alpha").unwrap_or(yarn.slow);
+    yarn.fast = given.number("beta").unwrap_or(yarn.fast);
+    if !(yarn.slow > 0.0 && yarn.slow < yarn.fast) {
+        return Err(MethodError::Parameters {
+            method: "yarn".into(),
+            reason: format!(
+                "alpha {} must be above 0 and below beta {}",
+                yarn.slow, yarn.fast
+            ),
+        });
+    }
+    if given.word("ramp") == Some("pairs") {
+        yarn.ramp = Ramp::Pairs;
+    }
+    Ok(changed(Frequencies::Yarn(yarn)))
+}
+
+/// A file of factors, as it may be.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum FactorFile {
+    List(Vec<f32>),
+    Named { long_factor: Vec<f32> },
+}
+
+fn longrope(given: &Parameters, at: At) -> Result<Extension, MethodError> {
+    let bad = |reason: String| MethodError::Parameters {
+        method: "longrope".into(),
+        reason,
+    };
+    let path = given.word("factors").ok_or_else(|| {
+        bad("factors=FILE is needed: a JSON array with a number for each pair".into())
+    })?;
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| bad(format!("cannot read {path}: {error}")))?;
+    let factors = match serde_json::from_str(&text) {
+        Ok(
+            FactorFile::List(factors)
+            | FactorFile::Named {
+                long_factor: factors,
+            },
+        ) => factors,
+        Err(_) => {
+            return Err(bad(format!(
+                "{path} is neither a JSON array of numbers nor an object with long_factor"
+            )));
+        }
+    };
+    let factor = given.number("s").unwrap_or(at.times());
+    let magnitude = Factors::magnitude_for(factor, at.trained);
+    let factors = Factors::new(&factors, magnitude)?;
+    Ok(changed(Frequencies::Factors(factors)))
+}
+
+/// The authors' capacity where it reaches the context, else the smallest power of two (and one) times
+/// 32 that does.
+fn logistic(given: &Parameters, at: At) -> Result<Extension, MethodError> {
+    let rate = given
+        .number("r")
+        .unwrap_or(Logistic::default_rate(at.trained));
+    let window = given.tokens("W").unwrap_or((at.trained / 4).max(1));
+    let map = |capacity| Logistic::new(capacity, rate, window).map(PositionMap::from);
+    if let Some(capacity) = given.tokens("C") {
+        return Ok(map(capacity)?.into());
+    }
+    let mut capacity = 33;
+    let fits = |map: PositionMap| {
+        map.reach(at.trained)
+            .is_none_or(|reach| reach >= at.context)
+    };
+    while !fits(map(capacity)?) && capacity < 1 << 15 {
+        capacity = 2 * capacity - 1;
+    }
+    Ok(map(capacity)?.into())
+}

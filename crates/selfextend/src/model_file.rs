@@ -1,0 +1,109 @@
+//! A model on disk, in either format.
+
+use crate::backend::Backend;
+use crate::config::ModelConfig;
+use crate::decoder::Weights;
+use crate::error::Result;
+use crate::gguf::{GgufFile, TensorInfo};
+use crate::safetensors::SafetensorsFolder;
+use crate::tokenizer::Tokenizer;
+use std::path::Path;
+
+/// An opened model whose headers were read and checked.
+pub enum ModelFile {
+    /// A GGUF file.
+    Gguf(GgufFile),
+    /// A folder as `transformers` writes it.
+    Safetensors(SafetensorsFolder),
+}
+
+impl ModelFile {
+    /// Opens a GGUF file, a folder with config.json and safetensors files, or one of these files.
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`] and [`SafetensorsFolder::open`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let in_folder =
+            |extension: &std::ffi::OsStr| extension == "safetensors" || extension == "json";
+        if path.is_dir() {
+            Ok(Self::Safetensors(SafetensorsFolder::open(path)?))
+        } else if path.extension().is_some_and(in_folder) {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            Ok(Self::Safetensors(SafetensorsFolder::open(folder)?))
+        } else {
+            Ok(Self::Gguf(GgufFile::open(path)?))
+        }
+    }
+
+    /// The file or folder.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::Gguf(file) => file.path(),
+            Self::Safetensors(folder) => folder.path(),
+        }
+    }
+
+    /// The tensors, in no particular order.
+    pub fn tensors(&self) -> Vec<TensorInfo<'_>> {
+        match self {
+            Self::Gguf(file) => file.tensors().collect(),
+            Self::Safetensors(folder) => folder.tensors(),
+        }
+    }
+
+    /// What kind of tokenizer the model has, in a few words; `None` without one.
+    ///
+    /// # Errors
+    /// A file that says it in the wrong type.
+    pub fn tokenizer_kind(&self) -> Result<Option<String>> {
+        match self {
+            Self::Gguf(file) => file.tokenizer_kind(),
+            Self::Safetensors(folder) => Ok(folder.tokenizer_kind()),
+        }
+    }
+
+    /// The model's configuration.
+    ///
+    /// # Errors
+    /// [`crate::Error::Unsupported`] for an architecture or option this version does not run,
+    /// [`crate::Error::Model`] for a configuration that contradicts itself.
+    pub fn config(&self) -> Result<ModelConfig> {
+        match self {
+            Self::Gguf(file) => file.config(),
+            Self::Safetensors(folder) => folder.config(),
+        }
+    }
+
+    /// Reads all weights, several tensors at a time on the current rayon pool.
+    ///
+    /// # Errors
+    /// Tensors that are missing, of the wrong shape, or of no use.
+    pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
+        match self {
+            Self::Gguf(file) => file.weights(config, backend),
+            Self::Safetensors(folder) => folder.weights(config, backend),
+        }
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    /// A tokenizer that is missing or that this version cannot use.
+    pub fn tokenizer(&self) -> Result<Tokenizer> {
+        match self {
+            Self::Gguf(file) => Ok(Tokenizer::from_gguf(file.metadata())?),
+            Self::Safetensors(folder) => folder.tokenizer(),
+        }
+    }
+
+    /// The source of the model's chat template, where it has one.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or a template that is no text.
+    pub fn chat_template(&self) -> Result<Option<String>> {
+        match self {
+            Self::Gguf(file) => Ok(file.string("tokenizer.chat_template")?.map(str::to_owned)),
+            Self::Safetensors(folder) => folder.chat_template(),
+        }
+    }
+}

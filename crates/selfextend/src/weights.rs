@@ -1,0 +1,393 @@
+//! From a checkpoint's tensors to a decoder's weights, whatever the file format.
+//!
+//! A format says where each part of a model is ([`Names`]); here is what shape it must have, how
+//! fused projections come apart, and the check of every tensor before the first is read.
+
+use crate::backend::Backend;
+use crate::config::{ModelConfig, QkNorm};
+use crate::decoder::{LayerWeights, Linear, Norm, Weights};
+use crate::error::{Error, Result};
+use crate::gguf::{RawTensor, dequantize};
+use rayon::prelude::*;
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// Tensors by name.
+pub(crate) trait Checkpoint: Sync {
+    /// All names, in no particular order.
+    fn tensor_names(&self) -> Vec<&str>;
+    /// Rows and columns of a tensor; a vector is one row. `None` when there is none.
+    fn shape(&self, name: &str) -> Result<Option<(usize, usize)>>;
+    /// Reads a tensor.
+    fn tensor(&self, name: &str) -> Result<Option<RawTensor>>;
+    /// An error about the file.
+    fn bad(&self, reason: String) -> Error;
+    /// An error about something this version does not run.
+    fn unsupported(&self, what: String, supported: String) -> Error;
+}
+
+/// The parts of a transformer block that have weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    AttentionNorm,
+    Query,
+    Key,
+    Value,
+    /// Queries, keys and values one below the other, or head by head.
+    QueryKeyValue,
+    QueryNorm,
+    KeyNorm,
+    AttentionOutput,
+    PostAttentionNorm,
+    FeedForwardNorm,
+    Gate,
+    Up,
+    /// The gate, then what it gates.
+    GateUp,
+    Down,
+    PostFeedForwardNorm,
+}
+
+/// Where a family keeps its tensors.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Names {
+    pub embedding: &'static str,
+    pub output_norm: &'static str,
+    pub output: &'static str,
+    /// What the names of a block start with; `{}` is its number.
+    pub layer: &'static str,
+    /// The parts a block has. A fused part stands beside the parts it may replace.
+    pub parts: &'static [&'static [(Part, &'static str)]],
+    /// Endings of names that hold nothing to load.
+    pub ignored: &'static [&'static str],
+}
+
+/// How a checkpoint is to be read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    pub names: Names,
+    /// What the file's norm weights lack.
+    pub norm_offset: f32,
+    /// Fused queries, keys and values alternate head by head.
+    pub by_head: bool,
+    /// The embedding also serves as output head; where absent, if there is no other.
+    pub tied: Option<bool>,
+    /// Parts that must have a bias. Others may.
+    pub biased: &'static [Part],
+    /// A parallel block may do without a norm before its feed-forward layer, which then reads what
+    /// attention reads.
+    pub may_share_norm: bool,
+}
+
+/// Reads all weights, several tensors at a time on the current rayon pool.
+///
+/// # Errors
+/// [`Error::Model`] for tensors that are missing or of the wrong shape, [`Error::Unsupported`] for
+/// tensors that nothing here would use: a model run without them would not be that model.
+pub(crate) fn load<B: Backend>(
+    file: &impl Checkpoint,
+    reading: Reading,
+    config: &ModelConfig,
+    backend: &B,
+) -> Result<Weights<B>> {
+    let loader = Loader {
+        file,
+        reading,
+        config,
+        backend,
+    };
+    loader.check()?;
+    let names = &loader.reading.names;
+    let layers = (0..config.layers)
+        .into_par_iter()
+        .map(|n| loader.layer(n))
+        .collect::<Result<Vec<_>>>()?;
+    let embedding = loader.read(names.embedding)?;
+    let output = (!loader.tied()?).then(|| -> Result<_> {
+        let tensor = loader.read(names.output)?;
+        loader.matrix(names.output, tensor)
+    });
+    Ok(Weights {
+        embedding: loader.matrix(names.embedding, embedding)?,
+        output: output.transpose()?,
+        output_bias: loader.bias(names.output)?,
+        output_norm: loader.norm(names.output_norm)?,
+        layers,
+    })
+}
+
+struct Loader<'a, C, B> {
+    file: &'a C,
+    reading: Reading,
+    config: &'a ModelConfig,
+    backend: &'a B,
+}
+
+impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
+    /// Rows and columns of a part. Norms are one row.
+    fn shape(&self, part: Part) -> (usize, usize) {
+        let ModelConfig {
+            hidden,
+            feed_forward,
+            head_dim,
+            ..
+        } = *self.config;
+        let (q, kv) = (
+            self.config.heads * head_dim,
+            self.config.kv_heads * head_dim,
+        );
+        let qk_norm = |row| match self.config.qk_norm {
+            QkNorm::Head => (1, head_dim),
+            QkNorm::Row => (1, row),
+        };
+        match part {
+            Part::AttentionNorm
+            | Part::PostAttentionNorm
+            | Part::FeedForwardNorm
+            | Part::PostFeedForwardNorm => (1, hidden),
+            Part::Query => (q, hidden),
+            Part::Key | Part::Value => (kv, hidden),
+            Part::QueryKeyValue => (q + 2 * kv, hidden),
+            Part::QueryNorm => qk_norm(q),
+            Part::KeyNorm => qk_norm(kv),
+            Part::AttentionOutput => (hidden, q),
+            Part::Gate | Part::Up => (feed_forward, hidden),
+            Part::GateUp => (2 * feed_forward, hidden),
+            Part::Down => (hidden, feed_forward),
+        }
+    }
+
+    /// A part's name without its ending; `None` where the family has no such part.
+    fn name(&self, n: usize, part: Part) -> Option<String> {
+        let names = &self.reading.names;
+        let mut parts = names.parts.iter().copied().flatten();
+        let (_, name) = parts.find(|(known, _)| *known == part)?;
+        Some(format!(
+            "{}{name}",
+            names.layer.replace("{}", &n.to_string())
+        ))
+    }
+
+    fn has(&self, name: &str) -> Result<bool> {
+        Ok(self.file.shape(&format!("{name}.weight"))?.is_some())
+    }
+
+    /// The parts a block is read from: of a fused part and those it replaces, what is there.
+    fn parts(&self, n: usize) -> Result<Vec<(Part, String)>> {
+        let all = self.reading.names.parts.iter().copied().flatten();
+        let mut parts: Vec<(Part, String)> = all
+            .filter_map(|&(part, _)| Some((part, self.name(n, part)?)))
+            .collect();
+        for (fused, replaced) in [
+            (
+                Part::QueryKeyValue,
+                &[Part::Query, Part::Key, Part::Value][..],
+            ),
+            (Part::GateUp, &[Part::Gate, Part::Up]),
+        ] {
+            let Some((_, name)) = parts.iter().find(|(part, _)| *part == fused) else {
+                continue;
+            };
+            let alternative = parts.iter().any(|(part, _)| replaced.contains(part));
+            if self.has(name)? {
+                parts.retain(|(part, _)| !replaced.contains(part));
+            } else if alternative {
+                parts.retain(|(part, _)| *part != fused);
+            }
+        }
+        let shared = |part, name: &str| -> Result<bool> {
+            let may = self.reading.may_share_norm && self.config.parallel;
+            Ok(may && part == Part::FeedForwardNorm && !self.has(name)?)
+        };
+        let mut kept = Vec::new();
+        for (part, name) in parts {
+            if !shared(part, &name)? {
+                kept.push((part, name));
+            }
+        }
+        Ok(kept)
+    }
+
+    /// Every tensor there must be, and none that nothing would use: before anything is read.
+    fn check(&self) -> Result<()> {
+        let Reading { names, biased, .. } = self.reading;
+        let (hidden, vocab) = (self.config.hidden, self.config.vocab);
+        let mut known = HashSet::new();
+        let mut check = |name: String, shape: (usize, usize), needed: bool| -> Result<()> {
+            match self.file.shape(&name)? {
+                None if needed => return Err(self.file.bad(format!("tensor {name} is missing"))),
+                Some(found) if found != shape => {
+                    return Err(self.file.bad(format!(
+                        "tensor {name} is [{}, {}], but the model's sizes ask for [{}, {}]",
+                        found.0, found.1, shape.0, shape.1
+                    )));
+                }
+                _ => {}
+            }
+            known.insert(name);
+            Ok(())
+        };
+        check(format!("{}.weight", names.embedding), (vocab, hidden), true)?;
+        check(format!("{}.weight", names.output_norm), (1, hidden), true)?;
+        check(format!("{}.bias", names.output_norm), (1, hidden), false)?;
+        let own_output = !self.tied()?;
+        check(
+            format!("{}.weight", names.output),
+            (vocab, hidden),
+            own_output,
+        )?;
+        check(format!("{}.bias", names.output), (1, vocab), false)?;
+        // The last layer first: a header that lies about their number fails at once.
+        for n in (0..self.config.layers).rev() {
+            for (part, name) in self.parts(n)? {
+                let (rows, columns) = self.shape(part);
+                check(format!("{name}.weight"), (rows, columns), true)?;
+                let bias = (1, if rows == 1 { columns } else { rows });
+                check(format!("{name}.bias"), bias, biased.contains(&part))?;
+            }
+        }
+        let mut stray = self.file.tensor_names();
+        stray.retain(|name| !known.contains(*name));
+        stray.retain(|name| !names.ignored.iter().any(|end| name.ends_with(end)));
+        match stray.into_iter().min() {
+            None => Ok(()),
+            Some(name) => Err(self.file.unsupported(
+                format!(
+                    "tensor {name} in architecture {:?}",
+                    self.config.architecture
+                ),
+                "a model run without one of its tensors would not be that model".into(),
+            )),
+        }
+    }
+
+    fn tied(&self) -> Result<bool> {
+        match self.reading.tied {
+            Some(tied) => Ok(tied),
+            None => Ok(!self.has(self.reading.names.output)?),
+        }
+    }
+
+    fn layer(&self, n: usize) -> Result<LayerWeights<B>> {
+        let parts = self.parts(n)?;
+        let name = |part| parts.iter().find(|(known, _)| *known == part);
+        let norm = |part| name(part).map(|(_, name)| self.norm(name)).transpose();
+        let linear = |part| match name(part) {
+            Some((_, name)) => self.linear(name),
+            None => Err(self.file.bad(format!("layer {n} has no {part:?}"))),
+        };
+        let [query, key, value] = match name(Part::QueryKeyValue) {
+            Some((_, name)) => self.split(name, self.query_key_value_rows())?,
+            None => [
+                linear(Part::Query)?,
+                linear(Part::Key)?,
+                linear(Part::Value)?,
+            ],
+        };
+        let ff = self.config.feed_forward;
+        let (gate, up) = match name(Part::GateUp) {
+            Some((_, name)) => {
+                let rows = [(0..ff), (ff..2 * ff)];
+                let [gate, up] = self.split(name, rows.map(|rows| vec![rows]))?;
+                (Some(gate), up)
+            }
+            None => {
+                let gate = name(Part::Gate).map(|(_, name)| self.linear(name));
+                (gate.transpose()?, linear(Part::Up)?)
+            }
+        };
+        Ok(LayerWeights {
+            attention_norm: norm(Part::AttentionNorm)?,
+            query,
+            key,
+            value,
+            query_norm: norm(Part::QueryNorm)?,
+            key_norm: norm(Part::KeyNorm)?,
+            attention_output: linear(Part::AttentionOutput)?,
+            post_attention_norm: norm(Part::PostAttentionNorm)?,
+            feed_forward_norm: norm(Part::FeedForwardNorm)?,
+            gate,
+            up,
+            down: linear(Part::Down)?,
+            post_feed_forward_norm: norm(Part::PostFeedForwardNorm)?,
+        })
+    }
+
+    /// Which rows of the fused projection are queries, keys and values.
+    fn query_key_value_rows(&self) -> [Vec<Range<usize>>; 3] {
+        let dim = self.config.head_dim;
+        let (q, kv) = (self.config.heads * dim, self.config.kv_heads * dim);
+        if self.reading.by_head {
+            let of = |part| move |head| (head * 3 + part) * dim..(head * 3 + part + 1) * dim;
+            [0, 1, 2].map(|part| (0..self.config.heads).map(of(part)).collect())
+        } else {
+            [0..q, q..q + kv, q + kv..q + 2 * kv].map(|rows| vec![rows])
+        }
+    }
+
+    fn read(&self, name: &str) -> Result<RawTensor> {
+        let name = format!("{name}.weight");
+        self.file
+            .tensor(&name)?
+            .ok_or_else(|| self.file.bad(format!("tensor {name} is missing")))
+    }
+
+    fn matrix(&self, name: &str, tensor: RawTensor) -> Result<B::Matrix> {
+        let failed = |reason| self.file.bad(format!("tensor {name}.weight: {reason}"));
+        self.backend.matrix(tensor).map_err(failed)
+    }
+
+    fn floats(&self, tensor: &RawTensor) -> Result<Vec<f32>> {
+        dequantize(tensor.dtype, &tensor.data, tensor.rows * tensor.columns)
+            .map_err(|reason| self.file.bad(format!("tensor {}: {reason}", tensor.name)))
+    }
+
+    fn bias_floats(&self, name: &str) -> Result<Option<Vec<f32>>> {
+        let tensor = self.file.tensor(&format!("{name}.bias"))?;
+        tensor.map(|tensor| self.floats(&tensor)).transpose()
+    }
+
+    fn bias(&self, name: &str) -> Result<Option<B::Vector>> {
+        Ok(self
+            .bias_floats(name)?
+            .map(|bias| self.backend.vector(bias)))
+    }
+
+    fn norm(&self, name: &str) -> Result<Norm<B>> {
+        let mut weight = self.floats(&self.read(name)?)?;
+        weight
+            .iter_mut()
+            .for_each(|x| *x += self.reading.norm_offset);
+        Ok(Norm {
+            weight: self.backend.vector(weight),
+            bias: self.bias(name)?,
+        })
+    }
+
+    fn linear(&self, name: &str) -> Result<Linear<B>> {
+        Ok(Linear {
+            weight: self.matrix(name, self.read(name)?)?,
+            bias: self.bias(name)?,
+        })
+    }
+
+    /// Takes a fused projection apart.
+    fn split<const N: usize>(
+        &self,
+        name: &str,
+        rows: [Vec<Range<usize>>; N],
+    ) -> Result<[Linear<B>; N]> {
+        let (whole, bias) = (self.read(name)?, self.bias_floats(name)?);
+        let take = |rows: &Vec<Range<usize>>| -> Result<Linear<B>> {
+            let bias = bias.as_ref().map(|bias| {
+                let some = rows.iter().flat_map(|rows| &bias[rows.clone()]);
+                self.backend.vector(some.copied().collect())
+            });
+            let weight = self.matrix(name, whole.take_rows(rows))?;
+            Ok(Linear { weight, bias })
+        };
+        let parts = rows.iter().map(take).collect::<Result<Vec<_>>>()?;
+        let wrong = |_| self.file.bad(format!("tensor {name} does not come apart"));
+        parts.try_into().map_err(wrong)
+    }
+}

@@ -1,0 +1,204 @@
+//! Every family, from both formats, against `transformers` and against SelfExtend's definition
+//! inside it: see tools/make_checkpoints.py, which wrote the files.
+
+mod common;
+
+use common::{Golden, session};
+use selfextend::{KvType, LoadOptions, Model, ModelFile, PositionMap};
+use std::path::{Path, PathBuf};
+
+/// The settings of the script.
+const GROUP_SIZE: usize = 4;
+const NEIGHBOR_WINDOW: usize = 12;
+
+fn checkpoints() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+    let folders = std::fs::read_dir(root).unwrap();
+    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
+fn load(path: &Path) -> Model {
+    let options = LoadOptions {
+        threads: 1,
+        ..Default::default()
+    };
+    Model::load(path, options).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Both files of a checkpoint, and what they should give.
+fn each(check: impl Fn(&str, &Model, &Golden)) {
+    let folders = checkpoints();
+    assert!(folders.len() >= 20, "checkpoints are missing");
+    for folder in folders {
+        let golden = Golden::read(&folder.join("reference.safetensors"));
+        for path in [folder.clone(), folder.join("model.gguf")] {
+            let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).unwrap();
+            check(&name.display().to_string(), &load(&path), &golden);
+        }
+    }
+}
+
+/// Logits of all tokens, in chunks, in a session of so much context.
+fn logits(model: &Model, ids: &[u32], map: PositionMap, context: usize, chunk: usize) -> Vec<f32> {
+    let options = session(model, map, KvType::F32, chunk).options().to_owned();
+    let mut session = model.session(selfextend::SessionOptions { context, ..options });
+    let mut all = Vec::new();
+    let visit = &mut |_, row: &[f32]| all.extend_from_slice(row);
+    session.append_all(ids, &mut |_| Ok(()), visit).unwrap();
+    all
+}
+
+fn assert_close(what: &str, actual: &[f32], expected: &[f32]) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    let errors = actual.iter().zip(expected).map(|(a, e)| (a - e).abs());
+    let worst = errors.fold(0.0, f32::max);
+    assert!(worst <= 1e-4, "{what}: off by {worst}");
+}
+
+#[test]
+fn plain_logits_are_those_of_transformers() {
+    each(|name, model, golden| {
+        let ids = golden.ids("ids");
+        for chunk in [72, 31, 1] {
+            let all = logits(model, &ids, PositionMap::Plain, 1 << 20, chunk);
+            assert_close(
+                &format!("{name} in chunks of {chunk}"),
+                &all,
+                &golden.floats("logits"),
+            );
+        }
+        if golden.has("short_logits") {
+            let expected = golden.floats("short_logits");
+            let some = &ids[..expected.len() / model.config().vocab];
+            let all = logits(model, some, PositionMap::Plain, some.len(), 7);
+            assert_close(&format!("{name} in a short context"), &all, &expected);
+        }
+    });
+}
+
+#[test]
+fn selfextend_logits_are_those_of_its_definition() {
+    let map = PositionMap::self_extend(GROUP_SIZE, NEIGHBOR_WINDOW).unwrap();
+    each(|name, model, golden| {
+        for chunk in [72, 31, 1] {
+            let all = logits(model, &golden.ids("ids"), map, 1 << 20, chunk);
+            let what = format!("{name} in chunks of {chunk}");
+            assert_close(&what, &all, &golden.floats("selfextend_logits"));
+        }
+    });
+}
+
+/// A window that every layer has is switched off by SelfExtend unless it is to be kept.
+#[test]
+fn a_sliding_window_is_kept_where_that_is_asked_for() {
+    let folder = checkpoints()
+        .into_iter()
+        .find(|it| it.ends_with("mistral"))
+        .unwrap();
+    let golden = Golden::read(&folder.join("reference.safetensors"));
+    let options = LoadOptions {
+        threads: 1,
+        keep_sliding_window: true,
+        ..Default::default()
+    };
+    let model = Model::load(&folder, options).unwrap();
+    // Its window is 17: with all 17 keys among the neighbours, keeping it is plain attention.
+    let map = PositionMap::self_extend(GROUP_SIZE, 20).unwrap();
+    let kept = logits(&model, &golden.ids("ids"), map, 1 << 20, 31);
+    assert_close("kept", &kept, &golden.floats("logits"));
+    let off = logits(&load(&folder), &golden.ids("ids"), map, 1 << 20, 31);
+    let differs = off.iter().zip(&kept).any(|(a, b)| (a - b).abs() > 1e-2);
+    assert!(differs, "switched off, distant keys are seen");
+}
+
+/// Both formats of one checkpoint say the same of the model.
+#[test]
+fn both_formats_describe_the_same_model() {
+    for folder in checkpoints() {
+        let read = |path: &Path| ModelFile::open(path).unwrap().config().unwrap();
+        let (folder_config, gguf) = (read(&folder), read(&folder.join("model.gguf")));
+        let sizes = |config: &selfextend::config::ModelConfig| {
+            let rope = &config.rope;
+            (
+                (
+                    config.layers,
+                    config.hidden,
+                    config.feed_forward,
+                    config.vocab,
+                ),
+                (
+                    config.heads,
+                    config.kv_heads,
+                    config.head_dim,
+                    rope.rotary_dim,
+                ),
+                (
+                    config.norm,
+                    config.parallel,
+                    config.activation,
+                    config.qk_norm,
+                ),
+                (
+                    config.attention_soft_cap,
+                    config.logit_soft_cap,
+                    config.trained_window,
+                ),
+                config.attention.clone(),
+            )
+        };
+        if folder.ends_with("phi2") || folder.ends_with("phi3.5") {
+            // What llama.cpp's converter does not write: nothing here depends on it.
+            assert_eq!(sizes(&folder_config).0, sizes(&gguf).0);
+        } else {
+            assert_eq!(sizes(&folder_config), sizes(&gguf), "{}", folder.display());
+        }
+    }
+}
+
+/// The decoder and all it stands on know no architecture: their names are in the two readers.
+#[test]
+fn architecture_names_are_in_the_readers_only() {
+    let names = [
+        "llama", "mistral", "qwen", "phi2", "phi3", "gemma", "stablelm", "olmo", "neox", "smollm3",
+    ];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = [
+        "src/decoder.rs",
+        "src/weights.rs",
+        "src/config.rs",
+        "src/model.rs",
+        "src/model_file.rs",
+        "src/session.rs",
+        "src/backend",
+        "../selfextend-attention/src",
+    ];
+    let mut files = Vec::new();
+    for source in sources {
+        rust_files(&root.join(source), &mut files);
+    }
+    assert!(files.len() > 20);
+    for file in files {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let code = text
+            .lines()
+            .enumerate()
+            .filter(|(_, line)| !line.trim_start().starts_with("//"));
+        for (number, line) in code {
+            let found = names
+                .iter()
+                .find(|name| line.to_lowercase().contains(*name));
+            assert!(found.is_none(), "{}:{}: {line}", file.display(), number + 1);
+        }
+    }
+}
+
+fn rust_files(path: &Path, files: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        let entries = std::fs::read_dir(path).unwrap();
+        entries.for_each(|entry| rust_files(&entry.unwrap().path(), files));
+    } else if path.extension().is_some_and(|it| it == "rs") {
+        files.push(path.to_owned());
+    }
+}

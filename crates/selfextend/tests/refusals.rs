@@ -1,0 +1,194 @@
+//! Checkpoints this version cannot run, or that lie: refused by name, before anything is loaded.
+
+use selfextend::{Error, LoadOptions, Model};
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn checkpoint(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/checkpoints")
+        .join(name)
+}
+
+fn refused(path: &Path) -> Error {
+    match Model::load(path, LoadOptions::default()) {
+        Ok(_) => panic!("{} was loaded", path.display()),
+        Err(error) => error,
+    }
+}
+
+/// What loading a checkpoint says after its config.json is changed.
+fn with_config(name: &str, change: impl Fn(&mut Value)) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let source = checkpoint(name);
+    let text = std::fs::read_to_string(source.join("config.json")).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    change(&mut config);
+    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    let weights = "model.safetensors";
+    std::fs::copy(source.join(weights), folder.path().join(weights)).unwrap();
+    refused(folder.path()).to_string()
+}
+
+fn says(error: &str, words: &[&str]) {
+    for word in words {
+        assert!(error.contains(word), "{word:?} is not in: {error}");
+    }
+}
+
+#[test]
+fn an_unknown_model_type_is_named_with_the_known_ones() {
+    let error = with_config("llama", |config| config["model_type"] = json!("mamba"));
+    says(
+        &error,
+        &["\"mamba\"", "not supported", "llama", "gemma2", "gpt_neox"],
+    );
+    let error = with_config("llama", |config| config["model_type"] = Value::Null);
+    says(&error, &["model_type"]);
+}
+
+#[test]
+fn options_that_are_not_supported_are_named() {
+    let cases = [
+        (
+            "llama",
+            "hidden_act",
+            json!("relu"),
+            "hidden_act = \"relu\"",
+        ),
+        (
+            "llama",
+            "rope_scaling",
+            json!({"rope_type": "dynamic", "factor": 2.0}),
+            "dynamic",
+        ),
+        (
+            "llama",
+            "quantization_config",
+            json!({"bits": 4}),
+            "quantization_config",
+        ),
+        ("stablelm", "qk_layernorm", json!(true), "qk_layernorm"),
+        (
+            "gemma2",
+            "layer_types",
+            json!(["full_attention", "linear_attention", "full_attention"]),
+            "linear_attention",
+        ),
+        (
+            "llama-yarn",
+            "rope_scaling",
+            json!({"type": "yarn", "factor": 4.0, "mscale": 0.7}),
+            "mscale",
+        ),
+    ];
+    for (name, key, value, expected) in cases {
+        let error = with_config(name, |config| config[key] = value.clone());
+        says(&error, &["not supported", expected]);
+    }
+}
+
+#[test]
+fn sizes_that_lie_are_refused_by_name() {
+    let cases = [
+        ("hidden_size", json!(32), "embed_tokens"),
+        ("vocab_size", json!(1 << 27), "embed_tokens"),
+        ("intermediate_size", json!(30), "mlp."),
+        ("num_hidden_layers", json!(3), "model.layers.2."),
+        ("num_hidden_layers", json!(4_000_000), "num_hidden_layers"),
+        ("hidden_size", json!(u64::MAX), "hidden_size"),
+        ("hidden_size", json!(-1), "hidden_size"),
+        ("hidden_size", json!("24"), "hidden_size"),
+        ("num_attention_heads", json!(0), "num_attention_heads"),
+        ("num_key_value_heads", json!(3), "heads"),
+        ("head_dim", json!(4_000_000_000u32), "head_dim"),
+        ("rope_theta", json!(-1.0), "base"),
+        (
+            "max_position_embeddings",
+            Value::Null,
+            "max_position_embeddings",
+        ),
+        ("layer_types", json!(["full_attention"]), "layer_types"),
+    ];
+    for (key, value, expected) in cases {
+        let error = with_config("llama", |config| config[key] = value.clone());
+        says(&error, &[expected]);
+    }
+}
+
+/// A model run without one of its tensors would be another model.
+#[test]
+fn tensors_that_nothing_would_use_are_refused() {
+    let error = with_config("qwen3", |config| config["model_type"] = json!("llama"));
+    says(&error, &["k_norm.weight", "not supported"]);
+}
+
+#[test]
+fn gguf_files_of_other_architectures_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    let rename = |checkpoint_name: &str, from: &str, to: &str| {
+        let mut bytes = std::fs::read(checkpoint(checkpoint_name).join("model.gguf")).unwrap();
+        let at = |bytes: &[u8]| {
+            bytes
+                .windows(from.len())
+                .position(|some| some == from.as_bytes())
+        };
+        while let Some(at) = at(&bytes) {
+            bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        }
+        std::fs::write(&path, bytes).unwrap();
+        refused(&path).to_string()
+    };
+    let error = rename("gemma2", "gemma2", "gemma9");
+    says(
+        &error,
+        &["\"gemma9\"", "not supported", "gemma3", "gptneox"],
+    );
+    says(
+        &rename("qwen3", "qwen3", "qwen2"),
+        &["attn_q.bias", "missing"],
+    );
+    says(
+        &rename("olmo2", "olmo2", "qwen3"),
+        &["attn_norm.weight", "missing"],
+    );
+    says(
+        &rename("llama", "blk.1.ffn_up", "blk.1.ffn_xx"),
+        &["blk.1.ffn_up.weight", "missing"],
+    );
+}
+
+#[test]
+fn damaged_folders_say_what_is_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, bytes: &[u8]| std::fs::write(folder.path().join(name), bytes).unwrap();
+    let error = || refused(folder.path()).to_string();
+    says(&error(), &["config.json"]);
+    put("config.json", b"{");
+    says(&error(), &["config.json", "damaged"]);
+    let source = checkpoint("llama");
+    put(
+        "config.json",
+        &std::fs::read(source.join("config.json")).unwrap(),
+    );
+    says(&error(), &["cannot read", "model.safetensors"]);
+    put("model.safetensors", b"short");
+    says(&error(), &["not a safetensors file"]);
+    put("model.safetensors", &[0xFF; 64]);
+    says(&error(), &["not a safetensors file"]);
+    let whole = std::fs::read(source.join("model.safetensors")).unwrap();
+    put("model.safetensors", &whole[..whole.len() - 100]);
+    says(&error(), &["truncated"]);
+    let mut header = whole.clone();
+    header[8] = b'[';
+    put("model.safetensors", &header);
+    says(&error(), &["damaged header"]);
+    put(
+        "model.safetensors.index.json",
+        br#"{"weight_map": {"a": "../../secret.safetensors"}}"#,
+    );
+    says(&error(), &["index.json", "secret"]);
+    put("model.safetensors.index.json", b"{}");
+    says(&error(), &["weight_map"]);
+}

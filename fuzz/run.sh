@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Compiles the fuzz targets; with a number, runs each for so many seconds from seeds of our own.
+# Needs cargo-fuzz (cargo install cargo-fuzz). RUSTC_BOOTSTRAP stands in for a nightly toolchain.
+set -euo pipefail
+cd "$(dirname "$0")"
+export RUSTC_BOOTSTRAP=1
+checkpoints=../crates/selfextend/tests/checkpoints
+mkdir -p corpus/{gguf,safetensors,config,template}
+for folder in "$checkpoints"/*/; do
+    name=$(basename "$folder")
+    cp "$folder/model.gguf" "corpus/gguf/$name"
+    cp "$folder/config.json" "corpus/config/$name"
+done
+cp "$checkpoints/llama/model.safetensors" corpus/safetensors/llama
+printf '%s' "{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim }}{% endfor %}{{ eos_token }}" \
+    > corpus/template/loop
+cargo fuzz build --sanitizer none
+for target in gguf safetensors config template; do
+    [ $# -gt 0 ] || continue
+    cargo fuzz run --sanitizer none "$target" -- -max_total_time="$1" -timeout=20 -rss_limit_mb=2048
+done

@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Runs the unmodified `openai` packages (PyPI, npm) against the real binary, and with --page the web
+# page in a headless Chromium, whose long document takes minutes to read:
+#   tools/check_clients.sh [--page] [MODEL]
+# Packages go to target/clients, screenshots to target/clients/page. What is absent or cannot be
+# installed is skipped with a message.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+page=
+if [ "${1:-}" = --page ]; then
+  page=1
+  shift
+fi
+model=${1:-smollm2-135m}
+binary=${SELFEXTEND:-target/debug/selfextend}
+place=target/clients
+mkdir -p "$place"
+
+log=$(mktemp)
+"$binary" serve -m "$model" --alias under-test --port 0 --kv-memory 2g 2>"$log" &
+server=$!
+trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true; rm -f "$log"' EXIT
+url=
+for _ in $(seq 600); do
+  url=$(sed -n 's/.* on \(http:[^ ]*\)$/\1/p' "$log")
+  [ -n "$url" ] && break
+  kill -0 $server 2>/dev/null || { cat "$log" >&2; exit 1; }
+  sleep 0.1
+done
+[ -n "$url" ] || { echo "the server does not listen" >&2; exit 1; }
+
+with_python() {
+  python3 -m venv "$place/venv" && "$place/venv/bin/pip" install --quiet --disable-pip-version-check openai
+}
+with_npm() {
+  npm install --silent --no-fund --no-audit --prefix "$place" openai playwright-core
+}
+if with_python; then
+  "$place/venv/bin/python" tools/openai_client.py "$url" under-test
+else
+  echo "skipped: the openai package for Python cannot be installed"
+fi
+cp tools/*.mjs "$place/"
+if with_npm; then
+  node "$place/openai_client.mjs" "$url" under-test
+  chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || true)}
+  if [ -n "$page" ] && [ -n "$chromium" ]; then
+    CHROMIUM=$chromium node "$place/page.mjs" "$url" "$place/page"
+  elif [ -n "$page" ]; then
+    echo "skipped: no chromium for the page (apt-get install chromium)"
+  fi
+else
+  echo "skipped: the openai package for JavaScript cannot be installed"
+fi

@@ -1,0 +1,454 @@
+#!/usr/bin/env python3
+"""Writes tiny random checkpoints of every supported family, with reference logits.
+
+For each family: a folder with config.json and safetensors as `transformers` writes them, the same
+weights as GGUF under llama.cpp's tensor names and row orders, and the logits that `transformers`
+computes (float32, eager attention, CPU) for fixed tokens: plain, and under SelfExtend by its
+definition (arXiv 2401.01325, equations 1 to 4), pair by pair, inside `transformers`' own layers. The
+Rust tests (tests/families.rs) run both files and compare. Nothing here is derived from our own code.
+
+    python3 -m venv target/checkpoints
+    target/checkpoints/bin/pip install -r tools/requirements.txt
+    target/checkpoints/bin/python tools/make_checkpoints.py [family ...]
+"""
+
+import json
+import math
+import shutil
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).resolve().parent.parent / "crates/selfextend/tests/checkpoints"
+VOCAB, TOKENS, WINDOW = 61, 72, 96
+GROUP, NEIGHBOURS = 4, 12
+
+
+class Spec:
+    """A family: its transformers configuration, and its names in GGUF."""
+
+    def __init__(self, config, arch, permute=False, norm_offset=0.0, keys=None, **options):
+        self.config, self.permute, self.norm_offset = config, permute, norm_offset
+        self.arch = gguf.MODEL_ARCH[arch]
+        self.arch_name = gguf.MODEL_ARCH_NAMES[self.arch]
+        self.keys = keys or (lambda writer, config: None)
+        self.options = {
+            "vocab_size": VOCAB,
+            "hidden_size": 24,
+            "intermediate_size": 29,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+            "max_position_embeddings": WINDOW,
+            "bos_token_id": 1,
+            "eos_token_id": 2,
+            "pad_token_id": 0,
+            "attn_implementation": "eager",
+        } | options
+
+
+GQA = {"num_key_value_heads": 2}
+
+
+def sliding(writer, config):
+    writer.add_sliding_window(config.sliding_window)
+
+
+def soft_caps(writer, config):
+    sliding(writer, config)
+    writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+    writer.add_final_logit_softcapping(config.final_logit_softcapping)
+
+
+def yarn(writer, config):
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(config.rope_scaling["factor"])
+    original = config.rope_scaling["original_max_position_embeddings"]
+    writer.add_rope_scaling_orig_ctx_len(original)
+
+
+def linear(writer, config):
+    writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    writer.add_rope_scaling_factor(config.rope_scaling["factor"])
+
+
+def llama3(writer, config):
+    """llama.cpp's converter writes the divisor of each frequency as a tensor."""
+    scaling, dim = config.rope_scaling, config.head_dim
+    old = scaling["original_max_position_embeddings"]
+    low = old / scaling["low_freq_factor"]
+    high = old / scaling["high_freq_factor"]
+    factors = []
+    for frequency in 1.0 / config.rope_theta ** (np.arange(0, dim, 2) / dim):
+        wavelength = 2 * math.pi / frequency
+        if wavelength < high:
+            factors.append(1)
+        elif wavelength > low:
+            factors.append(scaling["factor"])
+        else:
+            smooth = (old / wavelength - scaling["low_freq_factor"]) / (
+                scaling["high_freq_factor"] - scaling["low_freq_factor"]
+            )
+            factors.append(1 / ((1 - smooth) / scaling["factor"] + smooth))
+    writer.add_tensor("rope_freqs.weight", np.array(factors, dtype=np.float32))
+
+
+def longrope(writer, config):
+    scale = config.max_position_embeddings / config.original_max_position_embeddings
+    factor = math.sqrt(1 + math.log(scale) / math.log(config.original_max_position_embeddings))
+    writer.add_rope_scaling_attn_factors(factor)
+    writer.add_rope_scaling_orig_ctx_len(config.original_max_position_embeddings)
+    for name in ["long", "short"]:
+        values = np.array(config.rope_scaling[f"{name}_factor"], dtype=np.float32)
+        writer.add_tensor(f"rope_factors_{name}.weight", values)
+
+
+def parallel(writer, config):
+    writer.add_parallel_residual(config.use_parallel_residual)
+
+
+GEMMA = dict(norm_offset=1.0, head_dim=12, num_key_value_heads=1, num_attention_heads=2)
+
+FAMILIES = {
+    # Llama 2, SOLAR, TinyLlama, SmolLM 1 and 2.
+    "llama": Spec("LlamaConfig", "LLAMA", permute=True, **GQA),
+    "llama-biased": Spec(
+        "LlamaConfig", "LLAMA", permute=True, attention_bias=True, mlp_bias=True,
+        head_dim=10, rope_theta=5e5, tie_word_embeddings=True, num_key_value_heads=1,
+    ),
+    # Llama 3.1 and 3.2.
+    "llama3": Spec(
+        "LlamaConfig", "LLAMA", permute=True, keys=llama3, rope_theta=500.0, head_dim=16,
+        rope_scaling={
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+        }, **GQA,
+    ),
+    "llama-linear": Spec(
+        "LlamaConfig", "LLAMA", permute=True, keys=linear,
+        rope_scaling={"rope_type": "linear", "factor": 3.0}, **GQA,
+    ),
+    "llama-yarn": Spec(
+        "LlamaConfig", "LLAMA", permute=True, keys=yarn, head_dim=16, rope_theta=100.0,
+        rope_scaling={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24,
+        }, **GQA,
+    ),
+    "smollm3": Spec("SmolLM3Config", "SMOLLM3", permute=True, num_hidden_layers=5, **GQA),
+    "mistral": Spec(
+        "MistralConfig", "LLAMA", permute=True, keys=sliding, sliding_window=17, head_dim=8, **GQA
+    ),
+    "qwen2": Spec("Qwen2Config", "QWEN2", use_sliding_window=False, **GQA),
+    "qwen3": Spec("Qwen3Config", "QWEN3", head_dim=10, tie_word_embeddings=True, **GQA),
+    "phi2": Spec(
+        "PhiConfig", "PHI2", hidden_size=40, num_attention_heads=2, partial_rotary_factor=0.4,
+        intermediate_size=160,
+    ),
+    "phi3": Spec(
+        "Phi3Config", "PHI3", keys=sliding, sliding_window=33,
+        original_max_position_embeddings=WINDOW, **GQA,
+    ),
+    "phi3.5": Spec(
+        "Phi3Config", "PHI3", keys=longrope, original_max_position_embeddings=24,
+        sliding_window=262144,
+        rope_scaling={
+            "type": "longrope", "short_factor": [1.0, 1.05, 1.1],
+            "long_factor": [1.2, 2.5, 3.9],
+        }, **GQA,
+    ),
+    "gemma": Spec("GemmaConfig", "GEMMA", **GEMMA),
+    "gemma2": Spec(
+        "Gemma2Config", "GEMMA2", keys=soft_caps, num_hidden_layers=3, sliding_window=13,
+        query_pre_attn_scalar=12, attn_logit_softcapping=3.0, final_logit_softcapping=5.0,
+        **GEMMA,
+    ),
+    "gemma3": Spec(
+        "Gemma3TextConfig", "GEMMA3", keys=sliding, num_hidden_layers=7, sliding_window=13,
+        query_pre_attn_scalar=12, rope_theta=1e6, rope_local_base_freq=1e4, **GEMMA,
+    ),
+    "stablelm": Spec(
+        "StableLmConfig", "STABLELM", keys=parallel, hidden_size=48, num_attention_heads=3,
+        num_key_value_heads=1, partial_rotary_factor=0.25, use_qkv_bias=True,
+        use_parallel_residual=False,
+    ),
+    "stablelm-parallel": Spec(
+        "StableLmConfig", "STABLELM", keys=parallel, hidden_size=48, num_attention_heads=3,
+        num_key_value_heads=3, partial_rotary_factor=0.25, use_parallel_residual=True,
+    ),
+    "olmo2": Spec("Olmo2Config", "OLMO2", rope_theta=5e5, **GQA),
+    "pythia": Spec(
+        "GPTNeoXConfig", "GPTNEOX", keys=parallel, hidden_size=48, num_attention_heads=3,
+        rotary_pct=0.25, use_parallel_residual=True,
+    ),
+    "gpt-neox-sequential": Spec(
+        "GPTNeoXConfig", "GPTNEOX", keys=parallel, hidden_size=48, num_attention_heads=3,
+        rotary_pct=0.25, use_parallel_residual=False,
+    ),
+}
+
+
+def randomise(model, norm_offset):
+    """Weights that keep activations of order one, norms and biases that matter."""
+    generator = torch.Generator().manual_seed(7)
+    for name, tensor in model.named_parameters():
+        noise = torch.randn(tensor.shape, generator=generator)
+        if tensor.dim() == 2:
+            size = 1.6 / math.sqrt(tensor.shape[1])
+            if "embed" in name and "out" not in name:
+                size = 0.3 if model.config.tie_word_embeddings else 1.0
+            tensor.data = noise * size
+        elif name.endswith("bias"):
+            tensor.data = noise * 0.3
+        else:
+            tensor.data = 1.0 - norm_offset + noise * 0.3
+
+
+def permute(weights, heads):
+    """Rows of half-split pairs in the order of interleaved ones, as llama.cpp's converter does."""
+    shape = weights.shape
+    pairs = weights.reshape(heads, 2, shape[0] // heads // 2, *shape[1:])
+    return pairs.swapaxes(1, 2).reshape(shape)
+
+
+def write_gguf(spec, config, tensors, path):
+    writer = gguf.GGUFWriter(path, spec.arch_name)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_feed_forward_length(config.intermediate_size)
+    heads = config.num_attention_heads
+    kv_heads = getattr(config, "num_key_value_heads", None) or heads
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(kv_heads)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+    if head_dim * heads != config.hidden_size:
+        writer.add_key_length(head_dim)
+        writer.add_value_length(head_dim)
+    share = getattr(config, "partial_rotary_factor", None) or getattr(config, "rotary_pct", 1.0)
+    writer.add_rope_dimension_count(int(share * head_dim))
+    theta = getattr(config, "rope_theta", None) or config.rotary_emb_base
+    writer.add_rope_freq_base(theta)
+    if hasattr(config, "rms_norm_eps"):
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    else:
+        writer.add_layer_norm_eps(config.layer_norm_eps)
+    spec.keys(writer, config)
+    names = gguf.get_tensor_name_map(spec.arch, config.num_hidden_layers)
+    for name, tensor in tensors.items():
+        data = tensor.float().numpy()
+        if spec.permute and ".q_proj." in name:
+            data = permute(data, heads)
+        if spec.permute and ".k_proj." in name:
+            data = permute(data, kv_heads)
+        if ".query_key_value." in name:
+            data = data.reshape(heads, 3, head_dim, *data.shape[1:]).swapaxes(0, 1)
+            data = data.reshape(-1, *data.shape[3:])
+        if name.endswith("norm.weight"):
+            data = data + np.float32(spec.norm_offset)
+        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert target, name
+        writer.add_tensor(target, np.ascontiguousarray(data))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+class Shim:
+    """torch with another matmul."""
+
+    def __init__(self, matmul):
+        self.matmul = matmul
+
+    def __getattr__(self, name):
+        return getattr(torch, name)
+
+
+class SelfExtend:
+    """Attention whose scores use SelfExtend's relative positions, as a context manager.
+
+    Layers rotate queries and keys through their module's `apply_rotary_pos_emb`; here that only
+    notes the angles, and the attention function rotates each query by each relative position.
+    """
+
+    def __init__(self, model, neighbours=NEIGHBOURS):
+        self.model, self.neighbours, self.angles = model, neighbours, None
+        layers = [m for m in model.modules() if type(m).__name__.endswith("Attention")]
+        assert len(layers) == model.config.num_hidden_layers
+        self.modules = {sys.modules[type(m).__module__] for m in layers}
+        # Layers that multiply queries and keys themselves.
+        self.own = not hasattr(layers[0], "scaling")
+
+    def __enter__(self):
+        self.rotate = {module: module.apply_rotary_pos_emb for module in self.modules}
+        for module in self.modules:
+            module.apply_rotary_pos_emb = self.note
+            if self.own:
+                module.torch = Shim(lambda q, k, module=module: self.own_scores(module, q, k))
+        transformers.AttentionInterface.register("selfextend", self.attention)
+        transformers.AttentionMaskInterface.register(
+            "selfextend", transformers.masking_utils.eager_mask
+        )
+        self.model.config._attn_implementation = "selfextend"
+
+    def __exit__(self, *_):
+        for module, rotate in self.rotate.items():
+            module.apply_rotary_pos_emb, module.torch = rotate, torch
+        self.model.config._attn_implementation = "eager"
+
+    def note(self, q, k, cos, sin, *_):
+        self.angles = cos, sin
+        return q, k
+
+    def attention(self, layer, q, k, v, mask, scaling, softcap=None, **_):
+        n = q.shape[2]
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], dim=1)
+        v = v.repeat_interleave(q.shape[1] // v.shape[1], dim=1)
+        if self.angles is None:
+            scores = q @ k.transpose(2, 3)
+        else:
+            window = getattr(layer, "sliding_window", None)
+            scores = self.scores(sys.modules[type(layer).__module__], q, k, window)
+        scores = scores * scaling
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        weights = torch.softmax(scores + mask[:, :, :, :n], dim=-1)
+        self.angles = None
+        return (weights @ v).transpose(1, 2).contiguous(), weights
+
+    def own_scores(self, module, q, k):
+        """The first product after the angles were noted is that of queries and keys."""
+        if self.angles is None:
+            return torch.matmul(q, k)
+        scores = self.scores(module, q, k.transpose(2, 3), None)
+        self.angles = None
+        return scores
+
+    def scores(self, module, q, k, window):
+        (cos, sin), n = self.angles, q.shape[2]
+        rotate, turned = self.rotate[module], cos.shape[-1]
+
+        def at(x, position):
+            angles = cos[:, position : position + 1], sin[:, position : position + 1]
+            head = rotate(x[..., :turned], x[..., :turned], *angles)[0]
+            return torch.cat([head, x[..., turned:]], dim=-1)
+
+        every = torch.stack([at(q, r)[0] @ at(k, 0)[0].transpose(1, 2) for r in range(n)])
+        i, j = torch.arange(n)[:, None], torch.arange(n)[None]
+        relative = (i - j).clamp(min=0)
+        # Local layers stay local: plain positions.
+        if window is None:
+            shift = self.neighbours - self.neighbours // GROUP
+            grouped = i // GROUP - j // GROUP + shift
+            relative = torch.where(i - j < self.neighbours, relative, grouped.clamp(0, n - 1))
+        index = relative.expand(1, every.shape[1], n, n)
+        return every.gather(0, index)
+
+
+def references(model, config):
+    """Logits of fixed tokens; those of longrope's short factors beside them."""
+    ids = torch.tensor([(i * i * 7 + i // 3 + 5) % VOCAB for i in range(TOKENS)])
+    out = {"ids": ids}
+    with torch.no_grad():
+        out["logits"] = model(ids[None]).logits[0].contiguous()
+        short = getattr(config, "original_max_position_embeddings", None)
+        if short and short < TOKENS:
+            out["short_logits"] = model(ids[None, :short]).logits[0].contiguous()
+        # With all keys among the neighbours, SelfExtend is plain attention.
+        with SelfExtend(model, TOKENS):
+            same = model(ids[None]).logits[0]
+            assert (same - out["logits"]).abs().max() < 5e-5, "our own attention is not theirs"
+        # SelfExtend switches off a window that every layer has.
+        kinds = getattr(config, "layer_types", None)
+        if not kinds or "full_attention" not in kinds:
+            for part in [config, *model.modules()]:
+                if getattr(part, "sliding_window", None) is not None:
+                    part.sliding_window = None
+        with SelfExtend(model):
+            out["selfextend_logits"] = model(ids[None]).logits[0].contiguous()
+        changed = (out["selfextend_logits"] - out["logits"]).abs().max()
+        assert changed > 1e-2, "SelfExtend changed nothing"
+    return out
+
+
+def make(name, spec):
+    folder = ROOT / name
+    shutil.rmtree(folder, ignore_errors=True)
+    config = getattr(transformers, spec.config)(**spec.options)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = model.float().eval()
+    randomise(model, spec.norm_offset)
+    model.tie_weights()
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    tensors = load_file(folder / "model.safetensors")
+    write_gguf(spec, config, tensors, folder / "model.gguf")
+    logits = references(model, config)
+    save_file(logits, folder / "reference.safetensors")
+    sizes = [f.stat().st_size for f in folder.iterdir()]
+    assert max(sizes) < 200_000, (name, sizes)
+    print(f"{name}: {sum(sizes)} bytes, logits up to {logits['logits'].abs().max():.2f}")
+
+
+def make_storage_variants():
+    """One model in half precision, and one in two files."""
+    source, tensors = ROOT / "llama", load_file(ROOT / "llama" / "model.safetensors")
+    config = json.loads((source / "config.json").read_text())
+    model_class = transformers.AutoModelForCausalLM
+    for dtype in [torch.float16, torch.bfloat16]:
+        name = str(dtype).removeprefix("torch.")
+        folder = ROOT / f"llama-{name}"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        halves = {key: tensor.to(dtype) for key, tensor in tensors.items()}
+        (folder / "config.json").write_text(json.dumps(config | {"dtype": name}, indent=2))
+        if dtype == torch.float16:
+            save_file(halves, folder / "model.safetensors")
+        else:
+            shards = {"model-00001-of-00002.safetensors": {}, "model-00002-of-00002.safetensors": {}}
+            files = list(shards)
+            index = {key: files[n % 2] for n, key in enumerate(halves)}
+            for key, file in index.items():
+                shards[file][key] = halves[key]
+            for file, part in shards.items():
+                save_file(part, folder / file)
+            (folder / "model.safetensors.index.json").write_text(
+                json.dumps({"metadata": {}, "weight_map": index}, indent=2)
+            )
+        model = model_class.from_pretrained(folder, dtype=dtype, attn_implementation="eager")
+        spec = FAMILIES["llama"]
+        write_gguf_as(spec, model.config, halves, folder / "model.gguf", dtype)
+        save_file(references(model.float(), model.config), folder / "reference.safetensors")
+        print(folder.name)
+
+
+def write_gguf_as(spec, config, tensors, path, dtype):
+    """Matrices in half precision, vectors in single, as llama.cpp's converter writes them."""
+    wanted = gguf.GGMLQuantizationType.F16 if dtype == torch.float16 else gguf.GGMLQuantizationType.BF16
+    add = gguf.GGUFWriter.add_tensor
+
+    def add_half(self, name, tensor):
+        if tensor.ndim == 1:
+            add(self, name, tensor)
+        else:
+            add(self, name, gguf.quants.quantize(tensor, wanted), raw_dtype=wanted)
+
+    gguf.GGUFWriter.add_tensor = add_half
+    try:
+        write_gguf(spec, config, tensors, path)
+    finally:
+        gguf.GGUFWriter.add_tensor = add
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    wanted = sys.argv[1:] or FAMILIES
+    for name in wanted:
+        make(name, FAMILIES[name])
+    if not sys.argv[1:]:
+        make_storage_variants()
