@@ -223,13 +223,11 @@ impl<'a> Runner<'a> {
         if self.allow_unreachable {
             return Ok(());
         }
-        let pairs = self
+        let mut pairs = self
             .methods
             .iter()
             .flat_map(|method| self.samples.iter().map(move |sample| (method, sample)));
-        pairs
-            .map(|(method, sample)| self.options(method, sample).map(drop))
-            .collect()
+        pairs.try_for_each(|(method, sample)| self.options(method, sample).map(drop))
     }
 
     /// The samples of this shard.

@@ -88,13 +88,12 @@ impl ModelConfig {
         }
         self.attention_shape().map_err(|error| error.to_string())?;
         let short = self.short_rope.as_ref().map(|(_, rope)| rope);
-        let ropes = [&self.rope]
+        let mut ropes = [&self.rope]
             .into_iter()
             .chain(&self.local_rope)
             .chain(short);
         ropes
-            .map(|rope| Rope::new(rope.clone()).map(|_| ()))
-            .collect::<Result<(), _>>()
+            .try_for_each(|rope| Rope::new(rope.clone()).map(|_| ()))
             .map_err(|error| error.to_string())
     }
 

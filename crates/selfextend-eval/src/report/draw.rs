@@ -300,7 +300,7 @@ fn draw_heat(area: &Area, heat: &HeatMap) -> Drawn {
     let x = |column: i32| left + (right - left) * column / columns;
     let y = |row: i32| top + (bottom - top) * row / rows;
     let middle = Pos::new(HPos::Center, VPos::Center);
-    area.draw(&Text::new(heat.title.clone(), (left, 20), text(22)))?;
+    area.draw(&Text::new(heat.title.clone(), (16, 10), text(22)))?;
     for (r, row) in heat.cells.iter().enumerate() {
         for (c, cell) in row.iter().enumerate() {
             let (r, c) = (r as i32, c as i32);

@@ -91,6 +91,9 @@ pub struct Bars {
     pub bars: Vec<Vec<Option<(f64, Interval)>>>,
 }
 
+/// From records to a number with its interval.
+type Measure<'a> = &'a dyn Fn(&[&Record]) -> Option<(f64, Interval)>;
+
 /// A method's perplexity at a length.
 struct Perplexity {
     texts: usize,
@@ -247,12 +250,7 @@ impl<'a> View<'a> {
         }
     }
 
-    fn by_length(
-        &self,
-        what: &str,
-        log_y: bool,
-        value: &dyn Fn(&[&Record]) -> Option<(f64, Interval)>,
-    ) -> Figure {
+    fn by_length(&self, what: &str, log_y: bool, value: Measure) -> Figure {
         let series = self.methods().iter().map(|method| {
             let points = self.values("length").into_iter().filter_map(|length| {
                 let (mean, interval) = value(&self.under(method, &[("length", &length)]))?;

@@ -37,9 +37,9 @@ pub fn to_html(report: &Report) -> Result<String> {
         // Pictures scale with the page.
         let svg = svg.replacen("<svg width=\"960\"", "<svg", 1);
         let caption = escaped(&figure.caption);
-        let _ = write!(
+        let _ = writeln!(
             page,
-            "<figure>{svg}<figcaption>{caption}</figcaption></figure>\n"
+            "<figure>{svg}<figcaption>{caption}</figcaption></figure>"
         );
     }
     report

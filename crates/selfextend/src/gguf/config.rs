@@ -188,7 +188,7 @@ impl Header<'_> {
             let window = window.filter(|_| match self.family.slides {
                 Slides::Refused => false,
                 Slides::All => true,
-                Slides::AllButEvery(some) => (n + 1) % some != 0,
+                Slides::AllButEvery(some) => !(n + 1).is_multiple_of(some),
             });
             let rotary = if interval > 0 && (n + 1).is_multiple_of(interval) {
                 Rotary::None

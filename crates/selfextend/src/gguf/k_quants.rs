@@ -57,7 +57,13 @@ fn scale_and_minimum(block: &[u8], n: usize) -> (f32, f32) {
 /// 32 codes of sub-block `n`: the low or the high halves of 32 bytes.
 fn nibbles(codes: &[u8], n: usize) -> impl Iterator<Item = u8> + Clone {
     let some = codes[n / 2 * BLOCK..][..BLOCK].iter();
-    some.map(move |byte| if n % 2 == 0 { byte & 15 } else { byte >> 4 })
+    some.map(move |byte| {
+        if n.is_multiple_of(2) {
+            byte & 15
+        } else {
+            byte >> 4
+        }
+    })
 }
 
 /// Half floats `d` and `dmin`, 12 bytes of scales and minima, 128 bytes of codes.

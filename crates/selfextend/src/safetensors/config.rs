@@ -249,7 +249,9 @@ impl<'a> Reader<'a> {
                     }
                 },
                 (None, Slides::All) => true,
-                (None, Slides::AllButEvery(some)) => (n + 1) % pattern.unwrap_or(some) != 0,
+                (None, Slides::AllButEvery(some)) => {
+                    !(n + 1).is_multiple_of(pattern.unwrap_or(some))
+                }
                 (None, Slides::Declared) => n >= from,
             };
             let window = window.filter(|_| slides);
@@ -257,7 +259,9 @@ impl<'a> Reader<'a> {
                 Some(rotated) => rotated[n] == 1,
                 // Not only where it exists, but where the family has such layers at all.
                 None => {
-                    self.family.no_rope_interval == 0 || interval == 0 || (n + 1) % interval != 0
+                    self.family.no_rope_interval == 0
+                        || interval == 0
+                        || !(n + 1).is_multiple_of(interval)
                 }
             };
             let rotary = match turns {

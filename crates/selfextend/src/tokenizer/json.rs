@@ -291,9 +291,15 @@ fn never_prepend(part: &mut Value) -> bool {
             }
             found
         }
-        Value::Array(steps) => steps
-            .iter_mut()
-            .fold(false, |found, step| never_prepend(step) || found),
+        Value::Array(steps) => {
+            steps
+                .iter_mut()
+                // Every step, also after the first find.
+                .map(never_prepend)
+                .filter(|found| *found)
+                .count()
+                > 0
+        }
         _ => false,
     }
 }

@@ -61,8 +61,10 @@ impl Rounded {
     pub fn weights<S: Simd>(&mut self, s: S, rows: &[f32], keys: usize, most: usize) {
         let (count, blocks) = (rows.len() / keys, most.div_ceil(KEYS_AT_ONCE));
         let (numbers, scales) = (count * blocks * KEYS_AT_ONCE, count * blocks);
-        self.numbers.reserve(numbers.saturating_sub(self.numbers.len()));
-        self.scales.reserve(scales.saturating_sub(self.scales.len()));
+        self.numbers
+            .reserve(numbers.saturating_sub(self.numbers.len()));
+        self.scales
+            .reserve(scales.saturating_sub(self.scales.len()));
         self.fill::<S, KEYS_AT_ONCE>(s, rows, keys);
     }
 }
