@@ -467,16 +467,16 @@ on_the_device! {
 #[test]
 fn what_does_not_fit_is_refused() {
     let Some(device) = device() else { return };
-    let cache = |shape: AttentionShape, map: PositionMap, capacity, chunk| {
+    let map = PositionMap::self_extend(4, 100).unwrap();
+    let cache = |shape: AttentionShape, capacity, chunk| {
         let rope = Rope::new(RopeSpec::new(shape.head_dim(), 1e4)).unwrap();
         DeviceCache::<half::f16>::new(&device, shape, 1, map.positions(), rope, capacity, chunk)
     };
-    let map = PositionMap::self_extend(4, 100).unwrap();
     let shape = |dim| AttentionShape::new(2, 1, dim).unwrap();
-    assert!(cache(shape(80), map, 128, 1).is_err());
-    let capped = cache(shape(64).with_soft_cap(50.0), map, 128, 1);
+    assert!(cache(shape(80), 128, 1).is_err());
+    let capped = cache(shape(64).with_soft_cap(50.0), 128, 1);
     assert!(matches!(capped, Err(CudaError::SoftCap(50.0))));
-    let cache = cache(shape(64), map, 1024, 28).unwrap();
+    let cache = cache(shape(64), 1024, 28).unwrap();
     assert!(cache.check(28).is_ok());
     assert!(cache.check(200).is_err());
     assert!(cache.check(1025).is_err());
