@@ -181,6 +181,11 @@ impl Rope {
         }
     }
 
+    /// Radians that pair `t` turns per position.
+    pub fn frequency(&self, t: usize) -> f64 {
+        self.frequencies[t]
+    }
+
     /// Cosine and sine of pair `t` at `position`, in f64, without the magnitude.
     pub fn angle(&self, position: f64, t: usize) -> (f64, f64) {
         let (sin, cos) = (position * self.frequencies[t]).sin_cos();

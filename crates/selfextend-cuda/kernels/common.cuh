@@ -1,0 +1,177 @@
+// What the kernels share: the argument structures (mirrored in src/launch.rs), and wrappers of the
+// tensor-core, shared-memory and asynchronous-copy instructions of sm_80 and later.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cstdint>
+
+constexpr int MAX_REGIONS = 3;
+constexpr int MAX_PLANES = 1 + MAX_REGIONS;
+constexpr int MAX_SEQUENCES = 16;  // of one decode launch
+
+// One region of keys (src/plan.rs): of query i, those from spans[r][0][i] up to spans[r][1][i].
+struct Region {
+  const void* q;   // queries rotated for this region: [tokens][heads][D]
+  const void* k;   // keys rotated for this region: [kv_heads][ring][D]; key j is in slot j % ring
+  uint32_t ring;   // slots; a multiple of 128
+  uint32_t unused;
+};
+
+struct PrefillArgs {
+  Region regions[MAX_REGIONS];
+  const void* v;      // [kv_heads][capacity][D]
+  void* out;          // [tokens][heads][D]
+  const int* spans;   // [regions][2][stride]: first key, and the one after the last; never decrease
+  int stride;         // tokens of all sequences of the pass
+  int count;          // regions
+  int tokens;         // new tokens of this sequence
+  int heads;
+  int kv_heads;
+  int capacity;       // slots of v for each head
+  int keys;           // keys stored, the new tokens included
+  float scale;        // of the scores, times log2(e)
+};
+
+// One sequence of a decode step.
+struct DecodeSequence {
+  const void* k[MAX_REGIONS];
+  const void* v;
+  uint32_t ring[MAX_REGIONS];
+  int from[MAX_REGIONS];  // tiles of 16 keys that some new token sees in each region
+  int to[MAX_REGIONS];
+  int keys;
+  int row;     // its first token in the packed step
+  int tokens;
+  int capacity;
+  int unused;
+};
+
+struct DecodeArgs {
+  const void* q[MAX_REGIONS];  // [tokens][heads][D] for each region
+  void* out;
+  const int* spans;            // [regions][2][tokens]
+  float* partial;              // [sequence][kv head][row block][split][16][D]
+  float2* states;              // [sequence][kv head][row block][split][16]: maximum, sum
+  unsigned* arrived;           // [sequence][kv head][row block], zero between launches
+  int count;
+  int tokens;                  // of all sequences
+  int heads;
+  int kv_heads;
+  float scale;
+  int unused;
+  DecodeSequence sequences[MAX_SEQUENCES];
+};
+
+struct AppendArgs {
+  const void* q;  // [tokens][heads][D] before rotation; rows are *_stride elements apart
+  const void* k;  // [tokens][kv_heads][D]
+  const void* v;
+  void* q_out[MAX_REGIONS];
+  void* k_out[MAX_PLANES];
+  void* v_out;
+  const double* q_positions;  // [regions][stride]
+  const double* k_positions;  // [planes][stride]
+  const float* q_factors;     // [tokens], or null
+  const double* frequencies;
+  uint32_t ring[MAX_PLANES];
+  int regions;
+  int planes;  // rotations that keys are stored in
+  int pairs;        // rotated pairs
+  int interleaved;  // pairs (2t, 2t + 1) rather than (t, t + pairs)
+  float magnitude;  // of rotated components
+  int stride;       // tokens of all sequences of the pass
+  int start;        // keys stored before
+  int heads;
+  int kv_heads;
+  int capacity;
+  int q_stride;
+  int kv_stride;
+};
+
+// The same numbers as in src/launch.rs.
+static_assert(sizeof(PrefillArgs) == 128);
+static_assert(sizeof(DecodeSequence) == 88);
+static_assert(sizeof(DecodeArgs) == 1496);
+static_assert(sizeof(AppendArgs) == 184);
+
+template <class T>
+struct Packed;
+template <>
+struct Packed<__half> {
+  static __device__ __forceinline__ uint32_t pack(float a, float b) {
+    __half2 h = __floats2half2_rn(a, b);
+    return *reinterpret_cast<uint32_t*>(&h);
+  }
+  static __device__ __forceinline__ __half one(float a) { return __float2half_rn(a); }
+  static __device__ __forceinline__ float wide(__half a) { return __half2float(a); }
+  static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
+        "{%0,%1,%2,%3};\n"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+template <>
+struct Packed<__nv_bfloat16> {
+  static __device__ __forceinline__ uint32_t pack(float a, float b) {
+    __nv_bfloat162 h = __floats2bfloat162_rn(a, b);
+    return *reinterpret_cast<uint32_t*>(&h);
+  }
+  static __device__ __forceinline__ __nv_bfloat16 one(float a) { return __float2bfloat16_rn(a); }
+  static __device__ __forceinline__ float wide(__nv_bfloat16 a) { return __bfloat162float(a); }
+  static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                             uint32_t b1) {
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, "
+        "{%8,%9}, {%0,%1,%2,%3};\n"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  }
+};
+
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+__device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+__device__ __forceinline__ void load_transposed(uint32_t (&r)[4], uint32_t address) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];\n"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address));
+}
+
+// Copies 16 bytes to shared memory, or zeros when `there` is false.
+__device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool there) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from),
+               "r"(there ? 16 : 0));
+}
+__device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::); }
+template <int PENDING>
+__device__ __forceinline__ void wait_copies() {
+  asm volatile("cp.async.wait_group %0;\n" ::"n"(PENDING));
+}
+
+__device__ __forceinline__ float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
+  return y;
+}
+
+// Over the four lanes that hold a row of an accumulator.
+__device__ __forceinline__ float quad_max(float x) {
+  x = fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 1));
+  return fmaxf(x, __shfl_xor_sync(0xffffffffu, x, 2));
+}
+__device__ __forceinline__ float quad_sum(float x) {
+  x += __shfl_xor_sync(0xffffffffu, x, 1);
+  return x + __shfl_xor_sync(0xffffffffu, x, 2);
+}
+
+constexpr float MINUS_INFINITY = -__builtin_inff();

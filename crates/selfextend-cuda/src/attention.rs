@@ -1,0 +1,436 @@
+//! Attention of one layer for the new tokens of some sequences, on the device.
+
+use crate::cache::DeviceCache;
+use crate::device::{
+    DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile, decode_shared,
+};
+use crate::error::CudaError;
+use crate::launch::{
+    AppendArgs, DecodeArgs, DecodeSequence, HopperArgs, Launch, MAX_SEQUENCES, PrefillArgs, Region,
+    Tensor, TensorMap,
+};
+use crate::pass::{Part, Plan};
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
+use selfextend_attention::AttentionShape;
+use selfextend_attention::position::MAX_REGIONS;
+
+/// Up to this many new tokens of a sequence, its keys are split over the device.
+pub const DECODE_TOKENS: usize = 4;
+
+/// Most parts the keys of a decode step are split into: their states fit shared memory.
+const MAX_SPLITS: usize = 128;
+
+/// What a projection may come in.
+pub trait Input<T>: DeviceRepr {
+    /// Whether it is wider than what is stored.
+    const IS_F32: bool;
+}
+
+impl<T> Input<T> for f32 {
+    const IS_F32: bool = true;
+}
+
+impl<T: Element> Input<T> for T {
+    const IS_F32: bool = false;
+}
+
+/// Projections of the new tokens before any rotation, packed in the order of the sequences.
+#[derive(Debug, Clone, Copy)]
+pub struct Inputs<'a, In> {
+    /// `[tokens, heads * head_dim]`.
+    pub q: &'a CudaSlice<In>,
+    /// `[tokens, kv_heads * head_dim]`.
+    pub k: &'a CudaSlice<In>,
+    /// Like `k`.
+    pub v: &'a CudaSlice<In>,
+}
+
+/// Buffers that passes reuse.
+#[derive(Debug)]
+pub struct Work<T> {
+    /// Rotated queries for each region.
+    pub(crate) queries: [Option<CudaSlice<T>>; MAX_REGIONS],
+    partial: Option<CudaSlice<f32>>,
+    states: Option<CudaSlice<f32>>,
+    /// All zero between launches: the kernel's last block resets what it counted.
+    arrived: Option<CudaSlice<u32>>,
+}
+
+impl<T> Default for Work<T> {
+    fn default() -> Self {
+        Self {
+            queries: [const { None }; MAX_REGIONS],
+            partial: None,
+            states: None,
+            arrived: None,
+        }
+    }
+}
+
+/// Rotates and stores the new tokens of some sequences in one layer, then attends for them.
+///
+/// `out` is `[tokens, heads * head_dim]`. Caches count the tokens only after
+/// [`DeviceCache::commit`]. The work is queued, not awaited.
+///
+/// # Errors
+/// Slices that do not fit the plan, or the driver's.
+pub fn attend<T: Element, In: Input<T>>(
+    device: &Device,
+    layer: usize,
+    caches: &mut [&mut DeviceCache<T>],
+    plan: &Plan,
+    inputs: Inputs<In>,
+    out: &mut CudaSlice<T>,
+    work: &mut Work<T>,
+) -> Result<(), CudaError> {
+    append(device, layer, caches, plan, inputs, work)?;
+    attend_stored(device, layer, caches, plan, out, work)
+}
+
+/// The first half of [`attend`]: rotates queries for every region, stores keys and values.
+///
+/// # Errors
+/// As there.
+pub fn append<T: Element, In: Input<T>>(
+    device: &Device,
+    layer: usize,
+    caches: &mut [&mut DeviceCache<T>],
+    plan: &Plan,
+    inputs: Inputs<In>,
+    work: &mut Work<T>,
+) -> Result<(), CudaError> {
+    let shape = check(layer, caches, plan)?;
+    let dim = shape.head_dim();
+    let (q_width, kv_width) = (shape.heads() * dim, shape.kv_heads() * dim);
+    check_len("queries", inputs.q.len(), plan.tokens * q_width)?;
+    check_len("keys", inputs.k.len(), plan.tokens * kv_width)?;
+    check_len("values", inputs.v.len(), plan.tokens * kv_width)?;
+    for queries in &mut work.queries[..plan.regions] {
+        grow(device, queries, plan.tokens * q_width)?;
+    }
+    let at = |slice: &CudaSlice<In>, element: usize| {
+        address(device, slice) + (element * size_of::<In>()) as u64
+    };
+    let stored = |slice: &CudaSlice<T>, element: usize| {
+        address(device, slice) + (element * size_of::<T>()) as u64
+    };
+    let positions = |slice: &CudaSlice<f64>, row: usize| {
+        address(device, slice) + (row * size_of::<f64>()) as u64
+    };
+    for (cache, part) in caches.iter_mut().zip(&plan.parts) {
+        if part.tokens == 0 {
+            continue;
+        }
+        let planes = &cache.layers[layer];
+        let pairs = cache.rope().pairs();
+        let mut args = AppendArgs {
+            q: at(inputs.q, part.row * q_width),
+            k: at(inputs.k, part.row * kv_width),
+            v: at(inputs.v, part.row * kv_width),
+            v_out: address(device, &planes.values),
+            q_positions: positions(&plan.query_positions, part.row),
+            k_positions: positions(&plan.key_positions, part.row),
+            q_factors: match &plan.factors {
+                Some(factors) => address(device, factors) + (part.row * size_of::<f32>()) as u64,
+                None => 0,
+            },
+            frequencies: address(device, &cache.frequencies),
+            regions: plan.regions as i32,
+            planes: plan.planes as i32,
+            pairs: pairs as i32,
+            interleaved: i32::from(cache.interleaved()),
+            magnitude: cache.rope().magnitude() as f32,
+            stride: plan.tokens as i32,
+            start: part.start as i32,
+            heads: shape.heads() as i32,
+            kv_heads: shape.kv_heads() as i32,
+            capacity: cache.capacity() as i32,
+            q_stride: q_width as i32,
+            kv_stride: kv_width as i32,
+            ..AppendArgs::default()
+        };
+        for (r, (keys, slots)) in cache.planes(layer).enumerate() {
+            args.k_out[r] = address(device, keys);
+            args.ring[r] = slots as u32;
+        }
+        for (to, queries) in args.q_out.iter_mut().zip(&work.queries) {
+            *to = queries
+                .as_ref()
+                .map_or(0, |queries| stored(queries, part.row * q_width));
+        }
+        let kernels = &cache.kernels;
+        let threads = (dim as u32 / 2, (512 / dim as u32).max(1), 1);
+        Launch {
+            stream: device.stream(),
+            kernel: if In::IS_F32 {
+                &kernels.append_f32
+            } else {
+                &kernels.append
+            },
+            grid: (part.tokens as u32, 1, 1),
+            block: threads,
+            shared: (plan.regions + plan.planes) * pairs * size_of::<[f32; 2]>(),
+        }
+        .run(&args)?;
+    }
+    Ok(())
+}
+
+/// The second half of [`attend`]: attention over what [`append`] stored.
+///
+/// # Errors
+/// As there.
+pub fn attend_stored<T: Element>(
+    device: &Device,
+    layer: usize,
+    caches: &[&mut DeviceCache<T>],
+    plan: &Plan,
+    out: &mut CudaSlice<T>,
+    work: &mut Work<T>,
+) -> Result<(), CudaError> {
+    let shape = check(layer, caches, plan)?;
+    let width = shape.heads() * shape.head_dim();
+    check_len("output", out.len(), plan.tokens * width)?;
+    let mut queries = [0; MAX_REGIONS];
+    for (to, queries) in queries.iter_mut().zip(&work.queries[..plan.regions]) {
+        let Some(queries) = queries.as_ref().filter(|q| q.len() >= plan.tokens * width) else {
+            return Err(CudaError::Shape(
+                "attention before its tokens were stored".into(),
+            ));
+        };
+        *to = address(device, queries);
+    }
+    let out = address(device, out);
+    let parts = || caches.iter().map(|cache| &**cache).zip(&plan.parts);
+    for (cache, part) in parts().filter(|(_, part)| part.tokens > DECODE_TOKENS) {
+        prefill(device, layer, cache, plan, part, queries, out)?;
+    }
+    let decoded: Vec<_> = parts()
+        .filter(|(_, part)| (1..=DECODE_TOKENS).contains(&part.tokens))
+        .collect();
+    for some in decoded.chunks(MAX_SEQUENCES) {
+        decode(device, layer, some, plan, queries, out, work)?;
+    }
+    Ok(())
+}
+
+/// Softmax in base 2.
+fn scale(shape: AttentionShape) -> f32 {
+    shape.scale() * std::f32::consts::LOG2_E
+}
+
+fn prefill<T: Element>(
+    device: &Device,
+    layer: usize,
+    cache: &DeviceCache<T>,
+    plan: &Plan,
+    part: &Part,
+    queries: [CUdeviceptr; MAX_REGIONS],
+    out: CUdeviceptr,
+) -> Result<(), CudaError> {
+    let shape = cache.shape();
+    let tile = cache.kernels.tile;
+    let skipped = (part.row * shape.heads() * shape.head_dim() * size_of::<T>()) as u64;
+    let mut args = PrefillArgs {
+        v: address(device, &cache.layers[layer].values),
+        out: out + skipped,
+        spans: address(device, &plan.spans) + (part.row * size_of::<i32>()) as u64,
+        stride: plan.tokens as i32,
+        count: plan.regions as i32,
+        tokens: part.tokens as i32,
+        heads: shape.heads() as i32,
+        kv_heads: shape.kv_heads() as i32,
+        capacity: cache.capacity() as i32,
+        keys: (part.start + part.tokens) as i32,
+        scale: scale(shape),
+        ..PrefillArgs::default()
+    };
+    for (r, (keys, slots)) in cache.regions(layer).enumerate() {
+        args.regions[r] = Region {
+            q: queries[r] + skipped,
+            k: address(device, keys),
+            ring: slots as u32,
+            unused: 0,
+        };
+    }
+    let launch = Launch {
+        stream: device.stream(),
+        kernel: &cache.kernels.prefill,
+        grid: (
+            shape.heads() as u32,
+            part.tokens.div_ceil(tile.rows) as u32,
+            1,
+        ),
+        block: (tile.threads as u32, 1, 1),
+        shared: tile.shared,
+    };
+    if cache.kernels.is_hopper {
+        launch.run(&hopper_args::<T>(shape, tile, args)?)
+    } else {
+        launch.run(&args)
+    }
+}
+
+/// The same arguments with what the copy engine must know of each tensor.
+fn hopper_args<T: Element>(
+    shape: AttentionShape,
+    tile: PrefillTile,
+    a: PrefillArgs,
+) -> Result<HopperArgs, CudaError> {
+    let (dim, heads, kv_heads) = (shape.head_dim(), shape.heads(), shape.kv_heads());
+    let is_f16 = T::NAME == "f16";
+    // Of all slots of a key head, the first `rows` count.
+    let stored = |address, rows, slots: usize| {
+        TensorMap::new(Tensor {
+            address,
+            is_f16,
+            sizes: [dim, rows, kv_heads],
+            strides: [dim, slots * dim],
+            boxed: [tile.keys, 1],
+        })
+    };
+    let mut args = HopperArgs {
+        v: stored(a.v, a.keys as usize, a.capacity as usize)?,
+        a,
+        ..HopperArgs::default()
+    };
+    for r in 0..a.count as usize {
+        let Region { q, k, ring, .. } = a.regions[r];
+        args.k[r] = stored(k, ring as usize, ring as usize)?;
+        args.q[r] = TensorMap::new(Tensor {
+            address: q,
+            is_f16,
+            sizes: [dim, heads, a.tokens as usize],
+            strides: [dim, heads * dim],
+            boxed: [1, tile.rows],
+        })?;
+    }
+    Ok(args)
+}
+
+fn decode<T: Element>(
+    device: &Device,
+    layer: usize,
+    some: &[(&DeviceCache<T>, &Part)],
+    plan: &Plan,
+    queries: [CUdeviceptr; MAX_REGIONS],
+    out: CUdeviceptr,
+    work: &mut Work<T>,
+) -> Result<(), CudaError> {
+    let shape = some[0].0.shape();
+    let rows = some.iter().map(|(_, part)| part.tokens * shape.group());
+    let blocks = rows.max().unwrap_or(0).div_ceil(DECODE_ROWS) * shape.kv_heads();
+    let keys = some.iter().map(|(_, part)| part.start + part.tokens);
+    let splits = splits(device, blocks * some.len(), keys.max().unwrap_or(0));
+    let places = blocks * some.len();
+    let parts = places * splits * DECODE_ROWS;
+    grow(device, &mut work.partial, parts * shape.head_dim())?;
+    grow(device, &mut work.states, parts * 2)?;
+    grow(device, &mut work.arrived, places)?;
+    let mut args = DecodeArgs {
+        q: queries,
+        out,
+        spans: address(device, &plan.spans),
+        partial: work.partial.as_ref().map_or(0, |x| address(device, x)),
+        states: work.states.as_ref().map_or(0, |x| address(device, x)),
+        arrived: work.arrived.as_ref().map_or(0, |x| address(device, x)),
+        count: plan.regions as i32,
+        tokens: plan.tokens as i32,
+        heads: shape.heads() as i32,
+        kv_heads: shape.kv_heads() as i32,
+        scale: scale(shape),
+        ..DecodeArgs::default()
+    };
+    for (to, (cache, part)) in args.sequences.iter_mut().zip(some) {
+        *to = DecodeSequence {
+            v: address(device, &cache.layers[layer].values),
+            capacity: cache.capacity() as i32,
+            keys: (part.start + part.tokens) as i32,
+            row: part.row as i32,
+            tokens: part.tokens as i32,
+            ..DecodeSequence::default()
+        };
+        for (r, (keys, slots)) in cache.regions(layer).enumerate() {
+            to.k[r] = address(device, keys);
+            to.ring[r] = slots as u32;
+            let (from, end) = part.extents[r];
+            to.from[r] = from / DECODE_KEYS as i32;
+            to.to[r] = if end > from {
+                (end as usize).div_ceil(DECODE_KEYS) as i32
+            } else {
+                to.from[r]
+            };
+        }
+    }
+    Launch {
+        stream: device.stream(),
+        kernel: &some[0].0.kernels.decode,
+        grid: (splits as u32, blocks as u32, some.len() as u32),
+        block: (32 * DECODE_WARPS as u32, 1, 1),
+        shared: decode_shared(shape.head_dim()),
+    }
+    .run(&args)
+}
+
+/// Parts for the keys of each block, so that all blocks together fill the device twice, but every
+/// warp has two tiles.
+fn splits(device: &Device, blocks: usize, keys: usize) -> usize {
+    let wanted = (2 * device.processors()).div_ceil(blocks.max(1));
+    let useful = keys.div_ceil(2 * DECODE_WARPS * DECODE_KEYS);
+    wanted.min(useful).clamp(1, MAX_SPLITS)
+}
+
+fn check<T: Element>(
+    layer: usize,
+    caches: &[&mut DeviceCache<T>],
+    plan: &Plan,
+) -> Result<AttentionShape, CudaError> {
+    let fits = caches.len() == plan.parts.len()
+        && caches.iter().zip(&plan.parts).all(|(cache, part)| {
+            cache.len() == part.start
+                && layer < cache.layers.len()
+                && cache.check(part.tokens).is_ok()
+        });
+    match caches.first() {
+        Some(first) if fits && caches.iter().all(|c| c.same_kind(first)) => Ok(first.shape()),
+        _ => Err(CudaError::Shape(
+            "the caches are not those the pass was planned for".into(),
+        )),
+    }
+}
+
+fn check_len(what: &str, actual: usize, expected: usize) -> Result<(), CudaError> {
+    if actual >= expected {
+        return Ok(());
+    }
+    Err(CudaError::Shape(format!(
+        "{what}: {actual} numbers given, {expected} needed"
+    )))
+}
+
+/// A buffer of at least `len`, all zero when it is new.
+fn grow<T: DeviceRepr + ValidAsZeroBits>(
+    device: &Device,
+    buffer: &mut Option<CudaSlice<T>>,
+    len: usize,
+) -> Result<(), CudaError> {
+    if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
+        *buffer = None;
+        *buffer = Some(device.stream().alloc_zeros(len)?);
+    }
+    Ok(())
+}
+
+/// Where a slice starts. Everything runs on one stream, so there is nothing to wait for.
+///
+/// # Panics
+/// When the slice belongs to another stream.
+fn address<T>(device: &Device, slice: &CudaSlice<T>) -> CUdeviceptr {
+    assert_eq!(
+        slice.stream().cu_stream(),
+        device.stream().cu_stream(),
+        "a slice was made on a stream that is not its device's"
+    );
+    slice.device_ptr(device.stream()).0
+}

@@ -1,0 +1,215 @@
+//! A GPU with the kernels loaded.
+
+use crate::error::CudaError;
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
+use cudarc::driver::{
+    CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, ValidAsZeroBits,
+};
+use cudarc::nvrtc::Ptx;
+use std::sync::Arc;
+
+/// A 16-bit float that keys, values and queries are stored in.
+pub trait Element: DeviceRepr + ValidAsZeroBits + Copy + Default + Send + Sync + 'static {
+    /// Its name in the kernels' names.
+    const NAME: &'static str;
+}
+
+impl Element for half::f16 {
+    const NAME: &'static str = "f16";
+}
+
+impl Element for half::bf16 {
+    const NAME: &'static str = "bf16";
+}
+
+/// Rows of queries and of keys in a prefill tile, and threads and shared memory of a block.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PrefillTile {
+    pub rows: usize,
+    pub keys: usize,
+    pub threads: usize,
+    pub shared: usize,
+}
+
+impl PrefillTile {
+    /// Of `prefill.cu`: queries, and two stages of keys and values, in padded rows.
+    fn since_ampere(head_dim: usize) -> Result<Self, CudaError> {
+        let (keys, threads) = match head_dim {
+            64 | 96 | 128 => (64, 128),
+            256 => (32, 256),
+            other => return Err(CudaError::HeadSize(other)),
+        };
+        let rows = 128;
+        Ok(Self {
+            rows,
+            keys,
+            threads,
+            shared: (rows + 4 * keys) * (head_dim + 8) * 2,
+        })
+    }
+
+    /// Of `hopper.cu`, if it has the head size: room for the queries of two regions where there is
+    /// any, and two stages.
+    fn hopper(head_dim: usize) -> Option<Self> {
+        let (keys, queries) = match head_dim {
+            64 | 128 => (128, 2),
+            256 => (64, 1),
+            _ => return None,
+        };
+        let rows = 128;
+        Some(Self {
+            rows,
+            keys,
+            threads: 384,
+            shared: (queries * rows + 4 * keys) * head_dim * 2 + 1024,
+        })
+    }
+}
+
+/// Warps of a decode block, each with its own tiles (`decode.cu`).
+pub(crate) const DECODE_WARPS: usize = 4;
+/// Query rows of a decode block.
+pub(crate) const DECODE_ROWS: usize = 16;
+/// Keys of a decode tile.
+pub(crate) const DECODE_KEYS: usize = 16;
+
+/// Bytes of shared memory of a decode block.
+pub(crate) fn decode_shared(head_dim: usize) -> usize {
+    let stages = match head_dim {
+        64 => 4,
+        256 => 2,
+        _ => 3,
+    };
+    let pipes = stages * 2 * DECODE_KEYS * (head_dim + 8) * 2;
+    DECODE_WARPS * pipes.max(DECODE_ROWS * head_dim * 4)
+}
+
+/// A GPU, the stream everything runs on, and the kernels.
+#[derive(Debug, Clone)]
+pub struct Device {
+    stream: Arc<CudaStream>,
+    append: Arc<CudaModule>,
+    prefill: Arc<CudaModule>,
+    decode: Arc<CudaModule>,
+    hopper: Option<Arc<CudaModule>>,
+    ops: Arc<CudaModule>,
+    processors: usize,
+}
+
+impl Device {
+    /// Opens a GPU by its number and loads the kernels.
+    ///
+    /// # Errors
+    /// No driver, no such GPU, or one older than compute capability 8.0.
+    pub fn new(ordinal: usize) -> Result<Self, CudaError> {
+        if !crate::launch::driver_is_present() {
+            return Err(CudaError::NoDriver);
+        }
+        let context = CudaContext::new(ordinal)?;
+        let (major, minor) = context.compute_capability()?;
+        if major < 8 {
+            return Err(CudaError::Capability { major, minor });
+        }
+        let load = |code: &[u8]| context.load_module(Ptx::from_binary(code.to_vec()));
+        let is_hopper = (major, minor) == (9, 0);
+        let count = Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        Ok(Self {
+            append: load(include_bytes!(concat!(env!("OUT_DIR"), "/append.fatbin")))?,
+            prefill: load(include_bytes!(concat!(env!("OUT_DIR"), "/prefill.fatbin")))?,
+            decode: load(include_bytes!(concat!(env!("OUT_DIR"), "/decode.fatbin")))?,
+            ops: load(include_bytes!(concat!(env!("OUT_DIR"), "/ops.fatbin")))?,
+            hopper: if is_hopper {
+                Some(load(include_bytes!(concat!(
+                    env!("OUT_DIR"),
+                    "/hopper.fatbin"
+                )))?)
+            } else {
+                None
+            },
+            processors: context.attribute(count)? as usize,
+            stream: crate::launch::single_stream(&context)?,
+        })
+    }
+
+    /// The stream that all work is queued on.
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.stream
+    }
+
+    /// The same device without what only Hopper has: for comparisons and tests.
+    pub fn portable(self) -> Self {
+        Self {
+            hopper: None,
+            ..self
+        }
+    }
+
+    /// What the driver calls the card.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn name(&self) -> Result<String, CudaError> {
+        Ok(self.stream.context().name()?)
+    }
+
+    /// Streaming multiprocessors.
+    pub(crate) fn processors(&self) -> usize {
+        self.processors
+    }
+
+    /// The kernels of `ops.cu`.
+    pub(crate) fn ops(&self) -> &Arc<CudaModule> {
+        &self.ops
+    }
+
+    /// The kernels of a storage type and head size.
+    pub(crate) fn kernels<T: Element>(&self, dim: usize) -> Result<Kernels, CudaError> {
+        let (name, append) = (T::NAME, &self.append);
+        let hopper = self.hopper.as_ref().zip(PrefillTile::hopper(dim));
+        let (prefill, tile) = match &hopper {
+            Some((module, tile)) => (
+                module.load_function(&format!("hopper_{name}_{dim}"))?,
+                *tile,
+            ),
+            None => {
+                let tile = PrefillTile::since_ampere(dim)?;
+                let kernel = format!("prefill_{name}_{dim}");
+                (self.prefill.load_function(&kernel)?, tile)
+            }
+        };
+        let needed = tile.shared.max(decode_shared(dim));
+        let most = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+        let available = self.stream.context().attribute(most)? as usize;
+        if needed > available {
+            return Err(CudaError::SharedMemory {
+                head_dim: dim,
+                needed,
+                available,
+            });
+        }
+        prefill.set_attribute(SHARED, tile.shared as i32)?;
+        let decode = self.decode.load_function(&format!("decode_{name}_{dim}"))?;
+        decode.set_attribute(SHARED, decode_shared(dim) as i32)?;
+        Ok(Kernels {
+            append: append.load_function(&format!("append_{name}_from_{name}"))?,
+            append_f32: append.load_function(&format!("append_{name}_from_f32"))?,
+            is_hopper: hopper.is_some(),
+            prefill,
+            tile,
+            decode,
+        })
+    }
+}
+
+/// What serves one storage type and head size.
+#[derive(Debug)]
+pub(crate) struct Kernels {
+    pub append: CudaFunction,
+    pub append_f32: CudaFunction,
+    pub prefill: CudaFunction,
+    pub tile: PrefillTile,
+    /// Whether `prefill` is `hopper.cu`'s.
+    pub is_hopper: bool,
+    pub decode: CudaFunction,
+}

@@ -1,0 +1,73 @@
+//! What can go wrong on a device.
+
+use cudarc::cublas::result::CublasError;
+use cudarc::driver::DriverError;
+
+/// Why a device could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CudaError {
+    /// The driver library is absent.
+    #[error(
+        "no NVIDIA driver library (libcuda) was found; install the driver or use the CPU device"
+    )]
+    NoDriver,
+    /// The matrix library is absent.
+    #[error(
+        "no cuBLAS library (libcublas) was found; install the CUDA toolkit's, or the PyPI package \
+         nvidia-cublas and put its lib folder on LD_LIBRARY_PATH"
+    )]
+    NoBlas,
+    /// cuBLAS refused.
+    #[error("cuBLAS reports: {0}")]
+    Blas(#[from] CublasError),
+    /// The driver refused.
+    #[error("the CUDA driver reports: {0}")]
+    Driver(#[from] DriverError),
+    /// The card is too old.
+    #[error(
+        "the device has compute capability {major}.{minor}; the kernels need 8.0 (Ampere) or later"
+    )]
+    Capability {
+        /// Major version.
+        major: i32,
+        /// Minor version.
+        minor: i32,
+    },
+    /// No kernel for the head size.
+    #[error("head size {0} has no CUDA kernel; there are kernels for 64, 96, 128 and 256")]
+    HeadSize(usize),
+    /// No kernel for the soft cap.
+    #[error("the CUDA kernels have no soft cap, which this model sets to {0}; use the CPU device")]
+    SoftCap(f32),
+    /// A card whose blocks have too little shared memory for the kernels' tiles.
+    #[error(
+        "head size {head_dim} needs {needed} bytes of shared memory a block; this device has {available}"
+    )]
+    SharedMemory {
+        /// Components of a head.
+        head_dim: usize,
+        /// Of the larger kernel.
+        needed: usize,
+        /// What a block can have.
+        available: usize,
+    },
+    /// Inputs that do not fit together.
+    #[error("{0}")]
+    Shape(String),
+    /// More tokens than a cache was made for.
+    #[error("{wanted} tokens do not fit a device cache of {capacity}")]
+    Capacity {
+        /// Tokens after the step.
+        wanted: usize,
+        /// Tokens it was made for.
+        capacity: usize,
+    },
+    /// More new tokens at once than a window ring was made for.
+    #[error("{tokens} new tokens at once, but the cache's window ring takes {chunk}")]
+    Chunk {
+        /// New tokens of the step.
+        tokens: usize,
+        /// Most new tokens of a step.
+        chunk: usize,
+    },
+}

@@ -1,0 +1,134 @@
+//! What runs between attention layers, against f64.
+
+use super::{Half, device};
+use crate::ops::{Buffer, Matrix, Ops};
+use rand::{Rng, SeedableRng, rngs::StdRng};
+
+fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
+    (0..len).map(|_| rng.random_range(-2.0..2.0)).collect()
+}
+
+/// `limit` relative to the largest exact number, or to 1.
+fn assert_close(actual: &[f32], exact: &[f64], limit: f64) {
+    assert_eq!(actual.len(), exact.len());
+    let size = exact.iter().fold(1.0f64, |size, x| size.max(x.abs()));
+    for (at, (a, e)) in actual.iter().zip(exact).enumerate() {
+        let error = (f64::from(*a) - e).abs();
+        assert!(error <= limit * size, "element {at}: {a} for {e}");
+    }
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().copied().map(f64::from).collect()
+}
+
+fn every_operation<T: Half>() {
+    let Some(device) = device() else { return };
+    let ops = match Ops::<T>::new(&device) {
+        Ok(ops) => ops,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            return;
+        }
+    };
+    let mut rng = StdRng::seed_from_u64(7);
+    for (tokens, width, outputs) in [(1, 64, 96), (3, 576, 1536), (130, 200, 72)] {
+        let (x, y) = (
+            random(&mut rng, tokens * width),
+            random(&mut rng, tokens * width),
+        );
+        let weight = random(&mut rng, width);
+        let on_device = |x: &[f32]| {
+            let mut buffer = Buffer::default();
+            buffer.write(&device, x).unwrap();
+            buffer
+        };
+        let (bx, by) = (on_device(&x), on_device(&y));
+        let bw = device.stream().clone_htod(&weight).unwrap();
+        let mut out = Buffer::default();
+
+        ops.rms_norm(&bx, &bw, 1e-5, &mut out).unwrap();
+        let exact: Vec<f64> = x
+            .chunks(width)
+            .flat_map(|row| {
+                let row = wide(row);
+                let mean = row.iter().map(|x| x * x).sum::<f64>() / width as f64;
+                let scaled = row.into_iter().zip(&weight);
+                scaled
+                    .map(move |(x, &w)| x / (mean + 1e-5).sqrt() * f64::from(w))
+                    .collect::<Vec<_>>()
+            })
+            .collect();
+        assert_close(&out.read(&device).unwrap(), &exact, 1e-6);
+
+        let combined = |f: &dyn Fn(f64, f64) -> f64| -> Vec<f64> {
+            let pairs = wide(&x).into_iter().zip(wide(&y));
+            pairs.map(|(x, y)| f(x, y)).collect()
+        };
+        let mut gate = on_device(&x);
+        ops.silu_gate(&mut gate, &by).unwrap();
+        let exact = combined(&|x, y| x / (1.0 + (-x).exp()) * y);
+        assert_close(&gate.read(&device).unwrap(), &exact, 1e-6);
+
+        let mut sum = on_device(&x);
+        ops.add(&mut sum, &by).unwrap();
+        assert_close(&sum.read(&device).unwrap(), &combined(&|x, y| x + y), 1e-6);
+
+        let mut biased = on_device(&x);
+        ops.add_bias(&mut biased, &bw).unwrap();
+        let exact: Vec<f64> = wide(&x)
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x + f64::from(weight[i % width]))
+            .collect();
+        assert_close(&biased.read(&device).unwrap(), &exact, 1e-6);
+
+        let wanted: Vec<u32> = (0..tokens as u32).rev().step_by(2).collect();
+        ops.take_rows(&bx, width, &wanted, &mut out).unwrap();
+        let rows = |from: &[f32]| -> Vec<f32> {
+            let row = |&r: &u32| from[r as usize * width..][..width].to_vec();
+            wanted.iter().flat_map(row).collect()
+        };
+        assert_eq!(out.read(&device).unwrap(), rows(&x));
+        assert!(
+            ops.take_rows(&bx, width, &[tokens as u32], &mut out)
+                .is_err()
+        );
+
+        let narrow = |x: &[f32]| -> Vec<T> { x.iter().map(|&x| T::round(x)).collect() };
+        let back = |x: &[T]| -> Vec<f32> { x.iter().map(|x| x.wide() as f32).collect() };
+        let table = Matrix::new(&device, &narrow(&x), tokens, width).unwrap();
+        ops.embed(&table, &wanted, &mut out).unwrap();
+        assert_eq!(out.read(&device).unwrap(), rows(&back(&narrow(&x))));
+
+        let mut small = Buffer::default();
+        ops.narrow(&bx, &mut small).unwrap();
+        assert_eq!(small.read(&device).unwrap(), narrow(&x));
+        ops.widen(small.slice().unwrap(), small.len(), &mut out)
+            .unwrap();
+        assert_eq!(out.read(&device).unwrap(), back(&narrow(&x)));
+
+        let numbers = narrow(&random(&mut rng, outputs * width));
+        let matrix = Matrix::new(&device, &numbers, outputs, width).unwrap();
+        ops.linear(&small, &matrix, &mut out).unwrap();
+        let exact: Vec<f64> = narrow(&x)
+            .chunks(width)
+            .flat_map(|row| {
+                let product = |w: &[T]| row.iter().zip(w).map(|(x, w)| x.wide() * w.wide()).sum();
+                numbers.chunks(width).map(product).collect::<Vec<f64>>()
+            })
+            .collect();
+        // Products are exact; f32 sums of up to 576 of them are not.
+        assert_close(&out.read(&device).unwrap(), &exact, 1e-5);
+    }
+}
+
+#[test]
+fn f16() {
+    every_operation::<half::f16>();
+}
+
+#[test]
+fn bf16() {
+    every_operation::<half::bf16>();
+}
