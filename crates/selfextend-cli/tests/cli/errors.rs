@@ -39,10 +39,10 @@ fn truncated_files() {
 #[test]
 fn models_that_cannot_run() {
     let other = Tiny {
-        architecture: "gptneox",
+        architecture: "mamba",
         ..Default::default()
     };
-    run_on(&broken("neox.gguf", other)).fails(1, &["gptneox", "supported: llama"]);
+    run_on(&broken("mamba.gguf", other)).fails(1, &["mamba", "supported", "llama"]);
     let mismatched = Tiny {
         embedding_rows: 200,
         ..Default::default()

@@ -46,7 +46,7 @@ fn a_run_is_kept_resumed_and_reported() {
         &[&args[..], &["--html", &html, "--csv", &csv, "--plot", &svg]].concat(),
     )
     .ok();
-    assert!(first.stdout.contains("perplexity") && first.stdout.contains("selfextend:auto"));
+    assert!(first.stdout.contains("perplexity") && first.stdout.contains("selfextend"));
     let lines = std::fs::read_to_string(&results).unwrap();
     assert_eq!(lines.lines().count(), 1 + 2 * 4);
     let page = std::fs::read_to_string(&html).unwrap();
