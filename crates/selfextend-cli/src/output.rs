@@ -81,7 +81,7 @@ pub fn file(path: &Path, contents: &str) -> Result<()> {
     bytes(path, contents.as_bytes())
 }
 
-/// As [`file`], for what is no text.
+/// As [`file()`], for what is no text.
 pub fn bytes(path: &Path, contents: &[u8]) -> Result<()> {
     if path == Path::new("-") {
         let mut out = io::stdout().lock();
