@@ -105,7 +105,7 @@ pub trait Simd: Copy + Send + Sync {
     fn mul(self, a: Self::V, b: Self::V) -> Self::V;
     /// `a / b`.
     fn div(self, a: Self::V, b: Self::V) -> Self::V;
-    /// The larger of each lane.
+    /// The larger of each lane; that of `b` where `a` is not a number.
     fn max(self, a: Self::V, b: Self::V) -> Self::V;
     /// The nearest integer of each lane, ties to even.
     fn round(self, a: Self::V) -> Self::V;

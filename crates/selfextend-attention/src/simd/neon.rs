@@ -199,7 +199,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn max(self, a: Self::V, b: Self::V) -> Self::V {
         // SAFETY: see the impl.
-        std::array::from_fn(|i| unsafe { vmaxq_f32(a[i], b[i]) })
+        std::array::from_fn(|i| unsafe { vmaxnmq_f32(a[i], b[i]) })
     }
     #[inline(always)]
     fn round(self, a: Self::V) -> Self::V {
