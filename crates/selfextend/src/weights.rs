@@ -48,6 +48,19 @@ pub(crate) enum Part {
     PostFeedForwardNorm,
 }
 
+/// Parts with biases wherever all linear layers and norms have them.
+pub(crate) const ALL_BIASED: &[Part] = &[
+    Part::AttentionNorm,
+    Part::FeedForwardNorm,
+    Part::QueryKeyValue,
+    Part::Query,
+    Part::Key,
+    Part::Value,
+    Part::AttentionOutput,
+    Part::Up,
+    Part::Down,
+];
+
 /// Where a family keeps its tensors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names {

@@ -4,7 +4,7 @@
 //! Each stored key and value is read once for all the query heads that share it.
 
 use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, Stored, WeightScratch, WindowRing};
+use crate::cache::{KvType, PAGE, Page, Stored, WeightScratch, WindowRing};
 use crate::parallel;
 use crate::position::MAX_REGIONS;
 use crate::simd::kernels::{MAX_FEW, Rounded, Running, scores_few, soft_cap, softmax_row};
@@ -16,6 +16,8 @@ use std::cell::RefCell;
 pub(super) struct DecodeScratch {
     /// Rotated queries of each (token, key head): region after region, `[group][component]`.
     queries: Vec<f32>,
+    /// The same as quantised keys want them; empty for others.
+    rounded: Vec<Rounded>,
     /// Unnormalised results of each split: `[group][padded component]`.
     partial: Vec<f32>,
     states: Vec<Running>,
@@ -28,6 +30,8 @@ struct Split<'a> {
     first: usize,
     /// Rotated for each region: `[region][group][component]`.
     rotated: &'a [f32],
+    /// The same rows as quantised keys want them.
+    rounded: &'a Rounded,
     partial: &'a mut [f32],
     states: &'a mut [Running],
 }
@@ -76,9 +80,20 @@ pub(super) fn attend<'a>(
     // Each query's rotated rows, with room for every region.
     let rows = MAX_REGIONS * shape.group() * shape.head_dim();
     scratch.queries.resize(count * rows, 0.0);
+    let room = count.max(scratch.rounded.len());
+    scratch.rounded.resize_with(room, Rounded::default);
     let rotated = scratch.queries.chunks_exact_mut(rows);
-    for (query, to) in queries.clone().zip(rotated) {
+    for ((query, to), rounded) in queries.clone().zip(rotated).zip(&mut scratch.rounded) {
         query.rotate(q, to);
+        if query.part.cache.kv_type() == KvType::Q8_0 {
+            let used = query.part.regions().len() * shape.group() * shape.head_dim();
+            let (rows, depth) = (&to[..used], shape.head_dim());
+            dispatch(RoundQueries {
+                rows,
+                depth,
+                rounded,
+            });
+        }
     }
     let splits: usize = queries.clone().map(|query| query.pages().count()).sum();
     let width = shape.group() * shape.padded_dim();
@@ -88,21 +103,22 @@ pub(super) fn attend<'a>(
         .resize(splits * shape.group(), Running::EMPTY);
     let pages = queries
         .clone()
-        .zip(scratch.queries.chunks_exact(rows))
-        .flat_map(|(query, rotated)| query.pages().map(move |page| (query, rotated, page)));
+        .zip(scratch.queries.chunks_exact(rows).zip(&scratch.rounded))
+        .flat_map(|(query, rows)| query.pages().map(move |page| (query, rows, page)));
     let results = scratch
         .partial
         .chunks_exact_mut(width)
         .zip(scratch.states.chunks_exact_mut(shape.group()));
-    let splits = pages
-        .zip(results)
-        .map(|((query, rotated, page), (partial, states))| Split {
+    let splits = pages.zip(results).map(
+        |((query, (rotated, rounded), page), (partial, states))| Split {
             query,
             first: page * PAGE,
             rotated,
+            rounded,
             partial,
             states,
-        });
+        },
+    );
     parallel::for_each(splits, |split| {
         THREAD.with_borrow_mut(|scratch| run(split, scratch));
     });
@@ -192,13 +208,26 @@ fn run(split: Split, scratch: &mut ThreadScratch) {
 struct ThreadScratch {
     /// Scores, then weights, of one split: `[group][PAGE]`.
     scores: Vec<f32>,
-    /// Queries as quantised keys want them.
-    rounded: Rounded,
     weights: WeightScratch,
 }
 
 thread_local! {
     static THREAD: RefCell<ThreadScratch> = RefCell::default();
+}
+
+struct RoundQueries<'a> {
+    rows: &'a [f32],
+    depth: usize,
+    rounded: &'a mut Rounded,
+}
+
+impl Kernel for RoundQueries<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        self.rounded.queries(s, self.rows, self.depth);
+    }
 }
 
 struct SplitKernel<'a, 'b, P: Stored> {
@@ -219,13 +248,10 @@ impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
             rings,
             scratch,
         } = self;
-        let shape = split.query.part.cache.shape();
-        let group = shape.group();
+        let group = split.query.part.cache.shape().group();
         scratch.scores.resize(group * PAGE, 0.0);
-        let rotated = split.query.part.regions().len() * group * shape.head_dim();
-        P::prepare(s, shape, &split.rotated[..rotated], &mut scratch.rounded);
         let keys = PAGE.min(split.query.position() + 1 - split.first);
-        score_page(s, &split, stored, &rings, keys, scratch);
+        score_page(s, &split, stored, &rings, keys, &mut scratch.scores);
         weigh_page(s, &mut split, stored, keys, scratch);
     }
 }
@@ -241,7 +267,7 @@ fn score_page<S: Simd, P: Stored>(
     stored: &P,
     rings: &[&[P::Near]; MAX_REGIONS],
     keys: usize,
-    scratch: &mut ThreadScratch,
+    to: &mut [f32],
 ) {
     let Query { part, head, token } = split.query;
     let (shape, regions) = (part.cache.shape(), part.regions());
@@ -249,10 +275,13 @@ fn score_page<S: Simd, P: Stored>(
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
         stored.ask_values(s, shape, head, panel);
-        if panel + AHEAD < PAGE / WIDTH {
-            stored.ask_keys(s, shape, head, panel + AHEAD);
+        let (later, from) = (panel + AHEAD, key + AHEAD * WIDTH);
+        let mut stored_regions = regions.iter().filter(|region| !region.derived);
+        let read = stored_regions.any(|region| region.touches(token, token, from, from + WIDTH));
+        if later < PAGE / WIDTH && read {
+            stored.ask_keys(s, shape, head, later);
         }
-        let row = &mut scratch.scores[panel * WIDTH..];
+        let row = &mut to[panel * WIDTH..];
         for first in (0..group).step_by(MAX_FEW) {
             let rows = first..group.min(first + MAX_FEW);
             let row = &mut row[first * PAGE..];
@@ -263,7 +292,7 @@ fn score_page<S: Simd, P: Stored>(
                 }
                 let rows = r * group + rows.start..r * group + rows.end;
                 let queries = &split.rotated[rows.start * dim..rows.end * dim];
-                let both = (split.rotated, &scratch.rounded);
+                let both = (split.rotated, split.rounded);
                 if std::mem::take(&mut alone) && !region.derived {
                     stored.scores(s, shape, head, panel, both, rows, row, PAGE);
                     continue;

@@ -36,20 +36,14 @@ pub trait Stored: Clone + Send + Sync {
     /// Its panels, head after head, to be written.
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send;
 
-    /// Rounds the queries (`[row][component]`) of a decode step, where its kernels want that.
-    #[inline(always)]
-    fn prepare<S: Simd>(s: S, shape: AttentionShape, queries: &[f32], rounded: &mut Rounded) {
-        let _ = (s, shape, queries, rounded);
-    }
-
     /// Asks for a panel's keys before they are needed.
     fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
 
     /// Asks for a panel's values before they are needed.
     fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
 
-    /// Scores of up to 12 rows of the queries, as they are and as [`Stored::prepare`] left them,
-    /// against a panel: see [`crate::simd::kernels::scores_few`].
+    /// Scores of up to 12 rows of the queries, as they are and (where the storage is quantised)
+    /// rounded, against a panel: see [`crate::simd::kernels::scores_few`].
     #[allow(clippy::too_many_arguments)]
     fn scores<S: Simd>(
         &self,

@@ -122,11 +122,6 @@ impl Stored for Bytes {
     }
 
     #[inline(always)]
-    fn prepare<S: Simd>(s: S, shape: AttentionShape, queries: &[f32], rounded: &mut Rounded) {
-        rounded.queries(s, queries, shape.head_dim());
-    }
-
-    #[inline(always)]
     fn scores<S: Simd>(
         &self,
         s: S,

@@ -244,8 +244,7 @@ mod tests {
         );
     }
 
-    /// scikit-learn's `f1_score` on the same words as labels is the same number where no word
-    /// occurs twice: 3 right of 4 said and of 5 wanted.
+    /// By hand, from the authors' definition: 3 right of 4 said and of 5 wanted.
     #[test]
     fn f1_counts_shared_words() {
         assert_eq!(

@@ -1,7 +1,7 @@
 //! The architectures this reader knows, by the names GGUF gives them.
 
 use crate::config::{Activation, NormKind, QkNorm};
-use crate::weights::{Names, Part, Reading};
+use crate::weights::{ALL_BIASED, Names, Part, Reading};
 use selfextend_attention::PairLayout;
 
 /// What all files of an architecture have in common and do not say.
@@ -89,18 +89,6 @@ const PLAIN: &[(Part, &str)] = &[(Part::Up, "ffn_up"), (Part::Down, "ffn_down")]
 const POST_NORMS: &[(Part, &str)] = &[
     (Part::PostAttentionNorm, "post_attention_norm"),
     (Part::PostFeedForwardNorm, "post_ffw_norm"),
-];
-/// Parts with biases wherever all linear layers and norms have them.
-const ALL_BIASED: &[Part] = &[
-    Part::AttentionNorm,
-    Part::FeedForwardNorm,
-    Part::QueryKeyValue,
-    Part::Query,
-    Part::Key,
-    Part::Value,
-    Part::AttentionOutput,
-    Part::Up,
-    Part::Down,
 ];
 
 /// One row for each architecture.

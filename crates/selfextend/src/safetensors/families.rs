@@ -1,7 +1,7 @@
 //! The model types this reader knows, by the names `transformers` gives them.
 
 use crate::config::{Activation, NormKind, QkNorm};
-use crate::weights::{Names, Part};
+use crate::weights::{ALL_BIASED, Names, Part};
 
 /// What all models of a type have in common and config.json does not say.
 pub(super) struct Family {
@@ -107,18 +107,6 @@ const FOUR_NORMS: &[(Part, &str)] = &[
     (Part::PostFeedForwardNorm, "post_feedforward_layernorm"),
 ];
 const QKV_BIASED: &[Part] = &[Part::Query, Part::Key, Part::Value];
-/// Parts with biases wherever all linear layers and norms have them.
-const ALL_BIASED: &[Part] = &[
-    Part::AttentionNorm,
-    Part::FeedForwardNorm,
-    Part::QueryKeyValue,
-    Part::Query,
-    Part::Key,
-    Part::Value,
-    Part::AttentionOutput,
-    Part::Up,
-    Part::Down,
-];
 
 /// One row for each model type.
 pub(super) const FAMILIES: &[Family] = &[
