@@ -88,8 +88,9 @@ pub(crate) fn fit<T>(
     let mut best = (0, Fitted { made, tokens });
     let close = (limit / 500).max(2);
     let mut too_many = usize::MAX;
-    // Units per token, from what was tried last.
-    let mut slope = 1.0;
+    // Units per token, from what was tried last; low at first, so that the first text is not one
+    // that some generator cannot make.
+    let mut slope = 0.1;
     let mut tried = (0, best.1.tokens.len());
     while limit - best.1.tokens.len() > close && too_many - best.0 > 1 {
         let room = limit as f64 - tried.1 as f64;
@@ -276,6 +277,16 @@ mod tests {
             prop_assert!(limit - found.tokens.len() <= close || size(found.made + 1) > limit);
             prop_assert!(tries < 40, "{}", tries);
         }
+    }
+
+    /// As RULER's lists of words, of which there are only so many.
+    #[test]
+    fn no_text_is_asked_for_far_beyond_the_limit() {
+        let most = |units: usize| match units {
+            0..4000 => Ok((units, vec![0; 12 * units])),
+            _ => Err(EvalError::settings("no such words")),
+        };
+        assert_eq!(fit(16384, "it", most).unwrap().made, 16384 / 12);
     }
 
     #[test]
