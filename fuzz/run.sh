@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the fuzz targets; with a number, runs each for so many seconds from seeds of our own.
-# Needs cargo-fuzz (cargo install cargo-fuzz). RUSTC_BOOTSTRAP stands in for a nightly toolchain.
+# Needs cargo-fuzz (cargo install cargo-fuzz). RUSTC_BOOTSTRAP stands in for a nightly toolchain;
+# with one, SANITIZER=address RUSTUP_TOOLCHAIN=nightly finds more.
 set -euo pipefail
 cd "$(dirname "$0")"
 export RUSTC_BOOTSTRAP=1
@@ -14,8 +15,9 @@ done
 cp "$checkpoints/llama/model.safetensors" corpus/safetensors/llama
 printf '%s' "{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim }}{% endfor %}{{ eos_token }}" \
     > corpus/template/loop
-cargo fuzz build --sanitizer none
+sanitizer=${SANITIZER:-none}
+cargo fuzz build --sanitizer "$sanitizer"
 for target in gguf safetensors config template; do
     [ $# -gt 0 ] || continue
-    cargo fuzz run --sanitizer none "$target" -- -max_total_time="$1" -timeout=20 -rss_limit_mb=2048
+    cargo fuzz run --sanitizer "$sanitizer" "$target" -- -max_total_time="$1" -timeout=20 -rss_limit_mb=2048
 done
