@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use selfextend::backend::cpu::Cpu;
 use selfextend::ModelFile;
+use selfextend::backend::cpu::Cpu;
 
 const WEIGHTS: &[u8] =
     include_bytes!("../../crates/selfextend/tests/checkpoints/llama/model.safetensors");

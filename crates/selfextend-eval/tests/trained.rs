@@ -1,9 +1,12 @@
-//! Shared prefixes change nothing but the time, on a small trained model.
+//! What needs a trained model and its tokenizer: shared prefixes change nothing but the time, and
+//! prompts are as long as asked for.
 
 use selfextend::{LoadOptions, Method, TextModel};
+use selfextend_eval::tasks::needle::{self, Needle};
 use selfextend_eval::tasks::perplexity::{Mode, Perplexity};
+use selfextend_eval::tasks::ruler::{Ruler, RulerTask};
 use selfextend_eval::tasks::{Prompter, passkey};
-use selfextend_eval::{Record, Runner, Sample};
+use selfextend_eval::{Ask, Record, Runner, Sample};
 use std::path::PathBuf;
 
 /// A file of `../shared` (or of the folder `SELFEXTEND_SHARED` names).
@@ -67,18 +70,6 @@ fn shared_prefixes_give_the_results_of_fresh_runs_bit_for_bit() {
         samples.extend(sliding.samples(&model).unwrap());
         samples
     };
-    for sample in samples() {
-        if let selfextend_eval::Ask::Answer {
-            prompt, max_tokens, ..
-        } = &sample.ask
-        {
-            let tokens = prompt.len() + max_tokens;
-            assert!(
-                tokens <= sample.context && tokens * 100 >= sample.context * 99,
-                "{tokens}"
-            );
-        }
-    }
     let (together, alone) = (
         records(&model, samples(), true),
         records(&model, samples(), false),
@@ -95,4 +86,56 @@ fn shared_prefixes_give_the_results_of_fresh_runs_bit_for_bit() {
         read(&together),
         read(&alone)
     );
+}
+
+#[test]
+fn prompts_are_within_a_hundredth_of_the_length_asked_for() {
+    let model = shared("models/stories260K/stories260K-f32.gguf");
+    let essays = shared("data/pg19/22424.txt");
+    let (Some(path), Some(essays)) = (model, essays) else {
+        return;
+    };
+    let model = TextModel::load(&path, LoadOptions::default()).unwrap();
+    let prompter = Prompter::new(&model, false).unwrap();
+    let keys = passkey::Sweep {
+        lengths: vec![1000, 16384],
+        depths: vec![0.0, 0.5, 1.0],
+        trials: 2,
+        digits: 7,
+        seed: 3,
+    };
+    let needles = Needle {
+        haystack: vec![essays.clone()],
+        needle: needle::NEEDLE.into(),
+        question: needle::QUESTION.into(),
+        answer: needle::ANSWER.into(),
+        lengths: vec![1000, 16384],
+        depths: vec![0.0, 0.5, 1.0],
+        max_tokens: 20,
+    };
+    let ruler = Ruler {
+        tasks: RulerTask::ALL.map(|(_, task)| task).to_vec(),
+        lengths: vec![16384],
+        samples: 2,
+        seed: 5,
+        essays: vec![essays],
+    };
+    let mut samples = keys.samples(&prompter).unwrap();
+    samples.extend(needles.samples(&prompter).unwrap());
+    samples.extend(ruler.samples(&prompter).unwrap());
+    for sample in samples {
+        let Ask::Answer {
+            prompt, max_tokens, ..
+        } = &sample.ask
+        else {
+            panic!("{} asks for no answer", sample.id);
+        };
+        let tokens = prompt.len() + max_tokens;
+        assert!(
+            tokens <= sample.context && tokens * 100 >= sample.context * 99,
+            "{}: {tokens} of {}",
+            sample.id,
+            sample.context
+        );
+    }
 }
