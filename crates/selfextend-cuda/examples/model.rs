@@ -11,7 +11,7 @@ use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCA
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
-use selfextend_cuda::ops::{Buffer, Matrix, Ops};
+use selfextend_cuda::ops::{Buffer, Curve, Matrix, Ops};
 use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, attend};
 use serde_json::json;
 
@@ -140,7 +140,7 @@ impl Decoder {
             ops.narrow(&x.normed, &mut x.narrow)?;
             ops.linear(&x.narrow, &layer.gate, &mut x.gate)?;
             ops.linear(&x.narrow, &layer.up, &mut x.up)?;
-            ops.silu_gate(&mut x.gate, &x.up)?;
+            ops.gate(Curve::Silu, &mut x.gate, &x.up)?;
             ops.narrow(&x.gate, &mut x.wide)?;
             ops.linear(&x.wide, &layer.down, &mut x.projected)?;
             ops.add(&mut x.hidden, &x.projected)?;

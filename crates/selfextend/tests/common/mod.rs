@@ -13,7 +13,6 @@ use selfextend::{
     Frequencies, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions,
     hub,
 };
-use selfextend_attention::attention::Step;
 use selfextend_attention::{AttentionShape, KvCache, Rope};
 use std::path::{Path, PathBuf};
 
@@ -255,7 +254,7 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
     let shape = AttentionShape::new(config.heads, config.kv_heads, config.head_dim).unwrap();
     let rope = Rope::new(config.rope.clone()).unwrap();
     let mut cache = KvCache::new(shape, 1, KvType::F32, map, rope);
-    let plan = cache.plan(input.len() / config.hidden);
+    let plan = vec![cache.plan(input.len() / config.hidden)];
     let [mut q, mut k, mut v, mut attended, mut out] = [const { Vec::new() }; 5];
     let projections = [&layer.query, &layer.key, &layer.value].map(|linear| &linear.weight);
     let mut scratch = Default::default();
@@ -265,12 +264,9 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
         [&mut q, &mut k, &mut v],
         &mut scratch,
     );
-    let mut steps = [Step {
-        cache: &mut cache,
-        plan: &plan,
-    }];
+    let (caches, out_rows) = (&mut [&mut cache], &mut attended);
     backend
-        .attend(0, &mut steps, &q, &k, &v, &mut attended, &mut scratch)
+        .attend(0, caches, &plan, &q, &k, &v, out_rows, &mut scratch)
         .unwrap();
     backend.linear(
         &attended,
