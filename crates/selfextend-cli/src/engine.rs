@@ -37,6 +37,7 @@ pub fn load(args: &ModelArgs) -> Result<TextModel> {
         threads: args.threads,
         exact: args.linear == LinearArg::F32,
         keep_sliding_window: args.sliding_window == WindowArg::Keep,
+        device: args.device,
     };
     Ok(TextModel::load(&path, options)?)
 }

@@ -115,7 +115,10 @@ impl<T: Element> DeviceCache<T> {
             })
         });
         let kept: Vec<Kept> = std::iter::once(Kept::All).chain(derived).collect();
-        let slots: Vec<usize> = kept.iter().map(|kept| kept.slots(capacity, chunk)).collect();
+        let slots: Vec<usize> = kept
+            .iter()
+            .map(|kept| kept.slots(capacity, chunk))
+            .collect();
         let stream = device.stream();
         let row = shape.kv_heads() * dim;
         let layers = (0..layers)
@@ -183,7 +186,12 @@ impl<T: Element> DeviceCache<T> {
     ///
     /// # Errors
     /// The driver's: mostly too little memory.
-    pub fn reserve(&mut self, device: &Device, tokens: usize, most: usize) -> Result<(), CudaError> {
+    pub fn reserve(
+        &mut self,
+        device: &Device,
+        tokens: usize,
+        most: usize,
+    ) -> Result<(), CudaError> {
         let wanted = self.len.saturating_add(tokens);
         let capacity = if wanted > self.capacity {
             rounded(wanted.max((2 * self.capacity).min(most)))?
@@ -222,16 +230,19 @@ impl<T: Element> DeviceCache<T> {
                     let rows = |slots: usize, first: usize| {
                         (head * slots + first) * dim..(head * slots + first + run) * dim
                     };
-                    stream.memcpy_dtod(&from.slice(rows(old, a)), &mut to.slice_mut(rows(new, b)))?;
+                    stream
+                        .memcpy_dtod(&from.slice(rows(old, a)), &mut to.slice_mut(rows(new, b)))?;
                     key += run;
                 }
             }
             Ok::<_, CudaError>(to)
         };
         let layers = self.layers.iter().map(|planes| {
-            let keys = planes.keys.iter().enumerate().map(|(p, keys)| {
-                moved(keys, [self.slots[p], slots[p]], self.held(p))
-            });
+            let keys = planes
+                .keys
+                .iter()
+                .enumerate()
+                .map(|(p, keys)| moved(keys, [self.slots[p], slots[p]], self.held(p)));
             Ok(Planes {
                 keys: keys.collect::<Result<_, CudaError>>()?,
                 values: moved(&planes.values, [self.capacity, capacity], 0..self.len)?,
@@ -333,7 +344,9 @@ impl<T: Element> DeviceCache<T> {
         }
         self.len = self.len.min(len);
         let len = self.len;
-        self.floors.iter_mut().for_each(|floor| *floor = (*floor).min(len));
+        self.floors
+            .iter_mut()
+            .for_each(|floor| *floor = (*floor).min(len));
     }
 
     /// Whether `tokens` more can be stored.

@@ -180,7 +180,11 @@ impl Device {
     }
 
     /// The kernels of a storage type and head size; Hopper's own have no soft cap.
-    pub(crate) fn kernels<T: Element>(&self, dim: usize, capped: bool) -> Result<Kernels, CudaError> {
+    pub(crate) fn kernels<T: Element>(
+        &self,
+        dim: usize,
+        capped: bool,
+    ) -> Result<Kernels, CudaError> {
         let (name, append) = (T::NAME, &self.append);
         let hopper = self.hopper.as_ref().filter(|_| !capped);
         let hopper = hopper.zip(PrefillTile::hopper(dim));

@@ -49,7 +49,9 @@ pub enum CudaError {
         available: usize,
     },
     /// Numbers that overflowed.
-    #[error("the logits hold numbers that are none: activations do not fit {0}; use the CPU device")]
+    #[error(
+        "the logits hold numbers that are none: activations do not fit {0}; use the CPU device"
+    )]
     NotFinite(&'static str),
     /// Inputs that do not fit together.
     #[error("{0}")]

@@ -92,7 +92,9 @@ impl Plan {
                 cache, tokens, row, ..
             } = *step;
             if !cache.same_kind(first.cache) {
-                return refuse("sequences of one pass differ in shape, embedding or kinds of regions");
+                return refuse(
+                    "sequences of one pass differ in shape, embedding or kinds of regions",
+                );
             }
             if row + tokens > rows {
                 return refuse("a sequence has rows that the pass has not");

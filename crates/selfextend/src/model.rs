@@ -158,7 +158,12 @@ impl Model {
             Ok(cache) => Session::new(self.clone(), cache, options, fault),
             Err(error) => {
                 let fault = fault.unwrap_or_else(|| Fault::Device(error.to_string()));
-                Session::new(self.clone(), Box::new(layout.on_cpu()), options, Some(fault))
+                Session::new(
+                    self.clone(),
+                    Box::new(layout.on_cpu()),
+                    options,
+                    Some(fault),
+                )
             }
         }
     }
@@ -231,6 +236,8 @@ impl Model {
         for input in inputs.iter() {
             input.check(self.config().vocab)?;
         }
-        self.0.engine.forward(self.config(), phase, inputs, on_layer, visit)
+        self.0
+            .engine
+            .forward(self.config(), phase, inputs, on_layer, visit)
     }
 }

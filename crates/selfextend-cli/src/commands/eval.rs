@@ -48,6 +48,7 @@ fn load(args: &EvalModelArgs) -> Result<TextModel> {
     let options = LoadOptions {
         threads: args.threads,
         exact: args.linear == LinearArg::F32,
+        device: args.device,
         ..LoadOptions::default()
     };
     Ok(TextModel::load(&path, options)?)

@@ -67,7 +67,9 @@ fn every_operation<T: Half>() {
         };
         let curves: [(Curve, &dyn Fn(f64) -> f64); 3] = [
             (Curve::Silu, &|x| x / (1.0 + (-x).exp())),
-            (Curve::Gelu, &|x| 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)),
+            (Curve::Gelu, &|x| {
+                0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+            }),
             (Curve::GeluTanh, &|x| {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
                 0.5 * x * (1.0 + inner.tanh())
@@ -151,9 +153,13 @@ fn every_operation<T: Half>() {
         assert_eq!(small.read(&device).unwrap(), narrow(&x));
         ops.widen(&small, tokens, [width, width], &mut out).unwrap();
         assert_eq!(out.read(&device).unwrap(), back(&narrow(&x)));
-        ops.widen(&small, tokens, [width - 7, width], &mut out).unwrap();
+        ops.widen(&small, tokens, [width - 7, width], &mut out)
+            .unwrap();
         let cut = narrow(&x);
-        let cut: Vec<T> = cut.chunks(width).flat_map(|row| row[..width - 7].to_vec()).collect();
+        let cut: Vec<T> = cut
+            .chunks(width)
+            .flat_map(|row| row[..width - 7].to_vec())
+            .collect();
         assert_eq!(out.read(&device).unwrap(), back(&cut));
 
         let numbers = narrow(&random(&mut rng, outputs * width));

@@ -115,31 +115,7 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
         },
     )
     .unwrap();
-    let size = |name| golden.setting(name) as usize;
-    let map = PositionMap::self_extend(size("group_size"), size("neighbor_window")).unwrap();
-    let query_scaling = match golden.setting("scale_base") {
-        base if base > 0.0 => QueryScaling::LogN {
-            base: base as usize,
-        },
-        _ => QueryScaling::None,
-    };
-    let options = |map, query_scaling, chunk| SessionOptions {
-        context: 4096,
-        map,
-        frequencies: Frequencies::Trained,
-        query_scaling,
-        kv_type: KvType::F32,
-        chunk,
-    };
-    for (case, options) in [
-        (
-            "logits_plain",
-            options(PositionMap::Plain, QueryScaling::None, 41),
-        ),
-        ("logits_prefill", options(map, query_scaling, 41)),
-        ("logits_prefill", options(map, query_scaling, 7)),
-        ("logits_decode", options(map, query_scaling, 1)),
-    ] {
+    for (case, options) in toy_cases(golden, KvType::F32) {
         let mut logits = Vec::new();
         let mut session = model.session(options);
         let visit = &mut |_, row: &[f32]| logits.extend_from_slice(row);
@@ -154,8 +130,37 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
     }
 }
 
+/// How a toy was run, by the name of its logits.
+pub fn toy_cases(golden: &Golden, kv_type: KvType) -> [(&'static str, SessionOptions); 4] {
+    let size = |name| golden.setting(name) as usize;
+    let map = PositionMap::self_extend(size("group_size"), size("neighbor_window")).unwrap();
+    let query_scaling = match golden.setting("scale_base") {
+        base if base > 0.0 => QueryScaling::LogN {
+            base: base as usize,
+        },
+        _ => QueryScaling::None,
+    };
+    let options = |map, query_scaling, chunk| SessionOptions {
+        context: 4096,
+        map,
+        frequencies: Frequencies::Trained,
+        query_scaling,
+        kv_type,
+        chunk,
+    };
+    [
+        (
+            "logits_plain",
+            options(PositionMap::Plain, QueryScaling::None, 41),
+        ),
+        ("logits_prefill", options(map, query_scaling, 41)),
+        ("logits_prefill", options(map, query_scaling, 7)),
+        ("logits_decode", options(map, query_scaling, 1)),
+    ]
+}
+
 /// Writes a toy under GGUF's names; query and key rows go from half-split to interleaved pairs.
-fn write_toy(golden: &Golden, path: &Path) {
+pub fn write_toy(golden: &Golden, path: &Path) {
     let size = |name| golden.setting(name) as usize;
     let u32 = |name| Value::U32(size(name) as u32);
     let metadata = [

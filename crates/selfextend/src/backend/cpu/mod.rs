@@ -11,8 +11,8 @@ pub use matrix::CpuMatrix;
 use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
 use selfextend_attention::cache::StepPlan;
-use selfextend_attention::{KvCache, parallel};
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
+use selfextend_attention::{KvCache, parallel};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
