@@ -38,7 +38,7 @@ pack() {
     rm "$to/$name"
   done
   rm "$messages"
-  pwd >$to/first/root
+  pwd | tee $to/first/root >$to/second/root
   split -b 48M "$cache" $to/model.
   mv $to/model.aa $to/first/model.0
   mv $to/model.ab $to/second/model.1

@@ -11,14 +11,14 @@
 mod common;
 
 use candle_core::quantized::GgmlDType;
-use common::{Golden, session, shared, smollm2, write_tiny};
+use common::{Golden, checkpoints, session, shared, smollm2, write_tiny};
 use selfextend::method::table::METHODS;
 use selfextend::sampling::{argmax, log_probability};
 use selfextend::{
     Device, Error, Input, KvType, LoadOptions, LogitRows, Method, Model, Phase, PositionMap,
     QueryScaling, Session, SessionOptions,
 };
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 const FACTOR: f64 = 6.0;
 const F16: f64 = 1.0 / 2048.0;
@@ -368,14 +368,6 @@ fn what_a_device_cannot_do_is_refused() {
     let whole = all_logits(&mut open(&device, self_extend(4, 16), 60), &text(60));
     report.rows("after a stop", &actual, &whole[16..], Report::rule(2, F16));
     report.end();
-}
-
-fn checkpoints() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
-    let folders = std::fs::read_dir(root).unwrap();
-    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders
 }
 
 /// Every family, from both formats, as in `families.rs`.

@@ -44,6 +44,15 @@ pub fn smollm2() -> Option<PathBuf> {
     found
 }
 
+/// The folders of the families' tiny models, each with its references.
+pub fn checkpoints() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+    let folders = std::fs::read_dir(root).unwrap();
+    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
+}
+
 /// A sequence without a limit that matters.
 pub fn session(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -> Session {
     let query_scaling = QueryScaling::None;

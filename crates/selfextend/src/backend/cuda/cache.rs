@@ -66,6 +66,13 @@ impl<T: Half> CudaCache<T> {
     }
 }
 
+/// Memory is given back through the device of the thread that drops it.
+impl<T> Drop for CudaCache<T> {
+    fn drop(&mut self) {
+        let _ = self.device.bind();
+    }
+}
+
 impl<T: Half> Cache for CudaCache<T> {
     fn len(&self) -> usize {
         self.len

@@ -99,6 +99,14 @@ impl<T: Half> Cuda<T> {
     }
 }
 
+/// Memory is given back through the device of the thread that drops it; the weights that were made
+/// with a backend are to be dropped after it.
+impl<T> Drop for Cuda<T> {
+    fn drop(&mut self) {
+        let _ = self.device.bind();
+    }
+}
+
 /// A vector of weights; where the device had no room for it, why.
 pub type Vector = Result<CudaSlice<f32>, CudaError>;
 
