@@ -8,8 +8,8 @@ use selfextend::hub::{self, PullOptions};
 use selfextend::profile::Profile;
 use selfextend::settings::{ContextRequest, ContextSettings, SettingsError, max_context};
 use selfextend::{
-    Device, Frequencies, KvType, LoadOptions, Method, PositionMap, QueryScaling, Session, SessionOptions,
-    TextModel,
+    Device, Frequencies, KvType, LoadOptions, Method, PositionMap, QueryScaling, Session,
+    SessionOptions, TextModel,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
