@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Tests of everything behind the cargo feature `cuda` on a machine with a GPU.
 #   tools/test-cuda.sh pack          here: build, strip and gzip binaries into target/gpu; needs no GPU
-#   tools/test-cuda.sh first         there: unpack target/gpu/first; the kernels against f64; sanitizer
-#   tools/test-cuda.sh second        there: unpack target/gpu/second; the engine, the command line, speed
+#   tools/test-cuda.sh first         there, with target/gpu/first: the kernels against f64; sanitizer
+#   tools/test-cuda.sh second        there, with target/gpu/second: the engine; sanitizer
+#   tools/test-cuda.sh third         there, with target/gpu/third: the command line, the server, speed
 # The machine needs the NVIDIA driver, Python 3 and cuBLAS 13 (its folder on LD_LIBRARY_PATH, or the
-# PyPI package nvidia-cublas), no cargo and no network. `first` leaves half of the model for `second`
-# in /tmp/selfextend-gpu. Logs go to $OUT, or target/gpu/out.
+# PyPI package nvidia-cublas), no cargo and no network. What one folder brings stays for the next in
+# /tmp/selfextend-gpu: each folder is small enough to be carried with the tree in 64 MiB. Logs go to
+# $OUT, or target/gpu/out.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,27 +28,29 @@ pack() {
   set -e
   export NVCC=${NVCC:-$(tools/check-cuda.sh --nvcc)}
   local to=target/gpu cache=${SELFEXTEND_CACHE:-$HOME/.cache/selfextend}/models/$MODEL messages name
-  mkdir -p $to/first $to/second
+  mkdir -p $to/first $to/second $to/third
   messages=$(mktemp)
-  cargo test --no-run --message-format json -p selfextend-cuda --features cuda --lib --examples >"$messages"
-  cargo test --no-run --message-format json -p selfextend --features cuda --test cuda --example device >>"$messages"
+  cargo test --no-run --message-format json -p selfextend-cuda --features cuda --lib >"$messages"
+  cargo build --message-format json -p selfextend-cuda --features cuda --example model >>"$messages"
+  cargo test --no-run --message-format json -p selfextend --features cuda --test cuda >>"$messages"
+  cargo build --message-format json -p selfextend --features cuda --example device >>"$messages"
   cargo build --message-format json -p selfextend-cli --features cuda >>"$messages"
-  for pair in first:selfextend_cuda second:cuda second:selfextend second:device second:model; do
+  for pair in first:selfextend_cuda second:cuda third:selfextend third:device third:model; do
     name=${pair#*:}
     strip -o "$to/$name" "$(built "$name" <"$messages")"
     gzip -9c "$to/$name" >"$to/${pair%:*}/$name.gz"
     rm "$to/$name"
   done
   rm "$messages"
-  pwd | tee $to/first/root >$to/second/root
-  split -b 48M "$cache" $to/model.
+  pwd | tee $to/first/root $to/second/root >$to/third/root
+  split -b 50M "$cache" $to/model.
   mv $to/model.aa $to/first/model.0
   mv $to/model.ab $to/second/model.1
   tar -C "$SHARED" -czf $to/second/shared.tar.gz --exclude='long_*' golden models/stories260K
-  du -sh $to/first $to/second
+  du -sh $to/*
 }
 
-# Unpacks one of the two folders, and makes the paths that binaries were built with exist.
+# Unpacks one of the folders, and makes the paths that binaries were built with exist.
 unpack() {
   local from=target/gpu/$1
   mkdir -p $HOME_THERE/bin $HOME_THERE/models
@@ -174,8 +178,14 @@ P
 }
 
 second() {
-  LINES_SHOWN=60 tests engine 240 cuda
+  LINES_SHOWN=60 tests engine 300 cuda
   used "$LOGS/engine.log"
+  for tool in memcheck racecheck initcheck synccheck; do
+    sanitize $tool engine 60 cuda truncating
+  done
+}
+
+third() {
   check answers 60 bash -c "$(declare -f answer answers); HOME_THERE=$HOME_THERE LOGS=$LOGS; answers"
   cat "$LOGS/answers.log"
   check serve 60 bash -c "$(declare -f serve); HOME_THERE=$HOME_THERE; serve"
@@ -183,10 +193,7 @@ second() {
   tail -8 "$LOGS/demo.log"
   check device-smollm2 60 $HOME_THERE/bin/device $HOME_THERE/models/$MODEL 2048,16384
   cat "$LOGS/device-smollm2.log"
-  for tool in memcheck racecheck initcheck synccheck; do
-    sanitize $tool engine 60 cuda truncating
-  done
-  check device-8b 120 $HOME_THERE/bin/device random-8b 4096,32768
+  check device-8b 150 $HOME_THERE/bin/device random-8b 4096,32768
   cat "$LOGS/device-8b.log"
   check graphs 90 $HOME_THERE/bin/model 4096,32768
   cat "$LOGS/graphs.log"
@@ -194,7 +201,7 @@ second() {
 
 case "${1:-}" in
 pack) pack ;;
-first | second)
+first | second | third)
   mkdir -p "$LOGS"
   unpack "$1"
   "$1"
@@ -202,7 +209,7 @@ first | second)
   ! printf '%s\n' "${SUMMARY[@]}" | grep -q FAILED
   ;;
 *)
-  sed -n '2,9s/^# \{0,1\}//p' "$0"
+  sed -n '2,11s/^# \{0,1\}//p' "$0"
   exit 2
   ;;
 esac
