@@ -70,7 +70,7 @@ unpack() {
   if [ -e $HOME_THERE/model.0 ] && [ -e $HOME_THERE/model.1 ]; then
     cat $HOME_THERE/model.0 $HOME_THERE/model.1 >$HOME_THERE/models/$MODEL
   fi
-  export SELFEXTEND_CACHE=$HOME_THERE SELFEXTEND_SHARED=$HOME_THERE SELFEXTEND_CUDA=required
+  export SELFEXTEND_CACHE=$HOME_THERE SELFEXTEND_SHARED=$HOME_THERE SELFEXTEND_CUDA=required RUST_BACKTRACE=0
   local blas
   blas=$(python3 -c 'import glob, sys
 for path in sys.path: print(*glob.glob(path + "/nvidia/*/lib/libcublas.so.1*"), sep="\n")' | grep . | head -1)
@@ -84,14 +84,21 @@ SUMMARY=()
 
 # check NAME SECONDS COMMAND...: runs it, keeps its output, and adds a line to the summary.
 check() {
-  local name=$1 seconds=$2 start=$SECONDS status
+  local name=$1 seconds=$2 start=$SECONDS status verdict=ok
   shift 2
   timeout "$seconds" "$@" >"$LOGS/$name.log" 2>&1
   status=$?
-  SUMMARY+=("$(printf '%-28s %s, %d s' "$name" "$([ $status = 0 ] && echo ok || echo "FAILED ($status)")" $((SECONDS - start)))")
+  grep -q '^skipped' "$LOGS/$name.log" && verdict="ok, but SKIPPED parts"
+  [ $status = 0 ] || verdict="FAILED ($status)"
+  SUMMARY+=("$(printf '%-28s %s, %d s' "$name" "$verdict" $((SECONDS - start)))")
   grep -E '^test result|ERROR SUMMARY|RACECHECK SUMMARY' "$LOGS/$name.log" | sed "s/^/  $name: /"
   if [ $status != 0 ]; then
-    grep -vE '^(test .* ok|running|skipped|.*\(limit )' "$LOGS/$name.log" | tail -${LINES_SHOWN:-25} | cut -c1-300
+    # The beginning of each failure, or the end of what is no test.
+    if grep -q 'panicked at' "$LOGS/$name.log"; then
+      awk '/panicked at/ { left = 9 } left-- > 0' "$LOGS/$name.log"
+    else
+      tail -12 "$LOGS/$name.log"
+    fi | head -${LINES_SHOWN:-40} | cut -c1-260
   fi
   return $status
 }
@@ -173,12 +180,12 @@ for n in sorted(out): print(n, repr(out[n]))
 assert len(out) == 4 and all(out.values()), out
 P
   local status=$?
-  kill -INT $server && wait $server
+  kill -TERM $server && wait $server
   return $status
 }
 
 second() {
-  LINES_SHOWN=60 tests engine 300 cuda
+  LINES_SHOWN=90 tests engine 300 cuda
   used "$LOGS/engine.log"
   for tool in memcheck racecheck initcheck synccheck; do
     sanitize $tool engine 60 cuda truncating
