@@ -88,7 +88,7 @@ check() {
   shift 2
   timeout "$seconds" "$@" >"$LOGS/$name.log" 2>&1
   status=$?
-  grep -q '^skipped' "$LOGS/$name.log" && verdict="ok, but SKIPPED parts"
+  grep -q 'skipped: ' "$LOGS/$name.log" && verdict="ok, but SKIPPED parts"
   [ $status = 0 ] || verdict="FAILED ($status)"
   SUMMARY+=("$(printf '%-28s %s, %d s' "$name" "$verdict" $((SECONDS - start)))")
   grep -E '^test result|ERROR SUMMARY|RACECHECK SUMMARY' "$LOGS/$name.log" | sed "s/^/  $name: /"
