@@ -71,6 +71,11 @@ fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<Vec<f32>> {
     rows
 }
 
+/// Also of what is no number.
+fn beyond(error: f64, limit: f64) -> bool {
+    error.is_nan() || error > limit
+}
+
 /// What was off, told at the end, so that one run of a test says everything.
 #[derive(Default)]
 struct Report {
@@ -97,8 +102,7 @@ impl Report {
             let errors = || actual.iter().zip(&expected).map(|(a, e)| (a - e).abs());
             let ratio = (errors().map(|error| error * error).sum::<f64>() / size).sqrt();
             most = errors().fold(most, f64::max);
-            // What is no number is worst of all.
-            if !(ratio <= worst) {
+            if beyond(ratio, worst) {
                 (worst, at) = (ratio, row);
             }
             if ratio.is_nan() {
@@ -109,14 +113,14 @@ impl Report {
             "{what}: relative error {worst:.2e} in row {at} (limit {limit:.1e}), largest difference {most:.1e}"
         );
         println!("{line}");
-        if !(worst <= limit) {
+        if beyond(worst, limit) {
             self.failed.push(line);
         }
     }
 
     fn at_most(&mut self, what: &str, value: f64, limit: f64) {
         println!("{what}: {value:.2e} (limit {limit:.1e})");
-        if !(value.abs() <= limit) {
+        if beyond(value.abs(), limit) {
             self.failed.push(format!("{what}: {value} > {limit}"));
         }
     }

@@ -29,6 +29,11 @@ pub trait Cache: Any + Send + Sync {
     /// Tokens whose keys and values are stored in every layer.
     fn len(&self) -> usize;
 
+    /// Whether no token is stored.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Bytes allocated.
     fn bytes(&self) -> usize;
 
