@@ -5,7 +5,7 @@ pub mod eval;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use selfextend::hub::DEFAULT_MODEL;
 use selfextend::settings::parse_tokens;
-use selfextend::{DEFAULT_CHUNK, KvType, Method, Sampling};
+use selfextend::{DEFAULT_CHUNK, Device, KvType, Method, Sampling};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -87,6 +87,9 @@ pub struct ModelArgs {
     /// off, or it would see no further; keep respects it.
     #[arg(long, value_enum, default_value_t = WindowArg::Auto, value_name = "MODE")]
     pub sliding_window: WindowArg,
+    /// Where the model runs: cpu, cuda or cuda:N (in builds with the cargo feature `cuda`).
+    #[arg(long, default_value_t = Device::Cpu, value_name = "DEVICE")]
+    pub device: Device,
     /// Threads; 0 for all cores.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,

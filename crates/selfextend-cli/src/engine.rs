@@ -8,8 +8,8 @@ use selfextend::hub::{self, PullOptions};
 use selfextend::profile::Profile;
 use selfextend::settings::{ContextRequest, ContextSettings, SettingsError, max_context};
 use selfextend::{
-    Frequencies, KvType, LoadOptions, Method, PositionMap, QueryScaling, Session, SessionOptions,
-    TextModel,
+    Device, Frequencies, KvType, LoadOptions, Method, PositionMap, QueryScaling, Session,
+    SessionOptions, TextModel,
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,7 @@ pub fn load(args: &ModelArgs) -> Result<TextModel> {
         threads: args.threads,
         exact: args.linear == LinearArg::F32,
         keep_sliding_window: args.sliding_window == WindowArg::Keep,
+        device: args.device,
     };
     Ok(TextModel::load(&path, options)?)
 }
@@ -217,6 +218,9 @@ pub struct SettingsReport {
     neighbor_window: Option<usize>,
     kv_type: &'static str,
     linear: &'static str,
+    /// Where it is not the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
     threads: usize,
     chunk: usize,
 }
@@ -255,6 +259,7 @@ impl SettingsReport {
                 LinearArg::Auto => "auto",
                 LinearArg::F32 => "f32",
             },
+            device: (args.device != Device::Cpu).then(|| args.device.to_string()),
             threads: model.threads(),
             chunk: options.chunk,
         }

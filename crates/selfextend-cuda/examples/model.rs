@@ -11,7 +11,7 @@ use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCA
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
-use selfextend_cuda::ops::{Buffer, Matrix, Ops};
+use selfextend_cuda::ops::{Buffer, Curve, Matrix, Ops};
 use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, attend};
 use serde_json::json;
 
@@ -140,7 +140,7 @@ impl Decoder {
             ops.narrow(&x.normed, &mut x.narrow)?;
             ops.linear(&x.narrow, &layer.gate, &mut x.gate)?;
             ops.linear(&x.narrow, &layer.up, &mut x.up)?;
-            ops.silu_gate(&mut x.gate, &x.up)?;
+            ops.gate(Curve::Silu, &mut x.gate, &x.up)?;
             ops.narrow(&x.gate, &mut x.wide)?;
             ops.linear(&x.wide, &layer.down, &mut x.projected)?;
             ops.add(&mut x.hidden, &x.projected)?;
@@ -156,8 +156,9 @@ impl Decoder {
         Ok(f64::from(start.elapsed_ms(&end)?))
     }
 
-    /// Milliseconds of a prefill of `n` tokens and of a step after it, and bytes of the cache.
-    fn measure(&self, map: PositionMap, n: usize) -> Result<(f64, f64, usize), CudaError> {
+    /// Milliseconds of a prefill of `n` tokens and of a step after it (as a graph's replay, and
+    /// queued kernel by kernel), and bytes of the cache.
+    fn measure(&self, map: PositionMap, n: usize) -> Result<(f64, [f64; 2], usize), CudaError> {
         let device = &self.device;
         let shape = AttentionShape::new(HEADS, KV_HEADS, DIM).expect("a valid shape");
         let rope = Rope::new(RopeSpec::new(DIM, 5e5)).expect("a valid embedding");
@@ -185,6 +186,11 @@ impl Decoder {
         let plan = Plan::new(device, &[(&cache, 1)], QueryScaling::None)?;
         self.pass(&mut cache, &plan, &mut x)?;
         device.stream().synchronize()?;
+        let mut queued = Vec::new();
+        for _ in 0..20 {
+            queued.push(self.time(|| self.pass(&mut cache, &plan, &mut x))?);
+        }
+        queued.sort_by(f64::total_cmp);
         device.stream().begin_capture(THREAD_LOCAL)?;
         let captured = self.pass(&mut cache, &plan, &mut x);
         let flags = Instantiate::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
@@ -203,7 +209,7 @@ impl Decoder {
                 "the pass gave numbers that are none".into(),
             ));
         }
-        Ok((prefill, steps[steps.len() / 2], cache.bytes()))
+        Ok((prefill, [steps[10], queued[10]], cache.bytes()))
     }
 }
 
@@ -230,12 +236,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for n in lengths.split(',').map(str::parse::<usize>) {
         let n = n?;
         for (name, map) in maps {
-            let (prefill, step, cache) = decoder.measure(map, n)?;
+            let (prefill, [step, queued], cache) = decoder.measure(map, n)?;
             println!(
                 "{}",
                 json!({
                     "what": "model", "map": name, "tokens": n, "prefill_ms": prefill,
                     "prefill_tok_s": n as f64 / prefill * 1e3, "decode_ms": step,
+                    "decode_queued_ms": queued,
                     "cache_bytes": cache,
                 })
             );

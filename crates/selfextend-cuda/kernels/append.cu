@@ -38,10 +38,13 @@ static __device__ __forceinline__ void append(const AppendArgs& a) {
     return make_float2(x * angle.x - y * angle.y, x * angle.y + y * angle.x);
   };
   const float factor = a.q_factors ? a.q_factors[token] : 1.f;
+  auto read = [&](const void* x, size_t at, int component) {
+    return component < a.head_dim ? widen<T>(static_cast<const In*>(x)[at + component]) : 0.f;
+  };
   for (int head = threadIdx.y; head < a.heads + 2 * a.kv_heads; head += blockDim.y) {
     if (head < a.heads) {
-      const In* from = static_cast<const In*>(a.q) + size_t(token) * a.q_stride + head * dim;
-      const float x = widen<T>(from[x_at]) * factor, y = widen<T>(from[y_at]) * factor;
+      const size_t from = size_t(token) * a.q_stride + head * a.head_dim;
+      const float x = read(a.q, from, x_at) * factor, y = read(a.q, from, y_at) * factor;
       for (int r = 0; r < a.regions; r++) {
         const float2 z = turn(r, x, y);
         T* to = static_cast<T*>(a.q_out[r]) + (size_t(token) * a.heads + head) * dim;
@@ -52,9 +55,9 @@ static __device__ __forceinline__ void append(const AppendArgs& a) {
     }
     const bool is_key = head < a.heads + a.kv_heads;
     const int kv_head = head - a.heads - (is_key ? 0 : a.kv_heads);
-    const In* from = static_cast<const In*>(is_key ? a.k : a.v) + size_t(token) * a.kv_stride +
-                     kv_head * dim;
-    const float x = widen<T>(from[x_at]), y = widen<T>(from[y_at]);
+    const void* rows = is_key ? a.k : a.v;
+    const size_t from = size_t(token) * a.kv_stride + kv_head * a.head_dim;
+    const float x = read(rows, from, x_at), y = read(rows, from, y_at);
     const uint32_t key = a.start + token;
     if (!is_key) {
       T* to = static_cast<T*>(a.v_out) + (size_t(kv_head) * a.capacity + key) * dim;
@@ -63,6 +66,7 @@ static __device__ __forceinline__ void append(const AppendArgs& a) {
       continue;
     }
     for (int p = 0; p < a.planes; p++) {
+      if (a.anchored >> p & 1 && key >= a.ring[p]) continue;
       const float2 z = turn(a.regions + p, x, y);
       T* to = static_cast<T*>(a.k_out[p]) + (size_t(kv_head) * a.ring[p] + key % a.ring[p]) * dim;
       to[x_at] = Packed<T>::one(z.x);

@@ -14,7 +14,7 @@ struct Region {
   const void* q;   // queries rotated for this region: [tokens][heads][D]
   const void* k;   // keys rotated for this region: [kv_heads][ring][D]; key j is in slot j % ring
   uint32_t ring;   // slots; a multiple of 128
-  uint32_t unused;
+  float bend;      // what scores are multiplied by before their soft cap's tanh; 0 without one
 };
 
 struct PrefillArgs {
@@ -29,7 +29,7 @@ struct PrefillArgs {
   int kv_heads;
   int capacity;       // slots of v for each head
   int keys;           // keys stored, the new tokens included
-  float scale;        // of the scores, times log2(e)
+  float scale;        // of the scores (with a soft cap, of their tanh), times log2(e)
 };
 
 // One sequence of a decode step.
@@ -58,13 +58,13 @@ struct DecodeArgs {
   int heads;
   int kv_heads;
   float scale;
-  int unused;
+  float bend;  // as in Region
   DecodeSequence sequences[MAX_SEQUENCES];
 };
 
 struct AppendArgs {
-  const void* q;  // [tokens][heads][D] before rotation; rows are *_stride elements apart
-  const void* k;  // [tokens][kv_heads][D]
+  const void* q;  // [tokens][heads][head_dim] before rotation; rows are *_stride elements apart
+  const void* k;  // [tokens][kv_heads][head_dim]
   const void* v;
   void* q_out[MAX_REGIONS];
   void* k_out[MAX_PLANES];
@@ -86,13 +86,15 @@ struct AppendArgs {
   int capacity;
   int q_stride;
   int kv_stride;
+  int head_dim;  // components of a head in q, k and v; the rest of D is stored as zeros
+  int anchored;  // a bit for each plane that holds the first keys of all, not the newest
 };
 
 // The same numbers as in src/launch.rs.
 static_assert(sizeof(PrefillArgs) == 128);
 static_assert(sizeof(DecodeSequence) == 88);
 static_assert(sizeof(DecodeArgs) == 1496);
-static_assert(sizeof(AppendArgs) == 184);
+static_assert(sizeof(AppendArgs) == 192);
 
 template <class T>
 struct Packed;
@@ -162,6 +164,11 @@ __device__ __forceinline__ float exp2_fast(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
   return y;
+}
+
+// tanh to about 1e-6: the approximate instruction's 5e-4 would be felt, times a soft cap of 50.
+__device__ __forceinline__ float tanh_fast(float x) {
+  return 1.f - __fdividef(2.f, 1.f + exp2_fast(fminf(x * 2.885390082f, 80.f)));
 }
 
 // Over the four lanes that hold a row of an accumulator.

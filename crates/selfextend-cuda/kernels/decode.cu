@@ -178,6 +178,7 @@ struct Decode {
           for (int c = 0; c < 2; c++) {
             float& x = score[0][j][half * 2 + c];
             x += score[1][j][half * 2 + c];
+            if (a.bend != 0.f) x = tanh_fast(x * a.bend);
             const int k = key + j * 8 + c;
             if (k < low[half] || k >= high[half]) x = MINUS_INFINITY;
             top = fmaxf(top, x);

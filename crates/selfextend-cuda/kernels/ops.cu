@@ -24,10 +24,50 @@ extern "C" __global__ void rms_norm(const float* x, const float* weight, float* 
   for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = from[i] * scale * weight[i];
 }
 
-// gate = silu(gate) * up
-extern "C" __global__ void silu_gate(float* gate, const float* up, size_t len) {
+// With mean and variance; `bias` may be null.
+extern "C" __global__ void layer_norm(const float* x, const float* weight, const float* bias,
+                                      float* out, int width, float eps) {
+  const float* from = x + size_t(blockIdx.x) * width;
+  float* to = out + size_t(blockIdx.x) * width;
+  float sum = 0.f;
+  for (int i = threadIdx.x; i < width; i += blockDim.x) sum += from[i];
+  const float mean = block_sum(sum) / width;
+  float squares = 0.f;
+  for (int i = threadIdx.x; i < width; i += blockDim.x)
+    squares += (from[i] - mean) * (from[i] - mean);
+  const float scale = rsqrtf(block_sum(squares) / width + eps);
+  for (int i = threadIdx.x; i < width; i += blockDim.x)
+    to[i] = (from[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.f);
+}
+
+static __device__ __forceinline__ float silu(float x) { return x / (1.f + expf(-x)); }
+static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * erfcf(-x * 0.70710678f); }
+static __device__ __forceinline__ float gelu_tanh(float x) {
+  return 0.5f * x * (1.f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
+}
+
+// x = f(x); gate = f(gate) * up
+#define ACTIVATION(F)                                                              \
+  extern "C" __global__ void F##_alone(float* x, size_t len) {                     \
+    const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;                \
+    if (i < len) x[i] = F(x[i]);                                                   \
+  }                                                                                \
+  extern "C" __global__ void F##_gate(float* gate, const float* up, size_t len) {  \
+    const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;                \
+    if (i < len) gate[i] = F(gate[i]) * up[i];                                     \
+  }
+ACTIVATION(silu)
+ACTIVATION(gelu)
+ACTIVATION(gelu_tanh)
+
+extern "C" __global__ void scale(float* x, float factor, size_t len) {
   const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < len) gate[i] = gate[i] / (1.f + expf(-gate[i])) * up[i];
+  if (i < len) x[i] *= factor;
+}
+
+extern "C" __global__ void soft_cap(float* x, float cap, size_t len) {
+  const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < len) x[i] = cap * tanhf(x[i] / cap);
 }
 
 extern "C" __global__ void add(float* x, const float* y, size_t len) {
@@ -61,10 +101,12 @@ static __device__ __forceinline__ void narrow(const float* x, T* out, size_t len
   if (i < len) out[i] = Packed<T>::one(x[i]);
 }
 
+// The first `width` of every `pitch` numbers.
 template <class T>
-static __device__ __forceinline__ void widen(const T* x, float* out, size_t len) {
+static __device__ __forceinline__ void widen(const T* x, float* out, int width, int pitch,
+                                             size_t len) {
   const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i < len) out[i] = Packed<T>::wide(x[i]);
+  if (i < len) out[i] = Packed<T>::wide(x[i / width * pitch + i % width]);
 }
 
 #define CONVERSIONS(NAME, T)                                                                     \
@@ -72,6 +114,9 @@ static __device__ __forceinline__ void widen(const T* x, float* out, size_t len)
     widen_rows(x, rows, out, width);                                                             \
   }                                                                                              \
   extern "C" __global__ void to_##NAME(const float* x, T* out, size_t len) { narrow(x, out, len); } \
-  extern "C" __global__ void from_##NAME(const T* x, float* out, size_t len) { widen(x, out, len); }
+  extern "C" __global__ void from_##NAME(const T* x, float* out, int width, int pitch,          \
+                                          size_t len) {                                          \
+    widen(x, out, width, pitch, len);                                                            \
+  }
 CONVERSIONS(f16, __half)
 CONVERSIONS(bf16, __nv_bfloat16)

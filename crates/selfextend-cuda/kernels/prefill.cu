@@ -101,6 +101,15 @@ struct Prefill {
           }
         }
 
+        const float bend = a.regions[r].bend;
+        if (bend != 0.f) {
+#pragma unroll
+          for (int m = 0; m < TALL; m++)
+#pragma unroll
+            for (int n = 0; n < BN / 8; n++)
+#pragma unroll
+              for (int c = 0; c < 4; c++) score[m][n][c] = tanh_fast(score[m][n][c] * bend);
+        }
         const int key = tile * BN;
         if (key < low_last || key + BN > high_first) {
 #pragma unroll

@@ -70,7 +70,7 @@ impl<T> Default for Work<T> {
 
 /// Rotates and stores the new tokens of some sequences in one layer, then attends for them.
 ///
-/// `out` is `[tokens, heads * head_dim]`. Caches count the tokens only after
+/// `out` is `[tokens, heads * padded_dim]`. Caches count the tokens only after
 /// [`DeviceCache::commit`]. The work is queued, not awaited.
 ///
 /// # Errors
@@ -103,11 +103,13 @@ pub fn append<T: Element, In: Input<T>>(
     let shape = check(layer, caches, plan)?;
     let dim = shape.head_dim();
     let (q_width, kv_width) = (shape.heads() * dim, shape.kv_heads() * dim);
+    let padded = caches[0].padded_dim();
+    let stored_width = shape.heads() * padded;
     check_len("queries", inputs.q.len(), plan.tokens * q_width)?;
     check_len("keys", inputs.k.len(), plan.tokens * kv_width)?;
     check_len("values", inputs.v.len(), plan.tokens * kv_width)?;
     for queries in &mut work.queries[..plan.regions] {
-        grow(device, queries, plan.tokens * q_width)?;
+        grow(device, queries, plan.tokens * stored_width)?;
     }
     let at = |slice: &CudaSlice<In>, element: usize| {
         address(device, slice) + (element * size_of::<In>()) as u64
@@ -148,6 +150,8 @@ pub fn append<T: Element, In: Input<T>>(
             capacity: cache.capacity() as i32,
             q_stride: q_width as i32,
             kv_stride: kv_width as i32,
+            head_dim: dim as i32,
+            anchored: cache.anchored(),
             ..AppendArgs::default()
         };
         for (r, (keys, slots)) in cache.planes(layer).enumerate() {
@@ -157,10 +161,10 @@ pub fn append<T: Element, In: Input<T>>(
         for (to, queries) in args.q_out.iter_mut().zip(&work.queries) {
             *to = queries
                 .as_ref()
-                .map_or(0, |queries| stored(queries, part.row * q_width));
+                .map_or(0, |queries| stored(queries, part.row * stored_width));
         }
         let kernels = &cache.kernels;
-        let threads = (dim as u32 / 2, (512 / dim as u32).max(1), 1);
+        let threads = (padded as u32 / 2, (512 / padded as u32).max(1), 1);
         Launch {
             stream: device.stream(),
             kernel: if In::IS_F32 {
@@ -190,7 +194,7 @@ pub fn attend_stored<T: Element>(
     work: &mut Work<T>,
 ) -> Result<(), CudaError> {
     let shape = check(layer, caches, plan)?;
-    let width = shape.heads() * shape.head_dim();
+    let width = shape.heads() * caches[0].padded_dim();
     check_len("output", out.len(), plan.tokens * width)?;
     let mut queries = [0; MAX_REGIONS];
     for (to, queries) in queries.iter_mut().zip(&work.queries[..plan.regions]) {
@@ -215,9 +219,13 @@ pub fn attend_stored<T: Element>(
     Ok(())
 }
 
-/// Softmax in base 2.
-fn scale(shape: AttentionShape) -> f32 {
-    shape.scale() * std::f32::consts::LOG2_E
+/// What scores are multiplied by before the tanh of their soft cap (0 without one), and after it.
+/// Softmax is in base 2.
+fn scales(shape: AttentionShape) -> (f32, f32) {
+    match shape.soft_cap() {
+        Some(cap) => (shape.scale() / cap, cap * std::f32::consts::LOG2_E),
+        None => (0.0, shape.scale() * std::f32::consts::LOG2_E),
+    }
 }
 
 fn prefill<T: Element>(
@@ -231,7 +239,9 @@ fn prefill<T: Element>(
 ) -> Result<(), CudaError> {
     let shape = cache.shape();
     let tile = cache.kernels.tile;
-    let skipped = (part.row * shape.heads() * shape.head_dim() * size_of::<T>()) as u64;
+    let dim = cache.padded_dim();
+    let skipped = (part.row * shape.heads() * dim * size_of::<T>()) as u64;
+    let (bend, scale) = scales(shape);
     let mut args = PrefillArgs {
         v: address(device, &cache.layers[layer].values),
         out: out + skipped,
@@ -243,7 +253,7 @@ fn prefill<T: Element>(
         kv_heads: shape.kv_heads() as i32,
         capacity: cache.capacity() as i32,
         keys: (part.start + part.tokens) as i32,
-        scale: scale(shape),
+        scale,
         ..PrefillArgs::default()
     };
     for (r, (keys, slots)) in cache.regions(layer).enumerate() {
@@ -251,7 +261,7 @@ fn prefill<T: Element>(
             q: queries[r] + skipped,
             k: address(device, keys),
             ring: slots as u32,
-            unused: 0,
+            bend,
         };
     }
     let launch = Launch {
@@ -266,7 +276,7 @@ fn prefill<T: Element>(
         shared: tile.shared,
     };
     if cache.kernels.is_hopper {
-        launch.run(&hopper_args::<T>(shape, tile, args)?)
+        launch.run(&hopper_args::<T>(shape, dim, tile, args)?)
     } else {
         launch.run(&args)
     }
@@ -275,10 +285,11 @@ fn prefill<T: Element>(
 /// The same arguments with what the copy engine must know of each tensor.
 fn hopper_args<T: Element>(
     shape: AttentionShape,
+    dim: usize,
     tile: PrefillTile,
     a: PrefillArgs,
 ) -> Result<HopperArgs, CudaError> {
-    let (dim, heads, kv_heads) = (shape.head_dim(), shape.heads(), shape.kv_heads());
+    let (heads, kv_heads) = (shape.heads(), shape.kv_heads());
     let is_f16 = T::NAME == "f16";
     // Of all slots of a key head, the first `rows` count.
     let stored = |address, rows, slots: usize| {
@@ -318,14 +329,15 @@ fn decode<T: Element>(
     out: CUdeviceptr,
     work: &mut Work<T>,
 ) -> Result<(), CudaError> {
-    let shape = some[0].0.shape();
+    let (shape, dim) = (some[0].0.shape(), some[0].0.padded_dim());
+    let (bend, scale) = scales(shape);
     let rows = some.iter().map(|(_, part)| part.tokens * shape.group());
     let blocks = rows.max().unwrap_or(0).div_ceil(DECODE_ROWS) * shape.kv_heads();
     let keys = some.iter().map(|(_, part)| part.start + part.tokens);
     let splits = splits(device, blocks * some.len(), keys.max().unwrap_or(0));
     let places = blocks * some.len();
     let parts = places * splits * DECODE_ROWS;
-    grow(device, &mut work.partial, parts * shape.head_dim())?;
+    grow(device, &mut work.partial, parts * dim)?;
     grow(device, &mut work.states, parts * 2)?;
     grow(device, &mut work.arrived, places)?;
     let mut args = DecodeArgs {
@@ -339,7 +351,8 @@ fn decode<T: Element>(
         tokens: plan.tokens as i32,
         heads: shape.heads() as i32,
         kv_heads: shape.kv_heads() as i32,
-        scale: scale(shape),
+        scale,
+        bend,
         ..DecodeArgs::default()
     };
     for (to, (cache, part)) in args.sequences.iter_mut().zip(some) {
@@ -368,7 +381,7 @@ fn decode<T: Element>(
         kernel: &some[0].0.kernels.decode,
         grid: (splits as u32, blocks as u32, some.len() as u32),
         block: (32 * DECODE_WARPS as u32, 1, 1),
-        shared: decode_shared(shape.head_dim()),
+        shared: decode_shared(dim),
     }
     .run(&args)
 }

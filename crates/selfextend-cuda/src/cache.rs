@@ -1,44 +1,75 @@
 //! Keys and values of one sequence on the device.
 
-use crate::device::{Device, Element, Kernels};
+use crate::device::{Device, Element, Kernels, padded};
 use crate::error::CudaError;
 use crate::plan::{Regions, planes};
 use cudarc::driver::CudaSlice;
 use selfextend_attention::position::{Keys, MAX_REGIONS, Positions};
 use selfextend_attention::{AttentionShape, PairLayout, Rope};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Slots come in multiples of the widest tile, so that no tile wraps around a ring.
 const SLOTS: usize = 128;
 
-/// Keys and values of one sequence, all layers, for a number of tokens fixed when it is made.
+/// A position later than any: where a region lies there says which of its keys are kept.
+const LATE: usize = 1 << 30;
+
+/// Keys and values of one sequence in layers that attend alike. It grows when room is
+/// [reserved](DeviceCache::reserve).
 ///
-/// Memory per layer and key head, in rows of the head size: `capacity` keys, `capacity` values,
-/// and for each derived region `most + chunk` keys more (SelfExtend's window). Its keys must be the
-/// newest of each query, or all still be there: others are refused when a pass is planned.
+/// Memory per layer and key head, in rows of the head size (padded to one that has kernels):
+/// `capacity` keys, `capacity` values, and for each derived region either a ring of `most + chunk`
+/// keys more (SelfExtend's window), or the `most` first keys of all (LM-Infinite's sinks).
 #[derive(Debug)]
 pub struct DeviceCache<T> {
     shape: AttentionShape,
+    /// Components of a stored row.
+    dim: usize,
     map: Arc<dyn Positions>,
-    rope: Rope,
-    pub(crate) kernels: Kernels,
+    rope: Arc<Rope>,
+    pub(crate) kernels: Arc<Kernels>,
     pub(crate) frequencies: CudaSlice<f64>,
     pub(crate) layers: Vec<Planes<T>>,
     capacity: usize,
+    kept: Vec<Kept>,
     /// Slots of each plane of keys.
     slots: Vec<usize>,
+    /// The first key that each plane still holds.
+    floors: Vec<usize>,
     /// The plane that each region reads.
     planes: Vec<usize>,
     chunk: usize,
     len: usize,
 }
 
+/// Which keys a plane holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    All,
+    /// So many before each query.
+    Newest(usize),
+    /// So many from the start.
+    First(usize),
+}
+
+impl Kept {
+    fn slots(self, capacity: usize, chunk: usize) -> usize {
+        let slots = match self {
+            Self::All => capacity,
+            Self::Newest(most) => most.saturating_add(chunk),
+            Self::First(most) => most.max(1),
+        };
+        slots.min(capacity).next_multiple_of(SLOTS)
+    }
+}
+
 /// One layer's.
 #[derive(Debug)]
 pub(crate) struct Planes<T> {
-    /// Keys in each rotation, `[kv_heads][slots][head_dim]`: for ever, then the rings of regions.
+    /// Keys in each rotation, `[kv_heads][slots][dim]`: for ever, then those of derived regions.
     pub keys: Vec<CudaSlice<T>>,
-    /// `[kv_heads][capacity][head_dim]`.
+    /// `[kv_heads][capacity][dim]`.
     pub values: CudaSlice<T>,
 }
 
@@ -46,24 +77,23 @@ impl<T: Element> DeviceCache<T> {
     /// Takes memory for `capacity` tokens, at most `chunk` of them new in a step.
     ///
     /// # Errors
-    /// A head size without kernels, a soft cap, or the driver's: mostly too little memory.
+    /// A head size without kernels, or the driver's: mostly too little memory.
     pub fn new(
         device: &Device,
         shape: AttentionShape,
         layers: usize,
         map: Arc<dyn Positions>,
-        rope: Rope,
+        rope: impl Into<Arc<Rope>>,
         capacity: usize,
         chunk: usize,
     ) -> Result<Self, CudaError> {
-        if let Some(cap) = shape.soft_cap() {
-            return Err(CudaError::SoftCap(cap));
-        }
-        let kernels = device.kernels::<T>(shape.head_dim())?;
-        let capacity = capacity.max(1).next_multiple_of(SLOTS);
-        if i32::try_from(capacity).is_err() || rope.spec().head_dim != shape.head_dim() {
+        let rope = rope.into();
+        let dim = padded(shape.head_dim())?;
+        let kernels = device.kernels::<T>(dim, shape.soft_cap().is_some())?;
+        let capacity = rounded(capacity)?;
+        if rope.spec().head_dim != shape.head_dim() {
             return Err(CudaError::Shape(format!(
-                "a device cache of {capacity} tokens with heads of {} cannot be made for an embedding of {}",
+                "a device cache with heads of {} cannot be made for an embedding of {}",
                 shape.head_dim(),
                 rope.spec().head_dim
             )));
@@ -75,16 +105,22 @@ impl<T: Element> DeviceCache<T> {
                 regions.len()
             )));
         }
-        let rings = regions.iter().filter_map(|keys| match keys {
-            Keys::Stored => None,
-            Keys::Derived { most } => Some(most.saturating_add(chunk)),
+        let derived = regions.iter().enumerate().filter_map(|(r, keys)| {
+            let Keys::Derived { most } = *keys else {
+                return None;
+            };
+            Some(match map.span(r, LATE).start {
+                0 => Kept::First(most),
+                _ => Kept::Newest(most),
+            })
         });
-        let slots: Vec<usize> = std::iter::once(capacity)
-            .chain(rings)
-            .map(|slots| slots.min(capacity).next_multiple_of(SLOTS))
+        let kept: Vec<Kept> = std::iter::once(Kept::All).chain(derived).collect();
+        let slots: Vec<usize> = kept
+            .iter()
+            .map(|kept| kept.slots(capacity, chunk))
             .collect();
         let stream = device.stream();
-        let row = shape.kv_heads() * shape.head_dim();
+        let row = shape.kv_heads() * dim;
         let layers = (0..layers)
             .map(|_| {
                 let plane = |&slots: &usize| Ok(stream.alloc_zeros(slots * row)?);
@@ -97,18 +133,143 @@ impl<T: Element> DeviceCache<T> {
         let mut frequencies: Vec<f64> = (0..rope.pairs()).map(|t| rope.frequency(t)).collect();
         frequencies.resize(rope.pairs().max(1), 0.0);
         Ok(Self {
-            kernels,
+            kernels: Arc::new(kernels),
             frequencies: stream.clone_htod(&frequencies)?,
+            planes: planes(&regions),
+            floors: vec![0; slots.len()],
             shape,
+            dim,
             map,
             rope,
             layers,
             capacity,
+            kept,
             slots,
-            planes: planes(&regions),
             chunk,
             len: 0,
         })
+    }
+
+    /// A second sequence with the same tokens, in memory of its own.
+    ///
+    /// # Errors
+    /// The driver's: mostly too little memory.
+    pub fn fork(&self, device: &Device) -> Result<Self, CudaError> {
+        let stream = device.stream();
+        let layers = self.layers.iter().map(|planes| {
+            let keys = planes.keys.iter().map(|keys| Ok(stream.clone_dtod(keys)?));
+            Ok(Planes {
+                keys: keys.collect::<Result<_, CudaError>>()?,
+                values: stream.clone_dtod(&planes.values)?,
+            })
+        });
+        Ok(Self {
+            shape: self.shape,
+            dim: self.dim,
+            map: self.map.clone(),
+            rope: self.rope.clone(),
+            kernels: self.kernels.clone(),
+            frequencies: stream.clone_dtod(&self.frequencies)?,
+            layers: layers.collect::<Result<_, CudaError>>()?,
+            capacity: self.capacity,
+            kept: self.kept.clone(),
+            slots: self.slots.clone(),
+            floors: self.floors.clone(),
+            planes: self.planes.clone(),
+            chunk: self.chunk,
+            len: self.len,
+        })
+    }
+
+    /// Makes room for `tokens` more in one step. Room grows by doubling, but not beyond `most`
+    /// tokens unless they are needed; what is stored stays, also after an error.
+    ///
+    /// # Errors
+    /// The driver's: mostly too little memory.
+    pub fn reserve(
+        &mut self,
+        device: &Device,
+        tokens: usize,
+        most: usize,
+    ) -> Result<(), CudaError> {
+        let wanted = self.len.saturating_add(tokens);
+        let capacity = if wanted > self.capacity {
+            rounded(wanted.max((2 * self.capacity).min(most)))?
+        } else {
+            self.capacity
+        };
+        let chunk = self.chunk.max(tokens);
+        let slots: Vec<usize> = self
+            .kept
+            .iter()
+            .map(|kept| kept.slots(capacity, chunk))
+            .collect();
+        if capacity != self.capacity || slots != self.slots {
+            self.resize(device, capacity, slots)?;
+        }
+        self.chunk = chunk;
+        self.overwrite(wanted);
+        Ok(())
+    }
+
+    fn resize(
+        &mut self,
+        device: &Device,
+        capacity: usize,
+        slots: Vec<usize>,
+    ) -> Result<(), CudaError> {
+        let stream = device.stream();
+        let (heads, dim) = (self.shape.kv_heads(), self.dim);
+        let moved = |from: &CudaSlice<T>, [old, new]: [usize; 2], keys: Range<usize>| {
+            let mut to = stream.alloc_zeros(new * heads * dim)?;
+            for head in 0..heads {
+                let mut key = keys.start;
+                while key < keys.end {
+                    let (a, b) = (key % old, key % new);
+                    let run = (old - a).min(new - b).min(keys.end - key);
+                    let rows = |slots: usize, first: usize| {
+                        (head * slots + first) * dim..(head * slots + first + run) * dim
+                    };
+                    stream
+                        .memcpy_dtod(&from.slice(rows(old, a)), &mut to.slice_mut(rows(new, b)))?;
+                    key += run;
+                }
+            }
+            Ok::<_, CudaError>(to)
+        };
+        let layers = self.layers.iter().map(|planes| {
+            let keys = planes
+                .keys
+                .iter()
+                .enumerate()
+                .map(|(p, keys)| moved(keys, [self.slots[p], slots[p]], self.held(p)));
+            Ok(Planes {
+                keys: keys.collect::<Result<_, CudaError>>()?,
+                values: moved(&planes.values, [self.capacity, capacity], 0..self.len)?,
+            })
+        });
+        self.layers = layers.collect::<Result<_, CudaError>>()?;
+        self.capacity = capacity;
+        self.slots = slots;
+        Ok(())
+    }
+
+    /// The keys that a plane holds.
+    fn held(&self, plane: usize) -> Range<usize> {
+        let end = match self.kept[plane] {
+            Kept::All | Kept::Newest(_) => self.len,
+            Kept::First(_) => self.len.min(self.slots[plane]),
+        };
+        self.floors[plane].min(end)..end
+    }
+
+    /// Takes note of what is gone once the keys before `end` have been written.
+    fn overwrite(&mut self, end: usize) {
+        for ((floor, slots), kept) in self.floors.iter_mut().zip(&self.slots).zip(&self.kept) {
+            if matches!(kept, Kept::Newest(_)) {
+                *floor = (*floor).max(end.saturating_sub(*slots));
+            }
+        }
     }
 
     /// Tokens counted.
@@ -124,6 +285,12 @@ impl<T: Element> DeviceCache<T> {
     /// Heads and head size.
     pub fn shape(&self) -> AttentionShape {
         self.shape
+    }
+
+    /// Components of a row of rotated queries and of results: the head size, padded to one that
+    /// has kernels.
+    pub fn padded_dim(&self) -> usize {
+        self.dim
     }
 
     /// The position map.
@@ -143,9 +310,43 @@ impl<T: Element> DeviceCache<T> {
         numbers.map(CudaSlice::len).sum::<usize>() * size_of::<T>()
     }
 
+    /// Bytes that a token takes for ever.
+    pub fn token_bytes(&self) -> usize {
+        2 * self.layers.len() * self.shape.kv_heads() * self.dim * size_of::<T>()
+    }
+
+    /// Bytes of the keys that are stored in a rotation of their own.
+    pub fn ring_bytes(&self) -> usize {
+        let rings = self.layers.iter().flat_map(|p| p.keys.iter().skip(1));
+        rings.map(CudaSlice::len).sum::<usize>() * size_of::<T>()
+    }
+
     /// Counts the tokens of a step, once all layers have stored them.
     pub fn commit(&mut self, tokens: usize) {
         self.len += tokens;
+        self.overwrite(self.len);
+    }
+
+    /// Whether the first `len` tokens could be kept: no key that the next query sees is gone.
+    pub fn can_truncate(&self, len: usize) -> bool {
+        let mut regions = self.planes.iter().enumerate();
+        len >= self.len
+            || regions.all(|(r, &plane)| {
+                let floor = self.floors[plane].min(len);
+                self.map.span(r, len).start >= floor
+            })
+    }
+
+    /// Forgets every token from `len` on; all of them where [`DeviceCache::can_truncate`] says no.
+    pub fn truncate(&mut self, len: usize) {
+        if !self.can_truncate(len) {
+            self.len = 0;
+        }
+        self.len = self.len.min(len);
+        let len = self.len;
+        self.floors
+            .iter_mut()
+            .for_each(|floor| *floor = (*floor).min(len));
     }
 
     /// Whether `tokens` more can be stored.
@@ -183,17 +384,28 @@ impl<T: Element> DeviceCache<T> {
             {
                 return refuse(r, "holds keys after the query");
             }
-            let kept = end.saturating_sub(self.slots[self.planes[r]]);
+            let plane = self.planes[r];
+            let kept = match self.kept[plane] {
+                Kept::All => 0..end,
+                Kept::Newest(_) => {
+                    let slots = self.slots[plane];
+                    self.floors[plane].max(end.saturating_sub(slots))..end
+                }
+                Kept::First(_) => 0..self.slots[plane],
+            };
             let mut ends = low.iter().zip(high);
-            if ends.any(|(&low, &high)| low < 0 || low < high && (low as usize) < kept) {
-                return refuse(r, "reaches further back than its ring");
+            if ends.any(|(&low, &high)| {
+                let inside = low >= 0 && kept.start <= low as usize && high as usize <= kept.end;
+                low < high && !inside
+            }) {
+                return refuse(r, "reaches beyond the keys that are kept for it");
             }
         }
         Ok(())
     }
 
     /// Whether a pass can take both: the same heads, embedding and planes of keys.
-    pub(crate) fn same_kind(&self, other: &Self) -> bool {
+    pub fn same_kind(&self, other: &Self) -> bool {
         self.shape == other.shape && self.rope == other.rope && self.planes == other.planes
     }
 
@@ -203,6 +415,13 @@ impl<T: Element> DeviceCache<T> {
             .keys
             .iter()
             .zip(self.slots.iter().copied())
+    }
+
+    /// A bit for each plane that holds the first keys of all.
+    pub(crate) fn anchored(&self) -> i32 {
+        let is_first = |kept: &Kept| matches!(kept, Kept::First(_));
+        let planes = self.kept.iter().enumerate();
+        planes.map(|(p, kept)| i32::from(is_first(kept)) << p).sum()
     }
 
     /// The keys of each region in a layer, with the number of slots that they wrap around.
@@ -220,4 +439,16 @@ impl<T: Element> DeviceCache<T> {
     pub(crate) fn interleaved(&self) -> bool {
         self.rope.spec().layout == PairLayout::Interleaved
     }
+}
+
+/// A number of tokens in whole tiles.
+fn rounded(capacity: usize) -> Result<usize, CudaError> {
+    let rounded = capacity.max(1).checked_next_multiple_of(SLOTS);
+    rounded
+        .filter(|&capacity| i32::try_from(capacity).is_ok())
+        .ok_or_else(|| {
+            CudaError::Shape(format!(
+                "{capacity} tokens are more than a device cache counts"
+            ))
+        })
 }

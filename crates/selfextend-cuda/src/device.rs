@@ -85,6 +85,14 @@ pub(crate) fn decode_shared(head_dim: usize) -> usize {
     DECODE_WARPS * pipes.max(DECODE_ROWS * head_dim * 4)
 }
 
+/// The smallest head size with kernels that takes heads of `head_dim`, padded with zeros: zeros add
+/// nothing to scores, and the results' are left out.
+pub(crate) fn padded(head_dim: usize) -> Result<usize, CudaError> {
+    let sizes = [64, 96, 128, 256];
+    let fitting = sizes.into_iter().find(|&size| size >= head_dim);
+    fitting.ok_or(CudaError::HeadSize(head_dim))
+}
+
 /// A GPU, the stream everything runs on, and the kernels.
 #[derive(Debug, Clone)]
 pub struct Device {
@@ -163,10 +171,23 @@ impl Device {
         &self.ops
     }
 
-    /// The kernels of a storage type and head size.
-    pub(crate) fn kernels<T: Element>(&self, dim: usize) -> Result<Kernels, CudaError> {
+    /// Makes the device this thread's, for calls that do not do it themselves.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn bind(&self) -> Result<(), CudaError> {
+        Ok(self.stream.context().bind_to_thread()?)
+    }
+
+    /// The kernels of a storage type and head size; Hopper's own have no soft cap.
+    pub(crate) fn kernels<T: Element>(
+        &self,
+        dim: usize,
+        capped: bool,
+    ) -> Result<Kernels, CudaError> {
         let (name, append) = (T::NAME, &self.append);
-        let hopper = self.hopper.as_ref().zip(PrefillTile::hopper(dim));
+        let hopper = self.hopper.as_ref().filter(|_| !capped);
+        let hopper = hopper.zip(PrefillTile::hopper(dim));
         let (prefill, tile) = match &hopper {
             Some((module, tile)) => (
                 module.load_function(&format!("hopper_{name}_{dim}"))?,

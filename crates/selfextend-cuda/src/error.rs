@@ -4,7 +4,7 @@ use cudarc::cublas::result::CublasError;
 use cudarc::driver::DriverError;
 
 /// Why a device could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CudaError {
     /// The driver library is absent.
     #[error(
@@ -34,11 +34,8 @@ pub enum CudaError {
         minor: i32,
     },
     /// No kernel for the head size.
-    #[error("head size {0} has no CUDA kernel; there are kernels for 64, 96, 128 and 256")]
+    #[error("head size {0} has no CUDA kernel: the largest is 256; use the CPU device")]
     HeadSize(usize),
-    /// No kernel for the soft cap.
-    #[error("the CUDA kernels have no soft cap, which this model sets to {0}; use the CPU device")]
-    SoftCap(f32),
     /// A card whose blocks have too little shared memory for the kernels' tiles.
     #[error(
         "head size {head_dim} needs {needed} bytes of shared memory a block; this device has {available}"
@@ -51,6 +48,11 @@ pub enum CudaError {
         /// What a block can have.
         available: usize,
     },
+    /// Numbers that overflowed.
+    #[error(
+        "the logits hold numbers that are none: activations do not fit {0}; use the CPU device"
+    )]
+    NotFinite(&'static str),
     /// Inputs that do not fit together.
     #[error("{0}")]
     Shape(String),

@@ -24,7 +24,7 @@ pub(crate) struct Region {
     pub q: CUdeviceptr,
     pub k: CUdeviceptr,
     pub ring: u32,
-    pub unused: u32,
+    pub bend: f32,
 }
 
 #[repr(C)]
@@ -137,7 +137,7 @@ pub(crate) struct DecodeArgs {
     pub heads: i32,
     pub kv_heads: i32,
     pub scale: f32,
-    pub unused: i32,
+    pub bend: f32,
     pub sequences: [DecodeSequence; MAX_SEQUENCES],
 }
 
@@ -167,6 +167,8 @@ pub(crate) struct AppendArgs {
     pub capacity: i32,
     pub q_stride: i32,
     pub kv_stride: i32,
+    pub head_dim: i32,
+    pub anchored: i32,
 }
 
 // SAFETY: plain numbers in C's layout, without padding that matters, as the kernels declare them
@@ -326,6 +328,6 @@ mod tests {
         assert_eq!(size_of::<HopperArgs>(), 1024);
         assert_eq!(size_of::<DecodeSequence>(), 88);
         assert_eq!(size_of::<DecodeArgs>(), 1496);
-        assert_eq!(size_of::<AppendArgs>(), 184);
+        assert_eq!(size_of::<AppendArgs>(), 192);
     }
 }

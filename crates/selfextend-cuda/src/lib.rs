@@ -38,7 +38,8 @@ mod tests;
 pub use {
     attention::{DECODE_TOKENS, Input, Inputs, Work, append, attend, attend_stored},
     cache::DeviceCache,
+    cudarc::driver::CudaSlice,
     device::{Device, Element},
     error::CudaError,
-    pass::Plan,
+    pass::{Plan, Step},
 };

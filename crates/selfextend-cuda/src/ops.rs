@@ -144,13 +144,27 @@ impl<T: Element> Matrix<T> {
     }
 }
 
+/// An activation function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Curve {
+    /// `x / (1 + e^-x)`.
+    Silu,
+    /// `x * Phi(x)`, with the error function.
+    Gelu,
+    /// `x * Phi(x)` by its approximation with a hyperbolic tangent.
+    GeluTanh,
+}
+
 /// The operations, for weights of one type.
 #[derive(Debug)]
 pub struct Ops<T> {
     device: Device,
     blas: Blas,
     rms_norm: CudaFunction,
-    silu_gate: CudaFunction,
+    layer_norm: CudaFunction,
+    curves: [[CudaFunction; 2]; 3],
+    scale: CudaFunction,
+    soft_cap: CudaFunction,
     add: CudaFunction,
     add_bias: CudaFunction,
     take_rows: CudaFunction,
@@ -173,7 +187,14 @@ impl<T: Element> Ops<T> {
         Ok(Self {
             blas: Blas::new(device)?,
             rms_norm: kernel("rms_norm")?,
-            silu_gate: kernel("silu_gate")?,
+            layer_norm: kernel("layer_norm")?,
+            curves: [
+                [kernel("silu_alone")?, kernel("silu_gate")?],
+                [kernel("gelu_alone")?, kernel("gelu_gate")?],
+                [kernel("gelu_tanh_alone")?, kernel("gelu_tanh_gate")?],
+            ],
+            scale: kernel("scale")?,
+            soft_cap: kernel("soft_cap")?,
             add: kernel("add")?,
             add_bias: kernel("add_bias")?,
             take_rows: kernel("take_rows")?,
@@ -211,12 +232,73 @@ impl<T: Element> Ops<T> {
         )
     }
 
-    /// `gate = silu(gate) * up`.
+    /// `out[t] = (x[t] - mean) / deviation * weight + bias`, the deviation `sqrt(variance + eps)`.
+    ///
+    /// # Errors
+    /// Rows that `weight` and `bias` do not fit, or the driver's.
+    pub fn layer_norm(
+        &self,
+        x: &Buffer<f32>,
+        weight: &CudaSlice<f32>,
+        bias: Option<&CudaSlice<f32>>,
+        eps: f32,
+        out: &mut Buffer<f32>,
+    ) -> Result<(), CudaError> {
+        let rows = rows(x.len(), weight.len())?;
+        if bias.is_some_and(|bias| bias.len() != weight.len()) {
+            return Err(CudaError::Shape("a norm's bias is not its width".into()));
+        }
+        out.resize(&self.device, x.len())?;
+        self.launch(
+            &self.layer_norm,
+            rows,
+            &[
+                self.at(x.slice()?),
+                self.at(weight),
+                bias.map_or(Value::Pointer(0), |bias| self.at(bias)),
+                self.at(out.slice()?),
+                Value::Int(weight.len() as i32),
+                Value::Float(eps),
+            ],
+        )
+    }
+
+    /// `gate = curve(gate) * up`.
     ///
     /// # Errors
     /// Lengths that differ, or the driver's.
-    pub fn silu_gate(&self, gate: &mut Buffer<f32>, up: &Buffer<f32>) -> Result<(), CudaError> {
-        self.pairwise(&self.silu_gate, gate, up)
+    pub fn gate(
+        &self,
+        curve: Curve,
+        gate: &mut Buffer<f32>,
+        up: &Buffer<f32>,
+    ) -> Result<(), CudaError> {
+        self.pairwise(&self.curves[curve as usize][1], gate, up)
+    }
+
+    /// `x = curve(x)`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn activate(&self, curve: Curve, x: &mut Buffer<f32>) -> Result<(), CudaError> {
+        let values = [self.at(x.slice()?), Value::Len(x.len() as u64)];
+        self.by_elements(&self.curves[curve as usize][0], x.len(), &values)
+    }
+
+    /// `x *= factor`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn scale(&self, x: &mut Buffer<f32>, factor: f32) -> Result<(), CudaError> {
+        self.with_number(&self.scale, x, factor)
+    }
+
+    /// `x = cap * tanh(x / cap)`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn soft_cap(&self, x: &mut Buffer<f32>, cap: f32) -> Result<(), CudaError> {
+        self.with_number(&self.soft_cap, x, cap)
     }
 
     /// `x += y`.
@@ -300,21 +382,32 @@ impl<T: Element> Ops<T> {
         self.by_elements(&self.to_narrow, x.len(), &values)
     }
 
-    /// The first `len` numbers of a slice as f32.
+    /// The first `width` of every `pitch` numbers as f32, `rows` times.
     ///
     /// # Errors
     /// Fewer numbers than that, or the driver's.
     pub fn widen(
         &self,
-        x: &CudaSlice<T>,
-        len: usize,
+        x: &Buffer<T>,
+        rows: usize,
+        [width, pitch]: [usize; 2],
         out: &mut Buffer<f32>,
     ) -> Result<(), CudaError> {
-        if x.len() < len {
-            return Err(empty());
+        if width > pitch || x.len() < rows * pitch {
+            return Err(CudaError::Shape(format!(
+                "{} numbers are no {rows} rows of {pitch}",
+                x.len()
+            )));
         }
+        let len = rows * width;
         out.resize(&self.device, len)?;
-        let values = [self.at(x), self.at(out.slice()?), Value::Len(len as u64)];
+        let values = [
+            self.at(x.slice()?),
+            self.at(out.slice()?),
+            Value::Int(width as i32),
+            Value::Int(pitch as i32),
+            Value::Len(len as u64),
+        ];
         self.by_elements(&self.from_narrow, len, &values)
     }
 
@@ -383,6 +476,20 @@ impl<T: Element> Ops<T> {
         let values = [
             self.at(x.slice()?),
             self.at(y.slice()?),
+            Value::Len(x.len() as u64),
+        ];
+        self.by_elements(kernel, x.len(), &values)
+    }
+
+    fn with_number(
+        &self,
+        kernel: &CudaFunction,
+        x: &mut Buffer<f32>,
+        number: f32,
+    ) -> Result<(), CudaError> {
+        let values = [
+            self.at(x.slice()?),
+            Value::Float(number),
             Value::Len(x.len() as u64),
         ];
         self.by_elements(kernel, x.len(), &values)

@@ -20,6 +20,19 @@ pub struct Plan {
     pub(crate) factors: Option<CudaSlice<f32>>,
 }
 
+/// One sequence of a pass: the tokens that follow its cache.
+#[derive(Debug)]
+pub struct Step<'a, T> {
+    /// Where its keys and values are, and go.
+    pub cache: &'a DeviceCache<T>,
+    /// New tokens.
+    pub tokens: usize,
+    /// The row of the first of them among those of the pass.
+    pub row: usize,
+    /// What its queries are multiplied by.
+    pub scaling: QueryScaling,
+}
+
 /// One sequence's share of a pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Part {
@@ -31,77 +44,92 @@ pub(crate) struct Part {
 }
 
 impl Plan {
-    /// Of a number of new tokens for each cache.
+    /// Of a number of new tokens for each cache, whose rows follow each other.
     ///
     /// # Errors
-    /// Tokens that do not fit, caches that differ in shape or map, or the driver's.
+    /// As [`Plan::of`].
     pub fn new<T: Element>(
         device: &Device,
         steps: &[(&DeviceCache<T>, usize)],
         scaling: QueryScaling,
     ) -> Result<Self, CudaError> {
+        let mut rows = 0;
+        let steps: Vec<_> = steps
+            .iter()
+            .map(|&(cache, tokens)| {
+                let row = rows;
+                rows += tokens;
+                Step {
+                    cache,
+                    tokens,
+                    row,
+                    scaling,
+                }
+            })
+            .collect();
+        Self::of(device, &steps, rows)
+    }
+
+    /// Of some of the sequences of a pass over `rows` tokens in all.
+    ///
+    /// # Errors
+    /// Tokens that do not fit, caches that differ in shape or map, or the driver's.
+    pub fn of<T: Element>(
+        device: &Device,
+        steps: &[Step<T>],
+        rows: usize,
+    ) -> Result<Self, CudaError> {
+        let refuse = |text: &str| Err(CudaError::Shape(text.into()));
+        let Some(first) = steps.first().filter(|_| rows > 0) else {
+            return refuse("a pass without a new token");
+        };
         let mut parts = Vec::with_capacity(steps.len());
-        let mut all: Option<Regions> = None;
-        let (mut row, mut factors) = (0, Vec::new());
-        for &(cache, tokens) in steps {
-            if !cache.same_kind(steps[0].0) {
-                let text = "sequences of one pass differ in shape, embedding or kinds of regions";
-                return Err(CudaError::Shape(text.into()));
+        let (mut regions, mut planes) = (0, 0);
+        let (mut spans, mut factors) = (Vec::new(), vec![1f32; rows]);
+        let (mut query_positions, mut key_positions) = (Vec::new(), Vec::new());
+        for step in steps {
+            let Step {
+                cache, tokens, row, ..
+            } = *step;
+            if !cache.same_kind(first.cache) {
+                return refuse(
+                    "sequences of one pass differ in shape, embedding or kinds of regions",
+                );
+            }
+            if row + tokens > rows {
+                return refuse("a sequence has rows that the pass has not");
             }
             cache.check(tokens)?;
             let start = cache.len();
-            factors.extend((start..start + tokens).map(|i| scaling.factor(i)));
-            let regions = Regions::new(&**cache.map(), start, tokens);
-            cache.check_spans(&regions, tokens)?;
+            let its = Regions::new(&**cache.map(), start, tokens);
+            cache.check_spans(&its, tokens)?;
             parts.push(Part {
                 row,
                 tokens,
                 start,
-                extents: regions.extents(),
+                extents: its.extents(),
             });
-            row += tokens;
-            match &mut all {
-                None => all = Some(regions),
-                Some(all) => {
-                    for (to, from) in all.spans.iter_mut().zip(regions.spans) {
-                        to.iter_mut()
-                            .zip(from)
-                            .for_each(|(to, from)| to.extend(from));
-                    }
-                    let join = |to: &mut Vec<Vec<f64>>, from: Vec<Vec<f64>>| {
-                        to.iter_mut()
-                            .zip(from)
-                            .for_each(|(to, from)| to.extend(from));
-                    };
-                    join(&mut all.query_positions, regions.query_positions);
-                    join(&mut all.key_positions, regions.key_positions);
-                }
+            (regions, planes) = (its.count(), its.key_positions.len());
+            place(&mut spans, its.spans.as_flattened(), row, rows);
+            place(&mut query_positions, &its.query_positions, row, rows);
+            place(&mut key_positions, &its.key_positions, row, rows);
+            for (i, factor) in (start..).zip(&mut factors[row..row + tokens]) {
+                *factor = step.scaling.factor(i);
             }
         }
-        let Some(all) = all.filter(|_| row > 0) else {
-            return Err(CudaError::Shape("a pass without a new token".into()));
-        };
         let stream = device.stream();
+        let scaled = factors.iter().any(|&factor| factor != 1.0);
         Ok(Self {
             parts,
-            tokens: row,
-            regions: all.count(),
-            planes: all.key_positions.len(),
-            spans: stream.clone_htod(
-                &all.spans
-                    .iter()
-                    .flatten()
-                    .flatten()
-                    .copied()
-                    .collect::<Vec<_>>(),
-            )?,
-            query_positions: stream.clone_htod(&all.query_positions.concat())?,
-            key_positions: stream.clone_htod(&all.key_positions.concat())?,
-            factors: match scaling {
-                QueryScaling::None => None,
-                QueryScaling::LogN { .. } | QueryScaling::Yarn { .. } => {
-                    Some(stream.clone_htod(&factors)?)
-                }
+            tokens: rows,
+            regions,
+            planes,
+            spans: stream.clone_htod(&spans)?,
+            query_positions: stream.clone_htod(&query_positions)?,
+            key_positions: stream.clone_htod(&key_positions)?,
+            factors: match scaled {
+                true => Some(stream.clone_htod(&factors)?),
+                false => None,
             },
         })
     }
@@ -109,5 +137,13 @@ impl Plan {
     /// New tokens of all sequences.
     pub fn tokens(&self) -> usize {
         self.tokens
+    }
+}
+
+/// Writes one sequence's numbers, some for each token, to its place in arrays of `rows` each.
+fn place<N: Copy + Default>(all: &mut Vec<N>, arrays: &[Vec<N>], row: usize, rows: usize) {
+    all.resize(arrays.len() * rows, N::default());
+    for (to, from) in all.chunks_exact_mut(rows).zip(arrays) {
+        to[row..row + from.len()].copy_from_slice(from);
     }
 }

@@ -1,13 +1,9 @@
 //! The decoder: one pass over packed tokens, driven by the configuration and by which weights
 //! there are.
 
-use crate::backend::{Backend, Phase};
+use crate::backend::{Backend, Cache, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
-use selfextend_attention::KvCache;
-use selfextend_attention::attention::Step;
-use selfextend_attention::cache::StepPlan;
-use smallvec::SmallVec;
 
 /// Weights of a decoder.
 pub struct Weights<B: Backend> {
@@ -94,11 +90,10 @@ pub struct LayerWeights<B: Backend> {
 }
 
 /// Activations of a pass, reused from pass to pass.
-#[derive(Default)]
 pub struct Work<B: Backend> {
     phase: Phase,
     ids: Vec<u32>,
-    plans: Vec<StepPlan>,
+    plan: B::Plan,
     hidden: B::Buffer,
     normed: B::Buffer,
     q: B::Buffer,
@@ -111,6 +106,28 @@ pub struct Work<B: Backend> {
     /// What a norm is about to replace.
     spare: B::Buffer,
     scratch: B::Scratch,
+}
+
+impl<B: Backend> Default for Work<B> {
+    fn default() -> Self {
+        let buffer = B::Buffer::default;
+        Self {
+            phase: Phase::default(),
+            ids: Vec::new(),
+            plan: B::Plan::default(),
+            hidden: buffer(),
+            normed: buffer(),
+            q: buffer(),
+            k: buffer(),
+            v: buffer(),
+            attended: buffer(),
+            projected: buffer(),
+            gate: buffer(),
+            up: buffer(),
+            spare: buffer(),
+            scratch: B::Scratch::default(),
+        }
+    }
 }
 
 impl<B: Backend> Work<B> {
@@ -143,7 +160,7 @@ pub fn forward<B: Backend>(
     backend: &B,
     config: &ModelConfig,
     weights: &Weights<B>,
-    caches: &mut [&mut KvCache],
+    caches: &mut [&mut B::Cache],
     tokens: &[&[u32]],
     work: &mut Work<B>,
     on_layer: OnLayer,
@@ -156,17 +173,7 @@ pub fn forward<B: Backend>(
     if config.embedding_scale != 1.0 {
         backend.scale(&mut work.hidden, config.embedding_scale);
     }
-    // Taken out for the pass, because the steps borrow from them.
-    let mut plans = std::mem::take(&mut work.plans);
-    plans.resize_with(caches.len(), StepPlan::default);
-    let mut steps: SmallVec<[Step; FEW_SEQUENCES]> = SmallVec::new();
-    for ((cache, plan), tokens) in caches.iter_mut().zip(&mut plans).zip(tokens) {
-        match work.phase {
-            Phase::Prefill => cache.plan_prefill_into(tokens.len(), plan),
-            Phase::ByLength | Phase::Decode => cache.plan_into(tokens.len(), plan),
-        }
-        steps.push(Step { cache, plan });
-    }
+    backend.plan(caches, tokens, work.phase, &mut work.plan)?;
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
         let mut block = Block {
@@ -175,14 +182,13 @@ pub fn forward<B: Backend>(
             layer,
             work,
         };
-        block.attention(n, &mut steps)?;
+        block.attention(n, caches)?;
         block.feed_forward();
     }
-    for (step, tokens) in steps.iter_mut().zip(tokens) {
-        step.cache.commit(tokens.len());
+    backend.finish()?;
+    for (cache, tokens) in caches.iter_mut().zip(tokens) {
+        cache.commit(tokens.len());
     }
-    drop(steps);
-    work.plans = plans;
     Ok(())
 }
 
@@ -195,7 +201,7 @@ struct Block<'a, B: Backend> {
 }
 
 impl<B: Backend> Block<'_, B> {
-    fn attention(&mut self, n: usize, steps: &mut [Step]) -> Result<()> {
+    fn attention(&mut self, n: usize, caches: &mut [&mut B::Cache]) -> Result<()> {
         let Self {
             backend,
             config,
@@ -221,7 +227,8 @@ impl<B: Backend> Block<'_, B> {
             replace_by_norm(*backend, config, weights.as_ref(), x, &mut work.spare);
         }
         let (q, k, v) = (&work.q, &work.k, &work.v);
-        backend.attend(n, steps, q, k, v, &mut work.attended, &mut work.scratch)?;
+        let (out, scratch) = (&mut work.attended, &mut work.scratch);
+        backend.attend(n, caches, &work.plan, q, k, v, out, scratch)?;
         linear(
             *backend,
             &work.attended,
@@ -331,6 +338,9 @@ fn replace_by_norm<B: Backend>(
 }
 
 /// Logits of some rows of the last pass, handed out in order: `visit(index in rows, logits)`.
+///
+/// # Errors
+/// What a device reports.
 pub fn logits<B: Backend>(
     backend: &B,
     config: &ModelConfig,
@@ -338,7 +348,7 @@ pub fn logits<B: Backend>(
     rows: &[usize],
     work: &mut Work<B>,
     visit: OnLogits,
-) {
+) -> Result<()> {
     let head = weights.output.as_ref().unwrap_or(&weights.embedding);
     // A row that a token is drawn from is one of few, whatever it came with.
     if work.phase == Phase::Prefill {
@@ -363,8 +373,10 @@ pub fn logits<B: Backend>(
             backend.soft_cap(&mut work.gate, cap);
         }
         let logits = backend.read(&work.gate);
+        backend.finish()?;
         for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
             visit(block * HEAD_ROWS + n, row);
         }
     }
+    Ok(())
 }

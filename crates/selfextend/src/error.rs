@@ -75,6 +75,9 @@ pub enum Error {
     /// Arguments the attention refuses.
     #[error(transparent)]
     Attention(#[from] selfextend_attention::AttentionError),
+    /// A device that is not there, or cannot do what it was asked.
+    #[error("{0}")]
+    Device(String),
     /// A thread pool that cannot be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {

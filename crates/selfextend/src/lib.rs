@@ -44,6 +44,7 @@ pub mod method;
 mod model;
 mod model_file;
 pub mod profile;
+mod runner;
 pub mod safetensors;
 pub mod sampling;
 mod session;
@@ -54,7 +55,7 @@ mod text;
 pub mod tokenizer;
 mod weights;
 
-pub use backend::Phase;
+pub use backend::{Device, Phase};
 pub use error::{Error, Result};
 pub use generate::{Finish, GenerateOptions, Generation, Writer, Written, generate};
 pub use method::Method;

@@ -1,19 +1,18 @@
 //! A loaded model and the sequences that run on it.
 
-use crate::backend::Phase;
-use crate::backend::cpu::Cpu;
+use crate::backend::{CacheLayout, Device, Phase};
 use crate::config::{LayerAttention, ModelConfig, Rotary};
-use crate::decoder::{self, FEW_SEQUENCES, OnLayer, Weights, Work};
+use crate::decoder::OnLayer;
 use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
-use crate::session::{Input, LogitRows, Session, SessionOptions};
+use crate::runner::{self, Engine};
+use crate::session::{Fault, Input, Session, SessionOptions};
 use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
-    AttentionError, AttentionShape, Frequencies, KvCache, PositionMap, Rope, RopeSpec, parallel,
+    AttentionError, AttentionShape, Frequencies, PositionMap, Rope, RopeSpec,
 };
-use smallvec::SmallVec;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// How a model is loaded.
 #[derive(Debug, Clone, Copy, Default)]
@@ -25,6 +24,8 @@ pub struct LoadOptions {
     /// Under a position map that reaches further than training did, keep the sliding window of a
     /// model whose layers all have one. Switched off by default: the map would be of no use.
     pub keep_sliding_window: bool,
+    /// Where the model runs.
+    pub device: Device,
 }
 
 /// A model in memory. Cloning shares it.
@@ -33,13 +34,11 @@ pub struct Model(Arc<Inner>);
 
 struct Inner {
     config: ModelConfig,
-    weights: Weights<Cpu>,
-    backend: Cpu,
+    engine: Box<dyn Engine>,
     shape: AttentionShape,
     ropes: Ropes,
     keep_sliding_window: bool,
-    pool: rayon::ThreadPool,
-    work: Mutex<Work<Cpu>>,
+    pool: Arc<rayon::ThreadPool>,
 }
 
 /// The rotary embeddings of a model's layers.
@@ -92,22 +91,17 @@ impl Model {
                 threads: options.threads,
                 reason: error.to_string(),
             })?;
-        let backend = Cpu {
-            exact: options.exact,
-        };
-        let weights = pool.install(|| file.weights(&config, &backend))?;
+        let pool = Arc::new(pool);
+        let engine = runner::load(file, &config, &pool, options)?;
         let shape = config.attention_shape()?;
         let ropes = Ropes::new(&config)?;
-        let work = Mutex::default();
         Ok(Self(Arc::new(Inner {
             config,
-            weights,
-            backend,
+            engine,
             shape,
             ropes,
             keep_sliding_window: options.keep_sliding_window,
             pool,
-            work,
         })))
     }
 
@@ -118,7 +112,7 @@ impl Model {
 
     /// Bytes of weights held in memory.
     pub fn weight_bytes(&self) -> usize {
-        self.0.weights.bytes(&self.0.backend)
+        self.0.engine.weight_bytes()
     }
 
     /// Threads it runs on.
@@ -127,12 +121,15 @@ impl Model {
     }
 
     /// An empty sequence of at most `context` tokens under a position map and frequencies. Where
-    /// the frequencies do not fit the model, appending to it says so.
+    /// the frequencies do not fit the model, or the device the session, appending to it says so.
     pub fn session(&self, options: SessionOptions) -> Session {
         let Inner { config, shape, .. } = &*self.0;
         let (rope, fault) = match self.global_rope(&options) {
             Ok(rope) => (rope, None),
-            Err(error) => (self.0.ropes.global.clone(), Some(error)),
+            Err(error) => {
+                let rope = self.0.ropes.global.clone();
+                (rope, Some(Fault::Frequencies(error)))
+            }
         };
         // Kinds of layers that attend alike, and the kind of each layer.
         let mut alike: Vec<LayerAttention> = Vec::new();
@@ -148,9 +145,27 @@ impl Model {
             .into_iter()
             .map(|layer| self.kind(layer, options.map, &rope))
             .collect();
-        let cache = KvCache::with_kinds(*shape, options.kv_type, kinds, numbers)
-            .with_query_scaling(options.query_scaling);
-        Session::new(self.clone(), cache, options, fault)
+        let layout = CacheLayout {
+            shape: *shape,
+            kv_type: options.kv_type,
+            kinds,
+            layers: numbers,
+            scaling: options.query_scaling,
+            context: options.context,
+            chunk: options.chunk,
+        };
+        match self.0.engine.cache(layout.clone()) {
+            Ok(cache) => Session::new(self.clone(), cache, options, fault),
+            Err(error) => {
+                let fault = fault.unwrap_or_else(|| Fault::Device(error.to_string()));
+                Session::new(
+                    self.clone(),
+                    Box::new(layout.on_cpu()),
+                    options,
+                    Some(fault),
+                )
+            }
+        }
     }
 
     /// The rotary embedding of a session's global layers.
@@ -221,59 +236,8 @@ impl Model {
         for input in inputs.iter() {
             input.check(self.config().vocab)?;
         }
-        let Inner {
-            config,
-            weights,
-            backend,
-            pool,
-            work,
-            ..
-        } = &*self.0;
-        // After a panic elsewhere the buffers hold old numbers, which every pass overwrites.
-        let work = &mut *work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.enter(backend, phase);
-        let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
-        let (rows, owners) = wanted_rows(inputs);
-        let mut caches: List<&mut KvCache> = inputs
-            .iter_mut()
-            .map(|input| &mut input.session.cache)
-            .collect();
-        let pass = || {
-            decoder::forward(
-                backend,
-                config,
-                weights,
-                &mut caches,
-                &tokens,
-                work,
-                on_layer,
-            )?;
-            decoder::logits(backend, config, weights, &rows, work, &mut |at, logits| {
-                let (input, row) = owners[at];
-                visit(input, row, logits);
-            });
-            Ok(())
-        };
-        pool.install(|| parallel::awake(pass))
+        self.0
+            .engine
+            .forward(self.config(), phase, inputs, on_layer, visit)
     }
-}
-
-/// Short in a decode step, which should allocate nothing.
-type List<T> = SmallVec<[T; FEW_SEQUENCES]>;
-
-/// Packed rows whose logits are wanted, and the input and row within it that each belongs to.
-fn wanted_rows(inputs: &[Input]) -> (List<usize>, List<(usize, usize)>) {
-    let (mut rows, mut owners, mut first) = (List::new(), List::new(), 0);
-    for (n, input) in inputs.iter().enumerate() {
-        let count = input.tokens.len();
-        let from = match input.logits {
-            LogitRows::None => count,
-            LogitRows::Last => count.saturating_sub(1),
-            LogitRows::All => 0,
-        };
-        rows.extend((from..count).map(|row| first + row));
-        owners.extend((from..count).map(|row| (n, row)));
-        first += count;
-    }
-    (rows, owners)
 }

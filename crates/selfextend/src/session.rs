@@ -1,12 +1,11 @@
 //! One sequence: its tokens, its KV cache and its settings.
 
+use crate::backend::Cache;
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::settings::ContextSettings;
 use selfextend_attention::cache::KvBlock;
-use selfextend_attention::{
-    AttentionError, Frequencies, KvCache, KvType, PositionMap, QueryScaling,
-};
+use selfextend_attention::{AttentionError, Frequencies, KvType, PositionMap, QueryScaling};
 
 /// How a sequence runs.
 #[derive(Debug, Clone, Copy)]
@@ -96,18 +95,36 @@ impl Input<'_> {
 /// A sequence of tokens on a model. It knows ids only; text lives one floor up.
 pub struct Session {
     model: Model,
-    pub(crate) cache: KvCache,
+    pub(crate) cache: Box<dyn Cache>,
     options: SessionOptions,
-    /// Why nothing can be appended: frequencies that do not fit the model.
-    fault: Option<AttentionError>,
+    /// Why nothing can be appended.
+    fault: Option<Fault>,
+}
+
+/// Why nothing can be appended to a session.
+#[derive(Debug, Clone)]
+pub(crate) enum Fault {
+    /// Frequencies that do not fit the model.
+    Frequencies(AttentionError),
+    /// A device without kernels or memory for it.
+    Device(String),
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Frequencies(error) => error.into(),
+            Fault::Device(reason) => Self::Device(reason),
+        }
+    }
 }
 
 impl Session {
     pub(crate) fn new(
         model: Model,
-        cache: KvCache,
+        cache: Box<dyn Cache>,
         options: SessionOptions,
-        fault: Option<AttentionError>,
+        fault: Option<Fault>,
     ) -> Self {
         Self {
             model,
@@ -137,7 +154,7 @@ impl Session {
         &self.model
     }
 
-    /// Bytes of its KV cache.
+    /// Bytes of its KV cache, on the device where the model runs on one.
     pub fn cache_bytes(&self) -> usize {
         self.cache.bytes()
     }
@@ -211,7 +228,8 @@ impl Session {
         Ok(())
     }
 
-    /// The KV cache's block `number` (tokens `number * PAGE..`), to be shared.
+    /// The KV cache's block `number` (tokens `number * PAGE..`), to be shared. `None` on a device,
+    /// whose caches share nothing.
     pub fn block(&self, number: usize) -> Option<KvBlock> {
         self.cache.block(number)
     }
@@ -220,7 +238,7 @@ impl Session {
     /// same options and holds the same tokens up to there: see [`KvCache::push_block`].
     ///
     /// # Panics
-    /// When this session does not end at the start of a block.
+    /// When this session does not end at the start of a block, or is on a device.
     pub fn push_block(&mut self, block: &KvBlock, tokens: usize) {
         self.cache.push_block(block, tokens);
     }
@@ -242,20 +260,29 @@ impl Session {
     }
 
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
-    /// what a fresh session gives. Under a method that forgets (StreamingLLM, LM-Infinite) none are
-    /// left where tokens would be seen again that are gone.
+    /// what a fresh session gives (on a device, up to rounding). Under a method that forgets (StreamingLLM, LM-Infinite) none are
+    /// left where tokens would be seen again that are gone; on a device, the same is true of neighbours
+    /// once more than a chunk was appended after them.
     #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         self.cache.truncate(len)
     }
 
-    /// A second session that continues from the same tokens. Full pages of the cache are shared.
+    /// A second session that continues from the same tokens. Full pages of the cache are shared on
+    /// the CPU; a device copies them, and where it has no memory for that, appending to the empty
+    /// new session says so.
     pub fn fork(&self) -> Self {
-        Self {
-            model: self.model.clone(),
-            cache: self.cache.clone(),
-            options: self.options,
-            fault: self.fault.clone(),
+        match self.cache.fork() {
+            Ok(cache) => Self {
+                model: self.model.clone(),
+                cache,
+                options: self.options,
+                fault: self.fault.clone(),
+            },
+            Err(error) => Self {
+                fault: Some(Fault::Device(error.to_string())),
+                ..self.model.session(self.options)
+            },
         }
     }
 }

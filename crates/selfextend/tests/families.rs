@@ -3,21 +3,13 @@
 
 mod common;
 
-use common::{Golden, session};
+use common::{Golden, checkpoints, session};
 use selfextend::{KvType, LoadOptions, Model, ModelFile, PositionMap};
 use std::path::{Path, PathBuf};
 
 /// The settings of the script.
 const GROUP_SIZE: usize = 4;
 const NEIGHBOR_WINDOW: usize = 12;
-
-fn checkpoints() -> Vec<PathBuf> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
-    let folders = std::fs::read_dir(root).unwrap();
-    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
-    folders.sort();
-    folders
-}
 
 fn load(path: &Path) -> Model {
     let options = LoadOptions {

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Golden, session, shared, smollm2};
 use selfextend::sampling::{argmax, log_probability};
-use selfextend::{KvType, LoadOptions, Model, PositionMap, Session};
+use selfextend::{Device, KvType, LoadOptions, Model, PositionMap, Session};
 
 /// One float32 implementation against another (`../shared/DESIGN.md`, section 6).
 const TOLERANCE: f64 = 5e-4;
@@ -14,6 +14,7 @@ const EXACT: LoadOptions = LoadOptions {
     threads: 0,
     exact: true,
     keep_sliding_window: false,
+    device: Device::Cpu,
 };
 
 /// Negative log-likelihood of each token after the first, and the logits of the last `keep`.

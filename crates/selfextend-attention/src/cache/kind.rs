@@ -44,26 +44,15 @@ impl LayerKind {
         self.map
     }
 
+    /// The rotary embedding of its keys and queries.
+    pub fn rope(&self) -> &Arc<Rope> {
+        &self.rope
+    }
+
     /// The first key of query `i` that its sliding window allows.
     fn window_start(&self, i: usize) -> usize {
         self.window
             .map_or(0, |window| (i + 1).saturating_sub(window))
-    }
-
-    /// The keys of query `i` in a region.
-    pub(super) fn span(&self, region: usize, i: usize) -> Range<usize> {
-        let (span, first) = (self.positions.span(region, i), self.window_start(i));
-        span.start.max(first)..span.end.max(first)
-    }
-
-    /// Keys that no query from `i` on sees.
-    pub(super) fn forgotten(&self, i: usize) -> Range<usize> {
-        let (map, first) = (self.positions.forgotten(i), self.window_start(i));
-        if first >= map.start {
-            0..map.end.max(first)
-        } else {
-            map
-        }
     }
 
     /// An empty ring for each region.
@@ -76,5 +65,47 @@ impl LayerKind {
         regions
             .map(|keys| WindowRing::new(shape, kv_type, most(keys)))
             .collect()
+    }
+}
+
+/// Its map within its sliding window.
+impl Positions for LayerKind {
+    fn relative(&self, i: usize, j: usize) -> Option<f64> {
+        let inside = j >= self.window_start(i);
+        inside.then(|| self.positions.relative(i, j)).flatten()
+    }
+
+    fn reach(&self, trained: usize) -> Option<usize> {
+        self.positions.reach(trained)
+    }
+
+    fn regions(&self) -> Vec<Keys> {
+        self.regions.clone()
+    }
+
+    fn span(&self, region: usize, i: usize) -> Range<usize> {
+        let (span, first) = (self.positions.span(region, i), self.window_start(i));
+        span.start.max(first)..span.end.max(first)
+    }
+
+    fn query(&self, region: usize, i: usize) -> f64 {
+        self.positions.query(region, i)
+    }
+
+    fn key(&self, region: usize, j: usize) -> f64 {
+        self.positions.key(region, j)
+    }
+
+    fn stored(&self, j: usize) -> f64 {
+        self.positions.stored(j)
+    }
+
+    fn forgotten(&self, i: usize) -> Range<usize> {
+        let (map, first) = (self.positions.forgotten(i), self.window_start(i));
+        if first >= map.start {
+            0..map.end.max(first)
+        } else {
+            map
+        }
     }
 }

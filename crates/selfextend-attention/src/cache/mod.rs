@@ -31,7 +31,7 @@ pub(crate) use plan::{KindPlan, RegionPlan};
 pub use window::{DeltaTable, WindowRing, derive_panels};
 
 use crate::attention::AttentionShape;
-use crate::position::{PositionMap, QueryScaling};
+use crate::position::{PositionMap, Positions, QueryScaling};
 use crate::rope::Rope;
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! What the next tokens of a sequence need, computed once and used by every layer of a kind.
 
 use super::{DeltaTable, LayerCache, LayerKind};
-use crate::position::Keys;
+use crate::position::{Keys, Positions};
 use crate::rope::RopeTable;
 use std::ops::Range;
 

@@ -3,7 +3,7 @@
 use super::{KvArg, LinearArg, at_least_one, tokens_at_least_one};
 use clap::{Args, Subcommand, ValueEnum};
 use selfextend::hub::DEFAULT_MODEL;
-use selfextend::{DEFAULT_CHUNK, Method};
+use selfextend::{DEFAULT_CHUNK, Device, Method};
 use selfextend_eval::Shard;
 use selfextend_eval::tasks::needle;
 use selfextend_eval::tasks::ruler::RulerTask;
@@ -107,6 +107,9 @@ pub struct EvalModelArgs {
     /// Linear layers: auto, or f32 for float32 weights everywhere (the reference mode).
     #[arg(long, value_enum, default_value_t = LinearArg::Auto, value_name = "MODE")]
     pub linear: LinearArg,
+    /// Where the model runs: cpu, cuda or cuda:N (in builds with the cargo feature `cuda`).
+    #[arg(long, default_value_t = Device::Cpu, value_name = "DEVICE")]
+    pub device: Device,
     /// Threads; 0 for all cores.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,

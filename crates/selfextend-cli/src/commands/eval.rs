@@ -8,7 +8,7 @@ use crate::args::eval::{
 use crate::args::{KvArg, LinearArg};
 use crate::error::{CliError, Result};
 use crate::{engine, interrupt, output, progress};
-use selfextend::{LoadOptions, Method, TextModel};
+use selfextend::{Device, LoadOptions, Method, TextModel};
 use selfextend_eval::report::{Drawing, Table, to_html, to_png, to_svg};
 use selfextend_eval::tasks::ablation;
 use selfextend_eval::{Observer, Plan, Report, RunFile, RunWriter, Runner, Sample};
@@ -48,6 +48,7 @@ fn load(args: &EvalModelArgs) -> Result<TextModel> {
     let options = LoadOptions {
         threads: args.threads,
         exact: args.linear == LinearArg::F32,
+        device: args.device,
         ..LoadOptions::default()
     };
     Ok(TextModel::load(&path, options)?)
@@ -127,6 +128,9 @@ fn all_settings(
         "chunk": args.chunk,
     });
     let mut all = common.as_object().cloned().unwrap_or_default();
+    if args.device != Device::Cpu {
+        all.insert("device".into(), args.device.to_string().into());
+    }
     all.extend(settings.as_object().cloned().unwrap_or_default());
     Ok(all)
 }

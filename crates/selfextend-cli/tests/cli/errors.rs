@@ -27,6 +27,15 @@ fn files_that_are_no_models() {
     run_on("nothing-of-the-kind").fails(1, &["nothing-of-the-kind", "smollm2-135m"]);
 }
 
+/// Without the cargo feature, without a driver, or without that many GPUs.
+#[test]
+fn devices_that_are_not_there() {
+    let model = tiny();
+    let on = |device| selfextend(&["run", "-m", &model, "hi", "--device", device]);
+    on("cuda:77").fails(1, &["cuda"]);
+    on("gpu").fails(2, &["cuda:N"]);
+}
+
 #[test]
 fn truncated_files() {
     let whole = fs::read(tiny()).unwrap();

@@ -1,7 +1,7 @@
 //! What runs between attention layers, against f64.
 
 use super::{Half, device};
-use crate::ops::{Buffer, Matrix, Ops};
+use crate::ops::{Buffer, Curve, Matrix, Ops};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
@@ -65,10 +65,57 @@ fn every_operation<T: Half>() {
             let pairs = wide(&x).into_iter().zip(wide(&y));
             pairs.map(|(x, y)| f(x, y)).collect()
         };
-        let mut gate = on_device(&x);
-        ops.silu_gate(&mut gate, &by).unwrap();
-        let exact = combined(&|x, y| x / (1.0 + (-x).exp()) * y);
-        assert_close(&gate.read(&device).unwrap(), &exact, 1e-6);
+        let curves: [(Curve, &dyn Fn(f64) -> f64); 3] = [
+            (Curve::Silu, &|x| x / (1.0 + (-x).exp())),
+            (Curve::Gelu, &|x| {
+                0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
+            }),
+            (Curve::GeluTanh, &|x| {
+                let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
+                0.5 * x * (1.0 + inner.tanh())
+            }),
+        ];
+        for (curve, exact) in curves {
+            let mut gate = on_device(&x);
+            ops.gate(curve, &mut gate, &by).unwrap();
+            let both = combined(&|x, y| exact(x) * y);
+            assert_close(&gate.read(&device).unwrap(), &both, 1e-6);
+            let mut alone = on_device(&x);
+            ops.activate(curve, &mut alone).unwrap();
+            let alone_exact = combined(&|x, _| exact(x));
+            assert_close(&alone.read(&device).unwrap(), &alone_exact, 1e-6);
+        }
+        let mut scaled = on_device(&x);
+        ops.scale(&mut scaled, 1.7).unwrap();
+        let exact = combined(&|x, _| x * f64::from(1.7f32));
+        assert_close(&scaled.read(&device).unwrap(), &exact, 1e-6);
+        ops.soft_cap(&mut scaled, 2.5).unwrap();
+        let exact = combined(&|x, _| 2.5 * (x * f64::from(1.7f32) / 2.5).tanh());
+        assert_close(&scaled.read(&device).unwrap(), &exact, 1e-6);
+
+        let bias = random(&mut rng, width);
+        let bb = device.stream().clone_htod(&bias).unwrap();
+        for with_bias in [false, true] {
+            let given = with_bias.then_some(&bb);
+            ops.layer_norm(&bx, &bw, given, 1e-5, &mut out).unwrap();
+            let exact: Vec<f64> = x
+                .chunks(width)
+                .flat_map(|row| {
+                    let row = wide(row);
+                    let mean = row.iter().sum::<f64>() / width as f64;
+                    let squares = row.iter().map(|x| (x - mean).powi(2));
+                    let deviation = (squares.sum::<f64>() / width as f64 + 1e-5).sqrt();
+                    let scaled = row.into_iter().zip(weight.iter().zip(&bias));
+                    scaled
+                        .map(move |(x, (&w, &b))| {
+                            let b = if with_bias { f64::from(b) } else { 0.0 };
+                            (x - mean) / deviation * f64::from(w) + b
+                        })
+                        .collect::<Vec<_>>()
+                })
+                .collect();
+            assert_close(&out.read(&device).unwrap(), &exact, 2e-6);
+        }
 
         let mut sum = on_device(&x);
         ops.add(&mut sum, &by).unwrap();
@@ -104,9 +151,16 @@ fn every_operation<T: Half>() {
         let mut small = Buffer::default();
         ops.narrow(&bx, &mut small).unwrap();
         assert_eq!(small.read(&device).unwrap(), narrow(&x));
-        ops.widen(small.slice().unwrap(), small.len(), &mut out)
-            .unwrap();
+        ops.widen(&small, tokens, [width, width], &mut out).unwrap();
         assert_eq!(out.read(&device).unwrap(), back(&narrow(&x)));
+        ops.widen(&small, tokens, [width - 7, width], &mut out)
+            .unwrap();
+        let cut = narrow(&x);
+        let cut: Vec<T> = cut
+            .chunks(width)
+            .flat_map(|row| row[..width - 7].to_vec())
+            .collect();
+        assert_eq!(out.read(&device).unwrap(), back(&cut));
 
         let numbers = narrow(&random(&mut rng, outputs * width));
         let matrix = Matrix::new(&device, &numbers, outputs, width).unwrap();

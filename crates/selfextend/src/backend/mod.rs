@@ -1,15 +1,20 @@
 //! The narrow waist between the decoder and the machine.
 //!
 //! The decoder says what to compute with about a dozen operations over a backend's own buffers;
-//! nothing above knows which backend runs. [`cpu`] works on plain slices. A device backend would
-//! implement the same trait.
+//! nothing above knows which backend runs. [`cpu`] works on plain slices; `cuda` (with the cargo
+//! feature of that name) on an NVIDIA GPU.
 
+mod cache;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
+mod device;
 
 use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
-use selfextend_attention::attention::Step;
+pub use cache::{Cache, CacheLayout};
+pub use device::Device;
 
 /// Which of a backend's kernels a pass goes through. Few tokens are best served by other kernels
 /// than many, and the two round differently: choosing by what a token *is* makes its result
@@ -35,6 +40,13 @@ pub trait Backend: Send + Sync + 'static {
     type Buffer: Default + Send;
     /// What operations keep from step to step.
     type Scratch: Default + Send;
+    /// Keys and values of one sequence.
+    type Cache: Cache;
+    /// What a pass over some sequences needs in every layer; reused from pass to pass.
+    type Plan: Default + Send;
+
+    /// Whether passes run on the model's threads.
+    const THREADED: bool = true;
 
     /// Says which kernels the operations that follow should use; a backend that has only one kind
     /// need not listen.
@@ -82,7 +94,26 @@ pub trait Backend: Send + Sync + 'static {
     /// `x[t] += bias`.
     fn add_bias(&self, x: &mut Self::Buffer, bias: &Self::Vector);
 
-    /// Attention of one layer; see [`selfextend_attention::attention::attend`].
+    /// An empty cache.
+    ///
+    /// # Errors
+    /// A layout that the backend has no kernels for, or too little memory.
+    fn cache(&self, layout: CacheLayout) -> Result<Self::Cache>;
+
+    /// Plans a pass of the tokens that follow each cache.
+    ///
+    /// # Errors
+    /// Tokens there is no memory for.
+    fn plan(
+        &self,
+        caches: &mut [&mut Self::Cache],
+        tokens: &[&[u32]],
+        phase: Phase,
+        plan: &mut Self::Plan,
+    ) -> Result<()>;
+
+    /// Attention of one layer for the tokens of a planned pass; see
+    /// [`selfextend_attention::attention::attend`].
     ///
     /// # Errors
     /// Shapes that do not fit.
@@ -90,7 +121,8 @@ pub trait Backend: Send + Sync + 'static {
     fn attend(
         &self,
         layer: usize,
-        steps: &mut [Step],
+        caches: &mut [&mut Self::Cache],
+        plan: &Self::Plan,
         q: &Self::Buffer,
         k: &Self::Buffer,
         v: &Self::Buffer,
@@ -115,6 +147,15 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `out[i] = x[rows[i]]`, rows of `width`.
     fn take_rows(&self, x: &Self::Buffer, width: usize, rows: &[usize], out: &mut Self::Buffer);
+
+    /// Whether all operations since the pass began could be done. A device queues them, and what
+    /// follows one that failed is left out.
+    ///
+    /// # Errors
+    /// What went wrong first.
+    fn finish(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Numbers a caller outside the backend can read.
     fn read<'a>(&self, buffer: &'a Self::Buffer) -> std::borrow::Cow<'a, [f32]>;

@@ -13,7 +13,6 @@ use selfextend::{
     Frequencies, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions,
     hub,
 };
-use selfextend_attention::attention::Step;
 use selfextend_attention::{AttentionShape, KvCache, Rope};
 use std::path::{Path, PathBuf};
 
@@ -43,6 +42,15 @@ pub fn smollm2() -> Option<PathBuf> {
         );
     }
     found
+}
+
+/// The folders of the families' tiny models, each with its references.
+pub fn checkpoints() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+    let folders = std::fs::read_dir(root).unwrap();
+    let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    folders
 }
 
 /// A sequence without a limit that matters.
@@ -116,31 +124,7 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
         },
     )
     .unwrap();
-    let size = |name| golden.setting(name) as usize;
-    let map = PositionMap::self_extend(size("group_size"), size("neighbor_window")).unwrap();
-    let query_scaling = match golden.setting("scale_base") {
-        base if base > 0.0 => QueryScaling::LogN {
-            base: base as usize,
-        },
-        _ => QueryScaling::None,
-    };
-    let options = |map, query_scaling, chunk| SessionOptions {
-        context: 4096,
-        map,
-        frequencies: Frequencies::Trained,
-        query_scaling,
-        kv_type: KvType::F32,
-        chunk,
-    };
-    for (case, options) in [
-        (
-            "logits_plain",
-            options(PositionMap::Plain, QueryScaling::None, 41),
-        ),
-        ("logits_prefill", options(map, query_scaling, 41)),
-        ("logits_prefill", options(map, query_scaling, 7)),
-        ("logits_decode", options(map, query_scaling, 1)),
-    ] {
+    for (case, options) in toy_cases(golden, KvType::F32) {
         let mut logits = Vec::new();
         let mut session = model.session(options);
         let visit = &mut |_, row: &[f32]| logits.extend_from_slice(row);
@@ -155,8 +139,37 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
     }
 }
 
+/// How a toy was run, by the name of its logits.
+pub fn toy_cases(golden: &Golden, kv_type: KvType) -> [(&'static str, SessionOptions); 4] {
+    let size = |name| golden.setting(name) as usize;
+    let map = PositionMap::self_extend(size("group_size"), size("neighbor_window")).unwrap();
+    let query_scaling = match golden.setting("scale_base") {
+        base if base > 0.0 => QueryScaling::LogN {
+            base: base as usize,
+        },
+        _ => QueryScaling::None,
+    };
+    let options = |map, query_scaling, chunk| SessionOptions {
+        context: 4096,
+        map,
+        frequencies: Frequencies::Trained,
+        query_scaling,
+        kv_type,
+        chunk,
+    };
+    [
+        (
+            "logits_plain",
+            options(PositionMap::Plain, QueryScaling::None, 41),
+        ),
+        ("logits_prefill", options(map, query_scaling, 41)),
+        ("logits_prefill", options(map, query_scaling, 7)),
+        ("logits_decode", options(map, query_scaling, 1)),
+    ]
+}
+
 /// Writes a toy under GGUF's names; query and key rows go from half-split to interleaved pairs.
-fn write_toy(golden: &Golden, path: &Path) {
+pub fn write_toy(golden: &Golden, path: &Path) {
     let size = |name| golden.setting(name) as usize;
     let u32 = |name| Value::U32(size(name) as u32);
     let metadata = [
@@ -255,7 +268,7 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
     let shape = AttentionShape::new(config.heads, config.kv_heads, config.head_dim).unwrap();
     let rope = Rope::new(config.rope.clone()).unwrap();
     let mut cache = KvCache::new(shape, 1, KvType::F32, map, rope);
-    let plan = cache.plan(input.len() / config.hidden);
+    let plan = vec![cache.plan(input.len() / config.hidden)];
     let [mut q, mut k, mut v, mut attended, mut out] = [const { Vec::new() }; 5];
     let projections = [&layer.query, &layer.key, &layer.value].map(|linear| &linear.weight);
     let mut scratch = Default::default();
@@ -265,12 +278,9 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
         [&mut q, &mut k, &mut v],
         &mut scratch,
     );
-    let mut steps = [Step {
-        cache: &mut cache,
-        plan: &plan,
-    }];
+    let (caches, out_rows) = (&mut [&mut cache], &mut attended);
     backend
-        .attend(0, &mut steps, &q, &k, &v, &mut attended, &mut scratch)
+        .attend(0, caches, &plan, &q, &k, &v, out_rows, &mut scratch)
         .unwrap();
     backend.linear(
         &attended,

@@ -2,15 +2,18 @@
 
 mod matrix;
 
-use super::{Backend, Phase};
+use super::{Backend, CacheLayout, Phase};
 use crate::config::Activation;
+use crate::decoder::FEW_SEQUENCES;
 use crate::error::Result;
 use crate::gguf::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
-use selfextend_attention::parallel;
+use selfextend_attention::cache::StepPlan;
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
+use selfextend_attention::{KvCache, parallel};
+use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// Rows of activations from which element-wise work is shared between threads.
@@ -40,6 +43,9 @@ impl Backend for Cpu {
     type Vector = Vec<f32>;
     type Buffer = Vec<f32>;
     type Scratch = CpuScratch;
+    type Cache = KvCache;
+    /// One for each sequence.
+    type Plan = Vec<StepPlan>;
 
     fn enter(&self, phase: Phase, scratch: &mut CpuScratch) {
         scratch.phase = phase;
@@ -104,10 +110,32 @@ impl Backend for Cpu {
         }
     }
 
+    fn cache(&self, layout: CacheLayout) -> Result<KvCache> {
+        Ok(layout.on_cpu())
+    }
+
+    fn plan(
+        &self,
+        caches: &mut [&mut KvCache],
+        tokens: &[&[u32]],
+        phase: Phase,
+        plans: &mut Vec<StepPlan>,
+    ) -> Result<()> {
+        plans.resize_with(caches.len(), StepPlan::default);
+        for ((cache, plan), tokens) in caches.iter().zip(plans).zip(tokens) {
+            match phase {
+                Phase::Prefill => cache.plan_prefill_into(tokens.len(), plan),
+                Phase::ByLength | Phase::Decode => cache.plan_into(tokens.len(), plan),
+            }
+        }
+        Ok(())
+    }
+
     fn attend(
         &self,
         layer: usize,
-        steps: &mut [Step],
+        caches: &mut [&mut KvCache],
+        plans: &Vec<StepPlan>,
         q: &Vec<f32>,
         k: &Vec<f32>,
         v: &Vec<f32>,
@@ -115,7 +143,11 @@ impl Backend for Cpu {
         scratch: &mut CpuScratch,
     ) -> Result<()> {
         out.resize(q.len(), 0.0);
-        Ok(attend(layer, steps, q, k, v, out, &mut scratch.attention)?)
+        let pairs = caches.iter_mut().zip(plans);
+        let mut steps: SmallVec<[Step; FEW_SEQUENCES]> =
+            pairs.map(|(cache, plan)| Step { cache, plan }).collect();
+        let scratch = &mut scratch.attention;
+        Ok(attend(layer, &mut steps, q, k, v, out, scratch)?)
     }
 
     fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>, activation: Activation) {

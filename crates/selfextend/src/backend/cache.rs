@@ -1,0 +1,116 @@
+//! Keys and values of one sequence, whichever backend they live on.
+
+use crate::error::Result;
+use selfextend_attention::cache::{KvBlock, LayerKind};
+use selfextend_attention::{AttentionShape, KvCache, KvType, QueryScaling};
+use std::any::Any;
+
+/// What a cache is made for.
+#[derive(Debug, Clone)]
+pub struct CacheLayout {
+    /// Heads and head size.
+    pub shape: AttentionShape,
+    /// How keys and values are stored.
+    pub kv_type: KvType,
+    /// What layers differ in.
+    pub kinds: Vec<LayerKind>,
+    /// The kind of each layer.
+    pub layers: Vec<usize>,
+    /// What queries are multiplied by.
+    pub scaling: QueryScaling,
+    /// The most tokens it will hold.
+    pub context: usize,
+    /// Tokens of a prefill that are usually appended together.
+    pub chunk: usize,
+}
+
+/// Keys and values of one sequence.
+pub trait Cache: Any + Send + Sync {
+    /// Tokens whose keys and values are stored in every layer.
+    fn len(&self) -> usize;
+
+    /// Whether no token is stored.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes allocated.
+    fn bytes(&self) -> usize;
+
+    /// Counts the tokens of a pass as stored, after every layer has attended.
+    fn commit(&mut self, tokens: usize);
+
+    /// See [`KvCache::truncate`].
+    fn truncate(&mut self, len: usize) -> usize;
+
+    /// A second sequence that continues from the same tokens.
+    ///
+    /// # Errors
+    /// Too little memory.
+    fn fork(&self) -> Result<Box<dyn Cache>>;
+
+    /// See [`KvCache::block`]; `None` where blocks cannot be shared.
+    fn block(&self, number: usize) -> Option<KvBlock>;
+
+    /// See [`KvCache::push_block`].
+    fn push_block(&mut self, block: &KvBlock, tokens: usize);
+
+    /// See [`KvCache::read_block`]; `None` where blocks cannot be shared.
+    fn read_block(&self, bytes: &[u8]) -> Option<KvBlock>;
+
+    /// Bytes of as many tokens as a block has.
+    fn block_bytes(&self) -> usize;
+
+    /// Bytes that decoding needs beside the blocks.
+    fn ring_bytes(&self) -> usize;
+}
+
+impl CacheLayout {
+    /// A cache of the CPU, which takes no memory before it is used.
+    pub(crate) fn on_cpu(self) -> KvCache {
+        KvCache::with_kinds(self.shape, self.kv_type, self.kinds, self.layers)
+            .with_query_scaling(self.scaling)
+    }
+}
+
+impl Cache for KvCache {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes()
+    }
+
+    fn commit(&mut self, tokens: usize) {
+        self.commit(tokens);
+    }
+
+    fn truncate(&mut self, len: usize) -> usize {
+        self.truncate(len)
+    }
+
+    fn fork(&self) -> Result<Box<dyn Cache>> {
+        Ok(Box::new(self.clone()))
+    }
+
+    fn block(&self, number: usize) -> Option<KvBlock> {
+        self.block(number)
+    }
+
+    fn push_block(&mut self, block: &KvBlock, tokens: usize) {
+        self.push_block(block, tokens);
+    }
+
+    fn read_block(&self, bytes: &[u8]) -> Option<KvBlock> {
+        self.read_block(bytes)
+    }
+
+    fn block_bytes(&self) -> usize {
+        self.block_bytes()
+    }
+
+    fn ring_bytes(&self) -> usize {
+        self.ring_bytes()
+    }
+}

@@ -1,0 +1,130 @@
+//! Keys and values of one sequence on a GPU: a device cache for each kind of layer.
+
+use super::Half;
+use crate::backend::{Cache, CacheLayout};
+use crate::error::{Error, Result};
+use selfextend_attention::cache::{KvBlock, PAGE};
+use selfextend_attention::{KvType, QueryScaling};
+use selfextend_cuda::{Device, DeviceCache};
+use std::sync::Arc;
+
+/// Tokens there is room for at first; room grows by doubling.
+const FIRST: usize = 1024;
+
+/// Keys and values of one sequence, in 16-bit floats. It shares no memory with others, and keeps
+/// what a sliding window or a forgetful method no longer sees.
+pub struct CudaCache<T> {
+    device: Device,
+    pub(super) kinds: Vec<DeviceCache<T>>,
+    /// Of each layer, its kind and its number among the layers of that kind.
+    pub(super) layers: Vec<(usize, usize)>,
+    pub(super) scaling: QueryScaling,
+    context: usize,
+    len: usize,
+}
+
+impl<T: Half> CudaCache<T> {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// Storage other than 16 bits, heads without kernels, or too little memory.
+    pub(super) fn new(device: &Device, layout: CacheLayout) -> Result<Self> {
+        if layout.kv_type != KvType::F16 {
+            return Err(Error::Device(format!(
+                "a CUDA device keeps keys and values in 16-bit floats, not as {:?}: leave --kv-type at f16, or use the cpu",
+                layout.kv_type
+            )));
+        }
+        let mut counts = vec![0; layout.kinds.len()];
+        let place = |&kind: &usize| {
+            counts[kind] += 1;
+            (kind, counts[kind] - 1)
+        };
+        let layers = layout.layers.iter().map(place).collect();
+        let first = layout.context.min(FIRST);
+        let kinds = layout.kinds.iter().zip(counts).map(|(kind, count)| {
+            let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
+            let chunk = layout.chunk.min(layout.context);
+            DeviceCache::new(device, layout.shape, count, map, rope, first, chunk)
+        });
+        Ok(Self {
+            kinds: kinds.collect::<Result<_, _>>()?,
+            device: device.clone(),
+            layers,
+            scaling: layout.scaling,
+            context: layout.context,
+            len: 0,
+        })
+    }
+
+    /// Makes room for a pass.
+    pub(super) fn reserve(&mut self, tokens: usize) -> Result<()> {
+        for kind in &mut self.kinds {
+            kind.reserve(&self.device, tokens, self.context)?;
+        }
+        Ok(())
+    }
+}
+
+/// Memory is given back through the device of the thread that drops it.
+impl<T> Drop for CudaCache<T> {
+    fn drop(&mut self) {
+        let _ = self.device.bind();
+    }
+}
+
+impl<T: Half> Cache for CudaCache<T> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn bytes(&self) -> usize {
+        self.kinds.iter().map(DeviceCache::bytes).sum()
+    }
+
+    fn commit(&mut self, tokens: usize) {
+        self.len += tokens;
+        self.kinds.iter_mut().for_each(|kind| kind.commit(tokens));
+    }
+
+    fn truncate(&mut self, len: usize) -> usize {
+        let len = len.min(self.len);
+        let whole = self.kinds.iter().all(|kind| kind.can_truncate(len));
+        self.len = if whole { len } else { 0 };
+        for kind in &mut self.kinds {
+            kind.truncate(self.len);
+        }
+        self.len
+    }
+
+    fn fork(&self) -> Result<Box<dyn Cache>> {
+        let kinds = self.kinds.iter().map(|kind| kind.fork(&self.device));
+        Ok(Box::new(Self {
+            kinds: kinds.collect::<Result<_, _>>()?,
+            device: self.device.clone(),
+            layers: self.layers.clone(),
+            ..*self
+        }))
+    }
+
+    fn block(&self, _number: usize) -> Option<KvBlock> {
+        None
+    }
+
+    fn push_block(&mut self, _block: &KvBlock, _tokens: usize) {
+        panic!("a block was pushed to a device's cache, which gives none");
+    }
+
+    fn read_block(&self, _bytes: &[u8]) -> Option<KvBlock> {
+        None
+    }
+
+    fn block_bytes(&self) -> usize {
+        let tokens = self.kinds.iter().map(DeviceCache::token_bytes);
+        PAGE * tokens.sum::<usize>()
+    }
+
+    fn ring_bytes(&self) -> usize {
+        self.kinds.iter().map(DeviceCache::ring_bytes).sum()
+    }
+}

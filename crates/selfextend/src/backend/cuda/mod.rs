@@ -1,0 +1,375 @@
+//! NVIDIA GPUs: kernels and caches of `selfextend-cuda`, matrix products by cuBLAS.
+//!
+//! Activations are f32. Weights of linear layers, what they multiply, queries, keys and values are
+//! rounded to 16 bits once, with sums in f32: a number is off by one part in 2048 for f16 (256 for
+//! bf16) at each rounding. Tests hold logits to that rule, with errors that add up at random.
+//!
+//! Work is queued; the first operation that fails is kept and those after it are left out, until
+//! [`Backend::finish`] tells.
+
+mod cache;
+
+use super::{Backend, CacheLayout, Phase};
+use crate::config::Activation;
+use crate::error::{Error, Result};
+use crate::gguf::{RawTensor, dequantize};
+pub use cache::CudaCache;
+use candle_core::quantized::GgmlDType;
+use selfextend_cuda::ops::{Buffer, Curve, Matrix, Ops};
+use selfextend_cuda::{
+    CudaError, CudaSlice, Device, DeviceCache, Element, Inputs, Plan, Step, Work, attend,
+};
+use std::borrow::Cow;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+impl From<CudaError> for Error {
+    fn from(error: CudaError) -> Self {
+        Self::Device(format!("cuda: {error}"))
+    }
+}
+
+/// A 16-bit float that weights are kept in.
+pub trait Half: Element {
+    /// What files call it.
+    const DTYPE: GgmlDType;
+    /// Rounds.
+    fn narrow(x: f32) -> Self;
+    /// From a file's bytes.
+    fn read(bytes: [u8; 2]) -> Self;
+}
+
+impl Half for half::f16 {
+    const DTYPE: GgmlDType = GgmlDType::F16;
+    fn narrow(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn read(bytes: [u8; 2]) -> Self {
+        Self::from_le_bytes(bytes)
+    }
+}
+
+impl Half for half::bf16 {
+    const DTYPE: GgmlDType = GgmlDType::BF16;
+    fn narrow(x: f32) -> Self {
+        Self::from_f32(x)
+    }
+    fn read(bytes: [u8; 2]) -> Self {
+        Self::from_le_bytes(bytes)
+    }
+}
+
+/// A GPU with weights of one type.
+#[derive(Debug)]
+pub struct Cuda<T> {
+    device: Device,
+    ops: Ops<T>,
+    /// What went wrong first since a pass began.
+    fault: Mutex<Option<CudaError>>,
+}
+
+impl<T: Half> Cuda<T> {
+    /// Opens a GPU by its number.
+    ///
+    /// # Errors
+    /// No driver, no such GPU or one too old, or no cuBLAS.
+    pub fn new(number: usize) -> Result<Self> {
+        let device = Device::new(number)?;
+        Ok(Self {
+            ops: Ops::new(&device)?,
+            device,
+            fault: Mutex::default(),
+        })
+    }
+
+    /// The GPU.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    fn fault(&self) -> MutexGuard<'_, Option<CudaError>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues an operation unless one before it failed.
+    fn queue(&self, operation: impl FnOnce() -> Result<(), CudaError>) {
+        let mut fault = self.fault();
+        if fault.is_none() {
+            *fault = operation().err();
+        }
+    }
+}
+
+/// Memory is given back through the device of the thread that drops it; the weights that were made
+/// with a backend are to be dropped after it.
+impl<T> Drop for Cuda<T> {
+    fn drop(&mut self) {
+        let _ = self.device.bind();
+    }
+}
+
+/// A vector of weights; where the device had no room for it, why.
+pub type Vector = Result<CudaSlice<f32>, CudaError>;
+
+fn given(vector: &Vector) -> Result<&CudaSlice<f32>, CudaError> {
+    vector.as_ref().map_err(Clone::clone)
+}
+
+/// What operations keep from step to step.
+#[derive(Debug)]
+pub struct Scratch<T> {
+    /// What linear layers multiply.
+    narrow: Buffer<T>,
+    /// Results of attention, heads padded.
+    attended: Buffer<T>,
+    work: Work<T>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Self {
+            narrow: Buffer::default(),
+            attended: Buffer::default(),
+            work: Work::default(),
+        }
+    }
+}
+
+/// The sequences of a pass whose layers of one kind run together.
+#[derive(Debug)]
+struct Group {
+    members: Vec<usize>,
+    plan: Plan,
+}
+
+/// Groups of sequences for each kind of layer.
+#[derive(Debug, Default)]
+pub struct PassPlan {
+    kinds: Vec<Vec<Group>>,
+    rows: usize,
+}
+
+impl<T: Half> Backend for Cuda<T> {
+    type Matrix = Matrix<T>;
+    type Vector = Vector;
+    type Buffer = Buffer<f32>;
+    type Scratch = Scratch<T>;
+    type Cache = CudaCache<T>;
+    type Plan = PassPlan;
+
+    const THREADED: bool = false;
+
+    fn enter(&self, _phase: Phase, _scratch: &mut Scratch<T>) {
+        *self.fault() = self.device.bind().err();
+    }
+
+    fn matrix(&self, tensor: RawTensor) -> Result<Matrix<T>, String> {
+        let (rows, columns) = (tensor.rows, tensor.columns);
+        let numbers: Vec<T> = if tensor.dtype == T::DTYPE {
+            let words = tensor.data.chunks_exact(2);
+            words.map(|word| T::read([word[0], word[1]])).collect()
+        } else {
+            let floats = dequantize(tensor.dtype, &tensor.data, rows * columns)?;
+            floats.into_iter().map(T::narrow).collect()
+        };
+        Matrix::new(&self.device, &numbers, rows, columns).map_err(|error| error.to_string())
+    }
+
+    fn vector(&self, values: Vec<f32>) -> Vector {
+        Ok(self.device.stream().clone_htod(&values)?)
+    }
+
+    fn matrix_bytes(&self, matrix: &Matrix<T>) -> usize {
+        matrix.bytes()
+    }
+
+    fn embed(&self, table: &Matrix<T>, ids: &[u32], out: &mut Buffer<f32>) {
+        self.queue(|| self.ops.embed(table, ids, out));
+    }
+
+    fn rms_norm(&self, x: &Buffer<f32>, weight: &Vector, eps: f32, out: &mut Buffer<f32>) {
+        self.queue(|| self.ops.rms_norm(x, given(weight)?, eps, out));
+    }
+
+    fn layer_norm(
+        &self,
+        x: &Buffer<f32>,
+        weight: &Vector,
+        bias: Option<&Vector>,
+        eps: f32,
+        out: &mut Buffer<f32>,
+    ) {
+        self.queue(|| {
+            let bias = bias.map(given).transpose()?;
+            self.ops.layer_norm(x, given(weight)?, bias, eps, out)
+        });
+    }
+
+    fn linear<const N: usize>(
+        &self,
+        x: &Buffer<f32>,
+        matrices: [&Matrix<T>; N],
+        out: [&mut Buffer<f32>; N],
+        scratch: &mut Scratch<T>,
+    ) {
+        let narrow = &mut scratch.narrow;
+        self.queue(|| self.ops.narrow(x, narrow));
+        for (matrix, out) in matrices.into_iter().zip(out) {
+            self.queue(|| self.ops.linear(narrow, matrix, out));
+        }
+    }
+
+    fn add_bias(&self, x: &mut Buffer<f32>, bias: &Vector) {
+        self.queue(|| self.ops.add_bias(x, given(bias)?));
+    }
+
+    fn cache(&self, layout: CacheLayout) -> Result<CudaCache<T>> {
+        CudaCache::new(&self.device, layout)
+    }
+
+    fn plan(
+        &self,
+        caches: &mut [&mut CudaCache<T>],
+        tokens: &[&[u32]],
+        _phase: Phase,
+        plan: &mut PassPlan,
+    ) -> Result<()> {
+        for (cache, tokens) in caches.iter_mut().zip(tokens) {
+            cache.reserve(tokens.len())?;
+        }
+        plan.rows = tokens.iter().map(|tokens| tokens.len()).sum();
+        plan.kinds.clear();
+        for kind in 0..caches.first().map_or(0, |cache| cache.kinds.len()) {
+            let groups = groups(caches, kind)?.into_iter().map(|members| {
+                let steps: Vec<Step<T>> = members
+                    .iter()
+                    .map(|&n| Step {
+                        cache: &caches[n].kinds[kind],
+                        tokens: tokens[n].len(),
+                        row: tokens[..n].iter().map(|tokens| tokens.len()).sum(),
+                        scaling: caches[n].scaling,
+                    })
+                    .collect();
+                let plan = Plan::of(&self.device, &steps, plan.rows)?;
+                Ok(Group { members, plan })
+            });
+            let groups = groups.collect::<Result<_>>()?;
+            plan.kinds.push(groups);
+        }
+        Ok(())
+    }
+
+    fn attend(
+        &self,
+        layer: usize,
+        caches: &mut [&mut CudaCache<T>],
+        plan: &PassPlan,
+        q: &Buffer<f32>,
+        k: &Buffer<f32>,
+        v: &Buffer<f32>,
+        out: &mut Buffer<f32>,
+        scratch: &mut Scratch<T>,
+    ) -> Result<()> {
+        let Scratch { attended, work, .. } = scratch;
+        self.queue(|| {
+            let Some(first) = caches.first() else {
+                return Ok(());
+            };
+            let (kind, place) = first.layers[layer];
+            let (shape, padded) = (first.kinds[kind].shape(), first.kinds[kind].padded_dim());
+            let heads = plan.rows * shape.heads();
+            attended.resize(&self.device, heads * padded)?;
+            let inputs = Inputs {
+                q: q.slice()?,
+                k: k.slice()?,
+                v: v.slice()?,
+            };
+            for group in &plan.kinds[kind] {
+                let mut its: Vec<&mut DeviceCache<T>> = caches
+                    .iter_mut()
+                    .enumerate()
+                    .filter(|(n, _)| group.members.contains(n))
+                    .map(|(_, cache)| &mut cache.kinds[kind])
+                    .collect();
+                let (plan, out) = (&group.plan, attended.slice_mut()?);
+                attend(&self.device, place, &mut its, plan, inputs, out, work)?;
+            }
+            self.ops
+                .widen(attended, heads, [shape.head_dim(), padded], out)
+        });
+        Ok(())
+    }
+
+    fn gate(&self, gate: &mut Buffer<f32>, up: &Buffer<f32>, activation: Activation) {
+        self.queue(|| self.ops.gate(curve(activation), gate, up));
+    }
+
+    fn activate(&self, x: &mut Buffer<f32>, activation: Activation) {
+        self.queue(|| self.ops.activate(curve(activation), x));
+    }
+
+    fn scale(&self, x: &mut Buffer<f32>, factor: f32) {
+        self.queue(|| self.ops.scale(x, factor));
+    }
+
+    fn soft_cap(&self, x: &mut Buffer<f32>, cap: f32) {
+        self.queue(|| self.ops.soft_cap(x, cap));
+    }
+
+    fn add(&self, x: &mut Buffer<f32>, y: &Buffer<f32>) {
+        self.queue(|| self.ops.add(x, y));
+    }
+
+    fn take_rows(&self, x: &Buffer<f32>, width: usize, rows: &[usize], out: &mut Buffer<f32>) {
+        let wanted: Vec<u32> = rows.iter().map(|&row| row as u32).collect();
+        self.queue(|| self.ops.take_rows(x, width, &wanted, out));
+    }
+
+    fn finish(&self) -> Result<()> {
+        match self.fault().take() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn read<'a>(&self, buffer: &'a Buffer<f32>) -> Cow<'a, [f32]> {
+        let mut numbers = Vec::new();
+        self.queue(|| {
+            numbers = buffer.read(&self.device)?;
+            // f16 ends at 65504: what does not fit must not pass for an answer.
+            match numbers.iter().all(|x| x.is_finite()) {
+                true => Ok(()),
+                false => Err(CudaError::NotFinite(T::NAME)),
+            }
+        });
+        Cow::Owned(numbers)
+    }
+}
+
+/// Sequences that a kernel can take together, by their numbers.
+fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<usize>>> {
+    let mut groups: Vec<Vec<usize>> = Vec::new();
+    for (n, cache) in caches.iter().enumerate() {
+        if cache.layers != caches[0].layers {
+            return Err(Error::Device(
+                "sequences of one pass are of different models".into(),
+            ));
+        }
+        let alike = |group: &&mut Vec<usize>| {
+            let first = &caches[group[0]].kinds[kind];
+            first.same_kind(&cache.kinds[kind])
+        };
+        match groups.iter_mut().find(alike) {
+            Some(group) => group.push(n),
+            None => groups.push(vec![n]),
+        }
+    }
+    Ok(groups)
+}
+
+fn curve(activation: Activation) -> Curve {
+    match activation {
+        Activation::Silu => Curve::Silu,
+        Activation::Gelu => Curve::Gelu,
+        Activation::GeluTanh => Curve::GeluTanh,
+    }
+}

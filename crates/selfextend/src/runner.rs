@@ -1,0 +1,182 @@
+//! A model's weights on the backend that its passes run on.
+
+use crate::backend::cpu::Cpu;
+use crate::backend::{Backend, Cache, CacheLayout, Device, Phase};
+use crate::config::ModelConfig;
+use crate::decoder::{self, FEW_SEQUENCES, OnLayer, OnLogits, Weights, Work};
+use crate::error::{Error, Result};
+use crate::model::LoadOptions;
+use crate::model_file::ModelFile;
+use crate::session::{Input, LogitRows};
+use rayon::ThreadPool;
+use selfextend_attention::parallel;
+use smallvec::SmallVec;
+use std::any::Any;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Called with an input, the row among its new tokens, and logits.
+pub(crate) type OnRow<'a> = &'a mut (dyn FnMut(usize, usize, &[f32]) + Send);
+
+/// Weights on some backend.
+pub(crate) trait Engine: Send + Sync {
+    /// Bytes of weights held in memory.
+    fn weight_bytes(&self) -> usize;
+
+    /// An empty cache of this backend.
+    fn cache(&self, layout: CacheLayout) -> Result<Box<dyn Cache>>;
+
+    /// See [`crate::Model::forward_in`].
+    fn forward(
+        &self,
+        config: &ModelConfig,
+        phase: Phase,
+        inputs: &mut [Input],
+        on_layer: OnLayer,
+        visit: OnRow,
+    ) -> Result<()>;
+}
+
+/// Reads a file's weights to where the options say.
+pub(crate) fn load(
+    file: &ModelFile,
+    config: &ModelConfig,
+    pool: &Arc<ThreadPool>,
+    options: LoadOptions,
+) -> Result<Box<dyn Engine>> {
+    match options.device {
+        Device::Cpu => {
+            let exact = options.exact;
+            Ok(Box::new(Runner::load(file, config, pool, Cpu { exact })?))
+        }
+        Device::Cuda(_) if options.exact => Err(Error::Device(
+            "float32 weights are for the CPU: a CUDA device multiplies 16-bit floats".into(),
+        )),
+        Device::Cuda(number) => cuda(number, file, config, pool),
+    }
+}
+
+/// Weights are 16-bit floats there: bf16 where a file has such weights, else f16.
+#[cfg(feature = "cuda")]
+fn cuda(
+    number: usize,
+    file: &ModelFile,
+    config: &ModelConfig,
+    pool: &Arc<ThreadPool>,
+) -> Result<Box<dyn Engine>> {
+    use crate::backend::cuda::Cuda;
+    let tensors = file.tensors();
+    if tensors.iter().any(|tensor| tensor.format == "BF16") {
+        let backend = Cuda::<half::bf16>::new(number)?;
+        Ok(Box::new(Runner::load(file, config, pool, backend)?))
+    } else {
+        let backend = Cuda::<half::f16>::new(number)?;
+        Ok(Box::new(Runner::load(file, config, pool, backend)?))
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda(
+    number: usize,
+    _file: &ModelFile,
+    _config: &ModelConfig,
+    _pool: &Arc<ThreadPool>,
+) -> Result<Box<dyn Engine>> {
+    Err(Error::Device(format!(
+        "this build has no CUDA, so no device cuda:{number}: build it with the cargo feature `cuda`, or use the cpu"
+    )))
+}
+
+/// A backend with its weights and buffers.
+struct Runner<B: Backend> {
+    backend: B,
+    weights: Weights<B>,
+    work: Mutex<Work<B>>,
+    pool: Arc<ThreadPool>,
+}
+
+impl<B: Backend> Runner<B> {
+    fn load(
+        file: &ModelFile,
+        config: &ModelConfig,
+        pool: &Arc<ThreadPool>,
+        backend: B,
+    ) -> Result<Self> {
+        let weights = pool.install(|| file.weights(config, &backend))?;
+        Ok(Self {
+            backend,
+            weights,
+            work: Mutex::default(),
+            pool: pool.clone(),
+        })
+    }
+}
+
+impl<B: Backend> Engine for Runner<B> {
+    fn weight_bytes(&self) -> usize {
+        self.weights.bytes(&self.backend)
+    }
+
+    fn cache(&self, layout: CacheLayout) -> Result<Box<dyn Cache>> {
+        Ok(Box::new(self.backend.cache(layout)?))
+    }
+
+    fn forward(
+        &self,
+        config: &ModelConfig,
+        phase: Phase,
+        inputs: &mut [Input],
+        on_layer: OnLayer,
+        visit: OnRow,
+    ) -> Result<()> {
+        let Self {
+            backend, weights, ..
+        } = self;
+        // After a panic elsewhere the buffers hold old numbers, which every pass overwrites.
+        let work = &mut *self.work.lock().unwrap_or_else(PoisonError::into_inner);
+        work.enter(backend, phase);
+        let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
+        if tokens.iter().all(|tokens| tokens.is_empty()) {
+            return Ok(());
+        }
+        let (rows, owners) = wanted_rows(inputs);
+        let mut caches: List<&mut B::Cache> = List::new();
+        for input in inputs.iter_mut() {
+            let cache: &mut dyn Any = &mut *input.session.cache;
+            let foreign = || Error::Device("a session of a model on another device".into());
+            caches.push(cache.downcast_mut().ok_or_else(foreign)?);
+        }
+        let mut pass = || {
+            let (caches, tokens) = (&mut caches, &tokens);
+            decoder::forward(backend, config, weights, caches, tokens, work, on_layer)?;
+            let hand_out: OnLogits = &mut |at, logits| {
+                let (input, row) = owners[at];
+                visit(input, row, logits);
+            };
+            decoder::logits(backend, config, weights, &rows, work, hand_out)
+        };
+        match B::THREADED {
+            true => self.pool.install(|| parallel::awake(pass)),
+            false => pass(),
+        }
+    }
+}
+
+/// Short in a decode step, which should allocate nothing.
+type List<T> = SmallVec<[T; FEW_SEQUENCES]>;
+
+/// Packed rows whose logits are wanted, and the input and row within it that each belongs to.
+fn wanted_rows(inputs: &[Input]) -> (List<usize>, List<(usize, usize)>) {
+    let (mut rows, mut owners, mut first) = (List::new(), List::new(), 0);
+    for (n, input) in inputs.iter().enumerate() {
+        let count = input.tokens.len();
+        let from = match input.logits {
+            LogitRows::None => count,
+            LogitRows::Last => count.saturating_sub(1),
+            LogitRows::All => 0,
+        };
+        rows.extend((from..count).map(|row| first + row));
+        owners.extend((from..count).map(|row| (n, row)));
+        first += count;
+    }
+    (rows, owners)
+}
