@@ -1,5 +1,6 @@
 //! The command line's grammar, and nothing of what it does.
 
+pub mod compare;
 pub mod eval;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +43,8 @@ pub enum Command {
     Pull(PullArgs),
     /// Find the best settings of a method for a model, a context and a text.
     Tune(TuneArgs),
+    /// Run every method over a row of lengths, on your text and on passkey, with tables and plots.
+    Compare(compare::CompareArgs),
 }
 
 /// The model and how it runs.

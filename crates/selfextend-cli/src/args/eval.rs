@@ -52,7 +52,7 @@ pub enum EvalTask {
 #[command(next_help_heading = "Run")]
 pub struct EvalRunArgs {
     /// A method: plain, selfextend:auto, selfextend:G=8,W=1024, ... (repeatable; all get the same
-    /// samples). [default: plain and selfextend:auto]
+    /// samples). [default: plain and selfextend:auto; for compare every method]
     #[arg(long = "method", value_name = "METHOD")]
     pub methods: Vec<Method>,
     /// Where results go, as JSON lines. [default: eval-TASK.jsonl]

@@ -1,6 +1,9 @@
 //! `selfextend eval`: the paper's experiments. Parses and prints; the work is selfextend-eval's.
 
+mod compare;
 mod tasks;
+
+pub use compare::compare;
 
 use crate::args::eval::{
     EvalArgs, EvalModelArgs, EvalRunArgs, EvalTask, MergeArgs, ReportArgs, ShowArgs,
