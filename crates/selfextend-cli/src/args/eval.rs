@@ -101,6 +101,13 @@ pub struct EvalModelArgs {
     /// A .gguf file, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub.
     #[arg(short, long, default_value = DEFAULT_MODEL, value_name = "NAME|PATH|ID")]
     pub model: String,
+    /// Run the method that `selfextend tune` found too, unless --method says what to run. [default:
+    /// MODEL.profile.json beside the model]
+    #[arg(long, value_name = "FILE", conflicts_with = "methods")]
+    pub profile: Option<PathBuf>,
+    /// Leave a profile beside the model alone.
+    #[arg(long, conflicts_with = "profile")]
+    pub no_profile: bool,
     /// How keys and values are stored.
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,

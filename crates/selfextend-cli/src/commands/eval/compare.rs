@@ -1,7 +1,7 @@
 //! `selfextend compare`: every method over a row of lengths.
 
 use super::tasks::names;
-use super::{Prepared, load, run};
+use super::{Prepared, load, run, with_profile};
 use crate::args::compare::CompareArgs;
 use crate::error::Result;
 use crate::output;
@@ -26,7 +26,11 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         false => args.lengths.clone(),
     };
     let (methods, mut left_out) = match args.run.methods.is_empty() {
-        true => default_methods(trained, &lengths)?,
+        true => {
+            let (methods, left_out) = default_methods(trained, &lengths)?;
+            // What it does not reach is a gap like any other.
+            (with_profile(methods, &args.run, &model, &[])?, left_out)
+        }
         false => (args.run.methods.clone(), Vec::new()),
     };
     let passkey = passkey::Sweep {
