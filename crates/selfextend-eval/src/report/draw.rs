@@ -16,7 +16,7 @@ pub(super) const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
 pub(super) const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 
 /// The rules that exchange ink and paper on a dark page.
-pub(super) const DARK: &str = "@media (prefers-color-scheme: dark) {\
+pub const DARK: &str = "@media (prefers-color-scheme: dark) {\
     svg [fill=\"#111111\"] { fill: #e6e6e6 } svg [stroke=\"#111111\"] { stroke: #e6e6e6 } \
     svg [fill=\"#FEFEFE\"] { fill: #15181d } svg [stroke=\"#FEFEFE\"] { stroke: #15181d } }";
 
