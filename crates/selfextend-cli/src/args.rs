@@ -1,5 +1,6 @@
 //! The command line's grammar, and nothing of what it does.
 
+pub mod compare;
 pub mod eval;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +43,8 @@ pub enum Command {
     Pull(PullArgs),
     /// Find the best settings of a method for a model, a context and a text.
     Tune(TuneArgs),
+    /// Run every method over a row of lengths, on your text and on passkey, with tables and plots.
+    Compare(compare::CompareArgs),
 }
 
 /// The model and how it runs.
@@ -74,9 +77,12 @@ pub struct ModelArgs {
           conflicts_with_all = ["plain", "group_size", "neighbor_window", "no_extend"])]
     pub method: Option<Method>,
     /// Settings that `selfextend tune` found for this model: its method, and its context unless
-    /// --context is given.
+    /// --context is given. [default: beyond the trained window, MODEL.profile.json beside the model]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["plain", "method", "group_size", "neighbor_window", "no_extend"])]
     pub profile: Option<PathBuf>,
+    /// Leave a profile beside the model alone.
+    #[arg(long, conflicts_with = "profile")]
+    pub no_profile: bool,
     /// How keys and values are stored.
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,
@@ -431,7 +437,7 @@ pub struct PullArgs {
 /// the automatic rule.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  selfextend tune --file book.txt --context 16k\n  selfextend tune --file book.txt --context 16k --method rerope --try W=512,1024,2048\n  selfextend run --profile profile.json --file book.txt \"Who is the murderer?\""
+    after_help = "Examples:\n  selfextend tune --file book.txt --context 16k\n  selfextend tune --file book.txt --context 16k --method rerope --try W=512,1024,2048\n  selfextend run --file book.txt \"Who is the murderer?\""
 )]
 pub struct TuneArgs {
     /// A text like those you mean to use, at least as long as the context.
@@ -446,9 +452,10 @@ pub struct TuneArgs {
     /// Seed of the samples.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
-    /// Where the profile goes; `-` is stdout.
-    #[arg(short, long, default_value = "profile.json", value_name = "FILE")]
-    pub output: PathBuf,
+    /// Where the profile goes; `-` is stdout. [default: MODEL.profile.json beside the model, where it
+    /// is used by itself, if it is better than the automatic rule]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// Write the profile to stdout too, instead of a table.
     #[arg(long)]
     pub json: bool,

@@ -13,6 +13,7 @@ use selfextend::{
 };
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Instant;
 
 /// The model's file, fetched first if need be.
@@ -54,7 +55,53 @@ impl ModelArgs {
         if let Some(path) = &self.profile {
             return self.profile_settings(path, needed, trained);
         }
+        let wanted = self.context.unwrap_or(needed);
+        if wanted > trained
+            && needed <= wanted
+            && let Some(found) = self.found_beside()?
+            && let Some(settings) = self.settings_beside(&found, needed, trained)
+        {
+            return Ok(settings);
+        }
         Ok(self.request(needed).settings(trained)?)
+    }
+
+    /// The profile beside the model, where none of the settings was asked for.
+    fn found_beside(&self) -> Result<Option<Found>> {
+        let is_asked = self.group_size.is_some() || self.neighbor_window.is_some();
+        match is_asked || self.no_extend {
+            true => Ok(None),
+            false => Found::beside(&self.model, self.no_profile),
+        }
+    }
+
+    /// Under a profile that nobody asked for: nothing where it does not reach.
+    fn settings_beside(
+        &self,
+        found: &Found,
+        needed: usize,
+        trained: usize,
+    ) -> Option<ContextSettings> {
+        let with = Self {
+            context: self.context.or(Some(found.profile.context.max(needed))),
+            ..self.clone()
+        };
+        match with.method_settings(&found.method, needed, trained) {
+            Ok(settings) => {
+                found.say("");
+                Some(ContextSettings {
+                    extended_by_itself: self.context.is_none(),
+                    ..settings
+                })
+            }
+            Err(_) => {
+                let context = with.context.unwrap_or(needed);
+                found.say(&format!(
+                    ", which does not reach {context} tokens and is left alone"
+                ));
+                None
+            }
+        }
     }
 
     /// Under a method that was asked for, the text only says how much context is needed.
@@ -85,15 +132,7 @@ impl ModelArgs {
         needed: usize,
         trained: usize,
     ) -> Result<ContextSettings> {
-        let (profile, method) = Profile::load(path)?;
-        if profile.trained_window != trained {
-            return Err(CliError::usage(format!(
-                "{} is for {}, trained on {} tokens; this model was trained on {trained}",
-                path.display(),
-                profile.model,
-                profile.trained_window
-            )));
-        }
+        let (profile, method) = Profile::load_for(path, &fetch(&self.model)?)?;
         let with = Self {
             context: self.context.or(Some(profile.context.max(needed))),
             ..self.clone()
@@ -127,6 +166,47 @@ impl ModelArgs {
             chunk: self.chunk,
             ..settings.into()
         }
+    }
+}
+
+/// A profile that was found beside a model.
+pub struct Found {
+    path: PathBuf,
+    profile: Profile,
+    /// Its method.
+    pub method: Method,
+}
+
+impl Found {
+    /// The profile beside a model, if there is one and it is wanted.
+    pub fn beside(model: &str, unwanted: bool) -> Result<Option<Self>> {
+        let model = fetch(model)?;
+        let path = Profile::beside(&model);
+        if unwanted || !path.exists() {
+            return Ok(None);
+        }
+        let (profile, method) = Profile::load_for(&path, &model).map_err(|error| {
+            CliError::failure(format!(
+                "{error}; delete it, or leave it alone with --no-profile"
+            ))
+        })?;
+        Ok(Some(Self {
+            path,
+            profile,
+            method,
+        }))
+    }
+
+    /// Says once that it is there, and `more`.
+    pub fn say(&self, more: &str) {
+        static SAID: Once = Once::new();
+        SAID.call_once(|| {
+            output::note(&format!(
+                "note: {} says {}{more} (--no-profile leaves it alone)",
+                self.path.display(),
+                self.method
+            ));
+        });
     }
 }
 
@@ -234,11 +314,16 @@ impl SettingsReport {
             _ => None,
         };
         let automatic = if map.is_some() { "selfextend" } else { "plain" };
-        let profile = args
-            .profile
-            .as_ref()
-            .and_then(|path| Profile::load(path).ok());
-        let found = profile.map(|(_, method)| method.to_string());
+        let found = match &args.profile {
+            Some(path) => Profile::load(path).ok().map(|(_, method)| method),
+            None => args.found_beside().ok().flatten().map(|found| found.method),
+        };
+        // A profile that was left alone is none of the settings in force.
+        let is_in_force = |method: &Method| {
+            let theirs = method.options(model.config().trained_window, options.context);
+            theirs.is_ok_and(|theirs| describe(&theirs) == describe(options))
+        };
+        let found = found.filter(is_in_force).map(|method| method.to_string());
         // A method may come to plain attention, and `demo` runs that beside it.
         let plain = describe(options) == "plain attention";
         let asked = args.method.as_ref().map(Method::to_string).or(found);

@@ -35,6 +35,7 @@
 
 mod cost;
 mod error;
+mod memory;
 pub mod metrics;
 pub mod random;
 mod reader;
@@ -45,6 +46,7 @@ mod sample;
 pub mod tasks;
 
 pub use error::{EvalError, Result};
+pub use memory::PeakMemory;
 pub use record::{ChoiceOutcome, Header, Outcome, Record, RunFile, RunWriter};
 pub use report::Report;
 pub use runner::{BLOCK, Observer, Plan, Runner};

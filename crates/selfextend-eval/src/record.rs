@@ -29,7 +29,7 @@ pub struct Header {
     pub samples: usize,
     /// A fingerprint of all samples.
     pub digest: String,
-    /// Which part of the samples this file holds.
+    /// Which part of the results this file holds.
     pub shard: Shard,
 }
 
@@ -89,6 +89,12 @@ pub struct Record {
     pub prefill_s: f64,
     /// Seconds the answer took.
     pub decode_s: f64,
+    /// Bytes of keys and values at the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cache_bytes: usize,
+    /// The most memory the process held meanwhile, weights included, where the system tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_bytes: Option<usize>,
     /// What was measured.
     pub outcome: Outcome,
 }

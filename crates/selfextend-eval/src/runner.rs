@@ -2,6 +2,7 @@
 
 use crate::cost::{Speed, Work};
 use crate::error::{EvalError, Result};
+use crate::memory::PeakMemory;
 use crate::reader::{Reader, first_new, stop_if};
 use crate::record::{ChoiceOutcome, Header, Outcome, Record};
 use crate::sample::{Ask, Choice, Sample, Shard, digest};
@@ -35,7 +36,7 @@ pub struct Runner<'a> {
     pub share: bool,
     /// Whether a method that cannot reach a sample's context is noted instead of refused.
     pub allow_unreachable: bool,
-    /// Which part of the samples runs here.
+    /// Which part of the pairs of a method and a sample runs here.
     pub shard: Shard,
 }
 
@@ -137,10 +138,10 @@ impl<'a> Runner<'a> {
             decode_weight: speed.decode_weight,
             finished: 0.0,
         };
-        for method in &self.methods {
+        for (number, method) in self.methods.iter().enumerate() {
             let name = method.to_string();
             let mut open: Option<(String, Reader)> = None;
-            for index in self.range(work) {
+            for index in self.range(work, number) {
                 if done.contains(&(&*name, index)) {
                     continue;
                 }
@@ -230,8 +231,9 @@ impl<'a> Runner<'a> {
         pairs.try_for_each(|(method, sample)| self.options(method, sample).map(drop))
     }
 
-    /// The samples of this shard.
-    fn range(&self, work: Work) -> std::ops::Range<usize> {
+    /// The samples of this shard under the method of this number. A shard is a part of all pairs,
+    /// method by method.
+    fn range(&self, work: Work, method: usize) -> std::ops::Range<usize> {
         let cost = |sample: &Sample| {
             let sequences = sample.sequences();
             sequences
@@ -240,7 +242,10 @@ impl<'a> Runner<'a> {
                 .sum()
         };
         let costs: Vec<f64> = self.samples.iter().map(cost).collect();
-        self.shard.range(&costs)
+        let samples = costs.len();
+        let pairs = self.shard.range(&costs.repeat(self.methods.len()));
+        let inside = |pair: usize| pair.saturating_sub(method * samples).min(samples);
+        inside(pairs.start)..inside(pairs.end)
     }
 
     /// Goes through the run without computing anything.
@@ -254,10 +259,10 @@ impl<'a> Runner<'a> {
             work: 0.0,
             seconds: 0.0,
         };
-        for method in &self.methods {
+        for (number, method) in self.methods.iter().enumerate() {
             let name = method.to_string();
             let mut open: (String, &[u32]) = (String::new(), &[]);
-            for index in self.range(work) {
+            for index in self.range(work, number) {
                 plan.results += 1;
                 if done.contains(&(&*name, index)) {
                     plan.done += 1;
@@ -365,6 +370,8 @@ fn unreachable_record(sample: &Sample, index: usize, method: &str, error: &EvalE
         read: 0,
         prefill_s: 0.0,
         decode_s: 0.0,
+        cache_bytes: 0,
+        peak_bytes: None,
         outcome: Outcome::Unreachable {
             reason: error.to_string(),
         },
@@ -402,10 +409,13 @@ impl Run<'_> {
             read: 0,
             prefill_s: 0.0,
             decode_s: 0.0,
+            cache_bytes: 0,
+            peak_bytes: None,
             outcome: Outcome::Unreachable {
                 reason: String::new(),
             },
         };
+        let memory = PeakMemory::start();
         record.outcome = match &sample.ask {
             Ask::Answer { .. } => self.answer(sample, method, reader, observer, &mut record)?,
             Ask::Likelihood { tokens, from } => {
@@ -421,6 +431,8 @@ impl Run<'_> {
                 }
             }
         };
+        record.cache_bytes = reader.session().cache_bytes();
+        record.peak_bytes = memory.bytes().filter(|_| memory.is_fresh());
         Ok(record)
     }
 

@@ -129,7 +129,7 @@ impl Shard {
     /// Everything in one part.
     pub const WHOLE: Self = Self { index: 1, count: 1 };
 
-    /// The samples of this part: neighbours stay together, because they share prefixes, and the
+    /// What lies in this part: neighbours stay together, because they share prefixes, and the
     /// parts cost about the same.
     pub(crate) fn range(self, costs: &[f64]) -> std::ops::Range<usize> {
         let total: f64 = costs.iter().sum();

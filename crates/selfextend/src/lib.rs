@@ -37,6 +37,7 @@ pub mod chat_template;
 pub mod config;
 pub mod decoder;
 mod error;
+mod fingerprint;
 mod generate;
 pub mod gguf;
 pub mod hub;
@@ -57,6 +58,7 @@ mod weights;
 
 pub use backend::{Device, Phase};
 pub use error::{Error, Result};
+pub use fingerprint::fingerprint;
 pub use generate::{Finish, GenerateOptions, Generation, Writer, Written, generate};
 pub use method::Method;
 pub use model::{LoadOptions, Model};

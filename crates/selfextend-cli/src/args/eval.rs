@@ -52,7 +52,7 @@ pub enum EvalTask {
 #[command(next_help_heading = "Run")]
 pub struct EvalRunArgs {
     /// A method: plain, selfextend:auto, selfextend:G=8,W=1024, ... (repeatable; all get the same
-    /// samples). [default: plain and selfextend:auto]
+    /// samples). [default: plain and selfextend:auto; for compare every method]
     #[arg(long = "method", value_name = "METHOD")]
     pub methods: Vec<Method>,
     /// Where results go, as JSON lines. [default: eval-TASK.jsonl]
@@ -101,6 +101,13 @@ pub struct EvalModelArgs {
     /// A .gguf file, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub.
     #[arg(short, long, default_value = DEFAULT_MODEL, value_name = "NAME|PATH|ID")]
     pub model: String,
+    /// Run the method that `selfextend tune` found too, unless --method says what to run. [default:
+    /// MODEL.profile.json beside the model]
+    #[arg(long, value_name = "FILE", conflicts_with = "methods")]
+    pub profile: Option<PathBuf>,
+    /// Leave a profile beside the model alone.
+    #[arg(long, conflicts_with = "profile")]
+    pub no_profile: bool,
     /// How keys and values are stored.
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::output;
 use selfextend::sampling::Sampler;
 use selfextend::{Sampling, Session, TextModel};
+use selfextend_eval::PeakMemory;
 use selfextend_eval::random::Random;
 use serde::Serialize;
 use std::time::Instant;
@@ -28,7 +29,8 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         let options = args.model.session_options(settings);
         let mut session = model.model.session(options);
         let mut row = measure(args, &model, &mut session, depth)?;
-        row.peak_rss_mib = memory.mib();
+        let mib = |bytes| output::rounded(bytes as f64 / f64::from(1 << 20), 1);
+        row.peak_rss_mib = memory.bytes().map(mib);
         match args.json {
             true => output::json(&row)?,
             false => output::line(&row.in_words(&session))?,
@@ -96,24 +98,4 @@ fn measure(
         decode_tokens: args.decode_tokens,
         settings: SettingsReport::new(&args.model, session),
     })
-}
-
-/// The most memory the process has held since a moment, where the system tells.
-struct PeakMemory;
-
-impl PeakMemory {
-    /// Forgets earlier peaks where that is allowed; otherwise they count as well.
-    fn start() -> Self {
-        let _ = std::fs::write("/proc/self/clear_refs", "5");
-        Self
-    }
-
-    fn mib(&self) -> Option<f64> {
-        let status = std::fs::read_to_string("/proc/self/status").ok()?;
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))?;
-        let kib: f64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
-        Some(output::rounded(kib / 1024.0, 1))
-    }
 }

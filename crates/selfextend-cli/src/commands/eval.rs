@@ -1,6 +1,9 @@
 //! `selfextend eval`: the paper's experiments. Parses and prints; the work is selfextend-eval's.
 
+mod compare;
 mod tasks;
+
+pub use compare::compare;
 
 use crate::args::eval::{
     EvalArgs, EvalModelArgs, EvalRunArgs, EvalTask, MergeArgs, ReportArgs, ShowArgs,
@@ -8,6 +11,7 @@ use crate::args::eval::{
 use crate::args::{KvArg, LinearArg};
 use crate::error::{CliError, Result};
 use crate::{engine, interrupt, output, progress};
+use selfextend::profile::Profile;
 use selfextend::{Device, LoadOptions, Method, TextModel};
 use selfextend_eval::report::{Drawing, Table, to_html, to_png, to_svg};
 use selfextend_eval::tasks::ablation;
@@ -68,10 +72,9 @@ fn run(prepared: Prepared) -> Result<()> {
     let methods = match methods {
         Some(methods) => methods,
         None if args.methods.is_empty() => {
-            vec![
-                ablation::method("plain")?,
-                ablation::method("selfextend:auto")?,
-            ]
+            let plain = ablation::method("plain")?;
+            let automatic = ablation::method("selfextend:auto")?;
+            with_profile(vec![plain, automatic], args, model, &samples)?
         }
         None => args.methods.clone(),
     };
@@ -110,6 +113,40 @@ fn run(prepared: Prepared) -> Result<()> {
     }
     output::note(&format!("results: {}", path.display()));
     show(&RunFile { header, records }, &args.show)
+}
+
+/// The methods and that of a profile: the one named, which must reach every sample, or the one
+/// beside the model, which is left out where it does not.
+fn with_profile(
+    mut methods: Vec<Method>,
+    args: &EvalRunArgs,
+    model: &TextModel,
+    samples: &[Sample],
+) -> Result<Vec<Method>> {
+    let trained = model.model.config().trained_window;
+    let reaches = |method: &Method| {
+        let mut contexts = samples.iter().map(|sample| sample.context);
+        contexts.all(|context| method.options(trained, context).is_ok())
+    };
+    let EvalModelArgs {
+        model, no_profile, ..
+    } = &args.model;
+    let method = if let Some(path) = &args.model.profile {
+        Profile::load_for(path, &engine::fetch(model)?)?.1
+    } else if let Some(found) = engine::Found::beside(model, *no_profile)? {
+        if !reaches(&found.method) {
+            found.say(", which does not reach every sample and is left alone");
+            return Ok(methods);
+        }
+        found.say(", which runs too");
+        found.method
+    } else {
+        return Ok(methods);
+    };
+    if !methods.contains(&method) {
+        methods.push(method);
+    }
+    Ok(methods)
 }
 
 /// The task's settings, and those of the model that change results.

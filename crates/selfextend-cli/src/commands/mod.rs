@@ -29,6 +29,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Eval(args) => eval::eval(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Pull(args) => pull::pull(&args),
+        Command::Compare(args) => eval::compare(&args),
         Command::Tune(args) => tune::tune(&args),
     }
 }

@@ -21,6 +21,7 @@ pub fn plot(args: &PlotArgs) -> Result<()> {
         x: "position (tokens)".into(),
         y: "perplexity".into(),
         log_y: true,
+        is_share: false,
         mark: args
             .trained_window
             .map(|window| (window as f64, "trained window".into())),

@@ -5,7 +5,7 @@ use crate::error::{CliError, Result};
 use crate::{engine, interrupt, output};
 use selfextend::settings::ContextSettings;
 use selfextend::{SessionOptions, TextModel};
-use selfextend_server::prefix::{DiskCache, fingerprint};
+use selfextend_server::prefix::DiskCache;
 use selfextend_server::{Config, HttpLimits, Ladder, scheduler};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -103,7 +103,7 @@ impl ServeArgs {
             return Ok(None);
         };
         let path = engine::fetch(&self.model.model)?;
-        let model = fingerprint(&path).map_err(|error| {
+        let model = selfextend::fingerprint(&path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
         Ok(Some(DiskCache {

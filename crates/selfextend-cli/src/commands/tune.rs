@@ -12,6 +12,7 @@ use search::{Candidate, Search, mean};
 use selfextend::method::table::{At, Kind};
 use selfextend::profile::{Losses, Profile};
 use selfextend::{Method, SessionOptions, TextModel};
+use std::path::PathBuf;
 
 /// Of the text, the part that settings are chosen by; they are judged on the rest.
 const CHOOSING_SHARE: f64 = 0.6;
@@ -72,7 +73,8 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         }
         Ok(mean(&all))
     };
-    let mut profile = Profile::new(&args.model.model, trained, context, &best.method);
+    let path = engine::fetch(&args.model.model)?;
+    let mut profile = Profile::new(&args.model.model, &path, trained, context, &best.method)?;
     profile.samples = args.samples;
     profile.found = judge(&best.method)?;
     profile.automatic = match best.method == automatic {
@@ -80,10 +82,19 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         false => judge(&automatic)?,
     };
     let written = output::to_json(&profile)?;
-    output::file(&args.output, &format!("{written}\n"))?;
+    let beside = Profile::beside(&path);
+    let output = match &args.output {
+        Some(path) => Some(path),
+        // What lies there is used without being asked for.
+        None if profile.is_better() && best.method != automatic => Some(&beside),
+        None => None,
+    };
+    if let Some(path) = output {
+        output::file(path, &format!("{written}\n"))?;
+    }
     match args.json {
         true => output::line(&written),
-        false => output::text(&report(args, &ranked, &profile)),
+        false => output::text(&report(&ranked, &profile, output)),
     }
 }
 
@@ -169,7 +180,7 @@ fn self_extend_grid(At { trained, context }: At) -> Vec<String> {
     windows.into_iter().flat_map(sizes).collect()
 }
 
-fn report(args: &TuneArgs, ranked: &[Candidate], profile: &Profile) -> String {
+fn report(ranked: &[Candidate], profile: &Profile, written: Option<&PathBuf>) -> String {
     let mut text = format!(
         "{:<40}{:>10}{:>10}{:>9}\n",
         "method", "needle", "text", "samples"
@@ -184,17 +195,18 @@ fn report(args: &TuneArgs, ranked: &[Candidate], profile: &Profile) -> String {
     }
     let (found, automatic) = (profile.found, profile.automatic);
     text += &format!(
-        "\nOn text it was not chosen by: {} has a needle loss of {:.4} (automatic rule {:.4}) and a text loss of {:.4} ({:.4}).\nWritten to {}; use it with --profile.\n",
-        ranked[0].method,
-        found.needle,
-        automatic.needle,
-        found.text,
-        automatic.text,
-        args.output.display()
+        "\nOn text it was not chosen by: {} has a needle loss of {:.4} (automatic rule {:.4}) and a text loss of {:.4} ({:.4}).\n",
+        ranked[0].method, found.needle, automatic.needle, found.text, automatic.text,
     );
-    if found.needle > automatic.needle {
-        text +=
-            "The automatic rule is better on it: take more --samples, or leave --profile out.\n";
+    if !profile.is_better() {
+        text += "The automatic rule is better on it: take more --samples.\n";
     }
+    text += &match written {
+        Some(path) => format!(
+            "Written to {}; use it with --profile, or beside the model as MODEL.profile.json.\n",
+            path.display()
+        ),
+        None => "Nothing was written: the automatic rule needs no profile.\n".into(),
+    };
     text
 }

@@ -3,6 +3,7 @@
 mod chat;
 #[path = "../common/mod.rs"]
 mod common;
+mod compare;
 mod errors;
 mod eval;
 mod measure;

@@ -1,6 +1,6 @@
 //! `tune`, and the profile it writes.
 
-use crate::common::{dir, file, on_tiny};
+use crate::common::{Tiny, dir, file, on_tiny, selfextend, with_stdin};
 
 fn text(name: &str, sentences: usize) -> String {
     file(
@@ -62,4 +62,122 @@ fn what_cannot_be_tuned_is_refused() {
     on_tiny("tune", &untried).fails(2, &["--try chunk="]);
     let nonsense = file("profile.txt", "{}");
     on_tiny("run", &["--profile", &nonsense, "hi"]).fails(1, &["no profile", "profile.txt"]);
+}
+
+#[test]
+fn a_profile_beside_the_model_is_used_beyond_the_window() {
+    let folder = dir().join("beside");
+    std::fs::create_dir_all(&folder).unwrap();
+    let at = |name: &str| folder.join(name).display().to_string();
+    let (model, profile) = (at("m.gguf"), at("m.gguf.profile.json"));
+    Tiny::default().write(model.as_ref());
+    let path = text("tune3.txt", 30);
+    let tune = [
+        "tune",
+        "-m",
+        &model,
+        "--file",
+        &path,
+        "--context",
+        "512",
+        "--samples",
+        "1",
+        "--method",
+        "rerope",
+        "--try",
+        "W=16",
+        "--json",
+    ];
+    let found = selfextend(&[&tune[..], &["-o", &profile]].concat())
+        .ok()
+        .json();
+    let written = found.to_string().replace(
+        &format!("\"method\":{}", found["method"]),
+        "\"method\":\"rerope:W=16\"",
+    );
+    std::fs::write(&profile, &written).unwrap();
+
+    let (long, short) = (text("long.txt", 4), text("short3.txt", 1));
+    let score = |file: &str, more: &[&str]| {
+        let args = ["score", "-m", &model, "--file", file, "--summary"];
+        selfextend(&[&args[..], more].concat()).ok()
+    };
+    let method = |file: &str, more: &[&str]| score(file, more).json()["settings"]["method"].clone();
+    assert_eq!(method(&long, &[]), "rerope:W=16");
+    assert_eq!(method(&short, &[]), "plain");
+    assert_eq!(method(&long, &["--no-profile"]), "selfextend");
+    assert_eq!(method(&long, &["--method", "dca"]), "dca");
+    let said = score(&long, &[]).stderr;
+    assert!(
+        said.contains("m.gguf.profile.json says rerope:W=16"),
+        "{said}"
+    );
+    let run = [
+        "run", "-m", &model, "--file", &long, "-n", "1", "--json", "Why?",
+    ];
+    assert_eq!(
+        selfextend(&run).ok().json()["settings"]["method"],
+        "rerope:W=16"
+    );
+    let message = std::fs::read_to_string(&long).unwrap();
+    let chat = with_stdin(&["chat", "-m", &model, "-n", "1"], message).ok();
+    assert!(chat.stderr.contains("says rerope:W=16"), "{}", chat.stderr);
+    let results = at("r.jsonl");
+    let eval = [
+        "eval",
+        "perplexity",
+        "-m",
+        &model,
+        &long,
+        "--lengths",
+        "80",
+        "--results",
+        &results,
+    ];
+    let eval = selfextend(&eval).ok();
+    assert!(eval.stdout.contains("rerope:W=16") && eval.stderr.contains("which runs too"));
+    let (results, html) = (at("c.jsonl"), at("c.html"));
+    let compare = [
+        "compare",
+        &long,
+        "-m",
+        &model,
+        "--no-passkey",
+        "--lengths",
+        "80",
+        "--results",
+        &results,
+        "--html",
+        &html,
+    ];
+    assert!(selfextend(&compare).ok().stdout.contains("rerope:W=16"));
+
+    // Settings that do not reach leave the automatic ones.
+    std::fs::write(
+        &profile,
+        written.replace("rerope:W=16", "leaky-rerope:W=16,k=2"),
+    )
+    .unwrap();
+    let left = score(&path, &[]);
+    assert_eq!(left.json()["settings"]["method"], "selfextend");
+    assert!(left.stderr.contains("left alone"), "{}", left.stderr);
+
+    // What is damaged or another model's is refused, unless it is to be left alone.
+    std::fs::write(&profile, &written[..written.len() / 2]).unwrap();
+    for command in [
+        &["run", "-m", &model, "--file", &long, "hi"][..],
+        &["serve", "-m", &model],
+    ] {
+        selfextend(command).fails(1, &["m.gguf.profile.json", "no profile", "--no-profile"]);
+    }
+    score(&long, &["--no-profile"]);
+    std::fs::write(&profile, &written).unwrap();
+    let other = Tiny {
+        template: false,
+        ..Tiny::default()
+    };
+    other.write(model.as_ref());
+    let foreign = ["score", "-m", &model, "--file", &long];
+    selfextend(&foreign).fails(1, &["another model", "--no-profile"]);
+    selfextend(&[&foreign[..], &["--profile", &profile]].concat()).fails(1, &["another model"]);
 }

@@ -1,6 +1,7 @@
 //! Pictures as SVG, readable on light and dark pages, and as PNG.
 
-use super::figures::{Bars, Drawing, HeatMap, Lines, Series};
+use super::figures::{Bars, Drawing, HeatMap};
+use super::lines::draw_lines;
 use crate::error::{EvalError, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
@@ -8,19 +9,19 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use resvg::{tiny_skia, usvg};
 
 const SIZE: (u32, u32) = (960, 540);
-const FONT: &str = "Helvetica, Arial, sans-serif";
+pub(super) const FONT: &str = "Helvetica, Arial, sans-serif";
 
 /// Text and axes, and what lies under them: the two colours that change with the page.
-const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
-const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
+pub(super) const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
+pub(super) const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 
 /// The rules that exchange ink and paper on a dark page.
-pub(super) const DARK: &str = "@media (prefers-color-scheme: dark) {\
+pub const DARK: &str = "@media (prefers-color-scheme: dark) {\
     svg [fill=\"#111111\"] { fill: #e6e6e6 } svg [stroke=\"#111111\"] { stroke: #e6e6e6 } \
     svg [fill=\"#FEFEFE\"] { fill: #15181d } svg [stroke=\"#FEFEFE\"] { stroke: #15181d } }";
 
 /// Colours that people with any colour vision tell apart (Okabe and Ito).
-const COLOURS: [RGBColor; 6] = [
+pub(super) const COLOURS: [RGBColor; 6] = [
     RGBColor(213, 94, 0),
     RGBColor(0, 114, 178),
     RGBColor(0, 158, 115),
@@ -29,8 +30,8 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
 ];
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
+pub(super) type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+pub(super) type Drawn = std::result::Result<(), Box<dyn std::error::Error>>;
 
 /// A picture as SVG that can stand alone.
 ///
@@ -115,7 +116,7 @@ pub fn to_png(drawing: &Drawing) -> Result<Vec<u8>> {
 }
 
 /// A count in groups of three digits.
-fn grouped(count: f64) -> String {
+pub(super) fn grouped(count: f64) -> String {
     let digits = format!("{:.0}", count.abs());
     let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -127,129 +128,12 @@ fn grouped(count: f64) -> String {
     text
 }
 
-fn colour(n: usize) -> RGBColor {
+pub(super) fn colour(n: usize) -> RGBColor {
     COLOURS[n % COLOURS.len()]
 }
 
-fn text(size: u32) -> TextStyle<'static> {
+pub(super) fn text(size: u32) -> TextStyle<'static> {
     (FONT, size).into_font().color(&INK)
-}
-
-fn draw_lines(area: &Area, lines: &Lines) -> Drawn {
-    let points = || lines.series.iter().flat_map(|series| &series.points);
-    if points().next().is_none() {
-        return Err("there are no numbers yet".into());
-    }
-    let mark = lines.mark.as_ref().map_or(0.0, |(x, _)| *x);
-    let right = points().map(|point| point.0).fold(1.0, f64::max).max(mark) * 1.02;
-    let low = |point: &&(f64, f64, _)| point.1;
-    let highest = points()
-        .map(|point| point.1)
-        .fold(f64::NEG_INFINITY, f64::max);
-    if lines.log_y {
-        let lowest = points()
-            .map(|point| low(&point))
-            .fold(f64::INFINITY, f64::min);
-        let (bottom, top) = (lowest.max(1e-6) / 1.25, highest * 1.25);
-        let chart =
-            chart_of(area, lines).build_cartesian_2d(0.0..right, (bottom..top).log_scale())?;
-        line_chart(chart, lines, bottom, top)
-    } else {
-        let top = if highest <= 1.0 { 1.0 } else { highest * 1.1 };
-        let chart = chart_of(area, lines).build_cartesian_2d(0.0..right, 0.0..top * 1.02)?;
-        line_chart(chart, lines, 0.0, top)
-    }
-}
-
-fn chart_of<'a, 'b>(area: &'a Area<'b>, lines: &Lines) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
-    let mut chart = ChartBuilder::on(area);
-    chart
-        .caption(&lines.title, text(24))
-        .margin(16)
-        .x_label_area_size(52)
-        .y_label_area_size(72);
-    chart
-}
-
-fn line_chart<'a, 'b: 'a, Y>(
-    mut chart: ChartContext<
-        'a,
-        SVGBackend<'b>,
-        Cartesian2d<plotters::coord::types::RangedCoordf64, Y>,
-    >,
-    lines: &Lines,
-    bottom: f64,
-    top: f64,
-) -> Drawn
-where
-    Y: plotters::coord::ranged1d::Ranged<ValueType = f64>
-        + plotters::coord::ranged1d::ValueFormatter<f64>,
-{
-    let is_share = top <= 1.0;
-    chart
-        .configure_mesh()
-        .x_desc(&lines.x)
-        .y_desc(&lines.y)
-        .x_label_formatter(&|x| grouped(*x))
-        .y_label_formatter(&|y| match *y {
-            y if is_share => format!("{:.0}%", 100.0 * y),
-            y if y < 10.0 => format!("{y:.1}"),
-            y => format!("{y:.0}"),
-        })
-        .axis_style(INK.mix(0.6))
-        .label_style(text(16))
-        .axis_desc_style(text(18))
-        .light_line_style(INK.mix(0.04))
-        .bold_line_style(INK.mix(0.12))
-        .draw()?;
-    if let Some((x, name)) = &lines.mark {
-        let style = INK.mix(0.6).stroke_width(1);
-        let ends = vec![(*x, bottom), (*x, top)];
-        chart
-            .draw_series(DashedLineSeries::new(ends, 6, 4, style))?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
-    }
-    for (n, series) in lines.series.iter().enumerate() {
-        let style = colour(n).stroke_width(3);
-        chart.draw_series(intervals(series, bottom, top).map(|(x, low, high)| {
-            PathElement::new([(x, low), (x, high)], colour(n).mix(0.55).stroke_width(2))
-        }))?;
-        let points = series.points.iter().map(|point| (point.0, point.1));
-        chart
-            .draw_series(LineSeries::new(points.clone(), style))?
-            .label(&series.label)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
-        if series.points.len() <= 12 {
-            chart.draw_series(points.map(|point| Circle::new(point, 4, colour(n).filled())))?;
-        }
-    }
-    let position = match is_share {
-        true => SeriesLabelPosition::LowerLeft,
-        false => SeriesLabelPosition::UpperLeft,
-    };
-    chart
-        .configure_series_labels()
-        .position(position)
-        .label_font(text(16))
-        .legend_area_size(32)
-        .margin(14)
-        .background_style(PAPER.mix(0.85))
-        .border_style(INK.mix(0.2))
-        .draw()?;
-    Ok(())
-}
-
-/// The intervals of a line, cut at the edges of the picture.
-fn intervals(series: &Series, bottom: f64, top: f64) -> impl Iterator<Item = (f64, f64, f64)> {
-    series.points.iter().filter_map(move |(x, _, interval)| {
-        let interval = interval.as_ref()?;
-        Some((
-            *x,
-            interval.low.clamp(bottom, top),
-            interval.high.clamp(bottom, top),
-        ))
-    })
 }
 
 /// From bad to good: a ramp that stays readable in grey (viridis without its darkest end).
@@ -445,6 +329,7 @@ fn draw_bars(area: &Area, bars: &Bars) -> Drawn {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figures::{Lines, Series};
     use super::*;
     use crate::metrics::Interval;
 

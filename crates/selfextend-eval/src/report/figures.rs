@@ -40,6 +40,8 @@ pub struct Lines {
     pub y: String,
     /// Whether the vertical axis is logarithmic.
     pub log_y: bool,
+    /// Whether the numbers are shares from 0 to 1, shown in percent.
+    pub is_share: bool,
     /// A vertical line with its name, such as the trained window.
     pub mark: Option<(f64, String)>,
     /// The lines.
@@ -95,15 +97,15 @@ pub struct Bars {
 type Measure<'a> = &'a dyn Fn(&[&Record]) -> Option<(f64, Interval)>;
 
 /// A method's perplexity at a length.
-struct Perplexity {
+pub(super) struct Perplexity {
     texts: usize,
     tokens: usize,
-    value: f64,
-    interval: Interval,
+    pub(super) value: f64,
+    pub(super) interval: Interval,
     tokens_per_second: f64,
 }
 
-fn perplexity(records: &[&Record]) -> Option<Perplexity> {
+pub(super) fn perplexity(records: &[&Record]) -> Option<Perplexity> {
     let mut blocks: Vec<(usize, f64)> = Vec::new();
     let (mut read, mut seconds, mut texts) = (0, 0.0, 0);
     for record in records {
@@ -126,7 +128,7 @@ fn perplexity(records: &[&Record]) -> Option<Perplexity> {
     })
 }
 
-fn summary(records: &[&Record]) -> Option<Summary> {
+pub(super) fn summary(records: &[&Record]) -> Option<Summary> {
     let scores: Vec<f64> = records
         .iter()
         .filter_map(|record| record.outcome.score())
@@ -244,6 +246,7 @@ impl<'a> View<'a> {
                 x: "position (tokens)".into(),
                 y: "perplexity".into(),
                 log_y: true,
+                is_share: false,
                 mark: self.trained_window(),
                 series: series.collect(),
             }),
@@ -269,6 +272,7 @@ impl<'a> View<'a> {
                 x: "length (tokens)".into(),
                 y: what.into(),
                 log_y,
+                is_share: !log_y,
                 mark: self.trained_window(),
                 series: series.collect(),
             }),
@@ -464,7 +468,7 @@ impl<'a> View<'a> {
         Some(figures)
     }
 
-    fn under(&self, method: &str, tags: &[(&str, &Value)]) -> Vec<&'a Record> {
+    pub(super) fn under(&self, method: &str, tags: &[(&str, &Value)]) -> Vec<&'a Record> {
         self.records(|record| {
             record.method == method
                 && tags
@@ -473,7 +477,7 @@ impl<'a> View<'a> {
         })
     }
 
-    fn trained_window(&self) -> Option<(f64, String)> {
+    pub(super) fn trained_window(&self) -> Option<(f64, String)> {
         let window = self.run.header.settings.get("trained_window")?.as_f64()?;
         Some((window, "trained window".into()))
     }

@@ -1,16 +1,19 @@
 //! Reports: tables and pictures drawn from results, and the files they go into.
 
+mod compare;
 mod draw;
 mod figures;
 mod html;
+mod lines;
 mod table;
 
-pub use draw::{to_png, to_svg};
+pub use draw::{DARK, to_png, to_svg};
 pub use figures::{Bars, Drawing, Figure, HeatMap, Lines, Series};
 pub use html::to_html;
 pub use table::Table;
 
 use crate::record::{Outcome, Record, RunFile};
+use crate::tasks::compare::TASK as COMPARE;
 
 /// What is to be shown of a run.
 #[derive(Debug, Clone)]
@@ -54,6 +57,7 @@ impl Report {
         settings.push(("seconds".into(), format!("{seconds:.0}")));
         let view = View::new(run);
         let (tables, figures) = match view.is_likelihood() {
+            _ if header.task == COMPARE => (view.compare_tables(), view.compare_figures()),
             true => (view.perplexity_tables(), view.perplexity_figures()),
             false => (view.score_tables(), view.score_figures()),
         };

@@ -2,6 +2,7 @@
 
 pub mod ablation;
 pub mod choice;
+pub mod compare;
 pub mod leval;
 pub mod longbench;
 pub mod needle;

@@ -33,7 +33,7 @@ const LONGEST_HEADER: usize = 32 << 20;
 pub struct DiskCache {
     /// The directory; made if need be.
     pub dir: PathBuf,
-    /// Names the model's weights: see [`fingerprint`].
+    /// Names the model's weights: see [`selfextend::fingerprint`].
     pub model: String,
     /// Prompts of fewer tokens are not kept.
     pub least_tokens: usize,
@@ -313,28 +313,4 @@ fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<Kept>> {
         tokens: described.tokens,
         block,
     }))
-}
-
-/// Names a model file by its length and a digest of its start, its end and pieces between: of a
-/// file of many gigabytes, all of it would take longer than loading it.
-///
-/// # Errors
-/// A file that cannot be read.
-pub fn fingerprint(path: &Path) -> io::Result<String> {
-    use std::io::{Seek, SeekFrom};
-    const PIECE: u64 = 64 << 10;
-    const START: u64 = 16 << 20;
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    let mut digest = Sha256::new();
-    digest.update(length.to_le_bytes());
-    let mut piece = Vec::new();
-    let between = (0..=64).map(|n| (length.saturating_sub(PIECE) * n / 64, PIECE));
-    for (at, count) in std::iter::once((0, START)).chain(between) {
-        file.seek(SeekFrom::Start(at))?;
-        piece.clear();
-        (&mut file).take(count).read_to_end(&mut piece)?;
-        digest.update(&piece);
-    }
-    Ok(hex(&digest.finalize()))
 }

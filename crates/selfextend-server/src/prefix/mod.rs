@@ -9,7 +9,7 @@
 
 mod disk;
 
-pub use disk::{Disk, DiskCache, fingerprint};
+pub use disk::{Disk, DiskCache};
 
 use selfextend::{KvBlock, PAGE, Session};
 use slab::Slab;

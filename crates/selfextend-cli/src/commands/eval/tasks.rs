@@ -47,7 +47,7 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
 }
 
 /// The names of files, whatever folder they lie in.
-fn names(files: &[PathBuf]) -> Vec<String> {
+pub(super) fn names(files: &[PathBuf]) -> Vec<String> {
     let name = |path: &PathBuf| {
         path.file_name()
             .unwrap_or_default()

@@ -7,11 +7,21 @@ use crate::error::{CliError, Result};
 use crate::output;
 use plotters::prelude::*;
 use selfextend::{Frequencies, ModelFile, SessionOptions};
+use selfextend_eval::report::DARK;
 use serde::Serialize;
 use std::fmt::Write;
 
 /// Cells on a side of the terminal's picture.
 const TERMINAL_CELLS: usize = 48;
+/// Text and axes, and what lies under them: [`DARK`] exchanges them on dark pages.
+const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
+const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
+/// Keys that are not seen.
+const UNSEEN: RGBColor = RGBColor(0xeb, 0xeb, 0xeb);
+/// No light between cells, and unseen keys darker on dark pages.
+const SEAMLESS: &str = "rect { shape-rendering: crispEdges } \
+    @media (prefers-color-scheme: dark) { svg [fill=\"#EBEBEB\"] { fill: #2a2f37 } }";
+
 /// Cells on a side of the SVG's.
 const SVG_CELLS: usize = 160;
 
@@ -152,23 +162,25 @@ impl Picture {
         let mut picture = String::new();
         {
             let area = SVGBackend::with_string(&mut picture, (760, 800)).into_drawing_area();
-            area.fill(&WHITE)?;
+            area.fill(&PAPER)?;
             let font = "Helvetica, Arial, sans-serif";
+            let text = |size: u32| (font, size).into_font().color(&INK);
             let (first, second) = match self.caption().split_once("; ") {
                 Some((first, second)) => (first.to_owned(), second.to_owned()),
                 None => (self.caption(), String::new()),
             };
             for (line, y) in [(first, 12), (second, 32)] {
-                area.draw(&Text::new(line, (24, y), (font, 16)))?;
+                area.draw(&Text::new(line, (24, y), text(16)))?;
             }
-            let tokens = self.tokens;
-            let label = move |cell: &f64| output::grouped((cell * tokens as f64) as usize);
+            let tokens = self.tokens as f64;
+            let label = |position: &f64| output::grouped(*position as usize);
             let mut chart = ChartBuilder::on(&area)
                 .margin(16)
+                .margin_right(36)
                 .margin_top(52)
                 .x_label_area_size(44)
                 .y_label_area_size(72)
-                .build_cartesian_2d(0.0..1.0, 1.0..0.0)?;
+                .build_cartesian_2d(0.0..tokens, tokens..0.0)?;
             chart
                 .configure_mesh()
                 .disable_mesh()
@@ -176,31 +188,32 @@ impl Picture {
                 .y_desc("query")
                 .x_label_formatter(&label)
                 .y_label_formatter(&label)
-                .label_style((font, 14))
-                .axis_desc_style((font, 16))
+                .axis_style(INK)
+                .label_style(text(14))
+                .axis_desc_style(text(16))
                 .draw()?;
-            let share = |cell: usize| cell as f64 / cells as f64;
+            let at = |cell: usize| tokens * cell as f64 / cells as f64;
             for (r, row) in self.rows.iter().enumerate() {
                 let colours: Vec<_> = row.iter().map(|&cell| self.colour(cell)).collect();
                 let mut first = 0;
                 for run in colours.chunk_by(|a, b| a == b) {
-                    let corners = [
-                        (share(first), share(r)),
-                        (share(first + run.len()), share(r + 1)),
-                    ];
+                    let corners = [(at(first), at(r)), (at(first + run.len()), at(r + 1))];
                     chart.draw_series([Rectangle::new(corners, run[0].filled())])?;
                     first += run.len();
                 }
             }
             area.present()?;
         }
-        Ok(picture)
+        Ok(match picture.split_once('>') {
+            Some((head, rest)) => format!("{head}><style>{DARK}{SEAMLESS}</style>{rest}"),
+            None => picture,
+        })
     }
 
     /// Light to dark with distance, in steps; vermilion beyond the trained window, grey if not seen.
     fn colour(&self, cell: Option<f64>) -> RGBColor {
         let Some(position) = cell else {
-            return RGBColor(235, 235, 235);
+            return UNSEEN;
         };
         if position >= self.trained_window as f64 {
             return RGBColor(213, 94, 0);
@@ -235,6 +248,7 @@ mod tests {
         assert_eq!((extended.largest, extended.untrained_permille), (6.0, 0));
         assert!(!extended.drawn(false).contains("\n!"));
         let svg = plain.svg().unwrap();
+        assert!(svg.contains(DARK));
         assert!(svg.contains("#D55E00") && !extended.svg().unwrap().contains("#D55E00"));
     }
 
