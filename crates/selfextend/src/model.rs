@@ -256,6 +256,12 @@ impl Model {
         };
         pool.install(|| parallel::awake(pass))
     }
+
+    /// Does something else for each of some sequences on the threads that run the passes, as to
+    /// draw their tokens.
+    pub fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
+        self.0.pool.install(|| parallel::for_each(tasks, work));
+    }
 }
 
 /// Short in a decode step, which should allocate nothing.
