@@ -3,12 +3,15 @@
 
   load.py mix URL --clients 32 --seconds 300 --long-tokens 12000 [--pid PID] [--passkey]
   load.py decode URL [--tokens 128]
+  load.py chats URL --clients 8 --requests 24 --prompt-tokens 300 --tokens 64 --end-token 2
 
 mix: clients send short chats and long documents until the time is over. Refusals (429, 503) are
 counted and obeyed. Every answer is checked: with --passkey each request hides a key of its own,
 which must come back (and no other's); without, every distinct request is first asked alone, and
 its text must be the same under load, letter by letter.
 decode: eight answers one after another against eight at once; prints the ratio.
+chats: a fixed number of distinct chats of one size, so many at a time: what two servers can be
+compared by (tools/beside_llama.sh). The end token is forbidden, so that all answers are as long.
 """
 
 import argparse
@@ -220,6 +223,52 @@ def decode(args):
     print(json.dumps({"alone_tok_s": round(alone, 1), "eight_tok_s": round(together, 1), "ratio": round(together / alone, 2)}))
 
 
+def chats(args):
+    # The same chats in every run of one seed; no two begin alike, so that no cache helps.
+    rng, words = random.Random(args.seed), FILLER.replace(".", "").split()
+    # The template and the words around take about 40 tokens.
+    text = lambda n: f"{rng.randint(0, 1 << 30)} " + " ".join(rng.choice(words) for _ in range(max(1, args.prompt_tokens - 40))) + f" ({n}) Go on."
+    bodies = [
+        {"messages": [{"role": "user", "content": text(n)}], "max_tokens": args.tokens, "temperature": 0, "logit_bias": {str(args.end_token): -100}}
+        for n in range(args.requests)
+    ]
+    left, lock, seen = list(reversed(bodies)), threading.Lock(), {"first": [], "between": [], "took": [], "read": 0, "written": 0, "failed": []}
+
+    def client():
+        while True:
+            with lock:
+                if not left:
+                    return
+                body = left.pop()
+            begun = time.monotonic()
+            try:
+                _, usage, times = stream(args.url, body)
+            except Exception as error:
+                with lock:
+                    seen["failed"].append(repr(error))
+                continue
+            with lock:
+                seen["took"].append(time.monotonic() - begun)
+                seen["first"] += times[:1]
+                seen["between"] += [b - a for a, b in zip(times, times[1:])]
+                seen["read"] += usage["prompt_tokens"]
+                seen["written"] += usage["completion_tokens"]
+
+    begun = time.monotonic()
+    threads = [threading.Thread(target=client) for _ in range(args.clients)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    took = time.monotonic() - begun
+    print(json.dumps({
+        "seconds": round(took, 2), "answered": len(seen["took"]), "failed": seen["failed"][:3],
+        "prompt_tokens": seen["read"], "written_tokens": seen["written"],
+        "requests_per_s": round(len(seen["took"]) / took, 3), "first_token_s": percentiles(seen["first"]),
+        "between_tokens_s": percentiles(seen["between"]), "whole_s": percentiles(seen["took"]),
+    }))
+    if seen["failed"]:
+        raise SystemExit(1)
+
+
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 commands = parser.add_subparsers(dest="command", required=True)
 loaded = commands.add_parser("mix")
@@ -238,5 +287,13 @@ decoded = commands.add_parser("decode")
 decoded.add_argument("url")
 decoded.add_argument("--tokens", type=int, default=128)
 decoded.add_argument("--rounds", type=int, default=3)
+chatted = commands.add_parser("chats")
+chatted.add_argument("url")
+chatted.add_argument("--clients", type=int, default=8)
+chatted.add_argument("--requests", type=int, default=24)
+chatted.add_argument("--prompt-tokens", type=int, default=300)
+chatted.add_argument("--tokens", type=int, default=64)
+chatted.add_argument("--end-token", type=int, default=2, help="2 for SmolLM2")
+chatted.add_argument("--seed", type=int, default=1)
 arguments = parser.parse_args()
-{"mix": mix, "decode": decode}[arguments.command](arguments)
+{"mix": mix, "decode": decode, "chats": chats}[arguments.command](arguments)

@@ -226,6 +226,30 @@ fn memory_stays_within_its_budget() {
 }
 
 #[test]
+fn a_chat_passes_a_document_that_has_no_room() {
+    let mut config = config();
+    // Room for one full context of four blocks and a ring, not for two.
+    config.scheduler.kv_memory = 500 << 10;
+    let server = start(config);
+    let mut document = seeded(&prose(2, 400), 1);
+    document["max_tokens"] = json!(500);
+    document["stream"] = json!(true);
+    let mut running = server.open("/v1/completions", &document);
+    assert!(running.next().is_some());
+    document["stream"] = json!(false);
+    document["prompt"] = json!(prose(3, 400));
+    thread::scope(|scope| {
+        let waiting = scope.spawn(|| server.complete(&document));
+        server.wait_until("one waits", |state| state["queued"] == 1);
+        let chat = server.complete(&json!({"prompt": "an ant", "max_tokens": 3}));
+        assert_eq!(chat.status, 200, "{chat:?}");
+        assert!(!waiting.is_finished());
+        drop(running);
+        assert_eq!(waiting.join().unwrap().status, 200);
+    });
+}
+
+#[test]
 fn the_parameters_do_what_openai_says() {
     let server = start(config());
     let ask = |more: Value| {

@@ -240,4 +240,10 @@ impl Model {
             .engine
             .forward(self.config(), phase, inputs, on_layer, visit)
     }
+
+    /// Does something else for each of some sequences on the threads that run the passes, as to
+    /// draw their tokens.
+    pub fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
+        self.0.pool.install(|| parallel::for_each(tasks, work));
+    }
 }

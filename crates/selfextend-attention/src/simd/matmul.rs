@@ -137,28 +137,27 @@ impl Kernel for Few<'_, '_> {
         for (p, panel) in data.chunks_exact(format.panel_bytes(columns)).enumerate() {
             let mut row = 0;
             while row < out.rows {
-                let (x, sums) = (&x[row * columns..], &sums[(row * blocks).min(sums.len())..]);
-                let mut products = [0.0; 4 * WIDTH];
-                let to = &mut products;
-                let some = match out.rows - row {
-                    1 => {
-                        multiply_panel::<S, 1>(s, format, panel, columns, x, sums, to, WIDTH);
-                        1
-                    }
-                    2 | 3 => {
-                        multiply_panel::<S, 2>(s, format, panel, columns, x, sums, to, WIDTH);
-                        2
-                    }
-                    _ => {
-                        multiply_panel::<S, 4>(s, format, panel, columns, x, sums, to, WIDTH);
-                        4
-                    }
-                };
-                for (i, products) in products.chunks_exact(WIDTH).take(some).enumerate() {
-                    let to = out.panel(row + i, p);
-                    to.copy_from_slice(&products[..to.len()]);
+                macro_rules! step {
+                    ($n:literal) => {{
+                        let (x, sums) =
+                            (&x[row * columns..], &sums[(row * blocks).min(sums.len())..]);
+                        let mut products = [0.0; $n * WIDTH];
+                        let to = &mut products;
+                        multiply_panel::<S, $n>(s, format, panel, columns, x, sums, to, WIDTH);
+                        for (i, products) in products.chunks_exact(WIDTH).enumerate() {
+                            let to = out.panel(row + i, p);
+                            to.copy_from_slice(&products[..to.len()]);
+                        }
+                        row += $n;
+                    }};
                 }
-                row += some;
+                // What a row comes to never depends on how many are multiplied with it.
+                match out.rows - row {
+                    1 => step!(1),
+                    2 | 3 => step!(2),
+                    left if left >= 8 && S::ROWS >= 8 => step!(8),
+                    _ => step!(4),
+                }
             }
         }
     }
@@ -437,21 +436,68 @@ mod tests {
         (data, exact)
     }
 
+    const FORMATS: [PanelFormat; 9] = [
+        PanelFormat::F32,
+        PanelFormat::F16,
+        PanelFormat::I8 { minimum: false },
+        PanelFormat::I8 { minimum: true },
+        PanelFormat::U4,
+        PanelFormat::BF16,
+        PanelFormat::U4Wide,
+        PanelFormat::I8Wide,
+        PanelFormat::I8Short,
+    ];
+
+    /// What continuous batching relies on: bit for bit.
+    #[test]
+    fn a_row_of_few_does_not_depend_on_the_others() {
+        const ROWS: usize = 15;
+        let mut rng = StdRng::seed_from_u64(8);
+        let (n, k) = (40, 320);
+        for format in FORMATS {
+            let (data, _) = random(format, n, k, &mut rng);
+            let x: Vec<f32> = (0..ROWS * k).map(|_| rng.random_range(-1.0..1.0)).collect();
+            let weights = Panels {
+                format,
+                columns: k,
+                data: &data,
+            };
+            for level in Level::available() {
+                let multiply = |x: &[f32]| {
+                    let mut sums = Vec::new();
+                    if format.block() > 1 {
+                        block_sums(x, &mut sums);
+                    }
+                    let mut out = vec![f32::NAN; x.len() / k * n];
+                    let mut block = column_blocks(&mut out, n, n).next().unwrap();
+                    let (out_block, sums) = (&mut block, &sums);
+                    dispatch_at(
+                        level,
+                        Few {
+                            x,
+                            sums,
+                            weights,
+                            out: out_block,
+                        },
+                    );
+                    out
+                };
+                let alone: Vec<f32> = x.chunks(k).flat_map(multiply).collect();
+                for rows in 2..=ROWS {
+                    assert_eq!(
+                        multiply(&x[..rows * k]),
+                        alone[..rows * n],
+                        "{format:?} {rows}"
+                    );
+                }
+            }
+        }
+    }
+
     #[test]
     fn both_products_agree_with_f64_at_every_level_and_format() {
         let mut rng = StdRng::seed_from_u64(7);
-        let formats = [
-            PanelFormat::F32,
-            PanelFormat::F16,
-            PanelFormat::I8 { minimum: false },
-            PanelFormat::I8 { minimum: true },
-            PanelFormat::U4,
-            PanelFormat::BF16,
-            PanelFormat::U4Wide,
-            PanelFormat::I8Wide,
-            PanelFormat::I8Short,
-        ];
-        for format in formats {
+        for format in FORMATS {
             for (m, n, k) in [
                 (1, 16, 32),
                 (2, 40, 64),

@@ -175,6 +175,51 @@ fn prefixes_survive_a_crash_and_damaged_files_are_left_out() {
     assert_eq!(body(&first)["choices"], body(&third)["choices"]);
 }
 
+/// Killed at whatever moment of its writing, it comes up again with what was written whole, and
+/// answers as a server without a cache does.
+#[test]
+fn it_can_be_killed_while_it_writes() {
+    const ROUNDS: usize = 12;
+    let cache = dir().join("killed");
+    let cache_dir = cache.display().to_string();
+    let args = ["--cache-dir", &*cache_dir, "--cache-least-tokens", "300"];
+    let drafts = || {
+        let entries = std::fs::read_dir(&cache).unwrap();
+        let paths = entries.map(|entry| entry.unwrap().path());
+        paths
+            .filter(|p| p.extension().is_some_and(|e| e == "part"))
+            .count()
+    };
+    let request = |round: usize| {
+        let prompt = format!("{round} quick brown foxes jump over a lazy dog; ").repeat(40);
+        format!(r#"{{"prompt": "{prompt}", "max_tokens": 8, "seed": {round}}}"#)
+    };
+    let answers: Vec<serde_json::Value> = {
+        let server = Server::start(&[]);
+        let answer = |round| body(&server.complete("", &request(round)))["choices"].clone();
+        (0..ROUNDS).map(answer).collect()
+    };
+    let (mut half_written, mut cached) = (0, 0);
+    for round in 0..ROUNDS {
+        let server = Server::start(&args);
+        let damaged = |line: &&String| line.contains("damaged or foreign");
+        assert_eq!(server.said.iter().filter(damaged).count(), 0);
+        assert_eq!(drafts(), 0);
+        // What the last one was killed over, and something new to write.
+        for asked in [round.saturating_sub(1), round] {
+            let answer = body(&server.complete("", &request(asked)));
+            assert_eq!(answer["choices"], answers[asked], "{round}");
+            let details = &answer["usage"]["prompt_tokens_details"];
+            cached += details["cached_tokens"].as_u64().unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_micros(700 * round as u64));
+        server.kill();
+        half_written += drafts();
+    }
+    eprintln!("{half_written} of {ROUNDS} killed over a file; {cached} tokens from the cache");
+    assert!(half_written > 0 && cached > 0);
+}
+
 #[test]
 fn what_cannot_be_served_is_refused_at_the_start() {
     let model = tiny();

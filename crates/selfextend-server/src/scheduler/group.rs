@@ -1,16 +1,30 @@
 //! A request that runs: one prompt, one or more answers.
 
-use super::{Event, Failure, Piece, Request, TokenLogprob};
+use super::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
 use crate::constrain::Constraint;
 use selfextend::sampling::log_probability;
-use selfextend::{Finish, GenerateOptions, Result, Session, TextModel, Writer};
+use selfextend::{Finish, GenerateOptions, Result, Session, TextModel, Writer, Written};
 use std::time::Instant;
+
+/// What a request is admitted with.
+pub(super) struct Place {
+    /// Holds what is cached of its prompt.
+    pub session: Session,
+    /// Bytes it may come to use beyond that.
+    pub charged: usize,
+    /// Whether it counts among the long ones.
+    pub long: bool,
+    pub admitted: Admitted,
+}
 
 /// A request that was admitted.
 pub(super) struct Group<'m> {
     pub request: Box<Request>,
-    /// Bytes of the budget that are its own.
+    /// Bytes of the budget that it was admitted with.
+    pub charged: usize,
+    /// Those that are its own still.
     pub reserved: usize,
+    pub long: bool,
     /// Reads the prompt; the answers go on from it.
     pub session: Option<Session>,
     /// Prompt tokens that are read.
@@ -26,19 +40,50 @@ pub(super) struct Choice<'m> {
     pub session: Session,
     writer: Writer<'m>,
     constraint: Option<Constraint>,
+    logprobs: Option<usize>,
     index: usize,
     /// The token to be decoded next.
     pub next: [u32; 1],
     pub finished: bool,
 }
 
+/// An answer's next token.
+pub(super) struct Drawn {
+    written: Written,
+    logprob: Option<TokenLogprob>,
+}
+
+impl Choice<'_> {
+    /// Draws the next token.
+    pub fn draw(&mut self, logits: &[f32]) -> Result<Drawn> {
+        let written = match &mut self.constraint {
+            None => self.writer.write(logits, None)?,
+            Some(constraint) => {
+                let mask = constraint.mask()?;
+                let written = self.writer.write(logits, Some(mask.as_slice()))?;
+                if written.finish != Some(Finish::EndToken) {
+                    constraint.consume(written.token)?;
+                }
+                written
+            }
+        };
+        let wanted = self
+            .logprobs
+            .filter(|_| written.finish != Some(Finish::EndToken));
+        let logprob = wanted.map(|top| token_logprob(logits, written.token, top));
+        Ok(Drawn { written, logprob })
+    }
+}
+
 impl<'m> Group<'m> {
-    pub fn new(request: Box<Request>, session: Session, reserved: usize) -> Self {
+    pub fn new(request: Box<Request>, place: Place) -> Self {
         Self {
-            read: session.len(),
-            session: Some(session),
+            read: place.session.len(),
+            session: Some(place.session),
             request,
-            reserved,
+            charged: place.charged,
+            reserved: place.charged,
+            long: place.long,
             choices: Vec::new(),
             admitted: Instant::now(),
             completion_tokens: 0,
@@ -85,6 +130,7 @@ impl<'m> Group<'m> {
                 session,
                 writer: Writer::new(&text.tokenizer, &options)?,
                 constraint: self.request.constraint.as_ref().map(Constraint::fork),
+                logprobs: self.request.logprobs,
                 index: self.request.first_choice + index,
                 next: [0],
                 finished: false,
@@ -92,31 +138,20 @@ impl<'m> Group<'m> {
         }
         metrics::histogram!("selfextend_time_to_first_token_seconds")
             .record(self.request.arrived.elapsed().as_secs_f64());
-        (0..count).try_for_each(|choice| self.advance(choice, logits))
+        for choice in 0..count {
+            let drawn = self.choices[choice].draw(logits)?;
+            self.advance(choice, drawn);
+        }
+        Ok(())
     }
 
-    /// Draws an answer's next token.
-    pub fn advance(&mut self, choice: usize, logits: &[f32]) -> Result<()> {
-        let choice = &mut self.choices[choice];
-        let written = match &mut choice.constraint {
-            None => choice.writer.write(logits, None)?,
-            Some(constraint) => {
-                let mask = constraint.mask()?;
-                let written = choice.writer.write(logits, Some(mask.as_slice()))?;
-                if written.finish != Some(Finish::EndToken) {
-                    constraint.consume(written.token)?;
-                }
-                written
-            }
-        };
-        choice.next = [written.token];
+    /// Takes in an answer's next token.
+    pub fn advance(&mut self, choice: usize, drawn: Drawn) {
         self.completion_tokens += 1;
         metrics::counter!("selfextend_generated_tokens_total").increment(1);
-        let wanted = self
-            .request
-            .logprobs
-            .filter(|_| written.finish != Some(Finish::EndToken));
-        let logprob = wanted.map(|top| token_logprob(logits, written.token, top));
+        let Drawn { written, logprob } = drawn;
+        let choice = &mut self.choices[choice];
+        choice.next = [written.token];
         let (index, finish) = (choice.index, written.finish);
         choice.finished = finish.is_some();
         if !written.text.is_empty() || logprob.is_some() {
@@ -132,7 +167,6 @@ impl<'m> Group<'m> {
                 finish,
             });
         }
-        Ok(())
     }
 
     /// Notes how long the answers waited for their tokens.

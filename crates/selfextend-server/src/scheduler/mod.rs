@@ -1,11 +1,12 @@
 //! Which sequences run, and when: continuous batching on one thread.
 //!
 //! Handlers submit requests through a channel and are told what happens through another; the
-//! engine itself stays synchronous. A turn of the thread is: take in what came, admit from the
-//! head of the queue what the memory budget allows, one decode step for all sequences that
-//! generate, one chunk of prefill for those whose prompt is not read yet. So no stream waits longer
-//! for its next token than one chunk takes.
+//! engine itself stays synchronous. A turn of the thread is: take in what came, admit what the
+//! memory budget and the queue's order allow, one decode step for all sequences that generate, one
+//! chunk of prefill for those whose prompt is not read yet. So no stream waits longer for its next
+//! token than one chunk takes. Who goes next, and why nobody starves: `fairness`.
 
+mod fairness;
 mod group;
 mod request;
 mod worker;
@@ -86,6 +87,11 @@ impl Cost {
         let own = (prompt + max_tokens).div_ceil(PAGE) - shared;
         (shared + choices * own) * self.block + choices * self.ring
     }
+
+    fn of_request(&self, request: &Request) -> usize {
+        let max_tokens = request.options.max_tokens;
+        self.of(request.prompt.len(), max_tokens, request.choices)
+    }
 }
 
 impl Scheduler {
@@ -137,8 +143,7 @@ impl Scheduler {
         if self.shared.stopping.load(Ordering::SeqCst) {
             return Err(Failure::ShuttingDown);
         }
-        let max_tokens = request.options.max_tokens;
-        let needed = self.costs[request.step].of(request.prompt.len(), max_tokens, request.choices);
+        let needed = self.costs[request.step].of_request(&request);
         let budget = self.limits.kv_memory;
         if needed > budget {
             return Err(Failure::TooLarge { needed, budget });

@@ -1,11 +1,11 @@
 //! The thread that runs the model.
 
-use super::group::{Choice, Group};
+use super::fairness::{Queue, leaves_room, shares};
+use super::group::{Choice, Drawn, Group, Place};
 use super::{Admitted, Command, Cost, Event, Failure, Limits, Request, Shared};
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
 use selfextend::{Error, Input, LogitRows, PAGE, Phase, TextModel};
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
@@ -16,13 +16,16 @@ const NAP: Duration = Duration::from_millis(20);
 /// Fewer tokens read again are not worth a word.
 const LEAST_REREAD: usize = 32;
 
+/// A request is long when it needs more blocks of its own than so many chunks fill.
+const LONG_CHUNKS: usize = 4;
+
 pub(super) struct Worker<'m> {
     text: &'m TextModel,
     ladder: &'m Ladder,
     limits: Limits,
     costs: &'m [Cost],
     shared: &'m Shared,
-    queue: VecDeque<Box<Request>>,
+    queue: Queue<Box<Request>>,
     running: Vec<Group<'m>>,
     prefixes: PrefixCache,
     /// Bytes of the budget that running requests hold.
@@ -44,7 +47,7 @@ impl<'m> Worker<'m> {
             limits,
             costs,
             shared,
-            queue: VecDeque::new(),
+            queue: Queue::default(),
             running: Vec::new(),
             prefixes,
             reserved: 0,
@@ -60,8 +63,7 @@ impl<'m> Worker<'m> {
             self.prefill();
             self.report();
         }
-        let left = self.queue.drain(..);
-        for request in left {
+        for request in self.queue.drain() {
             let _ = request.events.send(Event::Failed(Failure::ShuttingDown));
         }
         for group in self.running.drain(..) {
@@ -84,7 +86,10 @@ impl<'m> Worker<'m> {
                 })
             };
             match command {
-                Ok(Command::Submit(request)) => self.queue.push_back(request),
+                Ok(Command::Submit(request)) => {
+                    let cost = self.costs[request.step].of_request(&request);
+                    self.queue.push(request, cost);
+                }
                 Ok(Command::Abort) => return false,
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return !idle,
@@ -145,55 +150,67 @@ impl<'m> Worker<'m> {
         self.reserved -= group.reserved;
     }
 
-    /// Admits from the head of the queue as long as there is room; nobody overtakes.
+    /// Admits what has room (see [`super::fairness`]).
     fn admit(&mut self) {
-        while let Some(request) = self.queue.front() {
-            let sequences: usize = self.running.iter().map(|group| group.request.choices).sum();
-            if sequences > 0 && sequences + request.choices > self.limits.parallel {
-                return;
-            }
-            let Some((session, reserved, admitted)) = self.make_room() else {
-                return;
-            };
-            let Some(request) = self.queue.pop_front() else {
-                return;
-            };
+        let mut queue = std::mem::take(&mut self.queue);
+        while let Some((request, place)) = queue.admit(|request, most| {
+            let place = self.make_room(request, most)?;
+            let charged = place.charged;
+            Some((place, charged))
+        }) {
             self.shared.queued.fetch_sub(1, Ordering::SeqCst);
-            self.reserved += reserved;
-            log_admission(&request, self.ladder, admitted);
-            let group = Group::new(request, session, reserved);
+            self.reserved += place.charged;
+            log_admission(&request, self.ladder, place.admitted);
+            let admitted = place.admitted;
+            let group = Group::new(request, place);
             group.tell(Event::Admitted(admitted));
             self.running.push(group);
         }
+        self.queue = queue;
     }
 
-    /// A session for the request at the head of the queue, with what is held of its prompt, and
-    /// the bytes it may come to use beyond that; none while the budget has no room for them.
-    fn make_room(&mut self) -> Option<(selfextend::Session, usize, Admitted)> {
-        let request = self.queue.front()?;
+    /// Whether so many more sequences may run.
+    fn has_places(&self, choices: usize, long: bool) -> bool {
+        let count = |group: &Group| group.request.choices;
+        let sequences: usize = self.running.iter().map(count).sum();
+        let of_long = self.running.iter().filter(|group| group.long);
+        let parallel = self.limits.parallel;
+        let fits = sequences == 0 || sequences + choices <= parallel;
+        fits && (!long || leaves_room(parallel, of_long.map(count).sum(), choices))
+    }
+
+    /// What a request is admitted with; none while there is no room for it, or when it would be
+    /// charged more than `most` bytes.
+    fn make_room(&mut self, request: &Request, most: usize) -> Option<Place> {
+        if !self.has_places(request.choices, false) {
+            return None;
+        }
         let (step, prompt) = (request.step, &request.prompt);
         let cost = self.costs[step];
         // The last token is always computed: its logits begin the answer.
         let known = &prompt[..prompt.len() - 1];
         let held = self.prefixes.take(step, known);
         let whole = held.iter().filter(|(_, count)| *count == PAGE).count();
-        let cached_tokens: usize = held.iter().map(|(_, count)| count).sum();
-        let needed =
-            cost.of(prompt.len(), request.options.max_tokens, request.choices) - whole * cost.block;
-        let others = (0..self.ladder.rungs().len()).filter(|other| *other != step);
-        let elsewhere = others
-            .map(|other| self.prefixes.matching(other, known))
-            .max();
-        let reread_tokens = elsewhere.unwrap_or(0).saturating_sub(cached_tokens);
-        // Less than that is a system prompt that conversations have in common.
-        let outgrown = reread_tokens >= LEAST_REREAD.max(prompt.len() / 8);
-        let reread_tokens = if outgrown { reread_tokens } else { 0 };
-        // While `held` lives, its blocks are shared and stay. Nothing is evicted in vain.
-        let fixed = self.reserved + self.prefixes.bytes() - self.prefixes.evictable();
-        if fixed + needed > self.limits.kv_memory {
+        let charged = cost.of_request(request) - whole * cost.block;
+        let own = charged - request.choices * cost.ring;
+        let long = own > self.limits.chunk.div_ceil(PAGE) * LONG_CHUNKS * cost.block;
+        if charged > most || long && !self.has_places(request.choices, true) {
             return None;
         }
-        while self.reserved + self.prefixes.bytes() + needed > self.limits.kv_memory {
+        let memory = self.limits.kv_memory;
+        let of_long = self.running.iter().filter(|group| group.long);
+        let of_long = of_long.map(|group| group.charged).sum();
+        // While `held` lives, its blocks are shared and stay. Nothing is evicted in vain.
+        let fixed = self.reserved + self.prefixes.bytes() - self.prefixes.evictable();
+        if fixed + charged > memory || long && !leaves_room(memory, of_long, charged) {
+            return None;
+        }
+        let cached_tokens = held.iter().map(|(_, count)| count).sum();
+        let admitted = Admitted {
+            cached_tokens,
+            reread_tokens: self.reread_tokens(step, known, cached_tokens),
+        };
+        while self.reserved + self.prefixes.bytes() + charged > memory {
             if !self.prefixes.evict() {
                 return None;
             }
@@ -203,11 +220,25 @@ impl<'m> Worker<'m> {
         for (block, count) in &held {
             session.push_block(block, *count);
         }
-        let admitted = Admitted {
-            cached_tokens,
-            reread_tokens,
-        };
-        Some((session, needed, admitted))
+        Some(Place {
+            session,
+            charged,
+            long,
+            admitted,
+        })
+    }
+
+    /// Tokens of a prompt that are held under another step only, where they are too many to be a
+    /// system prompt that conversations have in common.
+    fn reread_tokens(&self, step: usize, known: &[u32], cached: usize) -> usize {
+        let others = (0..self.ladder.rungs().len()).filter(|other| *other != step);
+        let elsewhere = others.map(|other| self.prefixes.matching(other, known));
+        let reread = elsewhere.max().unwrap_or(0).saturating_sub(cached);
+        if reread >= LEAST_REREAD.max((known.len() + 1) / 8) {
+            reread
+        } else {
+            0
+        }
     }
 
     /// One step of every answer.
@@ -244,10 +275,19 @@ impl<'m> Worker<'m> {
             self.fail(groups, &error);
             return;
         }
+        drop(inputs);
+        // A draw looks at the whole vocabulary: a good part of a small model's step.
+        let mut drawn: Vec<Option<selfextend::Result<Drawn>>> = Vec::new();
+        drawn.resize_with(rows.len(), || None);
+        let draws = choices.into_iter().zip(&rows).zip(&mut drawn);
+        model.for_each(draws.collect(), |((choice, logits), drawn)| {
+            *drawn = Some(choice.draw(logits));
+        });
         let mut failed = Vec::new();
-        for ((n, c), logits) in places.iter().zip(&rows) {
-            if let Err(error) = self.running[*n].advance(*c, logits) {
-                failed.push((*n, error));
+        for ((n, c), drawn) in places.iter().zip(drawn.into_iter().flatten()) {
+            match drawn {
+                Ok(drawn) => self.running[*n].advance(*c, drawn),
+                Err(error) => failed.push((*n, error)),
             }
         }
         failed.dedup_by_key(|(n, _)| *n);
@@ -275,7 +315,7 @@ impl<'m> Worker<'m> {
             self.limits.chunk
         };
         let unread: Vec<usize> = reading.iter().map(|n| self.running[*n].unread()).collect();
-        let shares = fair_shares(chunk, &unread);
+        let shares = shares(chunk, &unread);
         let (finished, result) = self.read_some(&reading, &shares);
         match result {
             Ok(()) => {}
@@ -423,45 +463,5 @@ fn log_admission(request: &Request, ladder: &Ladder, admitted: Admitted) {
             group_size = rung.group_size,
             "the conversation grew past a step: its prefix is read again under the next map"
         );
-    }
-}
-
-/// Divides a chunk among prompts so that none gets more than it wants, and what short ones leave
-/// goes to the others in equal parts: a short prompt need not wait for a long one that came first.
-fn fair_shares(chunk: usize, wanted: &[usize]) -> Vec<usize> {
-    let mut shares = vec![0; wanted.len()];
-    let mut left = chunk;
-    loop {
-        let hungry: Vec<usize> = (0..wanted.len())
-            .filter(|n| shares[*n] < wanted[*n])
-            .collect();
-        if left == 0 || hungry.is_empty() {
-            return shares;
-        }
-        // Fewer tokens than prompts: the first come first.
-        let each = (left / hungry.len()).max(1);
-        for n in hungry {
-            let more = each.min(wanted[n] - shares[n]).min(left);
-            shares[n] += more;
-            left -= more;
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn chunks_are_shared_fairly() {
-        assert_eq!(fair_shares(512, &[12_000]), [512]);
-        assert_eq!(fair_shares(512, &[12_000, 30]), [482, 30]);
-        assert_eq!(
-            fair_shares(512, &[30, 12_000, 40, 9000]),
-            [30, 221, 40, 221]
-        );
-        assert_eq!(fair_shares(3, &[9, 9, 9, 9]), [1, 1, 1, 0]);
-        assert_eq!(fair_shares(512, &[5, 6]), [5, 6]);
-        assert_eq!(fair_shares(8, &[]), [0; 0]);
     }
 }
