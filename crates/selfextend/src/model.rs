@@ -9,7 +9,7 @@ use crate::runner::{self, Engine};
 use crate::session::{Fault, Input, Session, SessionOptions};
 use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
-    AttentionError, AttentionShape, Frequencies, PositionMap, Rope, RopeSpec,
+    AttentionError, AttentionShape, Frequencies, PositionMap, Rope, RopeSpec, parallel,
 };
 use std::path::Path;
 use std::sync::Arc;
