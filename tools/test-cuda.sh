@@ -110,7 +110,7 @@ import re, sys
 found = []
 for path in sys.argv[1:]:
     for line in open(path, errors="replace"):
-        it = re.search(r"(.*): (?:relative error )?(-?[0-9.e+-]+|NaN) .*?\(limit ([0-9.e+-]+)\)", line)
+        it = re.search(r"(.*): (-?[0-9.e+-]+|NaN) \(limit ([0-9.e+-]+)\)", line)
         if it:
             value, limit = float(it[2]), float(it[3])
             found.append((abs(value) / limit if value == value else 1e9, line.strip()[:160]))

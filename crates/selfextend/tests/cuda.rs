@@ -5,8 +5,10 @@
 //! The error rule. A rounding to 16 bits moves a number by at most `u` relatively, `u` being 2^-11
 //! for f16 and 2^-8 for bf16. A layer rounds its weights and its activations some ten times, and
 //! what it adds to the residual stream is about as large as what is there, so errors that add up at
-//! random grow with the square root of the layers: the logits of a row, less their mean, are off by
-//! at most `FACTOR * u * sqrt(layers + 2)` of their size, both as root mean squares.
+//! random grow with the square root of the layers: logits, less the mean of their row, are off by at
+//! most `FACTOR * u * sqrt(layers + 2)` of their size, both as root mean squares over all rows. A row
+//! by itself may be off by `ROW` times as much: where a query hesitates between two keys, a softmax
+//! turns a small error of a score into a large one.
 
 mod common;
 
@@ -21,6 +23,7 @@ use selfextend::{
 use std::path::Path;
 
 const FACTOR: f64 = 6.0;
+const ROW: f64 = 3.0;
 const F16: f64 = 1.0 / 2048.0;
 const BF16: f64 = 1.0 / 256.0;
 
@@ -87,21 +90,24 @@ impl Report {
         FACTOR * unit * (layers as f64 + 2.0).sqrt()
     }
 
-    /// Holds rows of logits against others by the rule.
+    /// Holds rows of logits against others by the rule: all together, and the worst.
     fn rows(&mut self, what: &str, actual: &[Vec<f32>], expected: &[Vec<f32>], limit: f64) {
         if actual.len() != expected.len() {
             let counts = format!("{} rows for {}", actual.len(), expected.len());
             return self.failed.push(format!("{what}: {counts}"));
         }
         let (mut worst, mut at, mut most) = (0.0, 0, 0.0f64);
+        let (mut all_errors, mut all_sizes) = (0.0, 0.0);
         for (row, (actual, expected)) in actual.iter().zip(expected).enumerate() {
             let wide = |x: &[f32]| x.iter().map(|x| f64::from(*x)).collect::<Vec<_>>();
             let (actual, expected) = (wide(actual), wide(expected));
             let mean = expected.iter().sum::<f64>() / expected.len() as f64;
             let size: f64 = expected.iter().map(|e| (e - mean).powi(2)).sum();
             let errors = || actual.iter().zip(&expected).map(|(a, e)| (a - e).abs());
-            let ratio = (errors().map(|error| error * error).sum::<f64>() / size).sqrt();
+            let error: f64 = errors().map(|error| error * error).sum();
+            let ratio = (error / size).sqrt();
             most = errors().fold(most, f64::max);
+            (all_errors, all_sizes) = (all_errors + error, all_sizes + size);
             if beyond(ratio, worst) {
                 (worst, at) = (ratio, row);
             }
@@ -109,19 +115,17 @@ impl Report {
                 break;
             }
         }
-        let line = format!(
-            "{what}: relative error {worst:.2e} in row {at} (limit {limit:.1e}), largest difference {most:.1e}"
-        );
-        println!("{line}");
-        if beyond(worst, limit) {
-            self.failed.push(line);
-        }
+        let all = (all_errors / all_sizes).sqrt();
+        self.at_most(&format!("{what}: relative error"), all, limit);
+        let row = format!("{what}: of row {at} (largest difference {most:.1e}), relative error");
+        self.at_most(&row, worst, ROW * limit);
     }
 
     fn at_most(&mut self, what: &str, value: f64, limit: f64) {
-        println!("{what}: {value:.2e} (limit {limit:.1e})");
+        let line = format!("{what}: {value:.2e} (limit {limit:.1e})");
+        println!("{line}");
         if beyond(value.abs(), limit) {
-            self.failed.push(format!("{what}: {value} > {limit}"));
+            self.failed.push(line);
         }
     }
 

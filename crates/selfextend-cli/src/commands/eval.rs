@@ -165,8 +165,9 @@ fn all_settings(
         "chunk": args.chunk,
     });
     let mut all = common.as_object().cloned().unwrap_or_default();
-    if args.device != Device::Cpu {
-        all.insert("device".into(), args.device.to_string().into());
+    // Not its number: shards may run on several of the same machine.
+    if let Device::Cuda(_) = args.device {
+        all.insert("device".into(), "cuda".into());
     }
     all.extend(settings.as_object().cloned().unwrap_or_default());
     Ok(all)

@@ -63,7 +63,7 @@ impl Needle {
                         prompt: found.tokens,
                         without_extension: None,
                         max_tokens: self.max_tokens,
-                        stop: vec!["\n".into()],
+                        stop: Vec::new(),
                         expected: vec![self.answer.clone()],
                         score: Box::new(move |text| {
                             f64::from(u8::from(text.to_lowercase().contains(&answer)))
