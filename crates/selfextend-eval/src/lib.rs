@@ -35,6 +35,7 @@
 
 mod cost;
 mod error;
+mod measure;
 mod memory;
 pub mod metrics;
 pub mod random;

@@ -2,19 +2,14 @@
 
 use crate::cost::{Speed, Work};
 use crate::error::{EvalError, Result};
-use crate::memory::PeakMemory;
-use crate::reader::{Reader, first_new, stop_if};
-use crate::record::{ChoiceOutcome, Header, Outcome, Record};
+use crate::measure::Run;
+use crate::reader::{Reader, first_new};
+use crate::record::{Header, Outcome, Record};
 use crate::sample::{Ask, Choice, Sample, Shard, digest};
 use crate::tasks::ablation::PLAIN;
-use selfextend::sampling::{argmax, log_probability};
-use selfextend::{
-    DEFAULT_CHUNK, GenerateOptions, KvType, Method, SessionOptions, TextModel, generate,
-};
+use selfextend::{DEFAULT_CHUNK, KvType, Method, SessionOptions, TextModel};
 use serde_json::{Map, Value};
 use std::collections::HashSet;
-use std::ops::ControlFlow;
-use std::time::Instant;
 
 /// Positions in a block of a likelihood: what bootstrap intervals draw from, and the finest
 /// resolution of a curve.
@@ -309,7 +304,7 @@ fn finished(done: &[Record]) -> HashSet<(&str, usize)> {
 }
 
 /// What is read for a sample, and whether other samples may share it.
-fn parts<'a>(sample: &'a Sample, method: &Method) -> Vec<(&'a [u32], bool)> {
+pub(crate) fn parts<'a>(sample: &'a Sample, method: &Method) -> Vec<(&'a [u32], bool)> {
     match &sample.ask {
         Ask::Answer { .. } => vec![(sample.prompt(method), true)],
         Ask::Likelihood { tokens, from } => {
@@ -330,7 +325,7 @@ fn parts<'a>(sample: &'a Sample, method: &Method) -> Vec<(&'a [u32], bool)> {
 
 impl Sample {
     /// What a method is asked; nothing where the sample is no question.
-    fn prompt(&self, method: &Method) -> &[u32] {
+    pub(crate) fn prompt(&self, method: &Method) -> &[u32] {
         match &self.ask {
             Ask::Answer {
                 without_extension: Some(prompt),
@@ -342,7 +337,7 @@ impl Sample {
     }
 
     /// The tokens a method is not shown because they do not fit without extension.
-    fn cut(&self, method: &Method) -> usize {
+    pub(crate) fn cut(&self, method: &Method) -> usize {
         match &self.ask {
             Ask::Answer { prompt, .. } => prompt.len() - self.prompt(method).len(),
             _ => 0,
@@ -352,7 +347,7 @@ impl Sample {
 
 impl Choice {
     /// The prompt but its last token, which is scored together with the continuation.
-    fn split(&self) -> (&[u32], u32) {
+    pub(crate) fn split(&self) -> (&[u32], u32) {
         let (last, body) = self.prompt.split_last().unwrap_or((&0, &[]));
         (body, *last)
     }
@@ -375,207 +370,5 @@ fn unreachable_record(sample: &Sample, index: usize, method: &str, error: &EvalE
         outcome: Outcome::Unreachable {
             reason: error.to_string(),
         },
-    }
-}
-
-/// A run that goes on.
-struct Run<'a> {
-    runner: &'a Runner<'a>,
-    work: Work,
-    decode_weight: f64,
-    finished: f64,
-}
-
-impl Run<'_> {
-    fn sample(
-        &mut self,
-        index: usize,
-        method: &Method,
-        reader: &mut Reader,
-        observer: &mut dyn Observer,
-    ) -> Result<Record> {
-        let sample = &self.runner.samples[index];
-        let mut record = Record {
-            index,
-            id: sample.id.clone(),
-            method: method.to_string(),
-            tags: sample.tags.clone(),
-            prompt_hash: sample.prompt_hash(),
-            tokens: parts(sample, method)
-                .iter()
-                .map(|(tokens, _)| tokens.len())
-                .sum(),
-            cut: sample.cut(method),
-            read: 0,
-            prefill_s: 0.0,
-            decode_s: 0.0,
-            cache_bytes: 0,
-            peak_bytes: None,
-            outcome: Outcome::Unreachable {
-                reason: String::new(),
-            },
-        };
-        let memory = PeakMemory::start();
-        record.outcome = match &sample.ask {
-            Ask::Answer { .. } => self.answer(sample, method, reader, observer, &mut record)?,
-            Ask::Likelihood { tokens, from } => {
-                self.likelihood(tokens, *from, reader, observer, &mut record)?
-            }
-            Ask::Choice { choices, gold } => {
-                let outcomes = choices
-                    .iter()
-                    .map(|choice| self.choice(choice, reader, observer, &mut record));
-                Outcome::Choice {
-                    gold: *gold,
-                    choices: outcomes.collect::<Result<_>>()?,
-                }
-            }
-        };
-        record.cache_bytes = reader.session().cache_bytes();
-        record.peak_bytes = memory.bytes().filter(|_| memory.is_fresh());
-        Ok(record)
-    }
-
-    fn answer(
-        &mut self,
-        sample: &Sample,
-        method: &Method,
-        reader: &mut Reader,
-        observer: &mut dyn Observer,
-        record: &mut Record,
-    ) -> Result<Outcome> {
-        let Ask::Answer {
-            max_tokens,
-            stop,
-            expected,
-            score,
-            ..
-        } = &sample.ask
-        else {
-            return Err(EvalError::settings("not a question"));
-        };
-        let prompt = sample.prompt(method);
-        let logits = self.read(prompt, reader, observer, record)?;
-        let start = Instant::now();
-        let options = GenerateOptions {
-            max_tokens: *max_tokens,
-            stop: stop.clone(),
-            ..Default::default()
-        };
-        let tokenizer = &self.runner.model.tokenizer;
-        let mut on_text = |_: &str| match observer.stop() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
-        };
-        let answer = generate(reader.session(), tokenizer, logits, &options, &mut on_text)?;
-        stop_if(observer.stop())?;
-        record.decode_s = start.elapsed().as_secs_f64();
-        let decode = self.work.span(prompt.len(), prompt.len() + max_tokens);
-        self.finished += decode * self.decode_weight;
-        observer.progress(self.finished);
-        Ok(Outcome::Answer {
-            score: score(&answer.text),
-            text: answer.text,
-            tokens: answer.tokens.len(),
-            expected: expected.clone(),
-        })
-    }
-
-    /// Reads tokens that other samples may share; returns the logits of the last one.
-    fn read(
-        &mut self,
-        tokens: &[u32],
-        reader: &mut Reader,
-        observer: &mut dyn Observer,
-        record: &mut Record,
-    ) -> Result<Vec<f32>> {
-        let start = Instant::now();
-        let (work, finished) = (self.work, self.finished);
-        let (logits, read) = reader.prompt(tokens, &mut |done| {
-            observer.progress(finished + work.span(0, done));
-            stop_if(observer.stop())
-        })?;
-        self.finished += work.span(tokens.len() - read, tokens.len());
-        observer.progress(self.finished);
-        record.read += read;
-        record.prefill_s += start.elapsed().as_secs_f64();
-        Ok(logits)
-    }
-
-    /// Scores tokens after those read; returns the log-likelihood of each of `targets`, and
-    /// whether it is the most probable token.
-    fn score(
-        &mut self,
-        tokens: &[u32],
-        targets: &[u32],
-        reader: &mut Reader,
-        observer: &mut dyn Observer,
-        record: &mut Record,
-    ) -> Result<Vec<(f64, bool)>> {
-        let start = Instant::now();
-        let (work, finished) = (self.work, self.finished);
-        let first = reader.session().len();
-        let mut scores = Vec::with_capacity(targets.len());
-        reader.score(
-            tokens,
-            &mut |done| {
-                observer.progress(finished + work.span(first, first + done));
-                stop_if(observer.stop())
-            },
-            &mut |row, logits| {
-                let target = targets[row];
-                scores.push((log_probability(logits, target), argmax(logits) == target));
-            },
-        )?;
-        self.finished += work.span(first, first + tokens.len());
-        observer.progress(self.finished);
-        record.read += tokens.len();
-        record.prefill_s += start.elapsed().as_secs_f64();
-        Ok(scores)
-    }
-
-    fn likelihood(
-        &mut self,
-        tokens: &[u32],
-        from: usize,
-        reader: &mut Reader,
-        observer: &mut dyn Observer,
-        record: &mut Record,
-    ) -> Result<Outcome> {
-        self.read(&tokens[..from - 1], reader, observer, record)?;
-        let (seen, targets) = (&tokens[from - 1..tokens.len() - 1], &tokens[from..]);
-        let scores = self.score(seen, targets, reader, observer, record)?;
-        let mut blocks = vec![(0, 0.0); tokens.len().div_ceil(BLOCK)];
-        for (n, (log_likelihood, _)) in scores.iter().enumerate() {
-            let block = &mut blocks[(from + n) / BLOCK];
-            *block = (block.0 + 1, block.1 - log_likelihood);
-        }
-        Ok(Outcome::Likelihood {
-            from,
-            count: scores.len(),
-            nll: -scores.iter().map(|(value, _)| value).sum::<f64>(),
-            block: BLOCK,
-            blocks,
-        })
-    }
-
-    fn choice(
-        &mut self,
-        choice: &Choice,
-        reader: &mut Reader,
-        observer: &mut dyn Observer,
-        record: &mut Record,
-    ) -> Result<ChoiceOutcome> {
-        let (body, last) = choice.split();
-        self.read(body, reader, observer, record)?;
-        let targets = &choice.continuation;
-        let mut seen = vec![last];
-        seen.extend(&targets[..targets.len() - 1]);
-        let scores = self.score(&seen, targets, reader, observer, record)?;
-        Ok(ChoiceOutcome {
-            log_likelihood: scores.iter().map(|(value, _)| value).sum(),
-            bytes: choice.bytes,
-            greedy: scores.iter().all(|(_, greedy)| *greedy),
-        })
     }
 }

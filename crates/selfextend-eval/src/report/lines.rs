@@ -52,6 +52,8 @@ fn chart_of<'a, 'b>(area: &'a Area<'b>, lines: &Lines) -> ChartBuilder<'a, 'b, S
     chart
         .caption(&lines.title, text(24))
         .margin(16)
+        // Half of the last number under the axis.
+        .margin_right(32)
         .x_label_area_size(52)
         .y_label_area_size(72);
     chart
