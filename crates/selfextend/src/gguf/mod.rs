@@ -143,8 +143,10 @@ impl GgufFile {
                 .dims()
                 .iter()
                 .try_fold(1usize, |n, &d| n.checked_mul(d));
+            // Blocks lie within rows.
+            let columns = info.shape.dims().last().copied().unwrap_or(1);
             let bytes = elements
-                .filter(|n| n.is_multiple_of(info.ggml_dtype.block_size()))
+                .filter(|_| columns.is_multiple_of(info.ggml_dtype.block_size()))
                 .map(|n| n / info.ggml_dtype.block_size())
                 .and_then(|blocks| blocks.checked_mul(info.ggml_dtype.type_size()))
                 .ok_or_else(|| {
@@ -356,13 +358,27 @@ fn first_line(error: &candle_core::Error) -> String {
 /// candle divides by the declared alignment without looking at it: a zero would panic.
 fn declares_zero_alignment(mut file: &File) -> std::io::Result<bool> {
     const KEY: &[u8] = b"general.alignment";
+    // The largest vocabularies take some 10 MB of the header.
+    const SEARCHED: u64 = 16 << 20;
     let mut head = Vec::new();
     file.seek(SeekFrom::Start(0))?;
-    file.take(1 << 20).read_to_end(&mut head)?;
-    // After the key: a type number of 4 bytes, then the value, whose first byte is its lowest.
-    let found = head.windows(KEY.len()).position(|window| window == KEY);
-    let value = found.and_then(|at| head.get(at + KEY.len() + 4..at + KEY.len() + 8));
-    Ok(value.is_some_and(|value| value == [0; 4]))
+    file.take(SEARCHED).read_to_end(&mut head)?;
+    Ok(memchr::memmem::find_iter(&head, KEY).any(|at| {
+        let after = &head[at + KEY.len()..];
+        let Some((kind, value)) = after.split_first_chunk() else {
+            return false;
+        };
+        // The integers that candle takes as an alignment, signed or not.
+        let bytes = match u32::from_le_bytes(*kind) {
+            0 | 1 => 1,
+            2 | 3 => 2,
+            4 | 5 => 4,
+            _ => return false,
+        };
+        value
+            .get(..bytes)
+            .is_some_and(|value| value.iter().all(|byte| *byte == 0))
+    }))
 }
 
 #[cfg(test)]
@@ -371,6 +387,49 @@ mod tests {
     use candle_core::quantized::{QTensor, gguf_file};
     use candle_core::{Device, Tensor};
     use rayon::prelude::*;
+
+    #[test]
+    fn an_alignment_of_zero_is_refused_whatever_its_type() {
+        let values = [
+            gguf_file::Value::U8(0),
+            gguf_file::Value::I8(0),
+            gguf_file::Value::U16(0),
+            gguf_file::Value::I16(0),
+            gguf_file::Value::U32(0),
+            gguf_file::Value::I32(0),
+        ];
+        let dir = tempfile::tempdir().unwrap();
+        for value in values {
+            let path = dir.path().join("zero.gguf");
+            // Another value behind it: the bytes after a short zero are not zero.
+            let more = gguf_file::Value::U32(u32::MAX);
+            let metadata = [("general.alignment", &value), ("x", &more)];
+            gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[]).unwrap();
+            let error = GgufFile::open(&path).unwrap_err().to_string();
+            assert!(
+                error.contains("general.alignment is 0"),
+                "{value:?}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_row_that_ends_within_a_block_is_refused() {
+        let numbers = Tensor::zeros((8, 32), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let tensor = QTensor::quantize(&numbers, GgmlDType::Q4_0).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows.gguf");
+        gguf_file::write(&mut File::create(&path).unwrap(), &[], &[("w", &tensor)]).unwrap();
+        assert!(GgufFile::open(&path).is_ok());
+        // As many numbers, but rows of 16; the file's first dimension is the row's length.
+        let bytes = std::fs::read(&path).unwrap();
+        let shape = [32u64.to_le_bytes(), 8u64.to_le_bytes()].concat();
+        let at = memchr::memmem::find(&bytes, &shape).unwrap();
+        let lie = [16u64.to_le_bytes(), 16u64.to_le_bytes()].concat();
+        std::fs::write(&path, [&bytes[..at], &lie, &bytes[at + 16..]].concat()).unwrap();
+        let error = GgufFile::open(&path).unwrap_err().to_string();
+        assert!(error.contains("impossible shape"), "{error}");
+    }
 
     /// Every tensor holds its own number; a read that starts in another's place is seen.
     #[test]
