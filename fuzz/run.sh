@@ -12,6 +12,7 @@ for folder in "$checkpoints"/*/; do
     cp "$folder/model.gguf" "corpus/gguf/$name"
     cp "$folder/config.json" "corpus/config/$name"
 done
+python3 extremes.py "$checkpoints/llama-float16/model.gguf" corpus/gguf
 cp "$checkpoints/llama/model.safetensors" corpus/safetensors/llama
 printf '%s' "{% for m in messages %}<|{{ m.role }}|>{{ m['content'] | trim }}{% endfor %}{{ eos_token }}" \
     > corpus/template/loop
