@@ -33,7 +33,12 @@ fn devices_that_are_not_there() {
     let model = tiny();
     let on = |device| selfextend(&["run", "-m", &model, "hi", "--device", device]);
     on("cuda:77").fails(1, &["cuda"]);
-    on("gpu").fails(2, &["cuda:N"]);
+    let wrong = on("gpu");
+    assert_eq!(wrong.code, Some(2), "{wrong:?}");
+    assert!(
+        wrong.stderr.contains("there are cpu, cuda and cuda:N"),
+        "{wrong:?}"
+    );
 }
 
 #[test]
