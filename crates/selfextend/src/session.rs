@@ -235,7 +235,7 @@ impl Session {
     }
 
     /// Continues with the first `tokens` tokens of a block of another session that runs under the
-    /// same options and holds the same tokens up to there: see [`KvCache::push_block`].
+    /// same options and holds the same tokens up to there: see [`selfextend_attention::KvCache::push_block`].
     ///
     /// # Panics
     /// When this session does not end at the start of a block, or is on a device.
@@ -244,7 +244,7 @@ impl Session {
     }
 
     /// A block from the bytes of one of a session under the same options: see
-    /// [`KvCache::read_block`].
+    /// [`selfextend_attention::KvCache::read_block`].
     pub fn read_block(&self, bytes: &[u8]) -> Option<KvBlock> {
         self.cache.read_block(bytes)
     }
