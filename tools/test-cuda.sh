@@ -6,12 +6,12 @@
 #   tools/test-cuda.sh third         there, with target/gpu/third: the command line, the server, speed
 # The machine needs the NVIDIA driver, Python 3 and cuBLAS 13 (its folder on LD_LIBRARY_PATH, or the
 # PyPI package nvidia-cublas), no cargo and no network. What one folder brings stays for the next in
-# /tmp/selfextend-gpu: each folder is small enough to be carried with the tree in 64 MiB. Logs go to
+# $SELFEXTEND_GPU_HOME: each folder is small enough to be carried with the tree in 64 MiB. Logs go to
 # $OUT, or target/gpu/out.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-HOME_THERE=/tmp/selfextend-gpu
+HOME_THERE=${SELFEXTEND_GPU_HOME:-${TMPDIR:-/tmp}/selfextend-gpu}
 MODEL=SmolLM2-135M-Instruct.Q4_1.gguf
 SHARED=${SELFEXTEND_SHARED:-../shared}
 

@@ -6,7 +6,6 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
-use selfextend_attention::position::{DualChunk, Lampe, ReRope, Shifted, Streaming};
 use selfextend_attention::simd::linear::{BLOCK, PanelFormat, block_sums};
 use selfextend_attention::simd::matmul::{Panels, column_blocks, multiply_few, multiply_many};
 use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
@@ -62,30 +61,14 @@ fn shape() -> AttentionShape {
     AttentionShape::new(9, 3, 64).expect("nine heads share three")
 }
 
-/// Each method as it would extend a trained window of 4096 to [`DEPTH`].
+/// What is compared: `cargo run --example methods` of the engine has every method.
 fn map(name: &str) -> PositionMap {
-    let made = match name {
-        "plain" => Ok(PositionMap::Plain),
-        "selfextend" => PositionMap::self_extend(8, 1024),
-        "rerope" => ReRope::new(512).map(Into::into),
-        "string" => Shifted::new(4096, 128).map(Into::into),
-        "dca" => DualChunk::new(3072, 4096).map(Into::into),
-        "lampe" => Lampe::new(256, 100, 1500, 2 * DEPTH).map(Into::into),
-        "streaming" => Streaming::new(4, 2044).map(Into::into),
+    match name {
+        "plain" => PositionMap::Plain,
+        "selfextend" => PositionMap::self_extend(8, 1024).expect("settings that fit"),
         _ => unreachable!("{name} is no method of the benchmarks"),
-    };
-    made.expect("settings that fit")
+    }
 }
-
-const METHODS: [&str; 7] = [
-    "plain",
-    "selfextend",
-    "rerope",
-    "string",
-    "dca",
-    "lampe",
-    "streaming",
-];
 
 /// Numbers that look random, between -1 and 1.
 fn numbers(n: usize) -> Vec<f32> {
@@ -132,23 +115,6 @@ fn prefill_64_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
     bencher
         .counter(ItemsCount::new(4 * 9 * 64 * pairs))
         .bench_local(|| step(&mut cache, 64, &q, &kv, &mut out, &mut scratch));
-}
-
-/// Every kind of map: two and three regions, derived and stored keys, keys that are forgotten.
-#[divan::bench(args = METHODS)]
-fn prefill_of_methods(bencher: Bencher, name: &str) {
-    let mut cache = filled(map(name), KvType::F16, DEPTH);
-    let (q, kv) = (numbers(64 * 9 * 64), numbers(64 * 3 * 64));
-    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
-    bencher.bench_local(|| step(&mut cache, 64, &q, &kv, &mut out, &mut scratch));
-}
-
-#[divan::bench(args = METHODS)]
-fn decode_of_methods(bencher: Bencher, name: &str) {
-    let mut cache = filled(map(name), KvType::F16, DEPTH);
-    let (q, kv) = (numbers(9 * 64), numbers(3 * 64));
-    let (mut out, mut scratch) = (q.clone(), AttentionScratch::default());
-    bencher.bench_local(|| step(&mut cache, 1, &q, &kv, &mut out, &mut scratch));
 }
 
 const KV_TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];

@@ -5,7 +5,7 @@ use crate::error::{EvalError, Result};
 use crate::memory::PeakMemory;
 use crate::reader::{Reader, stop_if};
 use crate::record::{ChoiceOutcome, Outcome, Record};
-use crate::runner::{BLOCK, Observer, Runner, parts};
+use crate::runner::{BLOCK, Observer, Runner, parts, record};
 use crate::sample::{Ask, Choice, Sample};
 use selfextend::sampling::{argmax, log_probability};
 use selfextend::{GenerateOptions, Method, generate};
@@ -34,26 +34,13 @@ impl Run<'_> {
         observer: &mut dyn Observer,
     ) -> Result<Record> {
         let sample = &self.runner.samples[index];
-        let mut record = Record {
-            index,
-            id: sample.id.clone(),
-            method: method.to_string(),
-            tags: sample.tags.clone(),
-            prompt_hash: sample.prompt_hash(),
-            tokens: parts(sample, method)
-                .iter()
-                .map(|(tokens, _)| tokens.len())
-                .sum(),
-            cut: sample.cut(method),
-            read: 0,
-            prefill_s: 0.0,
-            decode_s: 0.0,
-            cache_bytes: 0,
-            peak_bytes: None,
-            outcome: Outcome::Unreachable {
-                reason: String::new(),
-            },
+        let nothing = Outcome::Unreachable {
+            reason: String::new(),
         };
+        let mut record = record(sample, index, &method.to_string(), nothing);
+        let read = parts(sample, method);
+        record.tokens = read.iter().map(|(tokens, _)| tokens.len()).sum();
+        record.cut = sample.cut(method);
         let memory = PeakMemory::start();
         record.outcome = match &sample.ask {
             Ask::Answer { .. } => self.answer(sample, method, reader, observer, &mut record)?,

@@ -142,14 +142,17 @@ impl<'a> Runner<'a> {
                 }
                 let sample = &self.samples[index];
                 observer.start(&sample.id, &name);
-                let record = match self.options(method, sample) {
+                let result = match self.options(method, sample) {
                     Ok(options) => {
                         let reader = self.reader(&mut open, options);
                         run.sample(index, method, reader, observer)?
                     }
-                    Err(error) => unreachable_record(sample, index, &name, &error),
+                    Err(error) => {
+                        let reason = error.to_string();
+                        record(sample, index, &name, Outcome::Unreachable { reason })
+                    }
                 };
-                keep(&record)?;
+                keep(&result)?;
             }
         }
         Ok(())
@@ -353,7 +356,8 @@ impl Choice {
     }
 }
 
-fn unreachable_record(sample: &Sample, index: usize, method: &str, error: &EvalError) -> Record {
+/// A record of nothing done but this outcome.
+pub(crate) fn record(sample: &Sample, index: usize, method: &str, outcome: Outcome) -> Record {
     Record {
         index,
         id: sample.id.clone(),
@@ -367,8 +371,6 @@ fn unreachable_record(sample: &Sample, index: usize, method: &str, error: &EvalE
         decode_s: 0.0,
         cache_bytes: 0,
         peak_bytes: None,
-        outcome: Outcome::Unreachable {
-            reason: error.to_string(),
-        },
+        outcome,
     }
 }

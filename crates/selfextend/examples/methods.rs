@@ -1,7 +1,7 @@
 //! What each method costs beside plain attention: one layer of SmolLM2's shape on one thread, f16,
-//! a trained window of 8192. `methods [TOKENS] [ROUNDS]` reads 512 more tokens, and one more,
-//! after TOKENS; plain and method take turns, and the medians of each method's own turns are
-//! compared.
+//! a trained window of 8192. `methods [TOKENS] [ROUNDS] [CHUNK]` reads a chunk of more tokens, and
+//! one more, after TOKENS; plain and method take turns, and the medians of each method's own turns
+//! are compared.
 
 use selfextend::Method;
 use selfextend::method::table::METHODS;
@@ -59,19 +59,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .collect::<Result<_, _>>()?;
     let tokens = numbers.first().copied().unwrap_or(15_360);
     let rounds = numbers.get(1).copied().unwrap_or(15);
+    let chunk = numbers.get(2).copied().unwrap_or(CHUNK);
     rayon::ThreadPoolBuilder::new()
         .num_threads(1)
         .build_global()?;
     let mut plain = Layer::new(PositionMap::Plain, tokens);
     println!(
         "{:14} {:>20} {:>20}",
-        "method", "512 tokens, ms", "one token, us"
+        "method",
+        format!("{chunk} tokens, ms"),
+        "one token, us"
     );
     for entry in METHODS {
         let Ok(method) = entry.name.parse::<Method>() else {
             continue;
         };
-        let map = match method.options(TRAINED, tokens + CHUNK) {
+        let map = match method.options(TRAINED, tokens + chunk) {
             Ok(options) if options.map != PositionMap::Plain => options.map,
             Ok(_) => continue,
             Err(error) => {
@@ -85,7 +88,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let (plain, method): (Vec<_>, Vec<_>) = pairs.unzip();
             (median(plain), median(method))
         };
-        let (many, one) = (turns(CHUNK, rounds), turns(1, rounds * 20));
+        let (many, one) = (turns(chunk, rounds), turns(1, rounds * 20));
         let show = |(plain, method): (f64, f64), unit: f64| {
             format!(
                 "{:.1} {:+.1}%",

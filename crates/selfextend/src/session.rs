@@ -235,7 +235,8 @@ impl Session {
     }
 
     /// Continues with the first `tokens` tokens of a block of another session that runs under the
-    /// same options and holds the same tokens up to there: see [`selfextend_attention::KvCache::push_block`].
+    /// same options and holds the same tokens up to there: see
+    /// [`selfextend_attention::KvCache::push_block`].
     ///
     /// # Panics
     /// When this session does not end at the start of a block, or is on a device.
@@ -260,9 +261,9 @@ impl Session {
     }
 
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
-    /// what a fresh session gives (on a device, up to rounding). Under a method that forgets (StreamingLLM, LM-Infinite) none are
-    /// left where tokens would be seen again that are gone; on a device, the same is true of neighbours
-    /// once more than a chunk was appended after them.
+    /// what a fresh session gives (on a device, up to rounding). Under a method that forgets
+    /// (StreamingLLM, LM-Infinite) none are left where tokens would be seen again that are gone; on
+    /// a device, the same is true of neighbours once more than a chunk was appended after them.
     #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         self.cache.truncate(len)

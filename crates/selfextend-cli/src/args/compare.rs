@@ -1,6 +1,6 @@
 //! The grammar of `selfextend compare`.
 
-use super::eval::EvalRunArgs;
+use super::eval::{EvalRunArgs, KeyArgs};
 use super::{at_least_one, tokens_at_least_one};
 use clap::Args;
 use std::path::PathBuf;
@@ -43,15 +43,8 @@ pub struct CompareArgs {
     /// Keys at each length and depth.
     #[arg(long, default_value_t = 2, value_name = "N", value_parser = at_least_one)]
     pub trials: usize,
-    /// Digits of a key.
-    #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=18))]
-    pub digits: u8,
-    /// Seed of the keys.
-    #[arg(long, default_value_t = 0, value_name = "SEED")]
-    pub seed: u64,
-    /// Ask for keys under the model's chat template.
-    #[arg(long)]
-    pub chat: bool,
+    #[command(flatten)]
+    pub keys: KeyArgs,
     #[command(flatten)]
     pub run: EvalRunArgs,
 }

@@ -178,13 +178,20 @@ pub struct SweepArgs {
     /// Keys at each length and depth.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = at_least_one)]
     pub trials: usize,
+    #[command(flatten)]
+    pub keys: KeyArgs,
+}
+
+/// Made-up keys.
+#[derive(Debug, Clone, Args)]
+pub struct KeyArgs {
     /// Digits of a key.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=18))]
     pub digits: u8,
     /// Seed of the keys.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
-    /// Ask under the model's chat template.
+    /// Ask for keys under the model's chat template.
     #[arg(long)]
     pub chat: bool,
 }

@@ -11,9 +11,10 @@ use resvg::{tiny_skia, usvg};
 const SIZE: (u32, u32) = (960, 540);
 pub(super) const FONT: &str = "Helvetica, Arial, sans-serif";
 
-/// Text and axes, and what lies under them: the two colours that change with the page.
-pub(super) const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
-pub(super) const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
+/// Text and axes: [`DARK`] exchanges it with [`PAPER`] on dark pages.
+pub const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
+/// What lies under them.
+pub const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 
 /// The rules that exchange ink and paper on a dark page.
 pub const DARK: &str = "@media (prefers-color-scheme: dark) {\
@@ -315,9 +316,17 @@ fn draw_bars(area: &Area, bars: &Bars) -> Drawn {
         let style = text(15).pos(Pos::new(HPos::Center, VPos::Top));
         area.draw(&Text::new(name.clone(), (x, y + 8 + 22 * level), style))?;
     }
+    legend(&mut chart, SeriesLabelPosition::UpperRight)
+}
+
+/// Names the series inside the picture.
+pub(super) fn legend<'a, 'b: 'a, C: CoordTranslate>(
+    chart: &mut ChartContext<'a, SVGBackend<'b>, C>,
+    position: SeriesLabelPosition,
+) -> Drawn {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(position)
         .label_font(text(16))
         .legend_area_size(32)
         .margin(14)

@@ -1,6 +1,6 @@
 //! Lines over a common axis.
 
-use super::draw::{Area, COLOURS, Drawn, INK, PAPER, colour, grouped, text};
+use super::draw::{Area, COLOURS, Drawn, INK, colour, grouped, legend, text};
 use super::figures::{Lines, Series};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
@@ -168,16 +168,7 @@ where
         true => SeriesLabelPosition::LowerLeft,
         false => SeriesLabelPosition::UpperLeft,
     };
-    chart
-        .configure_series_labels()
-        .position(position)
-        .label_font(text(16))
-        .legend_area_size(32)
-        .margin(14)
-        .background_style(PAPER.mix(0.85))
-        .border_style(INK.mix(0.2))
-        .draw()?;
-    Ok(())
+    legend(&mut chart, position)
 }
 
 /// The intervals of a line, cut at the edges of the picture.

@@ -7,7 +7,7 @@ mod html;
 mod lines;
 mod table;
 
-pub use draw::{DARK, to_png, to_svg};
+pub use draw::{DARK, INK, PAPER, to_png, to_svg};
 pub use figures::{Bars, Drawing, Figure, HeatMap, Lines, Series};
 pub use html::to_html;
 pub use table::Table;

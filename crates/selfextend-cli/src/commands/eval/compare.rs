@@ -37,8 +37,8 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         lengths: Vec::new(),
         depths: args.depths.clone(),
         trials: args.trials,
-        digits: args.digits.into(),
-        seed: args.seed,
+        digits: args.keys.digits.into(),
+        seed: args.keys.seed,
     };
     let task = Compare {
         files: found,
@@ -46,7 +46,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         lengths,
         passkey: (!args.no_passkey).then_some(passkey),
     };
-    let (samples, too_short) = task.samples(&Prompter::new(&model, args.chat)?)?;
+    let (samples, too_short) = task.samples(&Prompter::new(&model, args.keys.chat)?)?;
     left_out.extend(too_short);
     if task.files.is_empty() {
         left_out.push("no text was given: perplexity is not compared".into());
@@ -73,7 +73,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
                 "trials": sweep.trials,
                 "digits": sweep.digits,
                 "seed": sweep.seed,
-                "chat": args.chat,
+                "chat": args.keys.chat,
             })),
             "left_out": left_out,
         }),

@@ -62,8 +62,8 @@ fn sweep(args: &SweepArgs) -> passkey::Sweep {
         lengths: args.lengths.clone(),
         depths: args.depths.clone(),
         trials: args.trials,
-        digits: args.digits.into(),
-        seed: args.seed,
+        digits: args.keys.digits.into(),
+        seed: args.keys.seed,
     }
 }
 
@@ -72,15 +72,15 @@ fn sweep_settings(args: &SweepArgs) -> Value {
         "lengths": args.lengths,
         "depths": args.depths,
         "trials": args.trials,
-        "digits": args.digits,
-        "seed": args.seed,
-        "chat": args.chat,
+        "digits": args.keys.digits,
+        "seed": args.keys.seed,
+        "chat": args.keys.chat,
     })
 }
 
 pub(super) fn passkey(args: &PasskeyArgs) -> Result<()> {
     let model = load(&args.run.model)?;
-    let prompter = Prompter::new(&model, args.sweep.chat)?;
+    let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
     run(Prepared {
         task: "passkey",
         args: &args.run,
@@ -248,7 +248,7 @@ pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
     let model = load(&args.run.model)?;
     let (task, samples) = match on {
         AblationOn::Passkey => {
-            let prompter = Prompter::new(&model, args.sweep.chat)?;
+            let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
             ("ablation-passkey", sweep(&args.sweep).samples(&prompter)?)
         }
         AblationOn::Perplexity => {

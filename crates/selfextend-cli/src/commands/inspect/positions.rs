@@ -7,15 +7,12 @@ use crate::error::{CliError, Result};
 use crate::output;
 use plotters::prelude::*;
 use selfextend::{Frequencies, ModelFile, SessionOptions};
-use selfextend_eval::report::DARK;
+use selfextend_eval::report::{DARK, INK, PAPER};
 use serde::Serialize;
 use std::fmt::Write;
 
 /// Cells on a side of the terminal's picture.
 const TERMINAL_CELLS: usize = 48;
-/// Text and axes, and what lies under them: [`DARK`] exchanges them on dark pages.
-const INK: RGBColor = RGBColor(0x11, 0x11, 0x11);
-const PAPER: RGBColor = RGBColor(0xfe, 0xfe, 0xfe);
 /// Keys that are not seen.
 const UNSEEN: RGBColor = RGBColor(0xeb, 0xeb, 0xeb);
 /// No light between cells, and unseen keys darker on dark pages.
