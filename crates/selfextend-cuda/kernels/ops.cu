@@ -80,9 +80,15 @@ extern "C" __global__ void add_bias(float* x, const float* bias, int width, size
   if (i < len) x[i] += bias[i % width];
 }
 
+// Numbers of rows: in memory, or these few where that is null.
+struct FewRows {
+  uint32_t rows[32];
+};
+
 // out[i] = x[rows[i]]
-extern "C" __global__ void take_rows(const float* x, const uint32_t* rows, float* out, int width) {
-  const float* from = x + size_t(rows[blockIdx.x]) * width;
+extern "C" __global__ void take_rows(const float* x, const uint32_t* rows,
+                                     const __grid_constant__ FewRows few, float* out, int width) {
+  const float* from = x + size_t((rows ? rows : few.rows)[blockIdx.x]) * width;
   float* to = out + size_t(blockIdx.x) * width;
   for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = from[i];
 }
@@ -110,8 +116,10 @@ static __device__ __forceinline__ void widen(const T* x, float* out, int width, 
 }
 
 #define CONVERSIONS(NAME, T)                                                                     \
-  extern "C" __global__ void take_##NAME(const T* x, const uint32_t* rows, float* out, int width) { \
-    widen_rows(x, rows, out, width);                                                             \
+  extern "C" __global__ void take_##NAME(const T* x, const uint32_t* rows,                       \
+                                         const __grid_constant__ FewRows few, float* out,        \
+                                         int width) {                                            \
+    widen_rows(x, rows ? rows : few.rows, out, width);                                           \
   }                                                                                              \
   extern "C" __global__ void to_##NAME(const float* x, T* out, size_t len) { narrow(x, out, len); } \
   extern "C" __global__ void from_##NAME(const T* x, float* out, int width, int pitch,          \

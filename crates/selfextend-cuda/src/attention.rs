@@ -124,6 +124,7 @@ pub fn append<T: Element, In: Input<T>>(
         if part.tokens == 0 {
             continue;
         }
+        cache.overwrite(part.start + part.tokens);
         let planes = &cache.layers[layer];
         let pairs = cache.rope().pairs();
         let mut args = AppendArgs {
@@ -166,7 +167,7 @@ pub fn append<T: Element, In: Input<T>>(
         let kernels = &cache.kernels;
         let threads = (padded as u32 / 2, (512 / padded as u32).max(1), 1);
         Launch {
-            stream: device.stream(),
+            device,
             kernel: if In::IS_F32 {
                 &kernels.append_f32
             } else {
@@ -265,7 +266,7 @@ fn prefill<T: Element>(
         };
     }
     let launch = Launch {
-        stream: device.stream(),
+        device,
         kernel: &cache.kernels.prefill,
         grid: (
             shape.heads() as u32,
@@ -377,7 +378,7 @@ fn decode<T: Element>(
         }
     }
     Launch {
-        stream: device.stream(),
+        device,
         kernel: &some[0].0.kernels.decode,
         grid: (splits as u32, blocks as u32, some.len() as u32),
         block: (32 * DECODE_WARPS as u32, 1, 1),
@@ -401,9 +402,9 @@ fn check<T: Element>(
 ) -> Result<AttentionShape, CudaError> {
     let fits = caches.len() == plan.parts.len()
         && caches.iter().zip(&plan.parts).all(|(cache, part)| {
-            cache.len() == part.start
+            cache.len() == part.counted
                 && layer < cache.layers.len()
-                && cache.check(part.tokens).is_ok()
+                && cache.check(part.start, part.tokens).is_ok()
         });
     match caches.first() {
         Some(first) if fits && caches.iter().all(|c| c.same_kind(first)) => Ok(first.shape()),
@@ -429,6 +430,7 @@ fn grow<T: DeviceRepr + ValidAsZeroBits>(
     len: usize,
 ) -> Result<(), CudaError> {
     if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
+        device.settle()?;
         *buffer = None;
         *buffer = Some(device.stream().alloc_zeros(len)?);
     }

@@ -181,8 +181,8 @@ impl<T: Element> DeviceCache<T> {
         })
     }
 
-    /// Makes room for `tokens` more in one step. Room grows by doubling, but not beyond `most`
-    /// tokens unless they are needed; what is stored stays, also after an error.
+    /// Makes room for `tokens` more, `chunk` of them at once. Room grows by doubling, but not beyond
+    /// `most` tokens unless they are needed; what is stored stays, also after an error.
     ///
     /// # Errors
     /// The driver's: mostly too little memory.
@@ -190,6 +190,7 @@ impl<T: Element> DeviceCache<T> {
         &mut self,
         device: &Device,
         tokens: usize,
+        chunk: usize,
         most: usize,
     ) -> Result<(), CudaError> {
         let wanted = self.len.saturating_add(tokens);
@@ -198,7 +199,7 @@ impl<T: Element> DeviceCache<T> {
         } else {
             self.capacity
         };
-        let chunk = self.chunk.max(tokens);
+        let chunk = self.chunk.max(chunk);
         let slots: Vec<usize> = self
             .kept
             .iter()
@@ -208,7 +209,6 @@ impl<T: Element> DeviceCache<T> {
             self.resize(device, capacity, slots)?;
         }
         self.chunk = chunk;
-        self.overwrite(wanted);
         Ok(())
     }
 
@@ -264,7 +264,7 @@ impl<T: Element> DeviceCache<T> {
     }
 
     /// Takes note of what is gone once the keys before `end` have been written.
-    fn overwrite(&mut self, end: usize) {
+    pub(crate) fn overwrite(&mut self, end: usize) {
         for ((floor, slots), kept) in self.floors.iter_mut().zip(&self.slots).zip(&self.kept) {
             if matches!(kept, Kept::Newest(_)) {
                 *floor = (*floor).max(end.saturating_sub(*slots));
@@ -324,17 +324,15 @@ impl<T: Element> DeviceCache<T> {
     /// Counts the tokens of a step, once all layers have stored them.
     pub fn commit(&mut self, tokens: usize) {
         self.len += tokens;
-        self.overwrite(self.len);
     }
 
     /// Whether the first `len` tokens could be kept: no key that the next query sees is gone.
     pub fn can_truncate(&self, len: usize) -> bool {
         let mut regions = self.planes.iter().enumerate();
-        len >= self.len
-            || regions.all(|(r, &plane)| {
-                let floor = self.floors[plane].min(len);
-                self.map.span(r, len).start >= floor
-            })
+        regions.all(|(r, &plane)| {
+            let floor = self.floors[plane].min(len);
+            self.map.span(r, len).start >= floor
+        })
     }
 
     /// Forgets every token from `len` on; all of them where [`DeviceCache::can_truncate`] says no.
@@ -349,12 +347,12 @@ impl<T: Element> DeviceCache<T> {
             .for_each(|floor| *floor = (*floor).min(len));
     }
 
-    /// Whether `tokens` more can be stored.
+    /// Whether `tokens` from `start` on can be stored at once.
     ///
     /// # Errors
     /// [`CudaError::Capacity`] or [`CudaError::Chunk`] when not.
-    pub fn check(&self, tokens: usize) -> Result<(), CudaError> {
-        let wanted = self.len.saturating_add(tokens);
+    pub fn check(&self, start: usize, tokens: usize) -> Result<(), CudaError> {
+        let wanted = start.saturating_add(tokens);
         if wanted > self.capacity {
             let capacity = self.capacity;
             return Err(CudaError::Capacity { wanted, capacity });
@@ -366,19 +364,24 @@ impl<T: Element> DeviceCache<T> {
         Ok(())
     }
 
-    /// Whether the keys that new queries see are there.
-    pub(crate) fn check_spans(&self, regions: &Regions, tokens: usize) -> Result<(), CudaError> {
+    /// Whether the keys that `tokens` queries from `start` on see are there.
+    pub(crate) fn check_spans(
+        &self,
+        regions: &Regions,
+        start: usize,
+        tokens: usize,
+    ) -> Result<(), CudaError> {
         let refuse = |region, what| {
             Err(CudaError::Shape(format!(
                 "region {region} of the position map {what}"
             )))
         };
-        let end = self.len + tokens;
+        let end = start + tokens;
         for (r, [low, high]) in regions.spans.iter().enumerate() {
             if !low.is_sorted() || !high.is_sorted() {
                 return refuse(r, "goes back from one query to the next");
             }
-            if (self.len + 1..)
+            if (start + 1..)
                 .zip(high)
                 .any(|(next, &high)| high < 0 || high as usize > next)
             {
@@ -422,6 +425,11 @@ impl<T: Element> DeviceCache<T> {
         let is_first = |kept: &Kept| matches!(kept, Kept::First(_));
         let planes = self.kept.iter().enumerate();
         planes.map(|(p, kept)| i32::from(is_first(kept)) << p).sum()
+    }
+
+    /// Whether it has a ring, which the most new tokens of a step make larger.
+    pub fn has_ring(&self) -> bool {
+        self.kept.iter().any(|kept| matches!(kept, Kept::Newest(_)))
     }
 
     /// The keys of each region in a layer, with the number of slots that they wrap around.

@@ -1,13 +1,14 @@
 //! A GPU with the kernels loaded.
 
 use crate::error::CudaError;
+use crate::graph::Queue;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
 use cudarc::driver::{
     CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, ValidAsZeroBits,
 };
 use cudarc::nvrtc::Ptx;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A 16-bit float that keys, values and queries are stored in.
 pub trait Element: DeviceRepr + ValidAsZeroBits + Copy + Default + Send + Sync + 'static {
@@ -97,6 +98,7 @@ pub(crate) fn padded(head_dim: usize) -> Result<usize, CudaError> {
 #[derive(Debug, Clone)]
 pub struct Device {
     stream: Arc<CudaStream>,
+    queue: Arc<Mutex<Queue>>,
     append: Arc<CudaModule>,
     prefill: Arc<CudaModule>,
     decode: Arc<CudaModule>,
@@ -122,6 +124,7 @@ impl Device {
         let load = |code: &[u8]| context.load_module(Ptx::from_binary(code.to_vec()));
         let is_hopper = (major, minor) == (9, 0);
         let count = Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT;
+        let stream = crate::launch::single_stream(&context)?;
         Ok(Self {
             append: load(include_bytes!(concat!(env!("OUT_DIR"), "/append.fatbin")))?,
             prefill: load(include_bytes!(concat!(env!("OUT_DIR"), "/prefill.fatbin")))?,
@@ -136,8 +139,37 @@ impl Device {
                 None
             },
             processors: context.attribute(count)? as usize,
-            stream: crate::launch::single_stream(&context)?,
+            queue: Arc::new(Mutex::new(Queue::new(stream.clone()))),
+            stream,
         })
+    }
+
+    /// Notes the kernels of a step instead of launching them, until [`Device::play`]. Memory that
+    /// they use is not to be freed before.
+    pub fn record(&self) {
+        self.queue().record();
+    }
+
+    /// Launches the kernels of a step, from the second such step on all at once, as a CUDA graph.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn play(&self) -> Result<(), CudaError> {
+        self.queue().play()
+    }
+
+    /// Launches what was noted, if anything was, one by one; what follows too.
+    pub(crate) fn settle(&self) -> Result<(), CudaError> {
+        self.queue().settle()
+    }
+
+    /// Whether steps become CUDA graphs: without, [`Device::record`] does nothing.
+    pub fn use_graphs(&self, enabled: bool) {
+        self.queue().enable(enabled);
+    }
+
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The stream that all work is queued on.

@@ -1,4 +1,5 @@
-//! The kernels' arguments and their launches: all the `unsafe` of this crate.
+//! The kernels' arguments and what libraries are called for: with `graph.rs`, all the `unsafe` of
+//! this crate.
 //!
 //! The structures mirror `kernels/common.cuh`. Every launch is held against the f64 oracle by
 //! `tests.rs`, which needs a GPU.
@@ -6,11 +7,10 @@
 use crate::device::{Device, Element};
 use crate::error::CudaError;
 use crate::plan::MAX_PLANES;
+use bytemuck::{Pod, Zeroable, bytes_of};
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::sys::{self, CUdeviceptr};
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
-};
+use cudarc::driver::{CudaContext, CudaFunction, CudaStream};
 use selfextend_attention::position::MAX_REGIONS;
 use std::mem::MaybeUninit;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub(crate) const MAX_SEQUENCES: usize = 16;
 
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct Region {
     pub q: CUdeviceptr,
     pub k: CUdeviceptr,
@@ -28,7 +28,7 @@ pub(crate) struct Region {
 }
 
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct PrefillArgs {
     pub regions: [Region; MAX_REGIONS],
     pub v: CUdeviceptr,
@@ -46,12 +46,12 @@ pub(crate) struct PrefillArgs {
 
 /// What the copy engine knows of a tensor.
 #[repr(C, align(128))]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct TensorMap([u64; 16]);
 
 /// [`PrefillArgs`] for Hopper.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct HopperArgs {
     pub q: [TensorMap; MAX_REGIONS],
     pub k: [TensorMap; MAX_REGIONS],
@@ -109,7 +109,7 @@ impl TensorMap {
 }
 
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct DecodeSequence {
     pub k: [CUdeviceptr; MAX_REGIONS],
     pub v: CUdeviceptr,
@@ -124,7 +124,7 @@ pub(crate) struct DecodeSequence {
 }
 
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct DecodeArgs {
     pub q: [CUdeviceptr; MAX_REGIONS],
     pub out: CUdeviceptr,
@@ -142,7 +142,7 @@ pub(crate) struct DecodeArgs {
 }
 
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
 pub(crate) struct AppendArgs {
     pub q: CUdeviceptr,
     pub k: CUdeviceptr,
@@ -171,44 +171,13 @@ pub(crate) struct AppendArgs {
     pub anchored: i32,
 }
 
-// SAFETY: plain numbers in C's layout, without padding that matters, as the kernels declare them
-// (`layouts_match` holds the sizes against the ones nvcc checks).
-unsafe impl DeviceRepr for PrefillArgs {}
-// SAFETY: as above.
-unsafe impl DeviceRepr for HopperArgs {}
-// SAFETY: as above.
-unsafe impl DeviceRepr for DecodeArgs {}
-// SAFETY: as above.
-unsafe impl DeviceRepr for AppendArgs {}
-
 /// A kernel and the shape of its launch.
 pub(crate) struct Launch<'a> {
-    pub stream: &'a CudaStream,
+    pub device: &'a Device,
     pub kernel: &'a CudaFunction,
     pub grid: (u32, u32, u32),
     pub block: (u32, u32, u32),
     pub shared: usize,
-}
-
-impl Launch<'_> {
-    /// Queues the kernel.
-    pub(crate) fn run<A: DeviceRepr>(&self, args: &A) -> Result<(), CudaError> {
-        let config = LaunchConfig {
-            grid_dim: self.grid,
-            block_dim: self.block,
-            shared_mem_bytes: self.shared as u32,
-        };
-        // SAFETY: callers (`attention.rs`) pass the structure the kernel declares, made of pointers
-        // into slices that outlive the stream's work (freeing a slice is queued on the same stream)
-        // and of extents checked against those slices' lengths.
-        unsafe {
-            self.stream
-                .launch_builder(self.kernel)
-                .arg(args)
-                .launch(config)?;
-        }
-        Ok(())
-    }
 }
 
 /// An argument of a kernel that takes several.
@@ -218,28 +187,33 @@ pub(crate) enum Value {
     Len(u64),
     Int(i32),
     Float(f32),
+    Rows([u32; FEW_ROWS]),
+}
+
+/// Rows whose numbers are arguments themselves.
+pub(crate) const FEW_ROWS: usize = 32;
+
+impl Value {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Pointer(x) | Self::Len(x) => bytes_of(x),
+            Self::Int(x) => bytes_of(x),
+            Self::Float(x) => bytes_of(x),
+            Self::Rows(x) => bytes_of(x),
+        }
+    }
 }
 
 impl Launch<'_> {
+    /// Queues a kernel that takes one structure; see [`Queue::submit`](crate::graph::Queue::submit).
+    pub(crate) fn run<A: Pod>(&self, args: &A) -> Result<(), CudaError> {
+        self.device.queue().submit(self, &[bytes_of(args)])
+    }
+
     /// Queues a kernel of `ops.cu`.
     pub(crate) fn run_values(&self, values: &[Value]) -> Result<(), CudaError> {
-        let config = LaunchConfig {
-            grid_dim: self.grid,
-            block_dim: self.block,
-            shared_mem_bytes: self.shared as u32,
-        };
-        let mut builder = self.stream.launch_builder(self.kernel);
-        for value in values {
-            match value {
-                Value::Pointer(x) | Value::Len(x) => builder.arg(x),
-                Value::Int(x) => builder.arg(x),
-                Value::Float(x) => builder.arg(x),
-            };
-        }
-        // SAFETY: `ops.rs` passes what the kernel declares, in its order: pointers into slices of
-        // this stream, and extents checked against their lengths.
-        unsafe { builder.launch(config)? };
-        Ok(())
+        let values: Vec<&[u8]> = values.iter().map(Value::bytes).collect();
+        self.device.queue().submit(self, &values)
     }
 }
 

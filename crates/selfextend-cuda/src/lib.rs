@@ -26,6 +26,9 @@ mod device;
 mod error;
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
+mod graph;
+#[cfg(feature = "cuda")]
+#[allow(unsafe_code)]
 mod launch;
 #[cfg(feature = "cuda")]
 pub mod ops;

@@ -5,7 +5,7 @@
 
 use crate::device::{Device, Element};
 use crate::error::CudaError;
-use crate::launch::{Blas, Launch, Value};
+use crate::launch::{Blas, FEW_ROWS, Launch, Value};
 use cudarc::driver::{CudaFunction, CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use std::marker::PhantomData;
 
@@ -42,6 +42,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
     /// The driver's: too little memory.
     pub fn resize(&mut self, device: &Device, len: usize) -> Result<(), CudaError> {
         if self.slice.as_ref().is_none_or(|slice| slice.len() < len) {
+            device.settle()?;
             self.slice = None;
             self.slice = Some(device.stream().alloc_zeros(len)?);
         }
@@ -66,6 +67,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
     /// # Errors
     /// The driver's.
     pub fn read(&self, device: &Device) -> Result<Vec<T>, CudaError> {
+        device.settle()?;
         match &self.slice {
             Some(slice) if self.len > 0 => {
                 Ok(device.stream().clone_dtoh(&slice.slice(..self.len))?)
@@ -423,6 +425,7 @@ impl<T: Element> Ops<T> {
     ) -> Result<(), CudaError> {
         let tokens = rows(x.len(), matrix.inputs)?;
         out.resize(&self.device, tokens * matrix.outputs)?;
+        self.device.settle()?;
         self.blas.multiply::<T>(
             [matrix.outputs, tokens, matrix.inputs],
             self.address(&matrix.numbers),
@@ -450,10 +453,20 @@ impl<T: Element> Ops<T> {
             return Ok(());
         }
         out.resize(&self.device, wanted.len() * width)?;
-        let wanted_rows = self.device.stream().clone_htod(wanted)?;
+        // A step that is only noted so far must not depend on memory that the next may write.
+        let many;
+        let place = if wanted.len() <= FEW_ROWS {
+            Value::Pointer(0)
+        } else {
+            self.device.settle()?;
+            many = self.device.stream().clone_htod(wanted)?;
+            self.at(&many)
+        };
+        let few = std::array::from_fn(|n| wanted.get(n).copied().unwrap_or(0));
         let values = [
             from,
-            self.at(&wanted_rows),
+            place,
+            Value::Rows(few),
             self.at(out.slice()?),
             Value::Int(width as i32),
         ];
@@ -514,7 +527,7 @@ impl<T: Element> Ops<T> {
             return Ok(());
         }
         Launch {
-            stream: self.device.stream(),
+            device: &self.device,
             kernel,
             grid: (blocks as u32, 1, 1),
             block: (THREADS as u32, 1, 1),

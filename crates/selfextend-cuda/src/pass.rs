@@ -25,6 +25,8 @@ pub struct Plan {
 pub struct Step<'a, T> {
     /// Where its keys and values are, and go.
     pub cache: &'a DeviceCache<T>,
+    /// New tokens of the pass that come before and are stored before.
+    pub after: usize,
     /// New tokens.
     pub tokens: usize,
     /// The row of the first of them among those of the pass.
@@ -38,6 +40,8 @@ pub struct Step<'a, T> {
 pub(crate) struct Part {
     pub(crate) row: usize,
     pub(crate) tokens: usize,
+    /// Tokens that the cache counts, and the first new one.
+    pub(crate) counted: usize,
     pub(crate) start: usize,
     /// Keys that some of its tokens see, of each region.
     pub(crate) extents: [(i32, i32); MAX_REGIONS],
@@ -61,6 +65,7 @@ impl Plan {
                 rows += tokens;
                 Step {
                     cache,
+                    after: 0,
                     tokens,
                     row,
                     scaling,
@@ -99,13 +104,15 @@ impl Plan {
             if row + tokens > rows {
                 return refuse("a sequence has rows that the pass has not");
             }
-            cache.check(tokens)?;
-            let start = cache.len();
+            let counted = cache.len();
+            let start = counted.saturating_add(step.after);
+            cache.check(start, tokens)?;
             let its = Regions::new(&**cache.map(), start, tokens);
-            cache.check_spans(&its, tokens)?;
+            cache.check_spans(&its, start, tokens)?;
             parts.push(Part {
                 row,
                 tokens,
+                counted,
                 start,
                 extents: its.extents(),
             });

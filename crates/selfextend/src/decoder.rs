@@ -169,11 +169,33 @@ pub fn forward<B: Backend>(
     tokens
         .iter()
         .for_each(|tokens| work.ids.extend_from_slice(tokens));
+    backend.plan(caches, tokens, work.phase, &mut work.plan)?;
+    // A backend that has queued work is to hear of the end, also of one before its time.
+    let passed = layers(backend, config, weights, caches, work, on_layer);
+    let finished = backend.finish();
+    let passed = passed.and(finished);
+    for (cache, tokens) in caches.iter_mut().zip(tokens) {
+        match passed {
+            Ok(()) => cache.commit(tokens.len()),
+            // What the pass has overwritten may be missed.
+            Err(_) => drop(cache.truncate(cache.len())),
+        }
+    }
+    passed
+}
+
+fn layers<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    weights: &Weights<B>,
+    caches: &mut [&mut B::Cache],
+    work: &mut Work<B>,
+    on_layer: OnLayer,
+) -> Result<()> {
     backend.embed(&weights.embedding, &work.ids, &mut work.hidden);
     if config.embedding_scale != 1.0 {
         backend.scale(&mut work.hidden, config.embedding_scale);
     }
-    backend.plan(caches, tokens, work.phase, &mut work.plan)?;
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
         let mut block = Block {
@@ -184,10 +206,6 @@ pub fn forward<B: Backend>(
         };
         block.attention(n, caches)?;
         block.feed_forward();
-    }
-    backend.finish()?;
-    for (cache, tokens) in caches.iter_mut().zip(tokens) {
-        cache.commit(tokens.len());
     }
     Ok(())
 }

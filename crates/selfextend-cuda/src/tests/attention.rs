@@ -493,7 +493,7 @@ fn what_does_not_fit_is_refused() {
     let large = cache(shape(264), 128, 1);
     assert!(matches!(large, Err(CudaError::HeadSize(264))));
     let cache = cache(shape(64), 1024, 28).unwrap();
-    assert!(cache.check(28).is_ok());
-    assert!(cache.check(200).is_err());
-    assert!(cache.check(1025).is_err());
+    assert!(cache.check(0, 28).is_ok());
+    assert!(cache.check(0, 200).is_err());
+    assert!(cache.check(1000, 25).is_err());
 }

@@ -177,6 +177,52 @@ fn every_operation<T: Half>() {
     }
 }
 
+/// Steps that are noted and played give what the same kernels give when launched at once, from the
+/// first step, which has no graph yet, over those that replay one, to those after buffers moved.
+#[test]
+fn noted_steps() {
+    let Some(device) = device() else { return };
+    let Ok(ops) = Ops::<half::f16>::new(&device) else {
+        return;
+    };
+    let mut rng = StdRng::seed_from_u64(8);
+    let width = 192;
+    let table: Vec<half::f16> = random(&mut rng, 50 * width)
+        .into_iter()
+        .map(half::f16::from_f32)
+        .collect();
+    let table = Matrix::new(&device, &table, 50, width).unwrap();
+    let weight = device
+        .stream()
+        .clone_htod(&random(&mut rng, width))
+        .unwrap();
+    let mut buffers: [[Buffer<f32>; 3]; 2] = Default::default();
+    for (step, tokens) in [2, 2, 2, 1, 3, 3, 40, 2, 2, 70].into_iter().enumerate() {
+        let ids: Vec<u32> = (0..tokens).map(|_| rng.random_range(0..50)).collect();
+        let factor = rng.random_range(0.5..2.0);
+        let mut results = Vec::new();
+        for (noted, [x, normed, gate]) in buffers.iter_mut().enumerate() {
+            if noted == 1 {
+                device.record();
+            }
+            ops.embed(&table, &ids, x).unwrap();
+            ops.scale(x, factor).unwrap();
+            ops.rms_norm(x, &weight, 1e-5, normed).unwrap();
+            // Every third step does more.
+            if step % 3 == 0 {
+                ops.add(normed, x).unwrap();
+            }
+            ops.take_rows(normed, width, &(0..tokens).collect::<Vec<_>>(), gate)
+                .unwrap();
+            ops.gate(Curve::Silu, gate, x).unwrap();
+            device.play().unwrap();
+            results.push(gate.read(&device).unwrap());
+        }
+        assert!(results[0].iter().any(|x| *x != 0.0));
+        assert_eq!(results[0], results[1], "step {step}");
+    }
+}
+
 #[test]
 fn f16() {
     every_operation::<half::f16>();

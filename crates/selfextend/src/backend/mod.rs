@@ -100,7 +100,8 @@ pub trait Backend: Send + Sync + 'static {
     /// A layout that the backend has no kernels for, or too little memory.
     fn cache(&self, layout: CacheLayout) -> Result<Self::Cache>;
 
-    /// Plans a pass of the tokens that follow each cache.
+    /// Plans a pass of the tokens that follow each cache, and begins it; [`Backend::finish`] ends
+    /// it.
     ///
     /// # Errors
     /// Tokens there is no memory for.
@@ -148,8 +149,8 @@ pub trait Backend: Send + Sync + 'static {
     /// `out[i] = x[rows[i]]`, rows of `width`.
     fn take_rows(&self, x: &Self::Buffer, width: usize, rows: &[usize], out: &mut Self::Buffer);
 
-    /// Whether all operations since the pass began could be done. A device queues them, and what
-    /// follows one that failed is left out.
+    /// Ends a pass that was planned, or what followed it: whether all operations since could be
+    /// done. A device queues them, and what follows one that failed is left out.
     ///
     /// # Errors
     /// What went wrong first.

@@ -11,6 +11,10 @@ use std::sync::Arc;
 /// Tokens there is room for at first; room grows by doubling.
 const FIRST: usize = 1024;
 
+/// Most tokens that attend together where there is a ring of window keys, which holds the window and
+/// as many: a ring for whole chunks of 2048 would take 6% of a cache of 32k tokens.
+pub(super) const WAVE: usize = 1024;
+
 /// Keys and values of one sequence, in 16-bit floats. It shares no memory with others, and keeps
 /// what a sliding window or a forgetful method no longer sees.
 pub struct CudaCache<T> {
@@ -44,7 +48,7 @@ impl<T: Half> CudaCache<T> {
         let first = layout.context.min(FIRST);
         let kinds = layout.kinds.iter().zip(counts).map(|(kind, count)| {
             let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
-            let chunk = layout.chunk.min(layout.context);
+            let chunk = layout.chunk.min(layout.context).min(WAVE);
             DeviceCache::new(device, layout.shape, count, map, rope, first, chunk)
         });
         Ok(Self {
@@ -60,7 +64,7 @@ impl<T: Half> CudaCache<T> {
     /// Makes room for a pass.
     pub(super) fn reserve(&mut self, tokens: usize) -> Result<()> {
         for kind in &mut self.kinds {
-            kind.reserve(&self.device, tokens, self.context)?;
+            kind.reserve(&self.device, tokens, tokens.min(WAVE), self.context)?;
         }
         Ok(())
     }

@@ -14,6 +14,7 @@ use crate::config::Activation;
 use crate::error::{Error, Result};
 use crate::gguf::{RawTensor, dequantize};
 pub use cache::CudaCache;
+use cache::WAVE;
 use candle_core::quantized::GgmlDType;
 use selfextend_cuda::ops::{Buffer, Curve, Matrix, Ops};
 use selfextend_cuda::{
@@ -74,6 +75,8 @@ impl<T: Half> Cuda<T> {
     /// No driver, no such GPU or one too old, or no cuBLAS.
     pub fn new(number: usize) -> Result<Self> {
         let device = Device::new(number)?;
+        // To find out what they are worth, or a driver's fault.
+        device.use_graphs(std::env::var_os("SELFEXTEND_CUDA_GRAPHS").is_none_or(|x| x != "0"));
         Ok(Self {
             ops: Ops::new(&device)?,
             device,
@@ -134,6 +137,9 @@ impl<T> Default for Scratch<T> {
     }
 }
 
+/// Passes of up to so many tokens become CUDA graphs: their linear layers are kernels of ours.
+const FEW_ROWS: usize = 8;
+
 /// The sequences of a pass whose layers of one kind run together.
 #[derive(Debug)]
 struct Group {
@@ -146,6 +152,43 @@ struct Group {
 pub struct PassPlan {
     kinds: Vec<Vec<Group>>,
     rows: usize,
+}
+
+impl<T: Half> Cuda<T> {
+    /// Plans some sequences of a pass, as often as it takes for each to have no more new tokens at
+    /// once than its ring has room for.
+    fn waves(
+        &self,
+        caches: &[&mut CudaCache<T>],
+        kind: usize,
+        members: &[usize],
+        tokens: &[&[u32]],
+        rows: usize,
+        groups: &mut Vec<Group>,
+    ) -> Result<()> {
+        let first = |n: usize| tokens[..n].iter().map(|tokens| tokens.len()).sum::<usize>();
+        let has_ring = caches[members[0]].kinds[kind].has_ring();
+        let wave = if has_ring { WAVE } else { usize::MAX };
+        let most = members.iter().map(|&n| tokens[n].len()).max();
+        for after in (0..most.unwrap_or(0)).step_by(wave) {
+            let steps = members.iter().map(|&n| {
+                let skipped = after.min(tokens[n].len());
+                Step {
+                    cache: &caches[n].kinds[kind],
+                    after: skipped,
+                    tokens: (tokens[n].len() - skipped).min(wave),
+                    row: first(n) + skipped,
+                    scaling: caches[n].scaling,
+                }
+            });
+            let steps: Vec<Step<T>> = steps.collect();
+            groups.push(Group {
+                members: members.to_vec(),
+                plan: Plan::of(&self.device, &steps, rows)?,
+            });
+        }
+        Ok(())
+    }
 }
 
 impl<T: Half> Backend for Cuda<T> {
@@ -239,21 +282,14 @@ impl<T: Half> Backend for Cuda<T> {
         plan.rows = tokens.iter().map(|tokens| tokens.len()).sum();
         plan.kinds.clear();
         for kind in 0..caches.first().map_or(0, |cache| cache.kinds.len()) {
-            let groups = groups(caches, kind)?.into_iter().map(|members| {
-                let steps: Vec<Step<T>> = members
-                    .iter()
-                    .map(|&n| Step {
-                        cache: &caches[n].kinds[kind],
-                        tokens: tokens[n].len(),
-                        row: tokens[..n].iter().map(|tokens| tokens.len()).sum(),
-                        scaling: caches[n].scaling,
-                    })
-                    .collect();
-                let plan = Plan::of(&self.device, &steps, plan.rows)?;
-                Ok(Group { members, plan })
-            });
-            let groups = groups.collect::<Result<_>>()?;
-            plan.kinds.push(groups);
+            let mut its = Vec::new();
+            for members in groups(caches, kind)? {
+                self.waves(caches, kind, &members, tokens, plan.rows, &mut its)?;
+            }
+            plan.kinds.push(its);
+        }
+        if plan.rows <= FEW_ROWS {
+            self.device.record();
         }
         Ok(())
     }
@@ -325,9 +361,10 @@ impl<T: Half> Backend for Cuda<T> {
     }
 
     fn finish(&self) -> Result<()> {
+        let played = self.device.play();
         match self.fault().take() {
             Some(error) => Err(error.into()),
-            None => Ok(()),
+            None => Ok(played?),
         }
     }
 
