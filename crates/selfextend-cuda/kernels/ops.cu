@@ -80,6 +80,42 @@ extern "C" __global__ void add_bias(float* x, const float* bias, int width, size
   if (i < len) x[i] += bias[i % width];
 }
 
+// How probable each row of logits held its target: the logarithm of its probability, and whether no
+// other was more probable (of equals, the first counts as the most).
+extern "C" __global__ void score_rows(const float* logits, const uint32_t* targets, double* out,
+                                      int width) {
+  __shared__ float tops[32];
+  __shared__ int places[32];
+  const float* row = logits + size_t(blockIdx.x) * width;
+  float top = MINUS_INFINITY;
+  int place = width;
+  auto better = [](float x, int i, float y, int j) { return x > y || (x == y && i < j); };
+  auto reduce = [&]() {
+    for (int step = 16; step > 0; step /= 2) {
+      const float x = __shfl_xor_sync(0xffffffffu, top, step);
+      const int i = __shfl_xor_sync(0xffffffffu, place, step);
+      if (better(x, i, top, place)) top = x, place = i;
+    }
+  };
+  for (int i = threadIdx.x; i < width; i += blockDim.x)
+    if (better(row[i], i, top, place)) top = row[i], place = i;
+  reduce();
+  if (threadIdx.x % 32 == 0) tops[threadIdx.x / 32] = top, places[threadIdx.x / 32] = place;
+  __syncthreads();
+  const bool there = threadIdx.x % 32 < blockDim.x / 32;
+  top = there ? tops[threadIdx.x % 32] : MINUS_INFINITY;
+  place = there ? places[threadIdx.x % 32] : width;
+  reduce();
+  float sum = 0.f;  // of 200 terms or so each, then of the block's
+  for (int i = threadIdx.x; i < width; i += blockDim.x) sum += expf(row[i] - top);
+  sum = block_sum(sum);
+  if (threadIdx.x == 0) {
+    const int target = targets[blockIdx.x];
+    out[2 * blockIdx.x] = double(row[target] - top) - log(double(sum));
+    out[2 * blockIdx.x + 1] = place == target;
+  }
+}
+
 // Numbers of rows: in memory, or these few where that is null.
 struct FewRows {
   uint32_t rows[32];

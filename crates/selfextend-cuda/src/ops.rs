@@ -169,6 +169,7 @@ pub struct Ops<T> {
     soft_cap: CudaFunction,
     add: CudaFunction,
     add_bias: CudaFunction,
+    score_rows: CudaFunction,
     take_rows: CudaFunction,
     take_narrow: CudaFunction,
     to_narrow: CudaFunction,
@@ -199,6 +200,7 @@ impl<T: Element> Ops<T> {
             soft_cap: kernel("soft_cap")?,
             add: kernel("add")?,
             add_bias: kernel("add_bias")?,
+            score_rows: kernel("score_rows")?,
             take_rows: kernel("take_rows")?,
             take_narrow: kernel(&format!("take_{}", T::NAME))?,
             to_narrow: kernel(&format!("to_{}", T::NAME))?,
@@ -432,6 +434,39 @@ impl<T: Element> Ops<T> {
             self.address(x.slice()?),
             self.address(out.slice()?),
         )
+    }
+
+    /// Of each row of logits, one for each target: `ln p(target)` under their softmax, and whether
+    /// the target is the most probable.
+    ///
+    /// # Errors
+    /// Targets beyond the rows, or the driver's.
+    pub fn scores(
+        &self,
+        logits: &Buffer<f32>,
+        targets: &[u32],
+    ) -> Result<Vec<(f64, bool)>, CudaError> {
+        if targets.is_empty() {
+            return Ok(Vec::new());
+        }
+        let width = logits.len() / targets.len();
+        rows(logits.len(), width)?;
+        if let Some(target) = targets.iter().find(|&&target| target as usize >= width) {
+            return Err(CudaError::Shape(format!("target {target} of {width}")));
+        }
+        self.device.settle()?;
+        let wanted = self.device.stream().clone_htod(targets)?;
+        let mut out = Buffer::<f64>::default();
+        out.resize(&self.device, 2 * targets.len())?;
+        let values = [
+            self.at(logits.slice()?),
+            self.at(&wanted),
+            self.at(out.slice()?),
+            Value::Int(width as i32),
+        ];
+        self.launch(&self.score_rows, targets.len(), &values)?;
+        let pairs = out.read(&self.device)?;
+        Ok(pairs.chunks_exact(2).map(|x| (x[0], x[1] != 0.0)).collect())
     }
 
     fn take(

@@ -7,7 +7,7 @@ use crate::reader::{Reader, stop_if};
 use crate::record::{ChoiceOutcome, Outcome, Record};
 use crate::runner::{BLOCK, Observer, Runner, parts, record};
 use crate::sample::{Ask, Choice, Sample};
-use selfextend::sampling::{argmax, log_probability};
+use selfextend::sampling::TokenScore;
 use selfextend::{GenerateOptions, Method, generate};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -128,8 +128,7 @@ impl Run<'_> {
         Ok(logits)
     }
 
-    /// Scores tokens after those read; returns the log-likelihood of each of `targets`, and
-    /// whether it is the most probable token.
+    /// Scores each of `targets` after the tokens read and those of `tokens` up to its place.
     fn score(
         &mut self,
         tokens: &[u32],
@@ -137,22 +136,14 @@ impl Run<'_> {
         reader: &mut Reader,
         observer: &mut dyn Observer,
         record: &mut Record,
-    ) -> Result<Vec<(f64, bool)>> {
+    ) -> Result<Vec<TokenScore>> {
         let start = Instant::now();
         let (work, finished) = (self.work, self.finished);
         let first = reader.session().len();
-        let mut scores = Vec::with_capacity(targets.len());
-        reader.score(
-            tokens,
-            &mut |done| {
-                observer.progress(finished + work.span(first, first + done));
-                stop_if(observer.stop())
-            },
-            &mut |row, logits| {
-                let target = targets[row];
-                scores.push((log_probability(logits, target), argmax(logits) == target));
-            },
-        )?;
+        let scores = reader.score(tokens, targets, &mut |done| {
+            observer.progress(finished + work.span(first, first + done));
+            stop_if(observer.stop())
+        })?;
         self.finished += work.span(first, first + tokens.len());
         observer.progress(self.finished);
         record.read += tokens.len();
@@ -172,14 +163,14 @@ impl Run<'_> {
         let (seen, targets) = (&tokens[from - 1..tokens.len() - 1], &tokens[from..]);
         let scores = self.score(seen, targets, reader, observer, record)?;
         let mut blocks = vec![(0, 0.0); tokens.len().div_ceil(BLOCK)];
-        for (n, (log_likelihood, _)) in scores.iter().enumerate() {
+        for (n, score) in scores.iter().enumerate() {
             let block = &mut blocks[(from + n) / BLOCK];
-            *block = (block.0 + 1, block.1 - log_likelihood);
+            *block = (block.0 + 1, block.1 - score.log_probability);
         }
         Ok(Outcome::Likelihood {
             from,
             count: scores.len(),
-            nll: -scores.iter().map(|(value, _)| value).sum::<f64>(),
+            nll: -sum(&scores),
             block: BLOCK,
             blocks,
         })
@@ -199,9 +190,14 @@ impl Run<'_> {
         seen.extend(&targets[..targets.len() - 1]);
         let scores = self.score(&seen, targets, reader, observer, record)?;
         Ok(ChoiceOutcome {
-            log_likelihood: scores.iter().map(|(value, _)| value).sum(),
+            log_likelihood: sum(&scores),
             bytes: choice.bytes,
-            greedy: scores.iter().all(|(_, greedy)| *greedy),
+            greedy: scores.iter().all(|score| score.is_top),
         })
     }
+}
+
+/// Of the log-probabilities.
+fn sum(scores: &[TokenScore]) -> f64 {
+    scores.iter().map(|score| score.log_probability).sum()
 }

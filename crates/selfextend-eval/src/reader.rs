@@ -1,5 +1,6 @@
 //! A session that reads one prompt after another and keeps what they share.
 
+use selfextend::sampling::TokenScore;
 use selfextend::{Error, Model, Session, SessionOptions};
 
 /// The fewest tokens of a pass. Few rows are computed by other kernels than many (the engine's
@@ -73,25 +74,23 @@ impl Reader {
         Ok((logits, at - start))
     }
 
-    /// Reads tokens after the session's; `visit(n, logits)` gets the logits of each. They are
-    /// not kept for other prompts.
+    /// Reads tokens after the session's; how probable each made the target that came after it. They
+    /// are not kept for other prompts.
     pub(crate) fn score(
         &mut self,
         tokens: &[u32],
+        targets: &[u32],
         progress: OnProgress,
-        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
-    ) -> selfextend::Result<()> {
-        let mut at = 0;
+    ) -> selfextend::Result<Vec<TokenScore>> {
+        let mut scores = Vec::with_capacity(targets.len());
         for pass in passes(tokens.len(), self.chunk()) {
-            let some = &tokens[at..at + pass];
-            self.session.append_all(
-                some,
-                &mut |done| progress(at + done),
-                &mut |row, logits| visit(at + row, logits),
-            )?;
-            at += pass;
+            let at = scores.len();
+            let (some, targets) = (&tokens[at..at + pass], &targets[at..at + pass]);
+            let progress = &mut |done| progress(at + done);
+            let visit = &mut |_, score| scores.push(score);
+            self.session.score(some, targets, progress, visit)?;
         }
-        Ok(())
+        Ok(scores)
     }
 
     /// The session, to decode with. What it appends is not kept for other prompts.

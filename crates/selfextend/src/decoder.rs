@@ -4,6 +4,7 @@
 use crate::backend::{Backend, Cache, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
+use crate::sampling::TokenScore;
 
 /// Weights of a decoder.
 pub struct Weights<B: Backend> {
@@ -367,6 +368,61 @@ pub fn logits<B: Backend>(
     work: &mut Work<B>,
     visit: OnLogits,
 ) -> Result<()> {
+    head(
+        backend,
+        config,
+        weights,
+        rows,
+        work,
+        &mut |first, logits| {
+            let logits = backend.read(logits);
+            backend.finish()?;
+            for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
+                visit(first + n, row);
+            }
+            Ok(())
+        },
+    )
+}
+
+/// How probable the tokens that came after some rows of the last pass were, handed out in order.
+///
+/// # Errors
+/// What a device reports.
+pub fn scores<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    weights: &Weights<B>,
+    rows: &[usize],
+    targets: &[u32],
+    work: &mut Work<B>,
+    visit: &mut (dyn FnMut(TokenScore) + Send),
+) -> Result<()> {
+    head(
+        backend,
+        config,
+        weights,
+        rows,
+        work,
+        &mut |first, logits| {
+            let some = targets[first..].iter().take(HEAD_ROWS);
+            let scores = backend.scores(logits, &some.copied().collect::<Vec<_>>());
+            backend.finish()?;
+            scores.into_iter().for_each(&mut *visit);
+            Ok(())
+        },
+    )
+}
+
+/// The output head over some rows of the last pass, some at a time: `each(first of rows, logits)`.
+fn head<B: Backend>(
+    backend: &B,
+    config: &ModelConfig,
+    weights: &Weights<B>,
+    rows: &[usize],
+    work: &mut Work<B>,
+    each: &mut dyn FnMut(usize, &B::Buffer) -> Result<()>,
+) -> Result<()> {
     let head = weights.output.as_ref().unwrap_or(&weights.embedding);
     // A row that a token is drawn from is one of few, whatever it came with.
     if work.phase == Phase::Prefill {
@@ -390,11 +446,7 @@ pub fn logits<B: Backend>(
         if let Some(cap) = config.logit_soft_cap {
             backend.soft_cap(&mut work.gate, cap);
         }
-        let logits = backend.read(&work.gate);
-        backend.finish()?;
-        for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
-            visit(block * HEAD_ROWS + n, row);
-        }
+        each(block * HEAD_ROWS, &work.gate)?;
     }
     Ok(())
 }

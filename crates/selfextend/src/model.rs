@@ -6,6 +6,7 @@ use crate::decoder::OnLayer;
 use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
 use crate::runner::{self, Engine};
+use crate::sampling::TokenScore;
 use crate::session::{Fault, Input, Session, SessionOptions};
 use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
@@ -239,6 +240,18 @@ impl Model {
         self.0
             .engine
             .forward(self.config(), phase, inputs, on_layer, visit)
+    }
+
+    /// See [`Session::score`].
+    pub(crate) fn score(
+        &self,
+        input: Input,
+        targets: &[u32],
+        on_layer: OnLayer,
+        visit: &mut (dyn FnMut(TokenScore) + Send),
+    ) -> Result<()> {
+        let engine = &self.0.engine;
+        engine.score(self.config(), input, targets, on_layer, visit)
     }
 
     /// Does something else for each of some sequences on the threads that run the passes, as to

@@ -7,6 +7,7 @@ use crate::decoder::{self, FEW_SEQUENCES, OnLayer, OnLogits, Weights, Work};
 use crate::error::{Error, Result};
 use crate::model::LoadOptions;
 use crate::model_file::ModelFile;
+use crate::sampling::TokenScore;
 use crate::session::{Input, LogitRows};
 use rayon::ThreadPool;
 use selfextend_attention::parallel;
@@ -33,6 +34,16 @@ pub(crate) trait Engine: Send + Sync {
         inputs: &mut [Input],
         on_layer: OnLayer,
         visit: OnRow,
+    ) -> Result<()>;
+
+    /// See [`crate::Session::score`]; one target for each token of the input.
+    fn score(
+        &self,
+        config: &ModelConfig,
+        input: Input,
+        targets: &[u32],
+        on_layer: OnLayer,
+        visit: &mut (dyn FnMut(TokenScore) + Send),
     ) -> Result<()>;
 }
 
@@ -128,6 +139,59 @@ impl<B: Backend> Engine for Runner<B> {
         on_layer: OnLayer,
         visit: OnRow,
     ) -> Result<()> {
+        self.pass(
+            config,
+            phase,
+            inputs,
+            on_layer,
+            &mut |rows, owners, work| {
+                let hand_out: OnLogits = &mut |at, logits| {
+                    let (input, row) = owners[at];
+                    visit(input, row, logits);
+                };
+                decoder::logits(&self.backend, config, &self.weights, rows, work, hand_out)
+            },
+        )
+    }
+
+    fn score(
+        &self,
+        config: &ModelConfig,
+        input: Input,
+        targets: &[u32],
+        on_layer: OnLayer,
+        visit: &mut (dyn FnMut(TokenScore) + Send),
+    ) -> Result<()> {
+        let phase = Phase::ByLength;
+        self.pass(
+            config,
+            phase,
+            &mut [input],
+            on_layer,
+            &mut |rows, _, work| {
+                let Self {
+                    backend, weights, ..
+                } = self;
+                decoder::scores(backend, config, weights, rows, targets, work, visit)
+            },
+        )
+    }
+}
+
+/// Called with the rows of a pass whose logits are wanted, who they belong to, and the activations.
+type OnRows<'a, B> =
+    &'a mut (dyn FnMut(&[usize], &[(usize, usize)], &mut Work<B>) -> Result<()> + Send);
+
+impl<B: Backend> Runner<B> {
+    /// All layers, then `end`.
+    fn pass(
+        &self,
+        config: &ModelConfig,
+        phase: Phase,
+        inputs: &mut [Input],
+        on_layer: OnLayer,
+        end: OnRows<B>,
+    ) -> Result<()> {
         let Self {
             backend, weights, ..
         } = self;
@@ -148,11 +212,7 @@ impl<B: Backend> Engine for Runner<B> {
         let mut pass = || {
             let (caches, tokens) = (&mut caches, &tokens);
             decoder::forward(backend, config, weights, caches, tokens, work, on_layer)?;
-            let hand_out: OnLogits = &mut |at, logits| {
-                let (input, row) = owners[at];
-                visit(input, row, logits);
-            };
-            decoder::logits(backend, config, weights, &rows, work, hand_out)
+            end(&rows, &owners, work)
         };
         match B::THREADED {
             true => self.pool.install(|| parallel::awake(pass)),

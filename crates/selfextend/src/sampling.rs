@@ -285,6 +285,25 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best.0
 }
 
+/// How probable a model held the token that came.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TokenScore {
+    /// `ln p(token)`.
+    pub log_probability: f64,
+    /// Whether no other token was more probable.
+    pub is_top: bool,
+}
+
+impl TokenScore {
+    /// Of a token under the softmax of the logits.
+    pub fn new(logits: &[f32], token: u32) -> Self {
+        Self {
+            log_probability: log_probability(logits, token),
+            is_top: argmax(logits) == token,
+        }
+    }
+}
+
 /// `ln p(token)` under the softmax of the logits, in f64.
 pub fn log_probability(logits: &[f32], token: u32) -> f64 {
     let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);

@@ -3,6 +3,7 @@
 use crate::backend::Cache;
 use crate::error::{Error, Result};
 use crate::model::Model;
+use crate::sampling::TokenScore;
 use crate::settings::ContextSettings;
 use selfextend_attention::cache::KvBlock;
 use selfextend_attention::{AttentionError, Frequencies, KvType, PositionMap, QueryScaling};
@@ -81,14 +82,18 @@ impl Input<'_> {
                 more: self.tokens.len(),
             });
         }
-        match self.tokens.iter().position(|&id| id as usize >= vocab) {
-            Some(position) => Err(Error::Token {
-                id: self.tokens[position],
-                position,
-                vocab,
-            }),
-            None => Ok(()),
-        }
+        check_tokens(self.tokens, vocab)
+    }
+}
+
+fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
+    match tokens.iter().position(|&id| id as usize >= vocab) {
+        Some(position) => Err(Error::Token {
+            id: tokens[position],
+            position,
+            vocab,
+        }),
+        None => Ok(()),
     }
 }
 
@@ -190,6 +195,53 @@ impl Session {
         self.in_chunks(tokens, LogitRows::All, progress, visit)
     }
 
+    /// Appends tokens in chunks; `visit(token, score)` hears, in order, how probable each of them
+    /// made the one of `targets` that came after it. On a device the logits stay there, which is
+    /// much faster than [`Session::append_all`].
+    ///
+    /// # Errors
+    /// As [`Session::append`], and of targets that the vocabulary has not.
+    ///
+    /// # Panics
+    /// When there are not as many targets as tokens.
+    pub fn score(
+        &mut self,
+        tokens: &[u32],
+        targets: &[u32],
+        progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
+        visit: &mut (dyn FnMut(usize, TokenScore) + Send),
+    ) -> Result<()> {
+        assert_eq!(tokens.len(), targets.len(), "a target for each token");
+        check_tokens(targets, self.model.config().vocab)?;
+        self.check(tokens, LogitRows::All)?;
+        let model = self.model.clone();
+        let chunk = self.options.chunk.max(1);
+        let mut token = 0;
+        for (some, targets) in tokens.chunks(chunk).zip(targets.chunks(chunk)) {
+            let done = token;
+            let input = Input {
+                session: self,
+                tokens: some,
+                logits: LogitRows::All,
+            };
+            model.score(input, targets, &mut |_| progress(done), &mut |score| {
+                visit(token, score);
+                token += 1;
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is appended where not everything would fit.
+    fn check(&mut self, tokens: &[u32], logits: LogitRows) -> Result<()> {
+        let whole = Input {
+            session: self,
+            tokens,
+            logits,
+        };
+        whole.check(whole.session.model.config().vocab)
+    }
+
     fn in_chunks(
         &mut self,
         tokens: &[u32],
@@ -197,13 +249,7 @@ impl Session {
         progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
         visit: &mut (dyn FnMut(usize, &[f32]) + Send),
     ) -> Result<()> {
-        // Nothing is appended where not everything would fit.
-        let whole = Input {
-            session: self,
-            tokens,
-            logits: wanted,
-        };
-        whole.check(whole.session.model.config().vocab)?;
+        self.check(tokens, wanted)?;
         let model = self.model.clone();
         let chunk = self.options.chunk.max(1);
         for (n, some) in tokens.chunks(chunk).enumerate() {

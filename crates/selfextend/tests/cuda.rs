@@ -447,6 +447,31 @@ fn nll(session: &mut Session, ids: &[u32], keep: usize) -> (Vec<f64>, Vec<Vec<f3
     (nll, last)
 }
 
+/// What the device makes of its logits is what the host makes of them.
+#[test]
+fn scores_are_those_of_the_logits() {
+    let Some(path) = smollm2() else { return };
+    let Some(model) = on_device(&path) else {
+        return;
+    };
+    let ids: Vec<u32> = (0..300).map(|i| (i * i * 31 + 7) % 49_000).collect();
+    let (seen, targets) = (&ids[..299], &ids[1..]);
+    let open = || open(&model, self_extend(4, 64), 200);
+    let rows = all_logits(&mut open(), seen).into_iter().zip(targets);
+    let expected: Vec<_> = rows.map(|(row, &id)| TokenScore::new(&row, id)).collect();
+    let mut actual = Vec::new();
+    let visit = &mut |_, score| actual.push(score);
+    open().score(seen, targets, &mut |_| Ok(()), visit).unwrap();
+    assert_eq!(actual.len(), expected.len());
+    let pairs = || actual.iter().zip(&expected);
+    assert!(pairs().all(|(a, e)| a.is_top == e.is_top));
+    let errors = pairs().map(|(a, e)| (a.log_probability - e.log_probability).abs());
+    let worst = errors.fold(0.0, f64::max);
+    // Of the same logits, the sums of 49152 exponentials in another order.
+    eprintln!("scores: {worst:.2e} (limit 1e-4)");
+    assert!(!beyond(worst, 1e-4), "{worst}");
+}
+
 /// The authors' outputs on the real model: logits by the rule; the loss of a token within 0.1, and
 /// its mean within 0.01, which is what the CPU's default settings are held to.
 #[test]

@@ -4,6 +4,7 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use common::{session, write_tiny};
+use selfextend::sampling::TokenScore;
 use selfextend::{
     Error, Input, KvType, LoadOptions, LogitRows, Model, PAGE, Phase, PositionMap, Session,
 };
@@ -71,6 +72,32 @@ fn any_chunks_and_single_steps_give_the_same_logits() {
                 assert_close(&logits, &whole, &format!("{dtype:?} {map:?} chunk {chunk}"));
             }
         }
+    }
+}
+
+/// Scores are what the logits of the same pass say.
+#[test]
+fn scores_are_those_of_the_logits() {
+    for (dtype, model, text) in models() {
+        let (seen, targets) = (&text[..255], &text[1..]);
+        let open = || session(&model, maps()[1], KvType::F32, 150);
+        let logits = all_logits(&mut open(), seen);
+        let mut scores = Vec::new();
+        let visit = &mut |token: usize, score: TokenScore| {
+            assert_eq!(token, scores.len());
+            scores.push(score);
+        };
+        let mut scored = open();
+        let progress = &mut |_| Ok(());
+        scored.score(seen, targets, progress, visit).unwrap();
+        let expected = logits.iter().zip(targets);
+        let expected: Vec<_> = expected
+            .map(|(row, &target)| TokenScore::new(row, target))
+            .collect();
+        assert_eq!(scores, expected, "{dtype:?}");
+        assert!(scores.iter().any(|score| !score.is_top));
+        let refused = open().score(&seen[..1], &[VOCAB as u32], &mut |_| Ok(()), &mut |_, _| {});
+        assert!(matches!(refused, Err(Error::Token { .. })), "{refused:?}");
     }
 }
 

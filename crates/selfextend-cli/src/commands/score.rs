@@ -93,32 +93,22 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
     let layers = session.model().config().layers;
     let mut bar = Prefill::new("scoring", ids.len(), chunk, layers);
     let mut nll: Vec<f64> = Vec::with_capacity(ids.len());
-    for (n, tokens) in ids.chunks(chunk).enumerate() {
+    let seen = &ids[..ids.len().saturating_sub(1)];
+    for tokens in seen.chunks(chunk) {
         let from = nll.len();
         let mut layer = |_| {
-            bar.layer(n * chunk);
+            bar.layer(from);
             Ok(())
         };
-        session.append_all(tokens, &mut layer, &mut |row, logits| {
-            if let Some(&next) = ids.get(n * chunk + row + 1) {
-                nll.push(negative_log_likelihood(logits, next));
-            }
+        let next = &ids[from + 1..][..tokens.len()];
+        session.score(tokens, next, &mut layer, &mut |_, score| {
+            nll.push(-score.log_probability);
         })?;
         if !args.summary {
             output::text(&lines(ids, &nll, from)?)?;
         }
     }
     Ok(nll)
-}
-
-/// `-ln p(token)` under a softmax, summed in f64.
-pub fn negative_log_likelihood(logits: &[f32], token: u32) -> f64 {
-    let max = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = logits
-        .iter()
-        .map(|&logit| f64::from((logit - max).exp()))
-        .sum();
-    sum.ln() - f64::from(logits[token as usize] - max)
 }
 
 #[derive(Serialize)]
@@ -195,17 +185,5 @@ impl Summary {
             session.options().context,
             engine::describe(session.options()),
         )
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn likelihoods_are_those_of_a_softmax() {
-        assert!((negative_log_likelihood(&[0.0; 8], 3) - 8f64.ln()).abs() < 1e-9);
-        let nll = negative_log_likelihood(&[1000.0, 1001.0], 0);
-        assert!((nll - (1.0 + 1f64.exp()).ln()).abs() < 1e-6, "{nll}");
     }
 }

@@ -130,6 +130,29 @@ fn every_operation<T: Half>() {
             .collect();
         assert_close(&biased.read(&device).unwrap(), &exact, 1e-6);
 
+        let targets: Vec<u32> = (0..tokens).map(|t| ((t * 37) % width) as u32).collect();
+        let scores = ops.scores(&bx, &targets).unwrap();
+        for ((row, &target), (log_probability, is_top)) in x.chunks(width).zip(&targets).zip(scores)
+        {
+            let row = wide(row);
+            let sum: f64 = row.iter().map(|x| x.exp()).sum();
+            let exact = row[target as usize] - sum.ln();
+            assert!(
+                (log_probability - exact).abs() < 1e-5,
+                "{log_probability} for {exact}"
+            );
+            assert_eq!(is_top, row.iter().all(|&x| x <= row[target as usize]));
+        }
+        // The most probable one, and of equals the first.
+        let mut even = vec![1.0; tokens * width];
+        even[width - 1] = 2.0;
+        let last = [(width - 1) as u32].into_iter().chain(vec![0; tokens - 1]);
+        let scores = ops
+            .scores(&on_device(&even), &last.collect::<Vec<_>>())
+            .unwrap();
+        assert!(scores.iter().all(|(_, is_top)| *is_top));
+        assert!(ops.scores(&bx, &vec![width as u32; tokens]).is_err());
+
         let wanted: Vec<u32> = (0..tokens as u32).rev().step_by(2).collect();
         ops.take_rows(&bx, width, &wanted, &mut out).unwrap();
         let rows = |from: &[f32]| -> Vec<f32> {

@@ -13,8 +13,10 @@ mod device;
 use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
+use crate::sampling::TokenScore;
 pub use cache::{Cache, CacheLayout};
 pub use device::Device;
+use rayon::prelude::*;
 
 /// Which of a backend's kernels a pass goes through. Few tokens are best served by other kernels
 /// than many, and the two round differently: choosing by what a token *is* makes its result
@@ -156,6 +158,16 @@ pub trait Backend: Send + Sync + 'static {
     /// What went wrong first.
     fn finish(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// How probable each row of logits, one for each target, held its target. Devices need not hand
+    /// out all logits for it.
+    fn scores(&self, logits: &Self::Buffer, targets: &[u32]) -> Vec<TokenScore> {
+        let logits = self.read(logits);
+        let width = logits.len() / targets.len().max(1);
+        let rows = logits.par_chunks_exact(width.max(1)).zip(targets);
+        rows.map(|(row, &target)| TokenScore::new(row, target))
+            .collect()
     }
 
     /// Numbers a caller outside the backend can read.

@@ -1,7 +1,6 @@
 //! Needle-driven perplexity: LongRoPE2 (arXiv 2502.20082, section 3.2). A fact is hidden far back in
 //! the user's own text and asked for at its end; only the likelihood of the answer counts.
 
-use super::super::score::negative_log_likelihood;
 use crate::error::{CliError, Result};
 use crate::{interrupt, progress};
 use selfextend::profile::Losses;
@@ -120,16 +119,16 @@ impl<'a> Needles<'a> {
         session.append(&tokens[..first], &mut heard)?;
         let (mut text, mut needle) = (Vec::new(), Vec::new());
         let last = tokens.len() - 1;
-        session.append_all(
+        session.score(
             &tokens[first..last],
+            &tokens[first + 1..],
             &mut |done| heard(first + done),
-            &mut |row, logits| {
+            &mut |row, score| {
                 let next = first + row + 1;
-                let loss = negative_log_likelihood(logits, tokens[next]);
                 if next >= sample.answer {
-                    needle.push(loss);
+                    needle.push(-score.log_probability);
                 } else if next < sample.question {
-                    text.push(loss);
+                    text.push(-score.log_probability);
                 }
             },
         )?;

@@ -13,6 +13,7 @@ use super::{Backend, CacheLayout, Phase};
 use crate::config::Activation;
 use crate::error::{Error, Result};
 use crate::gguf::{RawTensor, dequantize};
+use crate::sampling::TokenScore;
 pub use cache::CudaCache;
 use cache::WAVE;
 use candle_core::quantized::GgmlDType;
@@ -366,6 +367,22 @@ impl<T: Half> Backend for Cuda<T> {
             Some(error) => Err(error.into()),
             None => Ok(played?),
         }
+    }
+
+    fn scores(&self, logits: &Buffer<f32>, targets: &[u32]) -> Vec<TokenScore> {
+        let mut scores = Vec::new();
+        self.queue(|| {
+            scores = self.ops.scores(logits, targets)?;
+            match scores.iter().all(|(x, _)| x.is_finite()) {
+                true => Ok(()),
+                false => Err(CudaError::NotFinite(T::NAME)),
+            }
+        });
+        let score = |(log_probability, is_top)| TokenScore {
+            log_probability,
+            is_top,
+        };
+        scores.into_iter().map(score).collect()
     }
 
     fn read<'a>(&self, buffer: &'a Buffer<f32>) -> Cow<'a, [f32]> {
