@@ -15,7 +15,7 @@ mod common;
 use candle_core::quantized::GgmlDType;
 use common::{Golden, checkpoints, session, shared, smollm2, write_tiny};
 use selfextend::method::table::METHODS;
-use selfextend::sampling::{argmax, log_probability};
+use selfextend::sampling::{TokenScore, argmax, log_probability};
 use selfextend::{
     Device, Error, Input, KvType, LoadOptions, LogitRows, Method, Model, Phase, PositionMap,
     QueryScaling, Session, SessionOptions,
