@@ -242,8 +242,14 @@ impl RunFile {
             serde_json::from_str(line)
                 .map_err(|error| EvalError::line(path, n + 1, format!("no result: {error}")))
         });
-        let records = records.collect::<Result<_>>()?;
-        Ok((Self { header, records }, whole))
+        Ok((Self::new(header, records.collect::<Result<_>>()?), whole))
+    }
+
+    /// A run with its records sorted.
+    pub fn new(header: Header, records: Vec<Record>) -> Self {
+        let mut run = Self { header, records };
+        run.sort();
+        run
     }
 
     /// Joins the parts of a sharded run.
@@ -273,9 +279,9 @@ impl RunFile {
         Ok(run)
     }
 
-    /// By method, then by sample.
+    /// By method, then by sample: runs write in the order that computes least.
     fn sort(&mut self) {
-        let methods = self.header.methods.clone();
+        let methods = &self.header.methods;
         let place = |record: &Record| {
             let method = methods.iter().position(|method| *method == record.method);
             (method, record.index)

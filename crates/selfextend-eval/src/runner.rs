@@ -21,7 +21,7 @@ pub struct Runner<'a> {
     pub model: &'a TextModel,
     /// The methods; each gets every sample.
     pub methods: Vec<Method>,
-    /// The samples; neighbours that share a prefix are computed together.
+    /// The samples; prefixes that some share are computed once.
     pub samples: Vec<Sample>,
     /// How keys and values are stored.
     pub kv_type: KvType,
@@ -133,16 +133,16 @@ impl<'a> Runner<'a> {
             decode_weight: speed.decode_weight,
             finished: 0.0,
         };
-        for (number, method) in self.methods.iter().enumerate() {
+        for (method, turns) in self.methods.iter().zip(self.turns(work)) {
             let name = method.to_string();
             let mut open: Option<(String, Reader)> = None;
-            for index in self.range(work, number) {
+            for Turn { index, session } in turns {
                 if done.contains(&(&*name, index)) {
                     continue;
                 }
                 let sample = &self.samples[index];
                 observer.start(&sample.id, &name);
-                let result = match self.options(method, sample) {
+                let result = match session {
                     Ok(options) => {
                         let reader = self.reader(&mut open, options);
                         run.sample(index, method, reader, observer)?
@@ -175,7 +175,7 @@ impl<'a> Runner<'a> {
         open: &'r mut Option<(String, Reader)>,
         options: SessionOptions,
     ) -> &'r mut Reader {
-        let key = format!("{options:?}");
+        let key = self.session_key(&options);
         if open.as_ref().is_some_and(|(ours, _)| *ours != key) {
             *open = None;
         }
@@ -229,21 +229,78 @@ impl<'a> Runner<'a> {
         pairs.try_for_each(|(method, sample)| self.options(method, sample).map(drop))
     }
 
-    /// The samples of this shard under the method of this number. A shard is a part of all pairs,
-    /// method by method.
-    fn range(&self, work: Work, method: usize) -> std::ops::Range<usize> {
-        let cost = |sample: &Sample| {
-            let sequences = sample.sequences();
-            sequences
-                .iter()
-                .map(|tokens| work.span(0, tokens.len()))
-                .sum()
+    /// The samples of this shard under each method, in the order in which they run. A shard is a
+    /// part of all pairs, method by method.
+    fn turns(&self, work: Work) -> Vec<Vec<Turn>> {
+        let mut ordered: Vec<_> = self
+            .methods
+            .iter()
+            .map(|method| self.order(method))
+            .collect();
+        let cost = |turn: &Turn| -> f64 {
+            let sequences = self.samples[turn.index].sequences();
+            let costs = sequences.iter().map(|tokens| work.span(0, tokens.len()));
+            costs.sum()
         };
-        let costs: Vec<f64> = self.samples.iter().map(cost).collect();
-        let samples = costs.len();
-        let pairs = self.shard.range(&costs.repeat(self.methods.len()));
-        let inside = |pair: usize| pair.saturating_sub(method * samples).min(samples);
-        inside(pairs.start)..inside(pairs.end)
+        let costs: Vec<f64> = ordered.iter().flatten().map(cost).collect();
+        let mine = self.shard.range(&costs);
+        let samples = self.samples.len();
+        for (number, turns) in ordered.iter_mut().enumerate() {
+            let inside = |pair: usize| pair.saturating_sub(number * samples).min(samples);
+            turns.truncate(inside(mine.end));
+            turns.drain(..inside(mine.start).min(turns.len()));
+        }
+        ordered
+    }
+
+    /// All samples in the order that computes least: those of a session after one another, the
+    /// longest of them says how much it must hold, and sorted by their tokens. That is a walk
+    /// through the tree of all prompts, branch by branch, so that what some prompts have in
+    /// common, of whatever length they are, is computed once.
+    fn order(&self, method: &Method) -> Vec<Turn> {
+        let turn = |(index, sample)| Turn {
+            index,
+            session: self.options(method, sample),
+        };
+        let turns: Vec<Turn> = self.samples.iter().enumerate().map(turn).collect();
+        if !self.share {
+            return turns;
+        }
+        let mut sessions: Vec<(String, usize, Vec<Turn>)> = Vec::new();
+        for turn in turns {
+            let (key, context) = match &turn.session {
+                Ok(options) => (self.session_key(options), options.context),
+                Err(_) => (String::new(), 0),
+            };
+            match sessions.iter_mut().find(|(ours, ..)| *ours == key) {
+                Some((_, most, turns)) => {
+                    *most = context.max(*most);
+                    turns.push(turn);
+                }
+                None => sessions.push((key, context, vec![turn])),
+            }
+        }
+        let sessions = sessions.into_iter().flat_map(|(_, context, mut turns)| {
+            let first = |turn: &Turn| parts(&self.samples[turn.index], method)[0].0;
+            turns.sort_by(|a, b| first(a).cmp(first(b)));
+            turns.into_iter().map(move |mut turn| {
+                if let Ok(options) = &mut turn.session {
+                    options.context = context;
+                }
+                turn
+            })
+        });
+        sessions.collect()
+    }
+
+    /// What sessions have in common that compute the same from the same tokens: how much they may
+    /// hold is no part of it where they share.
+    fn session_key(&self, options: &SessionOptions) -> String {
+        let mut options = *options;
+        if self.share {
+            options.context = 0;
+        }
+        format!("{options:?}")
     }
 
     /// Goes through the run without computing anything.
@@ -257,20 +314,20 @@ impl<'a> Runner<'a> {
             work: 0.0,
             seconds: 0.0,
         };
-        for (number, method) in self.methods.iter().enumerate() {
+        for (method, turns) in self.methods.iter().zip(self.turns(work)) {
             let name = method.to_string();
             let mut open: (String, &[u32]) = (String::new(), &[]);
-            for index in self.range(work, number) {
+            for Turn { index, session } in turns {
                 plan.results += 1;
                 if done.contains(&(&*name, index)) {
                     plan.done += 1;
                     continue;
                 }
                 let sample = &self.samples[index];
-                let Ok(options) = self.options(method, sample) else {
+                let Ok(options) = session else {
                     continue;
                 };
-                let key = format!("{options:?}");
+                let key = self.session_key(&options);
                 if key != open.0 || !self.share {
                     open = (key, &[]);
                 }
@@ -298,6 +355,13 @@ impl<'a> Runner<'a> {
         plan.seconds = speed.seconds(plan.work);
         plan
     }
+}
+
+/// A sample whose turn it is.
+struct Turn {
+    index: usize,
+    /// How its session runs, or why it cannot be reached.
+    session: Result<SessionOptions>,
 }
 
 /// The results that are there.

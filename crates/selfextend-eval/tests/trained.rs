@@ -34,6 +34,7 @@ fn records(model: &TextModel, samples: Vec<Sample>, share: bool) -> Vec<Record> 
         Ok(())
     };
     runner.run(&[], &mut (), &mut keep).unwrap();
+    records.sort_by_key(|record| (record.method.clone(), record.index));
     records
 }
 
@@ -74,18 +75,55 @@ fn shared_prefixes_give_the_results_of_fresh_runs_bit_for_bit() {
         records(&model, samples(), true),
         records(&model, samples(), false),
     );
-    for (ours, fresh) in together.iter().zip(&alone) {
-        // Answers, and likelihoods to the last bit.
-        assert_eq!((&ours.id, &ours.outcome), (&fresh.id, &fresh.outcome));
-    }
-    assert_eq!(together.len(), alone.len());
+    assert_same(&together, &alone);
     // What is behind a key must be computed: half of the tokens for even depths, and one text.
     assert!(
-        read(&together) * 10 < read(&alone) * 7,
+        read(&together) * 10 < read(&alone) * 6,
         "{} {}",
         read(&together),
         read(&alone)
     );
+}
+
+fn assert_same(together: &[Record], alone: &[Record]) {
+    for (ours, fresh) in together.iter().zip(alone) {
+        // Answers, and likelihoods to the last bit.
+        assert_eq!((&ours.id, &ours.outcome), (&fresh.id, &fresh.outcome));
+    }
+    assert_eq!(together.len(), alone.len());
+}
+
+/// A map of lengths and depths takes less than half of the tokens that its cells take alone: the
+/// text before the needles is the same for all lengths, and so is what follows a needle at its
+/// start.
+#[test]
+fn a_needle_map_takes_half_of_its_cells() {
+    let model = shared("models/stories260K/stories260K-f32.gguf");
+    let essays = shared("data/pg19/22424.txt");
+    let (Some(path), Some(essays)) = (model, essays) else {
+        return;
+    };
+    let model = TextModel::load(&path, LoadOptions::default()).unwrap();
+    let map = Needle {
+        haystack: vec![essays],
+        needle: needle::NEEDLE.into(),
+        question: needle::QUESTION.into(),
+        answer: needle::ANSWER.into(),
+        lengths: vec![400, 800, 1200, 1600],
+        depths: vec![0.0, 0.25, 0.5, 0.75, 1.0],
+        max_tokens: 8,
+    };
+    let samples = || {
+        let prompter = Prompter::new(&model, false).unwrap();
+        map.samples(&prompter).unwrap()
+    };
+    let (together, alone) = (
+        records(&model, samples(), true),
+        records(&model, samples(), false),
+    );
+    assert_same(&together, &alone);
+    let (shared, all) = (read(&together), read(&alone));
+    assert!(2 * shared < all, "{shared} of {all}");
 }
 
 #[test]

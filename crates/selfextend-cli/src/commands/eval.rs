@@ -112,7 +112,7 @@ fn run(prepared: Prepared) -> Result<()> {
         return Err(error.into());
     }
     output::note(&format!("results: {}", path.display()));
-    show(&RunFile { header, records }, &args.show)
+    show(&RunFile::new(header, records), &args.show)
 }
 
 /// The methods and that of a profile: the one named, which must reach every sample, or the one

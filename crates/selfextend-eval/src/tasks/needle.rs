@@ -34,7 +34,7 @@ pub struct Needle {
 }
 
 impl Needle {
-    /// The samples, deepest first, so that they share the text before their needles.
+    /// The samples, deepest first.
     ///
     /// # Errors
     /// Files that cannot be read, depths outside 0 to 1, lengths too short for the question, and

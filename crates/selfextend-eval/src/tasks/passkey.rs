@@ -100,8 +100,7 @@ pub struct Sweep {
 }
 
 impl Sweep {
-    /// The samples, deepest first, so that each shares the filler before its key with the one
-    /// before it.
+    /// The samples, deepest first.
     ///
     /// # Errors
     /// Depths outside 0 to 1, lengths too short for the task.
