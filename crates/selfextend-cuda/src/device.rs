@@ -24,6 +24,9 @@ impl Element for half::bf16 {
     const NAME: &'static str = "bf16";
 }
 
+/// Queries of a prefill block.
+const PREFILL_ROWS: usize = 128;
+
 /// Rows of queries and of keys in a prefill tile, and threads and shared memory of a block.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PrefillTile {
@@ -41,7 +44,7 @@ impl PrefillTile {
             256 => (32, 256),
             other => return Err(CudaError::HeadSize(other)),
         };
-        let rows = 128;
+        let rows = PREFILL_ROWS;
         Ok(Self {
             rows,
             keys,
@@ -58,7 +61,7 @@ impl PrefillTile {
             256 => (64, 1),
             _ => return None,
         };
-        let rows = 128;
+        let rows = PREFILL_ROWS;
         Some(Self {
             rows,
             keys,
@@ -196,6 +199,12 @@ impl Device {
     /// Streaming multiprocessors.
     pub(crate) fn processors(&self) -> usize {
         self.processors
+    }
+
+    /// Tokens whose attention fills the device about twice: more at once are no faster.
+    pub fn wave(&self, heads: usize) -> usize {
+        let blocks = (2 * self.processors / heads.max(1)).max(1);
+        (blocks * PREFILL_ROWS).max(1024)
     }
 
     /// The kernels of `ops.cu`.

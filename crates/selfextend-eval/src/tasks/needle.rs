@@ -11,8 +11,9 @@ use std::path::PathBuf;
 pub const NEEDLE: &str = "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park on a sunny day.";
 /// Its question.
 pub const QUESTION: &str = "What is the best thing to do in San Francisco?";
-/// What an answer must contain.
-pub const ANSWER: &str = "eat a sandwich and sit in Dolores Park";
+/// What an answer must contain: the words that no haystack suggests, whatever form the rest takes
+/// ("eating a sandwich and sitting in ...").
+pub const ANSWER: &str = "Dolores Park";
 
 /// A sweep over lengths and depths.
 #[derive(Debug, Clone)]

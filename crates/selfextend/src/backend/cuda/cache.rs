@@ -11,10 +11,6 @@ use std::sync::Arc;
 /// Tokens there is room for at first; room grows by doubling.
 const FIRST: usize = 1024;
 
-/// Most tokens that attend together where there is a ring of window keys, which holds the window and
-/// as many: a ring for whole chunks of 2048 would take 6% of a cache of 32k tokens.
-pub(super) const WAVE: usize = 1024;
-
 /// Keys and values of one sequence, in 16-bit floats. It shares no memory with others, and keeps
 /// what a sliding window or a forgetful method no longer sees.
 pub struct CudaCache<T> {
@@ -24,6 +20,9 @@ pub struct CudaCache<T> {
     pub(super) layers: Vec<(usize, usize)>,
     pub(super) scaling: QueryScaling,
     context: usize,
+    /// Most tokens that attend together where there is a ring of window keys, which holds the
+    /// window and as many: a ring for whole chunks of 2048 would take 6% of a cache of 32k tokens.
+    pub(super) wave: usize,
     len: usize,
 }
 
@@ -46,9 +45,10 @@ impl<T: Half> CudaCache<T> {
         };
         let layers = layout.layers.iter().map(place).collect();
         let first = layout.context.min(FIRST);
+        let wave = device.wave(layout.shape.heads());
         let kinds = layout.kinds.iter().zip(counts).map(|(kind, count)| {
             let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
-            let chunk = layout.chunk.min(layout.context).min(WAVE);
+            let chunk = layout.chunk.min(layout.context).min(wave);
             DeviceCache::new(device, layout.shape, count, map, rope, first, chunk)
         });
         Ok(Self {
@@ -57,6 +57,7 @@ impl<T: Half> CudaCache<T> {
             layers,
             scaling: layout.scaling,
             context: layout.context,
+            wave,
             len: 0,
         })
     }
@@ -64,7 +65,7 @@ impl<T: Half> CudaCache<T> {
     /// Makes room for a pass.
     pub(super) fn reserve(&mut self, tokens: usize) -> Result<()> {
         for kind in &mut self.kinds {
-            kind.reserve(&self.device, tokens, tokens.min(WAVE), self.context)?;
+            kind.reserve(&self.device, tokens, tokens.min(self.wave), self.context)?;
         }
         Ok(())
     }

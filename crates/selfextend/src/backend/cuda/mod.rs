@@ -15,7 +15,6 @@ use crate::error::{Error, Result};
 use crate::gguf::{RawTensor, dequantize};
 use crate::sampling::TokenScore;
 pub use cache::CudaCache;
-use cache::WAVE;
 use candle_core::quantized::GgmlDType;
 use selfextend_cuda::ops::{Buffer, Curve, Matrix, Ops};
 use selfextend_cuda::{
@@ -168,8 +167,11 @@ impl<T: Half> Cuda<T> {
         groups: &mut Vec<Group>,
     ) -> Result<()> {
         let first = |n: usize| tokens[..n].iter().map(|tokens| tokens.len()).sum::<usize>();
-        let has_ring = caches[members[0]].kinds[kind].has_ring();
-        let wave = if has_ring { WAVE } else { usize::MAX };
+        let first_cache = &caches[members[0]];
+        let wave = match first_cache.kinds[kind].has_ring() {
+            true => first_cache.wave,
+            false => usize::MAX,
+        };
         let most = members.iter().map(|&n| tokens[n].len()).max();
         for after in (0..most.unwrap_or(0)).step_by(wave) {
             let steps = members.iter().map(|&n| {
