@@ -576,6 +576,44 @@ fn the_real_model_gives_the_logits_of_the_cpu() {
     report.end();
 }
 
+/// A pass with more tokens than attend at once, one that is stopped in its middle, and what follows.
+#[test]
+fn long_passes() {
+    let Some(path) = smollm2() else { return };
+    let Some(model) = on_device(&path) else {
+        return;
+    };
+    let ids: Vec<u32> = (0..6500).map(|i| (i * i * 31 + 7) % 49_000).collect();
+    let mut report = Report::default();
+    let limit = Report::rule(model.config().layers, F16);
+    for map in [PositionMap::Plain, self_extend(4, 300)] {
+        let last = |session: &mut Session, ids: &[u32]| {
+            vec![session.append(ids, &mut |_| Ok(())).unwrap()]
+        };
+        let expected = last(&mut open(&model, map, 500), &ids);
+        let mut session = open(&model, map, ids.len());
+        let actual = last(&mut session, &ids);
+        report.rows(&format!("{map} in one pass"), &actual, &expected, limit);
+        // Half way through its layers.
+        let _ = session.truncate(6400);
+        let mut layers = 0;
+        let stopped = session.append(&ids[..90], &mut |_| {
+            layers += 1;
+            if layers < 15 {
+                Ok(())
+            } else {
+                Err(Error::Stopped)
+            }
+        });
+        assert!(matches!(stopped, Err(Error::Stopped)), "{stopped:?}");
+        let left = session.len();
+        assert!(left == 6400 || left == 0, "{left}");
+        let actual = last(&mut session, &ids[left..]);
+        report.rows(&format!("{map} after a stop"), &actual, &expected, limit);
+    }
+    report.end();
+}
+
 /// stories260K past its window of 512: the paper's effect, with losses of the authors' code.
 #[test]
 fn stories_past_the_window() {
