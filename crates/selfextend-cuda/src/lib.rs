@@ -28,7 +28,11 @@ mod error;
 #[allow(unsafe_code)]
 mod launch;
 #[cfg(feature = "cuda")]
+mod linear;
+#[cfg(feature = "cuda")]
 pub mod ops;
+#[cfg(feature = "cuda")]
+mod packed;
 #[cfg(feature = "cuda")]
 mod pass;
 #[cfg(all(test, feature = "cuda"))]
@@ -41,5 +45,7 @@ pub use {
     cudarc::driver::CudaSlice,
     device::{Device, Element},
     error::CudaError,
+    linear::{FEW, LinearScratch, Matrix},
+    packed::Format,
     pass::{Plan, Step},
 };
