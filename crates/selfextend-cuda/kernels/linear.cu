@@ -9,7 +9,7 @@
 constexpr int WARPS = 4;
 constexpr int ROWS = 4;  // as in src/linear.rs
 // Blocks that a processor should hold, by tokens: so many loads are then in flight.
-constexpr int blocks_at_once(int tokens) { return tokens <= 2 ? 5 : tokens <= 4 ? 4 : 3; }
+constexpr int blocks_at_once(int tokens) { return tokens == 1 ? 5 : tokens <= 4 ? 4 : 3; }
 
 // How the 32 or 16 columns of a block are scaled.
 enum Scales {
@@ -19,16 +19,17 @@ enum Scales {
   SIGNED,   // d * signed byte for each 16 columns, d for 256; the codes' middle is zero
 };
 
+// The `index`th N words.
 template <int N>
-static __device__ __forceinline__ void load_words(uint32_t* to, const uint32_t* from) {
+static __device__ __forceinline__ void load_words(uint32_t* to, const uint32_t* from, uint32_t index) {
   if constexpr (N == 1) {
-    to[0] = __ldcs(from);
+    to[0] = __ldcs(from + index);
   } else if constexpr (N == 2) {
-    const uint2 words = __ldcs(reinterpret_cast<const uint2*>(from));
+    const uint2 words = __ldcs(reinterpret_cast<const uint2*>(from) + index);
     to[0] = words.x, to[1] = words.y;
   } else {
     static_assert(N == 4);
-    const uint4 words = __ldcs(reinterpret_cast<const uint4*>(from));
+    const uint4 words = __ldcs(reinterpret_cast<const uint4*>(from) + index);
     to[0] = words.x, to[1] = words.y, to[2] = words.z, to[3] = words.w;
   }
 }
@@ -37,11 +38,12 @@ static __device__ __forceinline__ float half_at(uint32_t word, int upper) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(upper ? word >> 16 : word)));
 }
 
-// Byte `n` of a word as a float, times `factor`, exactly where the product fits: 2^23 is added by
-// the byte's place in a float, and its product subtracted before the one rounding.
+// (Byte `n` of a word, less CENTRE) times a half float, exactly: the byte's place in a float adds
+// 2^15, whose product is subtracted before the one rounding.
+template <int CENTRE>
 static __device__ __forceinline__ float times_byte(uint32_t word, int n, float factor) {
-  const float byte = __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7440u + n));
-  return fmaf(byte, factor, -8388608.f * factor);
+  const float byte = __uint_as_float(__byte_perm(word, 0x47000000u, 0x7404u + 16 * n));
+  return fmaf(byte, factor, -(32768.f + CENTRE) * factor);
 }
 
 struct Planes {
@@ -57,49 +59,49 @@ template <int LOW, int HIGH, Scales SCALES, int BLOCKS>
 struct Lane {
   static constexpr int BITS = LOW + HIGH;
   static constexpr int COLUMNS = 32 * BLOCKS;
+  static constexpr int SCALED = SCALES == SIGNED ? 16 : 32;  // columns with a scale of their own
   static constexpr int WORDS = BLOCKS * LOW / 4;
   static constexpr int VECTOR = WORDS < 4 ? WORDS : 4;
   static constexpr int SCALE_WORDS = SCALES == CENTRED ? (BLOCKS + 1) / 2 : SCALES == MINIMUM ? BLOCKS : 2;
-  // Folding scales out of a sum of products would cancel too much of 8-bit codes (see `raw`).
-  static constexpr bool FOLDS = BITS < 8;
+  static constexpr bool HAS_MINIMUM = SCALES == MINIMUM || SCALES == BYTES;
+  // A weight is step * (v - BASE) + minimum, v as `raw` finds it.
+  static constexpr float BASE = LOW == 8 ? 32896.f : HAS_MINIMUM ? 2.f : 3.f;
+  static constexpr float SPAN = LOW == 8 ? 1.f : float(1 << (BITS - 1));
 
   uint32_t low[WORDS];
   uint32_t high[HIGH > 0 ? HIGH : 1];
   uint32_t scales[SCALE_WORDS];
   uint32_t super;
 
-  // `unit` counts through all rows.
-  __device__ __forceinline__ void load(const Planes& from, size_t unit, int strip) {
+  // `unit` counts through all rows. Indices fit 32 bits: src/linear.rs sees to it.
+  __device__ __forceinline__ void load(const Planes& from, uint32_t unit, int strip) {
 #pragma unroll
     for (int n = 0; n < WORDS / VECTOR; n++)
-      load_words<VECTOR>(low + n * VECTOR,
-                         from.low + ((unit * (WORDS / VECTOR) + n) * 4 + strip) * VECTOR);
+      load_words<VECTOR>(low + n * VECTOR, from.low, (unit * (WORDS / VECTOR) + n) * 4 + strip);
     // The fifth bits of a lone block are one word for its four lanes.
     if constexpr (HIGH > 0 && BLOCKS == 1)
       high[0] = from.high[unit] >> 2 * strip;
     else if constexpr (HIGH > 0)
-      load_words<HIGH>(high, from.high + (unit * 4 + strip) * HIGH);
+      load_words<HIGH>(high, from.high, unit * 4 + strip);
     if constexpr (SCALES == CENTRED && BLOCKS == 1)
       scales[0] = reinterpret_cast<const unsigned short*>(from.scales)[unit];
     else
-      load_words<SCALE_WORDS>(scales, from.scales + unit * SCALE_WORDS);
+      load_words<SCALE_WORDS>(scales, from.scales, unit);
     if constexpr (SCALES == BYTES) super = from.supers[unit / 2];
     if constexpr (SCALES == SIGNED)
       super = reinterpret_cast<const unsigned short*>(from.supers)[unit / 2];
   }
 
-  // Four codes as floats v: 1 + code / 2^BITS, so that they are found by masks alone; bytes are
-  // 2^15 + 128 + byte.
+  // Four codes as floats v: 2 + 2 code / 2^BITS, a byte below the exponent of 2, so that masks alone
+  // find them; signed bytes as 2^15 + 128 + byte.
   __device__ __forceinline__ void raw(int block, int half, float (&v)[4]) const {
     uint32_t bytes;
     if constexpr (LOW == 8) {
       bytes = low[2 * block + half] ^ 0x80808080u;
     } else {
-      // The codes' bits below the topmost of each byte, which is one.
-      constexpr int UP = 7 - BITS;
+      constexpr int UP = 7 - BITS;  // the topmost bit of a byte would be the exponent's
       const uint32_t word = low[block];
       bytes = (half ? (UP < 4 ? word >> (4 - UP) : word) : word << UP) & (0x0f0f0f0fu << UP);
-      bytes |= 0x80808080u;
       if constexpr (HIGH > 0) {
         const int place = HIGH * (2 * block + half), at = place % 8;
         const uint32_t more = high[place / 8];
@@ -111,56 +113,50 @@ struct Lane {
 #pragma unroll
     for (int i = 0; i < 4; i++)
       v[i] = __uint_as_float(LOW == 8 ? __byte_perm(bytes, 0x47000000u, 0x7404u + 16 * i)
-                                      : __byte_perm(bytes, 0x3f000000u, 0x7044u + 256 * i));
+                                      : __byte_perm(bytes, 0x40000000u, 0x7044u + 256 * i));
   }
 
-  // A weight is .x * v + .y.
-  __device__ __forceinline__ float2 line(int block, int half) const {
-    constexpr float SPAN = LOW == 8 ? 1.f : float(1 << BITS);
-    constexpr float MIDDLE = LOW == 8 ? -32896.f : -1.5f * SPAN;
-    if constexpr (SCALES == CENTRED) {
-      const float scale = half_at(scales[block / 2], block % 2);
-      return make_float2(SPAN * scale, MIDDLE * scale);
-    } else if constexpr (SCALES == MINIMUM) {
-      const float scale = SPAN * half_at(scales[block], 0);
-      return make_float2(scale, half_at(scales[block], 1) - scale);
-    } else if constexpr (SCALES == BYTES) {
-      const float scale = times_byte(scales[0], block, SPAN * half_at(super, 0));
-      return make_float2(scale, times_byte(scales[1], block, -half_at(super, 1)) - scale);
-    } else {
-      const int n = 2 * block + half;
-      const float d = half_at(super, 0);
-      // The bytes' signs were flipped: 0 to 255 for -128 to 127.
-      const float scale = times_byte(scales[n / 4], n % 4, d) - 128.f * d;
-      return make_float2(SPAN * scale, MIDDLE * scale);
-    }
+  __device__ __forceinline__ float step(int block, int half) const {
+    if constexpr (SCALES == CENTRED) return SPAN * half_at(scales[block / 2], block % 2);
+    if constexpr (SCALES == MINIMUM) return SPAN * half_at(scales[block], 0);
+    if constexpr (SCALES == BYTES) return times_byte<0>(scales[0], block, SPAN * half_at(super, 0));
+    // The bytes' signs were flipped: 0 to 255 for -128 to 127.
+    const int n = 2 * block + half;
+    return times_byte<128>(scales[n / 4 % SCALE_WORDS], n % 4, SPAN * half_at(super, 0));
+  }
+
+  __device__ __forceinline__ float minimum(int block) const {
+    if constexpr (SCALES == MINIMUM) return half_at(scales[block], 1);
+    if constexpr (SCALES == BYTES) return times_byte<0>(scales[1], block, -half_at(super, 1));
+    return 0.f;
   }
 
   __device__ __forceinline__ void weights(int block, int half, float (&w)[4]) const {
     raw(block, half, w);
-    const float2 line = this->line(block, half);
+    const float scale = step(block, half), base = fmaf(-BASE, scale, minimum(block));
 #pragma unroll
-    for (int i = 0; i < 4; i++) w[i] = fmaf(w[i], line.x, line.y);
+    for (int i = 0; i < 4; i++) w[i] = fmaf(w[i], scale, base);
   }
 };
 
-// Sums of N values over a warp: lane l has that of value l / (32 / N).
-template <int N>
+// Sums of N values over a warp, LEFT being N / 2: lane l has that of value l / (32 / N).
+template <int LEFT, int STEP = 16, int N>
 static __device__ __forceinline__ float warp_sums(float (&values)[N], int lane) {
-  int step = 16;
+  if constexpr (STEP == 0) {
+    return values[0];
+  } else if constexpr (LEFT == 0) {
+    values[0] += __shfl_xor_sync(0xffffffffu, values[0], STEP);
+    return warp_sums<0, STEP / 2>(values, lane);
+  } else {
+    const bool upper = lane & STEP;
 #pragma unroll
-  for (int left = N / 2; left > 0; left /= 2, step /= 2) {
-    const bool upper = lane & step;
-#pragma unroll
-    for (int i = 0; i < left; i++) {
-      const float kept = upper ? values[i + left] : values[i];
-      const float given = upper ? values[i] : values[i + left];
-      values[i] = kept + __shfl_xor_sync(0xffffffffu, given, step);
+    for (int i = 0; i < LEFT; i++) {
+      const float kept = upper ? values[i + LEFT] : values[i];
+      const float given = upper ? values[i] : values[i + LEFT];
+      values[i] = kept + __shfl_xor_sync(0xffffffffu, given, STEP);
     }
+    return warp_sums<LEFT / 2, STEP / 2>(values, lane);
   }
-#pragma unroll
-  for (; step > 0; step /= 2) values[0] += __shfl_xor_sync(0xffffffffu, values[0], step);
-  return values[0];
 }
 
 // Adds the sums of the block's threads up and writes them: R rows from `first` on, for each token.
@@ -171,7 +167,7 @@ static __device__ __forceinline__ void finish(float (&sums)[R * T], float* out, 
   static_assert(N <= 32);
   __shared__ float parts[WARPS][N];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-  const float sum = warp_sums<N>(sums, lane);
+  const float sum = warp_sums<N / 2>(sums, lane);
   if (lane % (32 / N) == 0) parts[warp][lane / (32 / N)] = sum;
   __syncthreads();
   const int row = first + threadIdx.x / T, token = threadIdx.x % T;
@@ -180,6 +176,67 @@ static __device__ __forceinline__ void finish(float (&sums)[R * T], float* out, 
 #pragma unroll
     for (int n = 0; n < WARPS; n++) all += parts[n][threadIdx.x];
     out[size_t(token) * rows + row] = all;
+  }
+}
+
+static __device__ __forceinline__ void add_product(float& sum, const float (&w)[4], float4 v) {
+  sum = fmaf(w[0], v.x, sum), sum = fmaf(w[1], v.y, sum);
+  sum = fmaf(w[2], v.z, sum), sum = fmaf(w[3], v.w, sum);
+}
+
+// Four of the numbers that are multiplied by part `part` of a lane's weights, for each token.
+template <int T>
+static __device__ __forceinline__ void load_x(float4 (&v)[T], const float* at, int columns, int part,
+                                              int tokens) {
+#pragma unroll
+  for (int t = 0; t < T; t++)
+    v[t] = __ldg(reinterpret_cast<const float4*>(at + size_t(min(t, tokens - 1)) * columns) + 4 * part);
+}
+
+// Adds the products of R rows with a lane's columns. For one or two tokens, sums of products with
+// the codes are scaled; for more, weights. (Bytes have not the bits to spare for the former.)
+template <class L, int T, int R>
+static __device__ __forceinline__ void add_lane(float (&sums)[R * T], const L (&lanes)[R],
+                                                const float* at, int columns, int tokens) {
+  constexpr bool SCALES_SUMS = T <= 2 && L::BITS < 8;
+  constexpr int PARTS = SCALES_SUMS && L::SCALED == 32 ? 2 : 1;
+#pragma unroll
+  for (int part = 0; part < L::COLUMNS / 16; part += PARTS) {
+    float4 v[PARTS][T];
+#pragma unroll
+    for (int p = 0; p < PARTS; p++) load_x<T>(v[p], at, columns, part + p, tokens);
+    float all[T] = {};
+    if constexpr (SCALES_SUMS) {
+#pragma unroll
+      for (int t = 0; t < T; t++)
+#pragma unroll
+        for (int p = 0; p < PARTS; p++)
+          all[t] += (v[p][t].x + v[p][t].y) + (v[p][t].z + v[p][t].w);
+    }
+#pragma unroll
+    for (int r = 0; r < R; r++) {
+      float w[PARTS][4];
+#pragma unroll
+      for (int p = 0; p < PARTS; p++) {
+        if constexpr (SCALES_SUMS)
+          lanes[r].raw((part + p) / 2, (part + p) % 2, w[p]);
+        else
+          lanes[r].weights((part + p) / 2, (part + p) % 2, w[p]);
+      }
+#pragma unroll
+      for (int t = 0; t < T; t++) {
+        float& sum = sums[r * T + t];
+        if constexpr (SCALES_SUMS) {
+          float product = -L::BASE * all[t];
+#pragma unroll
+          for (int p = 0; p < PARTS; p++) add_product(product, w[p], v[p][t]);
+          sum = fmaf(lanes[r].step(part / 2, part % 2), product, sum);
+          if constexpr (L::HAS_MINIMUM) sum = fmaf(lanes[r].minimum(part / 2), all[t], sum);
+        } else {
+          add_product(sum, w[0], v[0][t]);
+        }
+      }
+    }
   }
 }
 
@@ -193,35 +250,8 @@ static __device__ __forceinline__ void packed_product(const Planes& planes, cons
     L lanes[R];
 #pragma unroll
     for (int r = 0; r < R; r++)
-      lanes[r].load(planes, size_t(min(first + r, rows - 1)) * units + unit, strip);
-    const float* at = x + unit * L::COLUMNS + 4 * strip;
-#pragma unroll
-    for (int n = 0; n < L::COLUMNS / 16; n++) {
-      float4 some[T];
-#pragma unroll
-      for (int t = 0; t < T; t++)
-        some[t] = __ldg(reinterpret_cast<const float4*>(
-            at + size_t(min(t, tokens - 1)) * columns + 16 * n));
-#pragma unroll
-      for (int r = 0; r < R; r++) {
-        float w[4];
-        if constexpr (T == 1 && L::FOLDS) {
-          const float4 v = some[0];
-          lanes[r].raw(n / 2, n % 2, w);
-          const float2 line = lanes[r].line(n / 2, n % 2);
-          const float product = fmaf(w[0], v.x, fmaf(w[1], v.y, fmaf(w[2], v.z, w[3] * v.w)));
-          sums[r] = fmaf(line.x, product, fmaf(line.y, (v.x + v.y) + (v.z + v.w), sums[r]));
-        } else {
-          lanes[r].weights(n / 2, n % 2, w);
-#pragma unroll
-          for (int t = 0; t < T; t++) {
-            float& sum = sums[r * T + t];
-            sum = fmaf(w[0], some[t].x, sum), sum = fmaf(w[1], some[t].y, sum);
-            sum = fmaf(w[2], some[t].z, sum), sum = fmaf(w[3], some[t].w, sum);
-          }
-        }
-      }
-    }
+      lanes[r].load(planes, uint32_t(min(first + r, rows - 1)) * units + unit, strip);
+    add_lane<L, T, R>(sums, lanes, x + unit * L::COLUMNS + 4 * strip, columns, tokens);
   }
   finish<T, R>(sums, out, first, rows, tokens);
 }
@@ -239,23 +269,18 @@ static __device__ __forceinline__ void plain_product(const E* numbers, const flo
 #pragma unroll
       for (int r = 0; r < R; r++)
         load_words<4>(words[r], reinterpret_cast<const uint32_t*>(
-                                    numbers + size_t(min(first + r, rows - 1)) * columns + column));
+                                    numbers + size_t(min(first + r, rows - 1)) * columns),
+                      column / 8);
 #pragma unroll
       for (int n = 0; n < 2; n++) {
         float4 some[T];
-#pragma unroll
-        for (int t = 0; t < T; t++)
-          some[t] = __ldg(reinterpret_cast<const float4*>(
-              x + size_t(min(t, tokens - 1)) * columns + column + 4 * n));
+        load_x<T>(some, x + column + 4 * n, columns, 0, tokens);
 #pragma unroll
         for (int r = 0; r < R; r++) {
           const float2 a = Packed<E>::both(words[r][2 * n]), b = Packed<E>::both(words[r][2 * n + 1]);
+          const float w[4] = {a.x, a.y, b.x, b.y};
 #pragma unroll
-          for (int t = 0; t < T; t++) {
-            float& sum = sums[r * T + t];
-            sum = fmaf(a.x, some[t].x, sum), sum = fmaf(a.y, some[t].y, sum);
-            sum = fmaf(b.x, some[t].z, sum), sum = fmaf(b.y, some[t].w, sum);
-          }
+          for (int t = 0; t < T; t++) add_product(sums[r * T + t], w, some[t]);
         }
       }
     }
@@ -282,7 +307,7 @@ static __device__ __forceinline__ void unpack(const Planes& planes, E* out, int 
   if (n >= lanes) return;
   const int strip = n % 4;
   L lane;
-  lane.load(planes, size_t(first) * (columns / L::COLUMNS) + n / 4, strip);
+  lane.load(planes, uint32_t(first) * (columns / L::COLUMNS) + uint32_t(n / 4), strip);
   E* to = out + n / 4 * L::COLUMNS + 4 * strip;
 #pragma unroll
   for (int part = 0; part < L::COLUMNS / 16; part++) {
@@ -300,7 +325,7 @@ static __device__ __forceinline__ void take(const Planes& planes, const uint32_t
   const int units = columns / L::COLUMNS, strip = threadIdx.x % 4;
   for (int unit = threadIdx.x / 4; unit < units; unit += blockDim.x / 4) {
     L lane;
-    lane.load(planes, size_t(wanted[blockIdx.x]) * units + unit, strip);
+    lane.load(planes, wanted[blockIdx.x] * units + unit, strip);
     float* to = out + size_t(blockIdx.x) * columns + unit * L::COLUMNS + 4 * strip;
 #pragma unroll
     for (int part = 0; part < L::COLUMNS / 16; part++) {

@@ -75,6 +75,8 @@ impl<T: Element> Matrix<T> {
     ) -> Result<Self, CudaError> {
         let layout = Layout::new(format, inputs).filter(|layout| {
             !blocks.is_empty()
+                // The kernels count words of codes in 32 bits.
+                && blocks.len() < 1 << 34
                 && outputs.checked_mul(layout.file_bytes(inputs)) == Some(blocks.len())
         });
         let layout = layout.ok_or_else(|| {
