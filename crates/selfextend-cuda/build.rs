@@ -9,11 +9,12 @@ const SINCE_AMPERE: &str = "-gencode=arch=compute_80,code=[sm_80,compute_80]";
 const HOPPER: &str = "-gencode=arch=compute_90a,code=sm_90a";
 
 /// Each file of kernels with what it is compiled for.
-const KERNELS: [(&str, &[&str]); 5] = [
+const KERNELS: [(&str, &[&str]); 6] = [
     ("append", &[SINCE_AMPERE, HOPPER]),
     ("prefill", &[SINCE_AMPERE, HOPPER]),
     ("decode", &[SINCE_AMPERE, HOPPER]),
     ("hopper", &[HOPPER]),
+    ("linear", &[SINCE_AMPERE, HOPPER]),
     ("ops", &[SINCE_AMPERE]),
 ];
 

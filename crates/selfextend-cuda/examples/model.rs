@@ -11,8 +11,10 @@ use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCA
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
-use selfextend_cuda::ops::{Buffer, Curve, Matrix, Ops};
-use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, attend};
+use selfextend_cuda::ops::{Buffer, Curve, Ops};
+use selfextend_cuda::{
+    CudaError, Device, DeviceCache, Inputs, LinearScratch, Matrix, Plan, Work, attend,
+};
 use serde_json::json;
 
 const HIDDEN: usize = 4096;
@@ -84,15 +86,15 @@ impl Layer {
 struct Activations {
     hidden: Buffer<f32>,
     normed: Buffer<f32>,
-    narrow: Buffer<bf16>,
     q: Buffer<f32>,
     k: Buffer<f32>,
     v: Buffer<f32>,
     attended: Buffer<bf16>,
+    widened: Buffer<f32>,
     projected: Buffer<f32>,
     gate: Buffer<f32>,
     up: Buffer<f32>,
-    wide: Buffer<bf16>,
+    linear: LinearScratch<bf16>,
     work: Work<bf16>,
 }
 
@@ -115,10 +117,9 @@ impl Decoder {
             .resize(&self.device, plan.tokens() * HEADS * DIM)?;
         for (n, layer) in self.layers.iter().enumerate() {
             ops.rms_norm(&x.hidden, &layer.norms[0], 1e-5, &mut x.normed)?;
-            ops.narrow(&x.normed, &mut x.narrow)?;
-            ops.linear(&x.narrow, &layer.query, &mut x.q)?;
-            ops.linear(&x.narrow, &layer.key, &mut x.k)?;
-            ops.linear(&x.narrow, &layer.value, &mut x.v)?;
+            let projections = [&layer.query, &layer.key, &layer.value];
+            let out = [&mut x.q, &mut x.k, &mut x.v];
+            ops.linear(&x.normed, projections, out, &mut x.linear)?;
             let inputs = Inputs {
                 q: x.q.slice()?,
                 k: x.k.slice()?,
@@ -134,15 +135,17 @@ impl Decoder {
                 out,
                 &mut x.work,
             )?;
-            ops.linear(&x.attended, &layer.output, &mut x.projected)?;
+            let (rows, width) = (plan.tokens() * HEADS, [DIM, DIM]);
+            ops.widen(&x.attended, rows, width, &mut x.widened)?;
+            let (to, scratch) = (&mut x.projected, &mut x.linear);
+            ops.linear(&x.widened, [&layer.output], [to], scratch)?;
             ops.add(&mut x.hidden, &x.projected)?;
             ops.rms_norm(&x.hidden, &layer.norms[1], 1e-5, &mut x.normed)?;
-            ops.narrow(&x.normed, &mut x.narrow)?;
-            ops.linear(&x.narrow, &layer.gate, &mut x.gate)?;
-            ops.linear(&x.narrow, &layer.up, &mut x.up)?;
+            let out = [&mut x.gate, &mut x.up];
+            ops.linear(&x.normed, [&layer.gate, &layer.up], out, &mut x.linear)?;
             ops.gate(Curve::Silu, &mut x.gate, &x.up)?;
-            ops.narrow(&x.gate, &mut x.wide)?;
-            ops.linear(&x.wide, &layer.down, &mut x.projected)?;
+            let (to, scratch) = (&mut x.projected, &mut x.linear);
+            ops.linear(&x.gate, [&layer.down], [to], scratch)?;
             ops.add(&mut x.hidden, &x.projected)?;
         }
         Ok(())

@@ -106,6 +106,9 @@ struct Packed<__half> {
   }
   static __device__ __forceinline__ __half one(float a) { return __float2half_rn(a); }
   static __device__ __forceinline__ float wide(__half a) { return __half2float(a); }
+  static __device__ __forceinline__ float2 both(uint32_t a) {
+    return __half22float2(*reinterpret_cast<const __half2*>(&a));
+  }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                              uint32_t b1) {
     asm volatile(
@@ -123,6 +126,9 @@ struct Packed<__nv_bfloat16> {
   }
   static __device__ __forceinline__ __nv_bfloat16 one(float a) { return __float2bfloat16_rn(a); }
   static __device__ __forceinline__ float wide(__nv_bfloat16 a) { return __bfloat162float(a); }
+  static __device__ __forceinline__ float2 both(uint32_t a) {
+    return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&a));
+  }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                              uint32_t b1) {
     asm volatile(
@@ -182,3 +188,8 @@ __device__ __forceinline__ float quad_sum(float x) {
 }
 
 constexpr float MINUS_INFINITY = -__builtin_inff();
+
+// Numbers of rows: in memory, or these few where that is null.
+struct FewRows {
+  uint32_t rows[32];
+};

@@ -116,11 +116,6 @@ extern "C" __global__ void score_rows(const float* logits, const uint32_t* targe
   }
 }
 
-// Numbers of rows: in memory, or these few where that is null.
-struct FewRows {
-  uint32_t rows[32];
-};
-
 // out[i] = x[rows[i]]
 extern "C" __global__ void take_rows(const float* x, const uint32_t* rows,
                                      const __grid_constant__ FewRows few, float* out, int width) {

@@ -107,6 +107,7 @@ pub struct Device {
     decode: Arc<CudaModule>,
     hopper: Option<Arc<CudaModule>>,
     ops: Arc<CudaModule>,
+    linear: Arc<CudaModule>,
     processors: usize,
 }
 
@@ -133,6 +134,7 @@ impl Device {
             prefill: load(include_bytes!(concat!(env!("OUT_DIR"), "/prefill.fatbin")))?,
             decode: load(include_bytes!(concat!(env!("OUT_DIR"), "/decode.fatbin")))?,
             ops: load(include_bytes!(concat!(env!("OUT_DIR"), "/ops.fatbin")))?,
+            linear: load(include_bytes!(concat!(env!("OUT_DIR"), "/linear.fatbin")))?,
             hopper: if is_hopper {
                 Some(load(include_bytes!(concat!(
                     env!("OUT_DIR"),
@@ -210,6 +212,11 @@ impl Device {
     /// The kernels of `ops.cu`.
     pub(crate) fn ops(&self) -> &Arc<CudaModule> {
         &self.ops
+    }
+
+    /// The kernels of `linear.cu`.
+    pub(crate) fn linear(&self) -> &Arc<CudaModule> {
+        &self.linear
     }
 
     /// Makes the device this thread's, for calls that do not do it themselves.

@@ -210,7 +210,7 @@ impl Launch<'_> {
         self.device.queue().submit(self, &[bytes_of(args)])
     }
 
-    /// Queues a kernel of `ops.cu`.
+    /// Queues a kernel of `ops.cu` or `linear.cu`.
     pub(crate) fn run_values(&self, values: &[Value]) -> Result<(), CudaError> {
         let values: Vec<&[u8]> = values.iter().map(Value::bytes).collect();
         self.device.queue().submit(self, &values)
@@ -230,11 +230,12 @@ impl Blas {
         Ok(Self(CudaBlas::new(device.stream().clone())?))
     }
 
-    /// `out[t] = matrix · x[t]`: `[outputs, inputs]` by `[tokens, inputs]`, all rows contiguous;
-    /// operands in `T`, result in f32.
+    /// `out[t] = matrix · x[t]`: `[outputs, inputs]` by `[tokens, inputs]`, rows contiguous, to
+    /// tokens `pitch` numbers apart; operands in `T`, result in f32.
     pub(crate) fn multiply<T: Element>(
         &self,
         [outputs, tokens, inputs]: [usize; 3],
+        pitch: usize,
         matrix: CUdeviceptr,
         x: CUdeviceptr,
         out: CUdeviceptr,
@@ -248,8 +249,8 @@ impl Blas {
             CUDA_R_16BF
         };
         let (one, zero) = (1f32, 0f32);
-        // SAFETY: `ops.rs` checked the extents against the slices'; cuBLAS, which counts columns
-        // first, sees the transposes, so `out` is m by n with columns of m.
+        // SAFETY: `linear.rs` checked the extents against the slices'; cuBLAS, which counts columns
+        // first, sees the transposes, so `out` is m by n with columns of m, `pitch` apart.
         unsafe {
             cublas::result::gemm_ex(
                 *self.0.handle(),
@@ -268,7 +269,7 @@ impl Blas {
                 (&raw const zero).cast(),
                 out as *mut _,
                 CUDA_R_32F,
-                m,
+                pitch as i32,
                 cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
                 cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )?;

@@ -31,7 +31,11 @@ mod graph;
 #[allow(unsafe_code)]
 mod launch;
 #[cfg(feature = "cuda")]
+mod linear;
+#[cfg(feature = "cuda")]
 pub mod ops;
+#[cfg(feature = "cuda")]
+mod packed;
 #[cfg(feature = "cuda")]
 mod pass;
 #[cfg(all(test, feature = "cuda"))]
@@ -44,5 +48,7 @@ pub use {
     cudarc::driver::CudaSlice,
     device::{Device, Element},
     error::CudaError,
+    linear::{FEW, LinearScratch, Matrix},
+    packed::Format,
     pass::{Plan, Step},
 };

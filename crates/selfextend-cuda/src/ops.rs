@@ -1,11 +1,10 @@
-//! What a decoder does between its attention layers: norms, gates, linear layers.
-//!
-//! Activations are f32; weights of linear layers are 16-bit floats, and so are the activations
-//! that they multiply (sums are f32, by cuBLAS, whose library is loaded when first used).
+//! What a decoder does between its attention and linear layers (`linear.rs`): norms, gates, sums, on
+//! activations in f32.
 
 use crate::device::{Device, Element};
 use crate::error::CudaError;
 use crate::launch::{Blas, FEW_ROWS, Launch, Value};
+use crate::linear::LinearKernels;
 use cudarc::driver::{CudaFunction, CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use std::marker::PhantomData;
 
@@ -97,55 +96,6 @@ fn empty() -> CudaError {
     CudaError::Shape("a device buffer was read before anything was written".into())
 }
 
-/// A matrix of a linear layer, `[outputs, inputs]`.
-#[derive(Debug)]
-pub struct Matrix<T> {
-    numbers: CudaSlice<T>,
-    outputs: usize,
-    inputs: usize,
-}
-
-impl<T: Element> Matrix<T> {
-    /// Takes over a matrix.
-    ///
-    /// # Errors
-    /// [`CudaError::Shape`] for a length that is not the product of the sizes, or the driver's.
-    pub fn new(
-        device: &Device,
-        numbers: &[T],
-        outputs: usize,
-        inputs: usize,
-    ) -> Result<Self, CudaError> {
-        if numbers.is_empty() || outputs.checked_mul(inputs) != Some(numbers.len()) {
-            return Err(CudaError::Shape(format!(
-                "{} numbers are no {outputs} by {inputs} matrix",
-                numbers.len()
-            )));
-        }
-        let numbers = device.stream().clone_htod(numbers)?;
-        Ok(Self {
-            numbers,
-            outputs,
-            inputs,
-        })
-    }
-
-    /// Rows.
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// Columns.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// On the device.
-    pub fn bytes(&self) -> usize {
-        self.numbers.len() * size_of::<T>()
-    }
-}
-
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Curve {
@@ -160,8 +110,9 @@ pub enum Curve {
 /// The operations, for weights of one type.
 #[derive(Debug)]
 pub struct Ops<T> {
-    device: Device,
-    blas: Blas,
+    pub(crate) device: Device,
+    pub(crate) blas: Blas,
+    pub(crate) linear: LinearKernels,
     rms_norm: CudaFunction,
     layer_norm: CudaFunction,
     curves: [[CudaFunction; 2]; 3],
@@ -171,14 +122,14 @@ pub struct Ops<T> {
     add_bias: CudaFunction,
     score_rows: CudaFunction,
     take_rows: CudaFunction,
-    take_narrow: CudaFunction,
+    pub(crate) take_narrow: CudaFunction,
     to_narrow: CudaFunction,
     from_narrow: CudaFunction,
     element: PhantomData<T>,
 }
 
 /// Threads of a block that takes elements or a row.
-const THREADS: usize = 256;
+pub(crate) const THREADS: usize = 256;
 
 impl<T: Element> Ops<T> {
     /// Loads the kernels and cuBLAS.
@@ -189,6 +140,7 @@ impl<T: Element> Ops<T> {
         let kernel = |name: &str| device.ops().load_function(name);
         Ok(Self {
             blas: Blas::new(device)?,
+            linear: LinearKernels::new::<T>(device)?,
             rms_norm: kernel("rms_norm")?,
             layer_norm: kernel("layer_norm")?,
             curves: [
@@ -225,7 +177,7 @@ impl<T: Element> Ops<T> {
         out.resize(&self.device, x.len())?;
         self.launch(
             &self.rms_norm,
-            rows,
+            [rows, THREADS],
             &[
                 self.at(x.slice()?),
                 self.at(weight),
@@ -255,7 +207,7 @@ impl<T: Element> Ops<T> {
         out.resize(&self.device, x.len())?;
         self.launch(
             &self.layer_norm,
-            rows,
+            [rows, THREADS],
             &[
                 self.at(x.slice()?),
                 self.at(weight),
@@ -341,38 +293,11 @@ impl<T: Element> Ops<T> {
         out: &mut Buffer<f32>,
     ) -> Result<(), CudaError> {
         let there = rows(x.len(), width)?;
-        self.take(
-            &self.take_rows,
-            self.at(x.slice()?),
-            there,
-            width,
-            wanted,
-            out,
-        )
+        let from = [self.at(x.slice()?)];
+        self.take(&self.take_rows, &from, [there, width], wanted, out)
     }
 
-    /// `out[t] = table[ids[t]]`.
-    ///
-    /// # Errors
-    /// Ids beyond the table, or the driver's.
-    pub fn embed(
-        &self,
-        table: &Matrix<T>,
-        ids: &[u32],
-        out: &mut Buffer<f32>,
-    ) -> Result<(), CudaError> {
-        let from = self.at(&table.numbers);
-        self.take(
-            &self.take_narrow,
-            from,
-            table.outputs,
-            table.inputs,
-            ids,
-            out,
-        )
-    }
-
-    /// Rounds activations to the type of the weights: what [`Ops::linear`] multiplies.
+    /// Rounds activations to the type of the weights: what [`Ops::product`] multiplies.
     ///
     /// # Errors
     /// The driver's.
@@ -415,27 +340,6 @@ impl<T: Element> Ops<T> {
         self.by_elements(&self.from_narrow, len, &values)
     }
 
-    /// `out[t] = matrix · x[t]`.
-    ///
-    /// # Errors
-    /// Rows that the matrix does not fit, or cuBLAS's.
-    pub fn linear(
-        &self,
-        x: &Buffer<T>,
-        matrix: &Matrix<T>,
-        out: &mut Buffer<f32>,
-    ) -> Result<(), CudaError> {
-        let tokens = rows(x.len(), matrix.inputs)?;
-        out.resize(&self.device, tokens * matrix.outputs)?;
-        self.device.settle()?;
-        self.blas.multiply::<T>(
-            [matrix.outputs, tokens, matrix.inputs],
-            self.address(&matrix.numbers),
-            self.address(x.slice()?),
-            self.address(out.slice()?),
-        )
-    }
-
     /// Of each row of logits, one for each target: `ln p(target)` under their softmax, and whether
     /// the target is the most probable.
     ///
@@ -464,17 +368,17 @@ impl<T: Element> Ops<T> {
             self.at(out.slice()?),
             Value::Int(width as i32),
         ];
-        self.launch(&self.score_rows, targets.len(), &values)?;
+        self.launch(&self.score_rows, [targets.len(), THREADS], &values)?;
         let pairs = out.read(&self.device)?;
         Ok(pairs.chunks_exact(2).map(|x| (x[0], x[1] != 0.0)).collect())
     }
 
-    fn take(
+    /// Some rows of `[there, width]`, by a kernel that reads `from`.
+    pub(crate) fn take(
         &self,
         kernel: &CudaFunction,
-        from: Value,
-        there: usize,
-        width: usize,
+        from: &[Value],
+        [there, width]: [usize; 2],
         wanted: &[u32],
         out: &mut Buffer<f32>,
     ) -> Result<(), CudaError> {
@@ -498,14 +402,14 @@ impl<T: Element> Ops<T> {
             self.at(&many)
         };
         let few = std::array::from_fn(|n| wanted.get(n).copied().unwrap_or(0));
-        let values = [
-            from,
+        let mut values = from.to_vec();
+        values.extend([
             place,
             Value::Rows(few),
             self.at(out.slice()?),
             Value::Int(width as i32),
-        ];
-        self.launch(kernel, wanted.len(), &values)
+        ]);
+        self.launch(kernel, [wanted.len(), THREADS], &values)
     }
 
     fn pairwise(
@@ -549,13 +453,13 @@ impl<T: Element> Ops<T> {
         len: usize,
         values: &[Value],
     ) -> Result<(), CudaError> {
-        self.launch(kernel, len.div_ceil(THREADS), values)
+        self.launch(kernel, [len.div_ceil(THREADS), THREADS], values)
     }
 
-    fn launch(
+    pub(crate) fn launch(
         &self,
         kernel: &CudaFunction,
-        blocks: usize,
+        [blocks, threads]: [usize; 2],
         values: &[Value],
     ) -> Result<(), CudaError> {
         if blocks == 0 {
@@ -565,23 +469,23 @@ impl<T: Element> Ops<T> {
             device: &self.device,
             kernel,
             grid: (blocks as u32, 1, 1),
-            block: (THREADS as u32, 1, 1),
+            block: (threads as u32, 1, 1),
             shared: 0,
         }
         .run_values(values)
     }
 
-    fn address<U>(&self, slice: &CudaSlice<U>) -> u64 {
+    pub(crate) fn address<U>(&self, slice: &CudaSlice<U>) -> u64 {
         slice.device_ptr(self.device.stream()).0
     }
 
-    fn at<U>(&self, slice: &CudaSlice<U>) -> Value {
+    pub(crate) fn at<U>(&self, slice: &CudaSlice<U>) -> Value {
         Value::Pointer(self.address(slice))
     }
 }
 
 /// How many rows of `width` there are.
-fn rows(len: usize, width: usize) -> Result<usize, CudaError> {
+pub(crate) fn rows(len: usize, width: usize) -> Result<usize, CudaError> {
     if width == 0 || !len.is_multiple_of(width) {
         return Err(CudaError::Shape(format!(
             "{len} numbers are no rows of {width}"

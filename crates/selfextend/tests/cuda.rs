@@ -3,7 +3,9 @@
 //! with `SELFEXTEND_CUDA=required` that fails instead.
 //!
 //! The error rule. A rounding to 16 bits moves a number by at most `u` relatively, `u` being 2^-11
-//! for f16 and 2^-8 for bf16. A layer rounds its weights and its activations some ten times, and
+//! for f16 and 2^-8 for bf16. A layer rounds its weights and its activations some ten times (fewer
+//! in passes of at most eight rows, whose linear layers round nothing: a decode step is held to its
+//! row of a prefill by the same rule, not bit for bit), and
 //! what it adds to the residual stream is about as large as what is there, so errors that add up at
 //! random grow with the square root of the layers: logits, less the mean of their row, are off by at
 //! most `FACTOR * u * sqrt(layers + 2)` of their size, both as root mean squares over all rows. A row
@@ -14,6 +16,7 @@ mod common;
 
 use candle_core::quantized::GgmlDType;
 use common::{Golden, checkpoints, session, shared, smollm2, write_tiny};
+use selfextend::gguf::{GgufFile, TensorInfo};
 use selfextend::method::table::METHODS;
 use selfextend::sampling::{TokenScore, argmax, log_probability};
 use selfextend::{
@@ -147,6 +150,14 @@ fn text(tokens: u32) -> Vec<u32> {
 
 const VOCAB: u32 = 50;
 
+/// Those that have kernels on a GPU.
+const K_QUANTS: [GgmlDType; 4] = [
+    GgmlDType::Q3K,
+    GgmlDType::Q4K,
+    GgmlDType::Q5K,
+    GgmlDType::Q6K,
+];
+
 /// A tiny model on the GPU and on the CPU.
 fn tiny(dtype: GgmlDType) -> Option<(Model, Model)> {
     let folder = tempfile::tempdir().unwrap();
@@ -157,9 +168,14 @@ fn tiny(dtype: GgmlDType) -> Option<(Model, Model)> {
 
 #[test]
 fn every_weight_format_gives_the_logits_of_the_cpu() {
-    use GgmlDType::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
+    use GgmlDType::{BF16, F16, F32, Q2K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
     let mut report = Report::default();
-    for dtype in [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q6K] {
+    for dtype in [
+        [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K].as_slice(),
+        &K_QUANTS,
+    ]
+    .concat()
+    {
         let Some((device, cpu)) = tiny(dtype) else {
             return;
         };
@@ -174,6 +190,42 @@ fn every_weight_format_gives_the_logits_of_the_cpu() {
         }
     }
     report.end();
+}
+
+/// Weights take on the device what they take in the file, but for gaps between the parts of a
+/// matrix and for scales that the device keeps in bytes.
+#[test]
+fn packed_weights_stay_packed() {
+    use GgmlDType::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+    let check = |path: &Path| {
+        let Some(model) = on_device(path) else {
+            return;
+        };
+        let file = GgufFile::open(path).unwrap();
+        let matrices = || file.tensors().filter(|tensor| tensor.format != "F32");
+        let in_file: usize = matrices().map(|tensor| tensor.bytes).sum();
+        // Q3_K is widened to the 4 bits of Q4_0.
+        let wide = |tensor: &TensorInfo| match tensor.format.as_str() {
+            "Q3_K" => tensor.elements * 37 / 64,
+            _ => tensor.bytes * 33 / 32,
+        };
+        let most: usize = matrices().map(|tensor| wide(&tensor) + 1024).sum();
+        let held = model.weight_bytes();
+        println!(
+            "{}: {held} bytes of weights, {in_file} in the file",
+            path.display()
+        );
+        assert!((in_file..=most).contains(&held), "{}", path.display());
+    };
+    let folder = tempfile::tempdir().unwrap();
+    for dtype in [[Q4_0, Q4_1, Q5_0, Q5_1, Q8_0].as_slice(), &K_QUANTS].concat() {
+        let path = folder.path().join(format!("{dtype:?}.gguf"));
+        write_tiny(&path, dtype, VOCAB as usize);
+        check(&path);
+    }
+    if let Some(path) = smollm2() {
+        check(&path);
+    }
 }
 
 /// Every method of the table, in chunks and then token by token, far enough for every region.

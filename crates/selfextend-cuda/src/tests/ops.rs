@@ -1,10 +1,11 @@
 //! What runs between attention layers, against f64.
 
 use super::{Half, device};
-use crate::ops::{Buffer, Curve, Matrix, Ops};
+use crate::Matrix;
+use crate::ops::{Buffer, Curve, Ops};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
+pub(super) fn random(rng: &mut StdRng, len: usize) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-2.0..2.0)).collect()
 }
 
@@ -32,7 +33,7 @@ fn every_operation<T: Half>() {
         }
     };
     let mut rng = StdRng::seed_from_u64(7);
-    for (tokens, width, outputs) in [(1, 64, 96), (3, 576, 1536), (130, 200, 72)] {
+    for (tokens, width) in [(1, 64), (3, 576), (130, 200)] {
         let (x, y) = (
             random(&mut rng, tokens * width),
             random(&mut rng, tokens * width),
@@ -184,19 +185,6 @@ fn every_operation<T: Half>() {
             .flat_map(|row| row[..width - 7].to_vec())
             .collect();
         assert_eq!(out.read(&device).unwrap(), back(&cut));
-
-        let numbers = narrow(&random(&mut rng, outputs * width));
-        let matrix = Matrix::new(&device, &numbers, outputs, width).unwrap();
-        ops.linear(&small, &matrix, &mut out).unwrap();
-        let exact: Vec<f64> = narrow(&x)
-            .chunks(width)
-            .flat_map(|row| {
-                let product = |w: &[T]| row.iter().zip(w).map(|(x, w)| x.wide() * w.wide()).sum();
-                numbers.chunks(width).map(product).collect::<Vec<f64>>()
-            })
-            .collect();
-        // Products are exact; f32 sums of up to 576 of them are not.
-        assert_close(&out.read(&device).unwrap(), &exact, 1e-5);
     }
 }
 

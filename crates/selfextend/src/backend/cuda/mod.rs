@@ -1,8 +1,13 @@
 //! NVIDIA GPUs: kernels and caches of `selfextend-cuda`, matrix products by cuBLAS.
 //!
-//! Activations are f32. Weights of linear layers, what they multiply, queries, keys and values are
-//! rounded to 16 bits once, with sums in f32: a number is off by one part in 2048 for f16 (256 for
-//! bf16) at each rounding. Tests hold logits to that rule, with errors that add up at random.
+//! Activations are f32. Queries, keys and values are rounded to 16 bits once, with sums in f32: a
+//! number is off by one part in 2048 for f16 (256 for bf16) at each rounding. Tests hold logits to
+//! that rule, with errors that add up at random.
+//!
+//! Weights stay in the blocks of their file where [`Matrix::packed`] has kernels for them, and are
+//! rounded to 16 bits elsewhere. Passes of at most [`selfextend_cuda::FEW`] rows multiply them by
+//! activations as they are; longer ones round both to 16 bits for cuBLAS. A [`Phase`] is not asked:
+//! what else is in a pass may change a token's result, within the same rule.
 //!
 //! Work is queued; the first operation that fails is kept and those after it are left out, until
 //! [`Backend::finish`] tells.
@@ -16,9 +21,10 @@ use crate::gguf::{RawTensor, dequantize};
 use crate::sampling::TokenScore;
 pub use cache::CudaCache;
 use candle_core::quantized::GgmlDType;
-use selfextend_cuda::ops::{Buffer, Curve, Matrix, Ops};
+use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
-    CudaError, CudaSlice, Device, DeviceCache, Element, Inputs, Plan, Step, Work, attend,
+    CudaError, CudaSlice, Device, DeviceCache, Element, FEW, Format, Inputs, LinearScratch, Matrix,
+    Plan, Step, Work, attend,
 };
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,7 +35,7 @@ impl From<CudaError> for Error {
     }
 }
 
-/// A 16-bit float that weights are kept in.
+/// A 16-bit float that weights are kept in, or unpacked to.
 pub trait Half: Element {
     /// What files call it.
     const DTYPE: GgmlDType;
@@ -120,8 +126,7 @@ fn given(vector: &Vector) -> Result<&CudaSlice<f32>, CudaError> {
 /// What operations keep from step to step.
 #[derive(Debug)]
 pub struct Scratch<T> {
-    /// What linear layers multiply.
-    narrow: Buffer<T>,
+    linear: LinearScratch<T>,
     /// Results of attention, heads padded.
     attended: Buffer<T>,
     work: Work<T>,
@@ -130,15 +135,12 @@ pub struct Scratch<T> {
 impl<T> Default for Scratch<T> {
     fn default() -> Self {
         Self {
-            narrow: Buffer::default(),
+            linear: LinearScratch::default(),
             attended: Buffer::default(),
             work: Work::default(),
         }
     }
 }
-
-/// Passes of up to so many tokens become CUDA graphs: their linear layers are kernels of ours.
-const FEW_ROWS: usize = 8;
 
 /// The sequences of a pass whose layers of one kind run together.
 #[derive(Debug)]
@@ -210,6 +212,10 @@ impl<T: Half> Backend for Cuda<T> {
 
     fn matrix(&self, tensor: RawTensor) -> Result<Matrix<T>, String> {
         let (rows, columns) = (tensor.rows, tensor.columns);
+        if let Some(format) = format(tensor.dtype) {
+            return Matrix::packed(&self.device, format, &tensor.data, rows, columns)
+                .map_err(|error| error.to_string());
+        }
         let numbers: Vec<T> = if tensor.dtype == T::DTYPE {
             let words = tensor.data.chunks_exact(2);
             words.map(|word| T::read([word[0], word[1]])).collect()
@@ -257,11 +263,7 @@ impl<T: Half> Backend for Cuda<T> {
         out: [&mut Buffer<f32>; N],
         scratch: &mut Scratch<T>,
     ) {
-        let narrow = &mut scratch.narrow;
-        self.queue(|| self.ops.narrow(x, narrow));
-        for (matrix, out) in matrices.into_iter().zip(out) {
-            self.queue(|| self.ops.linear(narrow, matrix, out));
-        }
+        self.queue(|| self.ops.linear(x, matrices, out, &mut scratch.linear));
     }
 
     fn add_bias(&self, x: &mut Buffer<f32>, bias: &Vector) {
@@ -291,7 +293,8 @@ impl<T: Half> Backend for Cuda<T> {
             }
             plan.kinds.push(its);
         }
-        if plan.rows <= FEW_ROWS {
+        // Passes without cuBLAS can become CUDA graphs.
+        if plan.rows <= FEW {
             self.device.record();
         }
         Ok(())
@@ -420,6 +423,22 @@ fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<
         }
     }
     Ok(groups)
+}
+
+/// How weights stay packed; `None` for those that become 16-bit floats.
+fn format(dtype: GgmlDType) -> Option<Format> {
+    Some(match dtype {
+        GgmlDType::Q4_0 => Format::Q4_0,
+        GgmlDType::Q4_1 => Format::Q4_1,
+        GgmlDType::Q5_0 => Format::Q5_0,
+        GgmlDType::Q5_1 => Format::Q5_1,
+        GgmlDType::Q8_0 => Format::Q8_0,
+        GgmlDType::Q3K => Format::Q3K,
+        GgmlDType::Q4K => Format::Q4K,
+        GgmlDType::Q5K => Format::Q5K,
+        GgmlDType::Q6K => Format::Q6K,
+        _ => return None,
+    })
 }
 
 fn curve(activation: Activation) -> Curve {
