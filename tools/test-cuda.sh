@@ -31,11 +31,11 @@ pack() {
   mkdir -p $to/first $to/second $to/third
   messages=$(mktemp)
   cargo test --no-run --message-format json -p selfextend-cuda --features cuda --lib >"$messages"
-  cargo build --message-format json -p selfextend-cuda --features cuda --example model >>"$messages"
+  cargo build --message-format json -p selfextend-cuda --features cuda --examples >>"$messages"
   cargo test --no-run --message-format json -p selfextend --features cuda --test cuda >>"$messages"
   cargo build --message-format json -p selfextend --features cuda --example device >>"$messages"
   cargo build --message-format json -p selfextend-cli --features cuda >>"$messages"
-  for pair in first:selfextend_cuda second:cuda third:selfextend third:device third:model; do
+  for pair in first:selfextend_cuda second:cuda third:selfextend third:device third:model third:linear; do
     name=${pair#*:}
     strip -o "$to/$name" "$(built "$name" <"$messages")"
     gzip -9c "$to/$name" >"$to/${pair%:*}/$name.gz"
@@ -209,6 +209,8 @@ third() {
   show device-smollm2
   check device-8b 150 $HOME_THERE/bin/device random-8b 4096,32768
   show device-8b
+  check linear 60 $HOME_THERE/bin/linear
+  show linear
   check graphs 90 $HOME_THERE/bin/model 4096,32768
   show graphs
 }
