@@ -146,6 +146,9 @@ first() {
     sanitize $tool attention 45 selfextend_cuda tests::attention::f16_64
   done
   sanitize memcheck operations 40 selfextend_cuda tests::ops::f16
+  for tool in memcheck racecheck; do
+    sanitize $tool linear 60 selfextend_cuda tests::linear
+  done
 }
 
 answer() {
