@@ -13,7 +13,8 @@ use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
 use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
-    CudaError, Device, DeviceCache, Inputs, LinearScratch, Matrix, Plan, Work, attend,
+    CudaError, Device, DeviceCache, Inputs, LinearScratch, Matrix, Plan, Room, Storage, Work,
+    attend,
 };
 use serde_json::json;
 
@@ -165,8 +166,13 @@ impl Decoder {
         let device = &self.device;
         let shape = AttentionShape::new(HEADS, KV_HEADS, DIM).expect("a valid shape");
         let rope = Rope::new(RopeSpec::new(DIM, 5e5)).expect("a valid embedding");
-        let mut cache =
-            DeviceCache::new(device, shape, LAYERS, map.positions(), rope, n + 1, CHUNK)?;
+        let room = Room {
+            layers: LAYERS,
+            storage: Storage::Halves,
+            capacity: n + 1,
+            chunk: CHUNK,
+        };
+        let mut cache = DeviceCache::new(device, shape, map.positions(), rope, room)?;
         let tokens = random(11, CHUNK * HIDDEN, 1.7);
         let mut x = Activations::default();
         // Once outside the clock: buffers, cuBLAS's choices.
