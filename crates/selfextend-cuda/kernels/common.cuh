@@ -101,7 +101,7 @@ struct UnpackArgs {
   int dim;
   int capacity;
   int slots;
-  int first;   // slot that is written
+  int first;   // slot that is written, and all after it
   int stored;  // slots that hold something
   int unused;
 };
@@ -115,7 +115,7 @@ static_assert(sizeof(UnpackArgs) == 64);
 
 constexpr int BLOCK = 32;  // components that share a scale where a row is stored as bytes
 
-// `scaled` makes numbers of four bytes, of which the even ones belong to the lower scale: each is
+// `scaled` multiplies bytes 0 and 2 by the lower scale, 1 and 3 by the upper: each product is
 // exact until it is rounded once.
 template <class T>
 struct Packed;

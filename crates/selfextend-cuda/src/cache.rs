@@ -20,8 +20,9 @@ const LATE: usize = 1 << 30;
 /// [reserved](DeviceCache::reserve).
 ///
 /// Memory per layer and key head, in rows of the head size (padded to one that has kernels):
-/// `capacity` keys, `capacity` values, and for each derived region either a ring of `most + chunk`
-/// keys more (SelfExtend's window), or the `most` first keys of all (LM-Infinite's sinks).
+/// `capacity` keys and `capacity` values in its [`Storage`], and, in 16 bits, for each derived region
+/// either a ring of `most + chunk` keys more (SelfExtend's window), or the `most` first keys of all
+/// (LM-Infinite's sinks).
 #[derive(Debug)]
 pub struct DeviceCache<T> {
     storage: Storage,
