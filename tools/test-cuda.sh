@@ -35,7 +35,7 @@ pack() {
   cargo test --no-run --message-format json -p selfextend --features cuda --test cuda >>"$messages"
   cargo build --message-format json -p selfextend --features cuda --example device >>"$messages"
   cargo build --message-format json -p selfextend-cli --features cuda >>"$messages"
-  for pair in first:selfextend_cuda second:cuda third:selfextend third:device third:model third:linear; do
+  for pair in first:selfextend_cuda second:cuda third:selfextend third:device third:linear third:bench; do
     name=${pair#*:}
     strip -o "$to/$name" "$(built "$name" <"$messages")"
     gzip -9c "$to/$name" >"$to/${pair%:*}/$name.gz"
@@ -210,12 +210,16 @@ third() {
   show demo
   check device-smollm2 60 $HOME_THERE/bin/device $HOME_THERE/models/$MODEL 2048,16384
   show device-smollm2
-  check device-8b 150 $HOME_THERE/bin/device random-8b 4096,32768
+  SELFEXTEND_CUDA_GRAPHS=0 check device-no-graphs 60 $HOME_THERE/bin/device $HOME_THERE/models/$MODEL 2048,16384
+  show device-no-graphs
+  check device-8b 240 $HOME_THERE/bin/device random-8b 4096,32768,131072
   show device-8b
-  check linear 60 $HOME_THERE/bin/linear
+  check device-8b-q8_0 150 $HOME_THERE/bin/device random-8b 4096,32768 q8_0
+  show device-8b-q8_0
+  check bench 150 $HOME_THERE/bin/bench
+  show bench
+  check linear 150 $HOME_THERE/bin/linear
   show linear
-  check graphs 90 $HOME_THERE/bin/model 4096,32768
-  show graphs
 }
 
 case "${1:-}" in

@@ -2,21 +2,26 @@
 //!
 //! `bench [LENGTHS] [--portable]`, lengths in tokens separated by commas; `--portable` leaves out what
 //! only Hopper has. Llama-like shapes: 32 query heads, 8
-//! key/value heads of size 128, bf16. Attention alone (queries and keys already rotated, as the
+//! key/value heads of size 128, bf16, the cache in 16-bit floats and in bytes. Attention alone (queries and keys already rotated, as the
 //! libraries it is compared with take them) and the append before it, in milliseconds for a layer.
 
 use cudarc::driver::sys::CUevent_flags::CU_EVENT_DEFAULT;
 use cudarc::driver::sys::CUgraphInstantiate_flags as Instantiate;
 use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL as THREAD_LOCAL;
+use cudarc::driver::{CudaGraph, CudaSlice};
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
-use selfextend_cuda::{CudaError, Device, DeviceCache, Inputs, Plan, Work, append, attend_stored};
+use selfextend_cuda::{
+    CudaError, Device, DeviceCache, Inputs, Plan, Room, Storage, Work, append, attend_stored,
+};
 use serde_json::json;
 
 const HEADS: usize = 32;
 const KV_HEADS: usize = 8;
 const DIM: usize = 128;
+/// New tokens of a pass that fills a cache.
+const CHUNK: usize = 2048;
 
 /// Random numbers that repeat after a million: enough for timings.
 fn random(seed: u64, len: usize) -> Vec<bf16> {
@@ -44,31 +49,24 @@ fn time(
     Ok(median(times))
 }
 
-fn cache(
-    device: &Device,
-    map: PositionMap,
-    layers: usize,
-    capacity: usize,
-    chunk: usize,
-) -> Result<DeviceCache<bf16>, CudaError> {
+fn cache(device: &Device, map: PositionMap, room: Room) -> Result<DeviceCache<bf16>, CudaError> {
     let shape = AttentionShape::new(HEADS, KV_HEADS, DIM).expect("a valid shape");
     let rope = Rope::new(RopeSpec::new(DIM, 1e4)).expect("a valid embedding");
-    DeviceCache::new(
-        device,
-        shape,
-        layers,
-        map.positions(),
-        rope,
-        capacity,
-        chunk,
-    )
+    DeviceCache::new(device, shape, map.positions(), rope, room)
+}
+
+/// What is timed beside others.
+struct Case {
+    name: &'static str,
+    map: PositionMap,
+    storage: Storage,
 }
 
 /// Random numbers of `tokens` tokens as queries, keys, values on the device.
 struct Random {
-    q: cudarc::driver::CudaSlice<bf16>,
-    k: cudarc::driver::CudaSlice<bf16>,
-    v: cudarc::driver::CudaSlice<bf16>,
+    q: CudaSlice<bf16>,
+    k: CudaSlice<bf16>,
+    v: CudaSlice<bf16>,
 }
 
 impl Random {
@@ -93,18 +91,24 @@ impl Random {
     }
 }
 
-/// All tokens at once: `(append, attention)` for each map, taken in turns so that the card's clock
+/// All tokens at once: `(append, attention)` for each case, taken in turns so that the card's clock
 /// treats them alike.
-fn prefill(device: &Device, maps: &[PositionMap], n: usize) -> Result<Vec<(f64, f64)>, CudaError> {
+fn prefill(device: &Device, cases: &[Case], n: usize) -> Result<Vec<(f64, f64)>, CudaError> {
     let random = Random::new(device, n)?;
     let mut out = device.stream().alloc_zeros(n * HEADS * DIM)?;
     let mut work = Work::default();
     let mut caches = Vec::new();
-    for &map in maps {
-        caches.push(cache(device, map, 1, n, n)?);
+    for case in cases {
+        let room = Room {
+            layers: 1,
+            storage: case.storage,
+            capacity: n,
+            chunk: n,
+        };
+        caches.push(cache(device, case.map, room)?);
     }
     let rounds = (1_000_000 / n).clamp(2, 20);
-    let mut times = vec![(Vec::new(), Vec::new()); maps.len()];
+    let mut times = vec![(Vec::new(), Vec::new()); cases.len()];
     for _ in 0..rounds {
         for (cache, (stored, attended)) in caches.iter_mut().zip(&mut times) {
             let plan = Plan::new(device, &[(&*cache, n)], QueryScaling::None)?;
@@ -128,55 +132,107 @@ fn median(mut times: Vec<f64>) -> f64 {
     times[times.len() / 2]
 }
 
-/// A token at depth `n`, one layer of several so that the cache of the GPU holds none of them:
-/// `(attention, append and attention, bytes of a layer's cache)`, from a replayed graph.
-fn decode(device: &Device, map: PositionMap, n: usize) -> Result<(f64, f64, usize), CudaError> {
-    let layers = (262_144 / n).clamp(2, 32);
-    let chunk = 2048;
-    let mut cache = cache(device, map, layers, n + 1, chunk)?;
-    let mut work = Work::default();
-    let random = Random::new(device, chunk)?;
-    while cache.len() < n {
-        let plan = Plan::new(device, &[(&cache, chunk)], QueryScaling::None)?;
-        for layer in 0..layers {
-            let inputs = random.inputs();
-            append(device, layer, &mut [&mut cache], &plan, inputs, &mut work)?;
-        }
-        cache.commit(chunk);
-    }
-    let plan = Plan::new(device, &[(&cache, 1)], QueryScaling::None)?;
-    let bytes = cache.bytes() / layers;
-    let mut out = device.stream().alloc_zeros(HEADS * DIM)?;
-    let mut caches = [&mut cache];
-    let mut times = [0.0; 2];
-    for (with_append, to) in [false, true].into_iter().zip(&mut times) {
-        let mut step = || {
-            for layer in 0..layers {
-                if with_append || layer == 0 {
-                    append(
-                        device,
-                        layer,
-                        &mut caches,
-                        &plan,
-                        random.inputs(),
-                        &mut work,
-                    )?;
-                }
-                attend_stored(device, layer, &caches, &plan, &mut out, &mut work)?;
-            }
-            Ok::<(), CudaError>(())
+/// Graphs of a step at some depth: attention, and append and attention. What they use lives as long.
+struct Step {
+    graphs: [CudaGraph; 2],
+    cache: DeviceCache<bf16>,
+    _work: Work<bf16>,
+    _out: CudaSlice<bf16>,
+    _plan: Plan,
+}
+
+impl Step {
+    /// A token at depth `n`, one layer of several so that the cache of the GPU holds none of them.
+    fn new(
+        device: &Device,
+        case: &Case,
+        layers: usize,
+        n: usize,
+        random: &Random,
+    ) -> Result<Self, CudaError> {
+        let room = Room {
+            layers,
+            storage: case.storage,
+            capacity: n + 1,
+            chunk: CHUNK,
         };
-        step()?;
-        device.stream().synchronize()?;
-        device.stream().begin_capture(THREAD_LOCAL)?;
-        step()?;
-        let graph = device
-            .stream()
-            .end_capture(Instantiate::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH)?;
-        let graph = graph.ok_or_else(|| CudaError::Shape("nothing was captured".into()))?;
-        *to = time(device, 30, || Ok(graph.launch()?))? / layers as f64;
+        let mut cache = cache(device, case.map, room)?;
+        let (mut work, inputs) = (Work::default(), random.inputs());
+        while cache.len() < n {
+            let plan = Plan::new(device, &[(&cache, CHUNK)], QueryScaling::None)?;
+            for layer in 0..layers {
+                append(device, layer, &mut [&mut cache], &plan, inputs, &mut work)?;
+            }
+            cache.commit(CHUNK);
+        }
+        let plan = Plan::new(device, &[(&cache, 1)], QueryScaling::None)?;
+        let mut out = device.stream().alloc_zeros(HEADS * DIM)?;
+        let mut graph = |with_append| {
+            let caches = &mut [&mut cache];
+            let mut step = || {
+                for layer in 0..layers {
+                    if with_append || layer == 0 {
+                        append(device, layer, caches, &plan, inputs, &mut work)?;
+                    }
+                    attend_stored(device, layer, caches, &plan, &mut out, &mut work)?;
+                }
+                Ok::<(), CudaError>(())
+            };
+            step()?;
+            device.stream().synchronize()?;
+            device.stream().begin_capture(THREAD_LOCAL)?;
+            step()?;
+            let graph = device
+                .stream()
+                .end_capture(Instantiate::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH)?;
+            graph.ok_or_else(|| CudaError::Shape("nothing was captured".into()))
+        };
+        Ok(Self {
+            graphs: [graph(false)?, graph(true)?],
+            cache,
+            _work: work,
+            _out: out,
+            _plan: plan,
+        })
     }
-    Ok((times[0], times[1], bytes))
+}
+
+/// Milliseconds of a step for a layer, bytes of the layer's cache and those that a step reads.
+struct Decoded {
+    attention: f64,
+    with_append: f64,
+    bytes: usize,
+    read: usize,
+}
+
+/// A step of each case, in turns.
+fn decode(device: &Device, cases: &[Case], n: usize) -> Result<Vec<Decoded>, CudaError> {
+    let layers = (262_144 / n).clamp(2, 32);
+    let random = Random::new(device, CHUNK)?;
+    let steps: Vec<Step> = cases
+        .iter()
+        .map(|case| Step::new(device, case, layers, n, &random))
+        .collect::<Result<_, _>>()?;
+    let mut times = vec![[Vec::new(), Vec::new()]; cases.len()];
+    for _ in 0..5 {
+        for (step, times) in steps.iter().zip(&mut times) {
+            for (graph, times) in step.graphs.iter().zip(times) {
+                times.push(time(device, 7, || Ok(graph.launch()?))? / layers as f64);
+            }
+        }
+    }
+    let all = steps.iter().zip(times);
+    Ok(all
+        .map(|(Step { cache, .. }, times)| {
+            let [attention, with_append] = times.map(median);
+            Decoded {
+                attention,
+                with_append,
+                bytes: cache.bytes() / layers,
+                read: n * cache.token_bytes() / layers,
+            }
+        })
+        .collect())
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -194,29 +250,31 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("plain", PositionMap::Plain),
         ("selfextend", PositionMap::self_extend(8, 1024)?),
     ];
+    let storages = [Storage::Halves, Storage::Bytes];
+    let cases = maps.map(|(name, map)| storages.map(|storage| Case { name, map, storage }));
+    let cases: Vec<Case> = cases.into_iter().flatten().collect();
     for n in lengths.split(',').map(str::parse::<usize>) {
         let n = n?;
         let flops = 2.0 * (n * n) as f64 * (HEADS * DIM) as f64;
-        let times = prefill(&device, &maps.map(|(_, map)| map), n)?;
-        for ((name, _), (stored, attended)) in maps.into_iter().zip(times) {
+        let times = prefill(&device, &cases, n)?;
+        for (case, (stored, attended)) in cases.iter().zip(times) {
             println!(
                 "{}",
                 json!({
-                    "what": "prefill", "map": name, "tokens": n, "append_ms": stored,
-                    "attention_ms": attended, "tflops": flops / attended / 1e9,
-                    "portable": portable,
+                    "what": "prefill", "map": case.name, "storage": format!("{:?}", case.storage),
+                    "tokens": n, "append_ms": stored, "attention_ms": attended,
+                    "tflops": flops / attended / 1e9, "portable": portable,
                 })
             );
         }
-        for (name, map) in maps {
-            let (attended, both, bytes) = decode(&device, map, n)?;
-            let read = (n * KV_HEADS * DIM * 4) as f64;
+        for (case, step) in cases.iter().zip(decode(&device, &cases, n)?) {
             println!(
                 "{}",
                 json!({
-                    "what": "decode", "map": name, "depth": n, "attention_us": attended * 1e3,
-                    "with_append_us": both * 1e3, "gb_per_s": read / attended / 1e6,
-                    "cache_bytes": bytes,
+                    "what": "decode", "map": case.name, "storage": format!("{:?}", case.storage),
+                    "depth": n, "attention_us": step.attention * 1e3,
+                    "with_append_us": step.with_append * 1e3,
+                    "gb_per_s": step.read as f64 / step.attention / 1e6, "cache_bytes": step.bytes,
                 })
             );
         }

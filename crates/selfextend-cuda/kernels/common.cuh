@@ -32,10 +32,12 @@ struct PrefillArgs {
   float scale;        // of the scores (with a soft cap, of their tanh), times log2(e)
 };
 
-// One sequence of a decode step.
+// One sequence of a decode step. Keys of regions with scales are bytes; values are too, with theirs.
 struct DecodeSequence {
   const void* k[MAX_REGIONS];
   const void* v;
+  const __half* k_scales[MAX_REGIONS];  // [kv_heads][ring][D / 32], or null
+  const __half* v_scales;               // [kv_heads][capacity][D / 32]
   uint32_t ring[MAX_REGIONS];
   int from[MAX_REGIONS];  // tiles of 16 keys that some new token sees in each region
   int to[MAX_REGIONS];
@@ -69,6 +71,8 @@ struct AppendArgs {
   void* q_out[MAX_REGIONS];
   void* k_out[MAX_PLANES];
   void* v_out;
+  __half* k_scales;  // of k_out[0] and v_out where they are bytes, [kv_heads][slots][D / 32]
+  __half* v_scales;
   const double* q_positions;  // [regions][stride]
   const double* k_positions;  // [planes][stride]
   const float* q_factors;     // [tokens], or null
@@ -90,12 +94,29 @@ struct AppendArgs {
   int anchored;  // a bit for each plane that holds the first keys of all, not the newest
 };
 
+struct UnpackArgs {
+  const int8_t* bytes[2];  // keys, values: [kv_heads][capacity][dim]
+  const __half* scales[2];
+  void* out;  // [2][kv_heads][slots][dim]
+  int dim;
+  int capacity;
+  int slots;
+  int first;   // slot that is written, and all after it
+  int stored;  // slots that hold something
+  int unused;
+};
+
 // The same numbers as in src/launch.rs.
 static_assert(sizeof(PrefillArgs) == 128);
-static_assert(sizeof(DecodeSequence) == 88);
-static_assert(sizeof(DecodeArgs) == 1496);
-static_assert(sizeof(AppendArgs) == 192);
+static_assert(sizeof(DecodeSequence) == 120);
+static_assert(sizeof(DecodeArgs) == 2008);
+static_assert(sizeof(AppendArgs) == 208);
+static_assert(sizeof(UnpackArgs) == 64);
 
+constexpr int BLOCK = 32;  // components that share a scale where a row is stored as bytes
+
+// `scaled` multiplies bytes 0 and 2 by the lower scale, 1 and 3 by the upper: each product is
+// exact until it is rounded once.
 template <class T>
 struct Packed;
 template <>
@@ -108,6 +129,16 @@ struct Packed<__half> {
   static __device__ __forceinline__ float wide(__half a) { return __half2float(a); }
   static __device__ __forceinline__ float2 both(uint32_t a) {
     return __half22float2(*reinterpret_cast<const __half2*>(&a));
+  }
+  static __device__ __forceinline__ uint2 scaled(uint32_t bytes, __half2 scales) {
+    bytes ^= 0x80808080u;  // 0 to 255, which in the last places of 1024 add just that
+    auto two = [&](uint32_t selector) {
+      const uint32_t x = __byte_perm(bytes, 0x64646464u, selector);
+      const __half2 number = __hsub2(*reinterpret_cast<const __half2*>(&x), __half2half2(1152));
+      const __half2 y = __hmul2(number, scales);
+      return *reinterpret_cast<const uint32_t*>(&y);
+    };
+    return make_uint2(two(0x4140), two(0x4342));
   }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                              uint32_t b1) {
@@ -128,6 +159,16 @@ struct Packed<__nv_bfloat16> {
   static __device__ __forceinline__ float wide(__nv_bfloat16 a) { return __bfloat162float(a); }
   static __device__ __forceinline__ float2 both(uint32_t a) {
     return __bfloat1622float2(*reinterpret_cast<const __nv_bfloat162*>(&a));
+  }
+  static __device__ __forceinline__ uint2 scaled(uint32_t bytes, __half2 scales) {
+    bytes ^= 0x80808080u;
+    const float2 scale = __half22float2(scales);
+    auto number = [&](int n, float scale) {  // a byte's place in a float adds 2^15
+      const float x = __uint_as_float(__byte_perm(bytes, 0x47000000u, 0x7404u + 16 * n));
+      return fmaf(x, scale, -(32768.f + 128.f) * scale);
+    };
+    return make_uint2(pack(number(0, scale.x), number(1, scale.y)),
+                      pack(number(2, scale.x), number(3, scale.y)));
   }
   static __device__ __forceinline__ void mma(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
                                              uint32_t b1) {
@@ -155,10 +196,13 @@ __device__ __forceinline__ void load_transposed(uint32_t (&r)[4], uint32_t addre
                : "r"(address));
 }
 
+// Copies `bytes` of 16 to shared memory, and zeros for the rest.
+__device__ __forceinline__ void copy_some_async(uint32_t to, const void* from, int bytes) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from), "r"(bytes));
+}
 // Copies 16 bytes to shared memory, or zeros when `there` is false.
 __device__ __forceinline__ void copy_async(uint32_t to, const void* from, bool there) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(to), "l"(from),
-               "r"(there ? 16 : 0));
+  copy_some_async(to, from, there ? 16 : 0);
 }
 __device__ __forceinline__ void commit_copies() { asm volatile("cp.async.commit_group;\n" ::); }
 template <int PENDING>

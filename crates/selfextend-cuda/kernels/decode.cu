@@ -5,14 +5,24 @@
 // tiles of all regions; each of its warps walks every fourth of them with copies of its own in
 // flight, and meets the others only at the end. The last block to arrive merges what the blocks
 // of its rows left.
+//
+// Where keys and values are bytes, lanes widen them in registers just before their product, whose
+// fragments then take components in an order in which each lane's bytes lie together: of 32 of a
+// key, 8 lane % 4 + i; of 32 of a value, 4 (lane / 4) + i. Keys of a ring are 16-bit floats also then.
 #include "common.cuh"
 
-template <class T, int D, int WARPS, int STAGES>
+template <class T, int D, int WARPS, int STAGES, bool BYTES>
 struct Decode {
   static constexpr int ROWS = 16, KEYS = 16;
   static constexpr int PITCH = D + 8;
-  static constexpr int STAGE = 2 * KEYS * PITCH;  // keys, then values
-  static constexpr int PIPES = WARPS * STAGES * STAGE * 2;
+  // Bytes between rows of bytes: lanes read keys by eight bytes and values by four, without bank
+  // conflicts.
+  static constexpr int K_PITCH = D | 32, V_PITCH = D | 16;
+  static constexpr int SCALES = KEYS * (D / BLOCK) * 2;  // bytes of a tile's scales
+  // A stage: keys, then values; or room for keys of either kind, bytes of values, scales of both.
+  static constexpr int VALUES = KEYS * PITCH * 2, V_SCALES = VALUES + KEYS * V_PITCH;
+  static constexpr int STAGE = BYTES ? V_SCALES + 2 * SCALES : 2 * KEYS * PITCH * 2;
+  static constexpr int PIPES = WARPS * STAGES * STAGE;
   static constexpr int SHARED = PIPES > WARPS * ROWS * D * 4 ? PIPES : WARPS * ROWS * D * 4;
   using P = Packed<T>;
 
@@ -42,6 +52,109 @@ struct Decode {
     return make_float2(top, sum);
   }
 
+  // Starts to copy the bytes of a tile, whose rows lie together.
+  static __device__ __forceinline__ void fetch_bytes(uint32_t to, int pitch, const void* from,
+                                                     size_t row) {
+    constexpr int PIECES = D / 16;
+    const uint8_t* bytes = static_cast<const uint8_t*>(from) + row * D;
+#pragma unroll
+    for (int at = threadIdx.x % 32; at < KEYS * PIECES; at += 32)
+      copy_async(to + at / PIECES * pitch + at % PIECES * 16, bytes + at * 16, true);
+  }
+
+  // And its scales, with zeros after those of `there` rows.
+  static __device__ __forceinline__ void fetch_scales(uint32_t to, const __half* from, size_t row,
+                                                      int there) {
+    const int at = threadIdx.x % 32 * 16;
+    if (at >= SCALES) return;
+    const uint8_t* scales = reinterpret_cast<const uint8_t*>(from + row * (D / BLOCK));
+    copy_some_async(to + at, scales + at, max(0, min(16, there * (D / BLOCK) * 2 - at)));
+  }
+
+  // Adds the products of queries with a tile of keys: two sums for each half of the tile, so that a
+  // product need not wait for the one before.
+  static __device__ __forceinline__ void multiply_keys(float (&score)[2][2][4],
+                                                       const uint32_t (&q)[D / 16][4],
+                                                       uint32_t tile) {
+    const int lane = threadIdx.x % 32;
+    const uint32_t at = tile + ((lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8) * 2;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+      uint32_t b[4];
+      load_matrices(b, at + k * 32);
+      P::mma(score[k % 2][0], q[k], b[0], b[1]);
+      P::mma(score[k % 2][1], q[k], b[2], b[3]);
+    }
+  }
+
+  static __device__ __forceinline__ void multiply_key_bytes(float (&score)[2][2][4],
+                                                            const uint32_t (&q)[D / 16][4],
+                                                            const uint8_t* stage) {
+    const int lane = threadIdx.x % 32;
+    const __half* scales = reinterpret_cast<const __half*>(stage + V_SCALES + SCALES);
+#pragma unroll
+    for (int block = 0; block < D / BLOCK; block++)
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        const int key = j * 8 + lane / 4;
+        const uint2 bytes = *reinterpret_cast<const uint2*>(stage + key * K_PITCH + block * BLOCK +
+                                                            lane % 4 * 8);
+        const __half2 scale = __half2half2(scales[key * (D / BLOCK) + block]);
+        const uint2 even = P::scaled(bytes.x, scale), odd = P::scaled(bytes.y, scale);
+        P::mma(score[0][j], q[2 * block], even.x, even.y);
+        P::mma(score[1][j], q[2 * block + 1], odd.x, odd.y);
+      }
+  }
+
+  // Adds the values of a tile, by their weights, to `out`, which is corrected before.
+  static __device__ __forceinline__ void add_values(float (&out)[D / 8][4], const uint32_t (&p)[4],
+                                                    const float (&correction)[2], uint32_t tile) {
+    const int lane = threadIdx.x % 32;
+    const uint32_t at = tile + VALUES + (lane % 16 * PITCH + lane / 16 * 8) * 2;
+#pragma unroll
+    for (int d = 0; d < D / 16; d++) {
+      uint32_t b[4];
+      load_transposed(b, at + d * 32);
+      add_value(out[2 * d], p, correction, b[0], b[1]);
+      add_value(out[2 * d + 1], p, correction, b[2], b[3]);
+    }
+  }
+
+  static __device__ __forceinline__ void add_value_bytes(float (&out)[D / 8][4],
+                                                         const uint32_t (&p)[4],
+                                                         const float (&correction)[2],
+                                                         const uint8_t* stage) {
+    const int lane = threadIdx.x % 32;
+    const __half* scales = reinterpret_cast<const __half*>(stage + V_SCALES);
+#pragma unroll
+    for (int block = 0; block < D / BLOCK; block++) {
+      uint2 low[2], high[2];  // of two keys each: components 0 and 1, 2 and 3
+#pragma unroll
+      for (int j = 0; j < 2; j++) {
+        const int key = j * 8 + lane % 4 * 2;
+        const uint8_t* from = stage + VALUES + key * V_PITCH + block * BLOCK + lane / 4 * 4;
+        const uint32_t even = *reinterpret_cast<const uint32_t*>(from);
+        const uint32_t odd = *reinterpret_cast<const uint32_t*>(from + V_PITCH);
+        const __half* scale = scales + key * (D / BLOCK) + block;
+        const __half2 both = __halves2half2(scale[0], scale[D / BLOCK]);
+        low[j] = P::scaled(__byte_perm(even, odd, 0x5140), both);
+        high[j] = P::scaled(__byte_perm(even, odd, 0x7362), both);
+      }
+      add_value(out[block * 4], p, correction, low[0].x, low[1].x);
+      add_value(out[block * 4 + 1], p, correction, low[0].y, low[1].y);
+      add_value(out[block * 4 + 2], p, correction, high[0].x, high[1].x);
+      add_value(out[block * 4 + 3], p, correction, high[0].y, high[1].y);
+    }
+  }
+
+  static __device__ __forceinline__ void add_value(float (&out)[4], const uint32_t (&p)[4],
+                                                   const float (&correction)[2], uint32_t b0,
+                                                   uint32_t b1) {
+#pragma unroll
+    for (int c = 0; c < 4; c++) out[c] *= correction[c / 2];
+    P::mma(out, p, b0, b1);
+  }
+
   static __device__ __forceinline__ void run(const DecodeArgs& a) {
     extern __shared__ __align__(16) uint8_t shared[];
     __shared__ float2 states[WARPS][ROWS];
@@ -53,7 +166,7 @@ struct Decode {
     const DecodeSequence& s = a.sequences[blockIdx.z];
     const int rows = min(s.tokens * group - block * ROWS, ROWS);
     if (rows <= 0) return;  // a sequence with fewer new tokens than the longest
-    const T* values = static_cast<const T*>(s.v) + size_t(kv_head) * s.capacity * D;
+    const size_t first_value = size_t(kv_head) * s.capacity;
 
     int total = 0;
     for (int r = 0; r < a.count; r++) total += s.to[r] - s.from[r];
@@ -79,39 +192,35 @@ struct Decode {
       }
     };
 
-    const uint32_t pipe = shared_address(shared) + warp * STAGES * STAGE * 2;
+    const uint8_t* own = shared + warp * STAGES * STAGE;
+    const uint32_t pipe = shared_address(own);
+    auto is_bytes = [&](int region) { return BYTES && s.k_scales[region] != nullptr; };
     auto fetch = [&](const Cursor& c, int stage) {
       constexpr int PIECES = D / 8;
       const uint32_t ring = s.ring[c.region];
       const int key = c.tile * KEYS;
-      const T* k = static_cast<const T*>(s.k[c.region]) +
-                   (size_t(kv_head) * ring + uint32_t(key) % ring) * D;
-      const T* v = values + size_t(key) * D;
-      const uint32_t to = pipe + stage * STAGE * 2;
+      const size_t slot = size_t(kv_head) * ring + uint32_t(key) % ring;
+      const uint32_t to = pipe + stage * STAGE;
+      if (BYTES) {
+        fetch_bytes(to + VALUES, V_PITCH, s.v, first_value + key);
+        fetch_scales(to + V_SCALES, s.v_scales, first_value + key, s.keys - key);
+        if (is_bytes(c.region)) {
+          fetch_bytes(to, K_PITCH, s.k[c.region], slot);
+          fetch_scales(to + V_SCALES + SCALES, s.k_scales[c.region], slot, KEYS);
+          return;
+        }
+      }
+      const T* k = static_cast<const T*>(s.k[c.region]) + slot * D;
+      const T* v = static_cast<const T*>(s.v) + (first_value + key) * D;
 #pragma unroll
       for (int at = lane; at < KEYS * PIECES; at += 32) {
         const int row = at / PIECES, piece = at % PIECES;
         const uint32_t place = to + (row * PITCH + piece * 8) * 2;
         const bool there = key + row < s.keys;
         copy_async(place, k + at * 8, true);
-        copy_async(place + KEYS * PITCH * 2, v + (there ? at : piece) * 8, there);
+        if (!BYTES) copy_async(place + VALUES, v + (there ? at : piece) * 8, there);
       }
     };
-
-    // The row of this lane's fragments: lane / 4, and 8 below.
-    int token[2];
-    const T* query[MAX_REGIONS][2];
-#pragma unroll
-    for (int half = 0; half < 2; half++) {
-      const int local = lane / 4 + half * 8;
-      const int at = block * ROWS + min(local, rows - 1);
-      token[half] = s.row + at / group;
-      const size_t offset =
-          (size_t(token[half]) * a.heads + kv_head * group + at % group) * D + lane % 4 * 2;
-#pragma unroll
-      for (int r = 0; r < MAX_REGIONS; r++)
-        query[r][half] = static_cast<const T*>(a.q[r]) + offset;
-    }
 
     float out[D / 8][4] = {};
     float maximum[2] = {MINUS_INFINITY, MINUS_INFINITY}, sum[2] = {0.f, 0.f};
@@ -129,15 +238,22 @@ struct Decode {
     }
     auto load_queries = [&](int region) {
       loaded = region;
+      const bool together = is_bytes(region);
+      // The rows of this lane's fragments: lane / 4, and 8 below.
 #pragma unroll
       for (int half = 0; half < 2; half++) {
-        const T* from = region == 0 ? query[0][half] : region == 1 ? query[1][half] : query[2][half];
+        const int local = lane / 4 + half * 8;
+        const int at = block * ROWS + min(local, rows - 1);
+        const int token = s.row + at / group;
+        const size_t row = size_t(token) * a.heads + kv_head * group + at % group;
+        const T* from = static_cast<const T*>(a.q[region]) + row * D + lane % 4 * (together ? 8 : 2);
 #pragma unroll
         for (int k = 0; k < D / 16; k++) {
-          q[k][half] = *reinterpret_cast<const uint32_t*>(from + k * 16);
-          q[k][2 + half] = *reinterpret_cast<const uint32_t*>(from + k * 16 + 8);
+          const T* two = from + (together ? k / 2 * BLOCK + k % 2 * 4 : k * 16);
+          q[k][half] = *reinterpret_cast<const uint32_t*>(two);
+          q[k][2 + half] = *reinterpret_cast<const uint32_t*>(two + (together ? 2 : 8));
         }
-        const int* bound = a.spans + size_t(2 * region) * a.tokens + token[half];
+        const int* bound = a.spans + size_t(2 * region) * a.tokens + token;
         low[half] = bound[0];
         high[half] = bound[a.tokens];
       }
@@ -155,18 +271,12 @@ struct Decode {
         commit_copies();
       }
       if (at.region != loaded) load_queries(at.region);
-      const uint32_t tile = pipe + stage * STAGE * 2;
-      const uint32_t k_at = tile + ((lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8) * 2;
-      const uint32_t v_at = tile + ((KEYS + lane % 16) * PITCH + lane / 16 * 8) * 2;
-      // Two sums for each half of the tile, so that a product need not wait for the one before.
+      const uint32_t tile = pipe + stage * STAGE;
       float score[2][2][4] = {};
-#pragma unroll
-      for (int k = 0; k < D / 16; k++) {
-        uint32_t b[4];
-        load_matrices(b, k_at + k * 32);
-        P::mma(score[k % 2][0], q[k], b[0], b[1]);
-        P::mma(score[k % 2][1], q[k], b[2], b[3]);
-      }
+      if (is_bytes(at.region))
+        multiply_key_bytes(score, q, own + stage * STAGE);
+      else
+        multiply_keys(score, q, tile);
       const int key = at.tile * KEYS + lane % 4 * 2;
       float correction[2];
 #pragma unroll
@@ -201,18 +311,10 @@ struct Decode {
 #pragma unroll
       for (int c = 0; c < 4; c++)
         p[c] = P::pack(score[0][c / 2][c % 2 * 2], score[0][c / 2][c % 2 * 2 + 1]);
-#pragma unroll
-      for (int d = 0; d < D / 16; d++) {
-        uint32_t b[4];
-        load_transposed(b, v_at + d * 32);
-#pragma unroll
-        for (int c = 0; c < 4; c++) {
-          out[2 * d][c] *= correction[c / 2];
-          out[2 * d + 1][c] *= correction[c / 2];
-        }
-        P::mma(out[2 * d], p, b[0], b[1]);
-        P::mma(out[2 * d + 1], p, b[2], b[3]);
-      }
+      if constexpr (BYTES)
+        add_value_bytes(out, p, correction, own + stage * STAGE);
+      else
+        add_values(out, p, correction, tile);
       stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
     wait_copies<0>();
@@ -225,10 +327,20 @@ struct Decode {
       const int local = lane / 4 + half * 8;
       const float total_sum = quad_sum(sum[half]);
       if (lane % 4 == 0) states[warp][local] = make_float2(maximum[half], total_sum);
+      float* to = sums + (warp * ROWS + local) * D;
+      if constexpr (BYTES) {
 #pragma unroll
-      for (int d = 0; d < D / 8; d++)
-        *reinterpret_cast<float2*>(sums + (warp * ROWS + local) * D + d * 8 + lane % 4 * 2) =
-            make_float2(out[d][half * 2], out[d][half * 2 + 1]);
+        for (int d = 0; d < D / 8; d += 4)
+#pragma unroll
+          for (int c = half * 2; c < half * 2 + 2; c++)
+            *reinterpret_cast<float4*>(to + d * 8 + lane % 4 * 8 + c % 2 * 4) =
+                make_float4(out[d][c], out[d + 1][c], out[d + 2][c], out[d + 3][c]);
+      } else {
+#pragma unroll
+        for (int d = 0; d < D / 8; d++)
+          *reinterpret_cast<float2*>(to + d * 8 + lane % 4 * 2) =
+              make_float2(out[d][half * 2], out[d][half * 2 + 1]);
+      }
     }
     __syncthreads();
     const size_t place = size_t(blockIdx.z) * gridDim.y + blockIdx.y;
@@ -301,9 +413,13 @@ struct Decode {
 #define DECODE(NAME, T, D, STAGES, BLOCKS)                                   \
   extern "C" __global__ void __launch_bounds__(128, BLOCKS)                  \
       decode_##NAME##_##D(const __grid_constant__ DecodeArgs a) {            \
-    Decode<T, D, 4, STAGES>::run(a);                                         \
+    Decode<T, D, 4, STAGES, false>::run(a);                                  \
+  }                                                                          \
+  extern "C" __global__ void __launch_bounds__(128, BLOCKS)                  \
+      decode_bytes_##NAME##_##D(const __grid_constant__ DecodeArgs a) {      \
+    Decode<T, D, 4, STAGES, true>::run(a);                                   \
   }
-// Sizes are mirrored in src/launch.rs.
+// Sizes are mirrored in src/device.rs.
 #define DECODES(NAME, T)  \
   DECODE(NAME, T, 64, 4, 2)  \
   DECODE(NAME, T, 96, 3, 2)  \

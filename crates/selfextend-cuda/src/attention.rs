@@ -1,15 +1,15 @@
 //! Attention of one layer for the new tokens of some sequences, on the device.
 
 use crate::cache::DeviceCache;
-use crate::device::{
-    DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile, decode_shared,
-};
+use crate::device::{DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile};
 use crate::error::CudaError;
 use crate::launch::{
     AppendArgs, DecodeArgs, DecodeSequence, HopperArgs, Launch, MAX_SEQUENCES, PrefillArgs, Region,
     Tensor, TensorMap,
 };
 use crate::pass::{Part, Plan};
+use crate::rows::Rows;
+use crate::unpack::unpack;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
 use selfextend_attention::AttentionShape;
@@ -51,6 +51,8 @@ pub struct Inputs<'a, In> {
 pub struct Work<T> {
     /// Rotated queries for each region.
     pub(crate) queries: [Option<CudaSlice<T>>; MAX_REGIONS],
+    /// Keys and values of a layer and sequence that stores bytes, for prefill.
+    unpacked: Option<CudaSlice<T>>,
     partial: Option<CudaSlice<f32>>,
     states: Option<CudaSlice<f32>>,
     /// All zero between launches: the kernel's last block resets what it counted.
@@ -61,6 +63,7 @@ impl<T> Default for Work<T> {
     fn default() -> Self {
         Self {
             queries: [const { None }; MAX_REGIONS],
+            unpacked: None,
             partial: None,
             states: None,
             arrived: None,
@@ -126,12 +129,16 @@ pub fn append<T: Element, In: Input<T>>(
         }
         cache.overwrite(part.start + part.tokens);
         let planes = &cache.layers[layer];
+        let (v_out, v_scales) = planes.values.addresses(device);
+        let (_, k_scales) = planes.keys[0].addresses(device);
         let pairs = cache.rope().pairs();
         let mut args = AppendArgs {
             q: at(inputs.q, part.row * q_width),
             k: at(inputs.k, part.row * kv_width),
             v: at(inputs.v, part.row * kv_width),
-            v_out: address(device, &planes.values),
+            v_out,
+            k_scales,
+            v_scales,
             q_positions: positions(&plan.query_positions, part.row),
             k_positions: positions(&plan.key_positions, part.row),
             q_factors: match &plan.factors {
@@ -156,7 +163,7 @@ pub fn append<T: Element, In: Input<T>>(
             ..AppendArgs::default()
         };
         for (r, (keys, slots)) in cache.planes(layer).enumerate() {
-            args.k_out[r] = address(device, keys);
+            (args.k_out[r], _) = keys.addresses(device);
             args.ring[r] = slots as u32;
         }
         for (to, queries) in args.q_out.iter_mut().zip(&work.queries) {
@@ -208,8 +215,8 @@ pub fn attend_stored<T: Element>(
     }
     let out = address(device, out);
     let parts = || caches.iter().map(|cache| &**cache).zip(&plan.parts);
-    for (cache, part) in parts().filter(|(_, part)| part.tokens > DECODE_TOKENS) {
-        prefill(device, layer, cache, plan, part, queries, out)?;
+    for one in parts().filter(|(_, part)| part.tokens > DECODE_TOKENS) {
+        prefill(device, layer, one, plan, queries, out, work)?;
     }
     let decoded: Vec<_> = parts()
         .filter(|(_, part)| (1..=DECODE_TOKENS).contains(&part.tokens))
@@ -232,19 +239,23 @@ fn scales(shape: AttentionShape) -> (f32, f32) {
 fn prefill<T: Element>(
     device: &Device,
     layer: usize,
-    cache: &DeviceCache<T>,
+    (cache, part): (&DeviceCache<T>, &Part),
     plan: &Plan,
-    part: &Part,
     queries: [CUdeviceptr; MAX_REGIONS],
     out: CUdeviceptr,
+    work: &mut Work<T>,
 ) -> Result<(), CudaError> {
+    let unpacked = unpack(device, layer, (cache, part), &mut work.unpacked)?;
     let shape = cache.shape();
     let tile = cache.kernels.tile;
     let dim = cache.padded_dim();
     let skipped = (part.row * shape.heads() * dim * size_of::<T>()) as u64;
     let (bend, scale) = scales(shape);
     let mut args = PrefillArgs {
-        v: address(device, &cache.layers[layer].values),
+        v: match unpacked {
+            Some(it) => it.values,
+            None => cache.layers[layer].values.addresses(device).0,
+        },
         out: out + skipped,
         spans: address(device, &plan.spans) + (part.row * size_of::<i32>()) as u64,
         stride: plan.tokens as i32,
@@ -252,16 +263,20 @@ fn prefill<T: Element>(
         tokens: part.tokens as i32,
         heads: shape.heads() as i32,
         kv_heads: shape.kv_heads() as i32,
-        capacity: cache.capacity() as i32,
+        capacity: unpacked.map_or(cache.capacity(), |it| it.slots) as i32,
         keys: (part.start + part.tokens) as i32,
         scale,
         ..PrefillArgs::default()
     };
     for (r, (keys, slots)) in cache.regions(layer).enumerate() {
+        let (k, ring) = match (keys, unpacked) {
+            (Rows::Bytes { .. }, Some(it)) => (it.keys, it.slots),
+            _ => (keys.addresses(device).0, slots),
+        };
         args.regions[r] = Region {
             q: queries[r] + skipped,
-            k: address(device, keys),
-            ring: slots as u32,
+            k,
+            ring: ring as u32,
             bend,
         };
     }
@@ -357,8 +372,10 @@ fn decode<T: Element>(
         ..DecodeArgs::default()
     };
     for (to, (cache, part)) in args.sequences.iter_mut().zip(some) {
+        let (v, v_scales) = cache.layers[layer].values.addresses(device);
         *to = DecodeSequence {
-            v: address(device, &cache.layers[layer].values),
+            v,
+            v_scales,
             capacity: cache.capacity() as i32,
             keys: (part.start + part.tokens) as i32,
             row: part.row as i32,
@@ -366,7 +383,7 @@ fn decode<T: Element>(
             ..DecodeSequence::default()
         };
         for (r, (keys, slots)) in cache.regions(layer).enumerate() {
-            to.k[r] = address(device, keys);
+            (to.k[r], to.k_scales[r]) = keys.addresses(device);
             to.ring[r] = slots as u32;
             let (from, end) = part.extents[r];
             to.from[r] = from / DECODE_KEYS as i32;
@@ -382,7 +399,7 @@ fn decode<T: Element>(
         kernel: &some[0].0.kernels.decode,
         grid: (splits as u32, blocks as u32, some.len() as u32),
         block: (32 * DECODE_WARPS as u32, 1, 1),
-        shared: decode_shared(dim),
+        shared: some[0].0.kernels.decode_shared,
     }
     .run(&args)
 }
@@ -424,7 +441,7 @@ fn check_len(what: &str, actual: usize, expected: usize) -> Result<(), CudaError
 }
 
 /// A buffer of at least `len`, all zero when it is new.
-fn grow<T: DeviceRepr + ValidAsZeroBits>(
+pub(crate) fn grow<T: DeviceRepr + ValidAsZeroBits>(
     device: &Device,
     buffer: &mut Option<CudaSlice<T>>,
     len: usize,
@@ -441,7 +458,7 @@ fn grow<T: DeviceRepr + ValidAsZeroBits>(
 ///
 /// # Panics
 /// When the slice belongs to another stream.
-fn address<T>(device: &Device, slice: &CudaSlice<T>) -> CUdeviceptr {
+pub(crate) fn address<T>(device: &Device, slice: &CudaSlice<T>) -> CUdeviceptr {
     assert_eq!(
         slice.stream().cu_stream(),
         device.stream().cu_stream(),

@@ -3,6 +3,7 @@
 use crate::device::{Device, Element, Kernels, padded};
 use crate::error::CudaError;
 use crate::plan::{Regions, planes};
+use crate::rows::{Move, Rows, Storage};
 use cudarc::driver::CudaSlice;
 use selfextend_attention::position::{Keys, MAX_REGIONS, Positions};
 use selfextend_attention::{AttentionShape, PairLayout, Rope};
@@ -10,7 +11,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Slots come in multiples of the widest tile, so that no tile wraps around a ring.
-const SLOTS: usize = 128;
+pub(crate) const SLOTS: usize = 128;
 
 /// A position later than any: where a region lies there says which of its keys are kept.
 const LATE: usize = 1 << 30;
@@ -19,10 +20,12 @@ const LATE: usize = 1 << 30;
 /// [reserved](DeviceCache::reserve).
 ///
 /// Memory per layer and key head, in rows of the head size (padded to one that has kernels):
-/// `capacity` keys, `capacity` values, and for each derived region either a ring of `most + chunk`
-/// keys more (SelfExtend's window), or the `most` first keys of all (LM-Infinite's sinks).
+/// `capacity` keys and `capacity` values in its [`Storage`], and, in 16 bits, for each derived region
+/// either a ring of `most + chunk` keys more (SelfExtend's window), or the `most` first keys of all
+/// (LM-Infinite's sinks).
 #[derive(Debug)]
 pub struct DeviceCache<T> {
+    storage: Storage,
     shape: AttentionShape,
     /// Components of a stored row.
     dim: usize,
@@ -41,6 +44,19 @@ pub struct DeviceCache<T> {
     planes: Vec<usize>,
     chunk: usize,
     len: usize,
+}
+
+/// What a cache takes memory for at first.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    /// Layers of the model that it serves.
+    pub layers: usize,
+    /// How they store values, and keys for ever.
+    pub storage: Storage,
+    /// Tokens.
+    pub capacity: usize,
+    /// Most of them that are new in a step.
+    pub chunk: usize,
 }
 
 /// Which keys a plane holds.
@@ -68,29 +84,28 @@ impl Kept {
 #[derive(Debug)]
 pub(crate) struct Planes<T> {
     /// Keys in each rotation, `[kv_heads][slots][dim]`: for ever, then those of derived regions.
-    pub keys: Vec<CudaSlice<T>>,
+    pub keys: Vec<Rows<T>>,
     /// `[kv_heads][capacity][dim]`.
-    pub values: CudaSlice<T>,
+    pub values: Rows<T>,
 }
 
 impl<T: Element> DeviceCache<T> {
-    /// Takes memory for `capacity` tokens, at most `chunk` of them new in a step.
+    /// Takes memory for some tokens.
     ///
     /// # Errors
     /// A head size without kernels, or the driver's: mostly too little memory.
     pub fn new(
         device: &Device,
         shape: AttentionShape,
-        layers: usize,
         map: Arc<dyn Positions>,
         rope: impl Into<Arc<Rope>>,
-        capacity: usize,
-        chunk: usize,
+        room: Room,
     ) -> Result<Self, CudaError> {
+        let Room { storage, chunk, .. } = room;
         let rope = rope.into();
         let dim = padded(shape.head_dim())?;
-        let kernels = device.kernels::<T>(dim, shape.soft_cap().is_some())?;
-        let capacity = rounded(capacity)?;
+        let kernels = device.kernels::<T>(dim, storage, shape.soft_cap().is_some())?;
+        let capacity = rounded(room.capacity)?;
         if rope.spec().head_dim != shape.head_dim() {
             return Err(CudaError::Shape(format!(
                 "a device cache with heads of {} cannot be made for an embedding of {}",
@@ -120,14 +135,15 @@ impl<T: Element> DeviceCache<T> {
             .map(|kept| kept.slots(capacity, chunk))
             .collect();
         let stream = device.stream();
-        let row = shape.kv_heads() * dim;
-        let layers = (0..layers)
+        let rows = |storage, slots| Rows::new(stream, storage, slots * shape.kv_heads(), dim);
+        let layers = (0..room.layers)
             .map(|_| {
-                let plane = |&slots: &usize| Ok(stream.alloc_zeros(slots * row)?);
-                Ok(Planes {
-                    keys: slots.iter().map(plane).collect::<Result<_, CudaError>>()?,
-                    values: stream.alloc_zeros(capacity * row)?,
-                })
+                let mut keys = vec![rows(storage, capacity)?];
+                for &slots in &slots[1..] {
+                    keys.push(rows(Storage::Halves, slots)?);
+                }
+                let values = rows(storage, capacity)?;
+                Ok(Planes { keys, values })
             })
             .collect::<Result<_, CudaError>>()?;
         let mut frequencies: Vec<f64> = (0..rope.pairs()).map(|t| rope.frequency(t)).collect();
@@ -137,6 +153,7 @@ impl<T: Element> DeviceCache<T> {
             frequencies: stream.clone_htod(&frequencies)?,
             planes: planes(&regions),
             floors: vec![0; slots.len()],
+            storage,
             shape,
             dim,
             map,
@@ -157,13 +174,14 @@ impl<T: Element> DeviceCache<T> {
     pub fn fork(&self, device: &Device) -> Result<Self, CudaError> {
         let stream = device.stream();
         let layers = self.layers.iter().map(|planes| {
-            let keys = planes.keys.iter().map(|keys| Ok(stream.clone_dtod(keys)?));
+            let keys = planes.keys.iter().map(|keys| keys.fork(stream));
             Ok(Planes {
                 keys: keys.collect::<Result<_, CudaError>>()?,
-                values: stream.clone_dtod(&planes.values)?,
+                values: planes.values.fork(stream)?,
             })
         });
         Ok(Self {
+            storage: self.storage,
             shape: self.shape,
             dim: self.dim,
             map: self.map.clone(),
@@ -219,33 +237,22 @@ impl<T: Element> DeviceCache<T> {
         slots: Vec<usize>,
     ) -> Result<(), CudaError> {
         let stream = device.stream();
-        let (heads, dim) = (self.shape.kv_heads(), self.dim);
-        let moved = |from: &CudaSlice<T>, [old, new]: [usize; 2], keys: Range<usize>| {
-            let mut to = stream.alloc_zeros(new * heads * dim)?;
-            for head in 0..heads {
-                let mut key = keys.start;
-                while key < keys.end {
-                    let (a, b) = (key % old, key % new);
-                    let run = (old - a).min(new - b).min(keys.end - key);
-                    let rows = |slots: usize, first: usize| {
-                        (head * slots + first) * dim..(head * slots + first + run) * dim
-                    };
-                    stream
-                        .memcpy_dtod(&from.slice(rows(old, a)), &mut to.slice_mut(rows(new, b)))?;
-                    key += run;
-                }
-            }
-            Ok::<_, CudaError>(to)
+        let to = |old_slots, new_slots, keys| Move {
+            heads: self.shape.kv_heads(),
+            dim: self.dim,
+            old_slots,
+            new_slots,
+            keys,
         };
         let layers = self.layers.iter().map(|planes| {
-            let keys = planes
-                .keys
-                .iter()
-                .enumerate()
-                .map(|(p, keys)| moved(keys, [self.slots[p], slots[p]], self.held(p)));
+            let keys = planes.keys.iter().enumerate();
+            let keys = keys
+                .map(|(p, keys)| keys.moved(stream, &to(self.slots[p], slots[p], self.held(p))));
             Ok(Planes {
                 keys: keys.collect::<Result<_, CudaError>>()?,
-                values: moved(&planes.values, [self.capacity, capacity], 0..self.len)?,
+                values: planes
+                    .values
+                    .moved(stream, &to(self.capacity, capacity, 0..self.len))?,
             })
         });
         self.layers = layers.collect::<Result<_, CudaError>>()?;
@@ -306,19 +313,19 @@ impl<T: Element> DeviceCache<T> {
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
         let planes = self.layers.iter();
-        let numbers = planes.flat_map(|p| p.keys.iter().chain([&p.values]));
-        numbers.map(CudaSlice::len).sum::<usize>() * size_of::<T>()
+        let rows = planes.flat_map(|p| p.keys.iter().chain([&p.values]));
+        rows.map(Rows::bytes).sum()
     }
 
     /// Bytes that a token takes for ever.
     pub fn token_bytes(&self) -> usize {
-        2 * self.layers.len() * self.shape.kv_heads() * self.dim * size_of::<T>()
+        2 * self.layers.len() * self.shape.kv_heads() * self.storage.row_bytes(self.dim)
     }
 
     /// Bytes of the keys that are stored in a rotation of their own.
     pub fn ring_bytes(&self) -> usize {
         let rings = self.layers.iter().flat_map(|p| p.keys.iter().skip(1));
-        rings.map(CudaSlice::len).sum::<usize>() * size_of::<T>()
+        rings.map(Rows::bytes).sum()
     }
 
     /// Counts the tokens of a step, once all layers have stored them.
@@ -407,13 +414,16 @@ impl<T: Element> DeviceCache<T> {
         Ok(())
     }
 
-    /// Whether a pass can take both: the same heads, embedding and planes of keys.
+    /// Whether a pass can take both: the same storage, heads, embedding and planes of keys.
     pub fn same_kind(&self, other: &Self) -> bool {
-        self.shape == other.shape && self.rope == other.rope && self.planes == other.planes
+        self.storage == other.storage
+            && self.shape == other.shape
+            && self.rope == other.rope
+            && self.planes == other.planes
     }
 
     /// Each rotation of a layer's keys, with the number of slots that it wraps around.
-    pub(crate) fn planes(&self, layer: usize) -> impl Iterator<Item = (&CudaSlice<T>, usize)> {
+    pub(crate) fn planes(&self, layer: usize) -> impl Iterator<Item = (&Rows<T>, usize)> {
         self.layers[layer]
             .keys
             .iter()
@@ -433,7 +443,7 @@ impl<T: Element> DeviceCache<T> {
     }
 
     /// The keys of each region in a layer, with the number of slots that they wrap around.
-    pub(crate) fn regions(&self, layer: usize) -> impl Iterator<Item = (&CudaSlice<T>, usize)> {
+    pub(crate) fn regions(&self, layer: usize) -> impl Iterator<Item = (&Rows<T>, usize)> {
         let keys = &self.layers[layer].keys;
         self.planes
             .iter()

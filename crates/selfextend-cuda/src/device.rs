@@ -2,6 +2,7 @@
 
 use crate::error::CudaError;
 use crate::graph::Queue;
+use crate::rows::Storage;
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES as SHARED;
 use cudarc::driver::{
@@ -79,13 +80,19 @@ pub(crate) const DECODE_ROWS: usize = 16;
 pub(crate) const DECODE_KEYS: usize = 16;
 
 /// Bytes of shared memory of a decode block.
-pub(crate) fn decode_shared(head_dim: usize) -> usize {
+pub(crate) fn decode_shared(head_dim: usize, storage: Storage) -> usize {
     let stages = match head_dim {
         64 => 4,
         256 => 2,
         _ => 3,
     };
-    let pipes = stages * 2 * DECODE_KEYS * (head_dim + 8) * 2;
+    let keys = (head_dim + 8) * 2;
+    let values = match storage {
+        Storage::Halves => keys,
+        // Bytes of values, and scales of both.
+        Storage::Bytes => (head_dim | 16) + 2 * head_dim / 32 * 2,
+    };
+    let pipes = stages * DECODE_KEYS * (keys + values);
     DECODE_WARPS * pipes.max(DECODE_ROWS * head_dim * 4)
 }
 
@@ -227,10 +234,11 @@ impl Device {
         Ok(self.stream.context().bind_to_thread()?)
     }
 
-    /// The kernels of a storage type and head size; Hopper's own have no soft cap.
+    /// The kernels of a storage and head size; Hopper's own have no soft cap.
     pub(crate) fn kernels<T: Element>(
         &self,
         dim: usize,
+        storage: Storage,
         capped: bool,
     ) -> Result<Kernels, CudaError> {
         let (name, append) = (T::NAME, &self.append);
@@ -247,7 +255,8 @@ impl Device {
                 (self.prefill.load_function(&kernel)?, tile)
             }
         };
-        let needed = tile.shared.max(decode_shared(dim));
+        let decode_shared = decode_shared(dim, storage);
+        let needed = tile.shared.max(decode_shared);
         let most = Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
         let available = self.stream.context().attribute(most)? as usize;
         if needed > available {
@@ -258,27 +267,37 @@ impl Device {
             });
         }
         prefill.set_attribute(SHARED, tile.shared as i32)?;
+        let unpack = append.load_function(&format!("unpack_{name}"))?;
+        let name = match storage {
+            Storage::Halves => name.into(),
+            Storage::Bytes => format!("bytes_{name}"),
+        };
         let decode = self.decode.load_function(&format!("decode_{name}_{dim}"))?;
-        decode.set_attribute(SHARED, decode_shared(dim) as i32)?;
+        decode.set_attribute(SHARED, decode_shared as i32)?;
         Ok(Kernels {
-            append: append.load_function(&format!("append_{name}_from_{name}"))?,
+            append: append.load_function(&format!("append_{name}_from_{}", T::NAME))?,
             append_f32: append.load_function(&format!("append_{name}_from_f32"))?,
+            unpack,
             is_hopper: hopper.is_some(),
             prefill,
             tile,
             decode,
+            decode_shared,
         })
     }
 }
 
-/// What serves one storage type and head size.
+/// What serves one storage and head size.
 #[derive(Debug)]
 pub(crate) struct Kernels {
     pub append: CudaFunction,
     pub append_f32: CudaFunction,
+    /// Bytes to 16-bit floats.
+    pub unpack: CudaFunction,
     pub prefill: CudaFunction,
     pub tile: PrefillTile,
     /// Whether `prefill` is `hopper.cu`'s.
     pub is_hopper: bool,
     pub decode: CudaFunction,
+    pub decode_shared: usize,
 }

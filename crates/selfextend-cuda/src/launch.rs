@@ -113,6 +113,8 @@ impl TensorMap {
 pub(crate) struct DecodeSequence {
     pub k: [CUdeviceptr; MAX_REGIONS],
     pub v: CUdeviceptr,
+    pub k_scales: [CUdeviceptr; MAX_REGIONS],
+    pub v_scales: CUdeviceptr,
     pub ring: [u32; MAX_REGIONS],
     pub from: [i32; MAX_REGIONS],
     pub to: [i32; MAX_REGIONS],
@@ -150,6 +152,8 @@ pub(crate) struct AppendArgs {
     pub q_out: [CUdeviceptr; MAX_REGIONS],
     pub k_out: [CUdeviceptr; MAX_PLANES],
     pub v_out: CUdeviceptr,
+    pub k_scales: CUdeviceptr,
+    pub v_scales: CUdeviceptr,
     pub q_positions: CUdeviceptr,
     pub k_positions: CUdeviceptr,
     pub q_factors: CUdeviceptr,
@@ -169,6 +173,20 @@ pub(crate) struct AppendArgs {
     pub kv_stride: i32,
     pub head_dim: i32,
     pub anchored: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(crate) struct UnpackArgs {
+    pub bytes: [CUdeviceptr; 2],
+    pub scales: [CUdeviceptr; 2],
+    pub out: CUdeviceptr,
+    pub dim: i32,
+    pub capacity: i32,
+    pub slots: i32,
+    pub first: i32,
+    pub stored: i32,
+    pub unused: i32,
 }
 
 /// A kernel and the shape of its launch.
@@ -301,8 +319,9 @@ mod tests {
     fn layouts_match() {
         assert_eq!(size_of::<PrefillArgs>(), 128);
         assert_eq!(size_of::<HopperArgs>(), 1024);
-        assert_eq!(size_of::<DecodeSequence>(), 88);
-        assert_eq!(size_of::<DecodeArgs>(), 1496);
-        assert_eq!(size_of::<AppendArgs>(), 192);
+        assert_eq!(size_of::<DecodeSequence>(), 120);
+        assert_eq!(size_of::<DecodeArgs>(), 2008);
+        assert_eq!(size_of::<AppendArgs>(), 208);
+        assert_eq!(size_of::<UnpackArgs>(), 64);
     }
 }

@@ -1,8 +1,9 @@
 //! Exact bi-level attention (SelfExtend, arXiv 2401.01325) on NVIDIA GPUs.
 //!
 //! The same definition as [`selfextend_attention`], for keys and values that live on the device in
-//! half precision. A position map becomes data ([`plan::Regions`]): which keys each query sees in
-//! each region, and the positions that queries and keys are rotated to. Three kernels read it:
+//! half precision, or as bytes with scales. A position map becomes data ([`plan::Regions`]): which
+//! keys each query sees in each region, and the positions that queries and keys are rotated to.
+//! Three kernels read it:
 //!
 //! * **append** rotates new queries for every region and stores new keys and values;
 //! * **prefill** walks tiles of keys region by region with one online softmax;
@@ -38,17 +39,22 @@ pub mod ops;
 mod packed;
 #[cfg(feature = "cuda")]
 mod pass;
+#[cfg(feature = "cuda")]
+mod rows;
 #[cfg(all(test, feature = "cuda"))]
 mod tests;
+#[cfg(feature = "cuda")]
+mod unpack;
 
 #[cfg(feature = "cuda")]
 pub use {
     attention::{DECODE_TOKENS, Input, Inputs, Work, append, attend, attend_stored},
-    cache::DeviceCache,
+    cache::{DeviceCache, Room},
     cudarc::driver::CudaSlice,
     device::{Device, Element},
     error::CudaError,
     linear::{FEW, LinearScratch, Matrix},
     packed::Format,
     pass::{Plan, Step},
+    rows::Storage,
 };

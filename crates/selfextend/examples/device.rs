@@ -1,8 +1,8 @@
 //! Speed of the engine on a GPU: prefill and decode in tokens per second, plain and under
 //! SelfExtend in turns, through the same decoder as everything else. Prints a JSON line for each.
 //!
-//! `device MODEL [LENGTHS]`, lengths in tokens separated by commas; with `random-8b` for MODEL, a
-//! Llama 3 8B's sizes with random bf16 weights, without an embedding worth the name.
+//! `device MODEL [LENGTHS] [f16|q8_0]`, lengths in tokens separated by commas; with `random-8b` for
+//! MODEL, a Llama 3 8B's sizes with random bf16 weights, without an embedding worth the name.
 
 use half::bf16;
 use selfextend::backend::cuda::Cuda;
@@ -23,15 +23,20 @@ type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "usage: device MODEL|random-8b [LENGTHS]";
+    let usage = "usage: device MODEL|random-8b [LENGTHS] [f16|q8_0]";
     let model = arguments.next().ok_or(usage)?;
     let lengths = arguments.next().unwrap_or("4096,32768".into());
     let lengths: Vec<usize> = lengths
         .split(',')
         .map(str::parse)
         .collect::<Result<_, _>>()?;
+    let kv_type = match arguments.next().as_deref() {
+        None | Some("f16") => KvType::F16,
+        Some("q8_0") => KvType::Q8_0,
+        Some(_) => return Err(usage.into()),
+    };
     if model == "random-8b" {
-        return random(&lengths);
+        return random(&lengths, kv_type);
     }
     let options = LoadOptions {
         device: Device::Cuda(0),
@@ -49,7 +54,7 @@ fn main() -> Result<(), Failure> {
                 map,
                 frequencies: Frequencies::Trained,
                 query_scaling: QueryScaling::None,
-                kv_type: KvType::F16,
+                kv_type,
                 chunk: CHUNK,
             });
             // Once outside the clock: buffers, cuBLAS's choices.
@@ -199,7 +204,7 @@ fn weights(config: &ModelConfig, backend: &Cuda<bf16>) -> Result<Weights<Cuda<bf
     })
 }
 
-fn random(lengths: &[usize]) -> Result<(), Failure> {
+fn random(lengths: &[usize], kv_type: KvType) -> Result<(), Failure> {
     let (config, backend) = (config(), Cuda::<bf16>::new(0)?);
     let weights = weights(&config, &backend)?;
     println!(
@@ -215,7 +220,7 @@ fn random(lengths: &[usize]) -> Result<(), Failure> {
         for (name, map) in maps(length, config.trained_window)? {
             let mut cache = backend.cache(CacheLayout {
                 shape: config.attention_shape()?,
-                kv_type: KvType::F16,
+                kv_type,
                 kinds: vec![LayerKind::new(map, rope.clone())],
                 layers: vec![0; config.layers],
                 scaling: QueryScaling::None,

@@ -5,13 +5,13 @@ use crate::backend::{Cache, CacheLayout};
 use crate::error::{Error, Result};
 use selfextend_attention::cache::{KvBlock, PAGE};
 use selfextend_attention::{KvType, QueryScaling};
-use selfextend_cuda::{Device, DeviceCache};
+use selfextend_cuda::{Device, DeviceCache, Room, Storage};
 use std::sync::Arc;
 
 /// Tokens there is room for at first; room grows by doubling.
 const FIRST: usize = 1024;
 
-/// Keys and values of one sequence, in 16-bit floats. It shares no memory with others, and keeps
+/// Keys and values of one sequence, in 16-bit floats or bytes. It shares no memory with others, and keeps
 /// what a sliding window or a forgetful method no longer sees.
 pub struct CudaCache<T> {
     device: Device,
@@ -30,14 +30,17 @@ impl<T: Half> CudaCache<T> {
     /// An empty one.
     ///
     /// # Errors
-    /// Storage other than 16 bits, heads without kernels, or too little memory.
+    /// Storage in float32, heads without kernels, or too little memory.
     pub(super) fn new(device: &Device, layout: CacheLayout) -> Result<Self> {
-        if layout.kv_type != KvType::F16 {
-            return Err(Error::Device(format!(
-                "a CUDA device keeps keys and values in 16-bit floats, not as {:?}: leave --kv-type at f16, or use the cpu",
-                layout.kv_type
-            )));
-        }
+        let storage = match layout.kv_type {
+            KvType::F16 => Storage::Halves,
+            KvType::Q8_0 => Storage::Bytes,
+            KvType::F32 => {
+                return Err(Error::Device(
+                    "a CUDA device keeps keys and values in at most 16 bits, not as f32: use --kv-type f16 or q8_0, or the cpu".into(),
+                ));
+            }
+        };
         let mut counts = vec![0; layout.kinds.len()];
         let place = |&kind: &usize| {
             counts[kind] += 1;
@@ -49,7 +52,13 @@ impl<T: Half> CudaCache<T> {
         let kinds = layout.kinds.iter().zip(counts).map(|(kind, count)| {
             let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
             let chunk = layout.chunk.min(layout.context).min(wave);
-            DeviceCache::new(device, layout.shape, count, map, rope, first, chunk)
+            let room = Room {
+                layers: count,
+                storage,
+                capacity: first,
+                chunk,
+            };
+            DeviceCache::new(device, layout.shape, map, rope, room)
         });
         Ok(Self {
             kinds: kinds.collect::<Result<_, _>>()?,

@@ -1,8 +1,9 @@
 //! NVIDIA GPUs: kernels and caches of `selfextend-cuda`, matrix products by cuBLAS.
 //!
-//! Activations are f32. Queries, keys and values are rounded to 16 bits once, with sums in f32: a
-//! number is off by one part in 2048 for f16 (256 for bf16) at each rounding. Tests hold logits to
-//! that rule, with errors that add up at random.
+//! Activations are f32. Queries, keys and values are rounded to 16 bits once (in a cache of bytes to
+//! those, and from them to 16 bits), with sums in f32: a number is off by one part in 2048 for f16
+//! (256 for bf16) at each rounding. Tests hold logits to that rule, with errors that add up at
+//! random.
 //!
 //! Weights stay in the blocks of their file where [`Matrix::packed`] has kernels for them, and are
 //! rounded to 16 bits elsewhere. Passes of at most [`selfextend_cuda::FEW`] rows multiply them by

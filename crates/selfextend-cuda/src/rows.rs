@@ -1,0 +1,135 @@
+//! How rows of keys or values are stored: 16-bit floats, or bytes with scales.
+
+use crate::attention::address;
+use crate::device::{Device, Element};
+use crate::error::CudaError;
+use cudarc::driver::sys::CUdeviceptr;
+use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
+use half::f16;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Components that share a scale (as in `common.cuh`).
+const BLOCK: usize = 32;
+
+/// How a cache stores values, and the keys that are kept for ever. Keys that are stored again for a
+/// region of their own are always 16-bit floats: rounding them to bytes would add an error to the
+/// neighbours, which matter most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// 16-bit floats.
+    Halves,
+    /// Bytes with a half-float scale for each 32 components (ggml's q8_0).
+    Bytes,
+}
+
+impl Storage {
+    /// Bytes of a row of `dim` components.
+    pub(crate) fn row_bytes(self, dim: usize) -> usize {
+        match self {
+            Self::Halves => 2 * dim,
+            Self::Bytes => dim + dim / BLOCK * size_of::<f16>(),
+        }
+    }
+}
+
+/// Rows of some heads, `[heads][slots][dim]`.
+#[derive(Debug)]
+pub(crate) enum Rows<T> {
+    Halves(CudaSlice<T>),
+    /// Scales are `[heads][slots][dim / 32]`.
+    Bytes {
+        bytes: CudaSlice<i8>,
+        scales: CudaSlice<f16>,
+    },
+}
+
+/// Where rows go when the number of their slots changes.
+#[derive(Debug, Clone)]
+pub(crate) struct Move {
+    pub heads: usize,
+    pub dim: usize,
+    pub old_slots: usize,
+    pub new_slots: usize,
+    /// Those that are kept; each is in the slot of its number modulo all.
+    pub keys: Range<usize>,
+}
+
+impl<T: Element> Rows<T> {
+    /// `count` rows of zeros.
+    pub(crate) fn new(
+        stream: &Arc<CudaStream>,
+        storage: Storage,
+        count: usize,
+        dim: usize,
+    ) -> Result<Self, CudaError> {
+        Ok(match storage {
+            Storage::Halves => Self::Halves(stream.alloc_zeros(count * dim)?),
+            Storage::Bytes => Self::Bytes {
+                bytes: stream.alloc_zeros(count * dim)?,
+                scales: stream.alloc_zeros(count * dim / BLOCK)?,
+            },
+        })
+    }
+
+    /// A copy.
+    pub(crate) fn fork(&self, stream: &Arc<CudaStream>) -> Result<Self, CudaError> {
+        Ok(match self {
+            Self::Halves(rows) => Self::Halves(stream.clone_dtod(rows)?),
+            Self::Bytes { bytes, scales } => Self::Bytes {
+                bytes: stream.clone_dtod(bytes)?,
+                scales: stream.clone_dtod(scales)?,
+            },
+        })
+    }
+
+    /// A copy with another number of slots.
+    pub(crate) fn moved(&self, stream: &Arc<CudaStream>, to: &Move) -> Result<Self, CudaError> {
+        Ok(match self {
+            Self::Halves(rows) => Self::Halves(moved(stream, rows, to, to.dim)?),
+            Self::Bytes { bytes, scales } => Self::Bytes {
+                bytes: moved(stream, bytes, to, to.dim)?,
+                scales: moved(stream, scales, to, to.dim / BLOCK)?,
+            },
+        })
+    }
+
+    /// Bytes on the device.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Halves(rows) => rows.num_bytes(),
+            Self::Bytes { bytes, scales } => bytes.num_bytes() + scales.num_bytes(),
+        }
+    }
+
+    /// Where the numbers start, and their scales; null where they have none.
+    pub(crate) fn addresses(&self, device: &Device) -> (CUdeviceptr, CUdeviceptr) {
+        match self {
+            Self::Halves(rows) => (address(device, rows), 0),
+            Self::Bytes { bytes, scales } => (address(device, bytes), address(device, scales)),
+        }
+    }
+}
+
+fn moved<N: DeviceRepr + ValidAsZeroBits>(
+    stream: &Arc<CudaStream>,
+    from: &CudaSlice<N>,
+    to: &Move,
+    width: usize,
+) -> Result<CudaSlice<N>, CudaError> {
+    let (old, new) = (to.old_slots, to.new_slots);
+    let mut out = stream.alloc_zeros(new * to.heads * width)?;
+    for head in 0..to.heads {
+        let mut key = to.keys.start;
+        while key < to.keys.end {
+            let (a, b) = (key % old, key % new);
+            let run = (old - a).min(new - b).min(to.keys.end - key);
+            let rows = |slots: usize, first: usize| {
+                (head * slots + first) * width..(head * slots + first + run) * width
+            };
+            stream.memcpy_dtod(&from.slice(rows(old, a)), &mut out.slice_mut(rows(new, b)))?;
+            key += run;
+        }
+    }
+    Ok(out)
+}
