@@ -193,7 +193,7 @@ second() {
   LINES_SHOWN=90 tests engine 300 cuda
   [ ! -e "$LOGS/engine.log" ] || used "$LOGS/engine.log"
   for tool in memcheck racecheck initcheck synccheck; do
-    sanitize $tool engine 60 cuda truncating
+    sanitize $tool engine 240 cuda truncating
   done
 }
 
