@@ -143,7 +143,7 @@ sanitize() { # TOOL NAME SECONDS BINARY ARGUMENTS...
 first() {
   tests kernels 240 selfextend_cuda
   for tool in memcheck racecheck initcheck synccheck; do
-    sanitize $tool attention 45 selfextend_cuda tests::attention::f16_64
+    sanitize $tool attention 90 selfextend_cuda tests::attention::f16_64 tests::attention::bytes_f16_64
   done
   sanitize memcheck operations 40 selfextend_cuda tests::ops::f16
   for tool in memcheck racecheck; do
