@@ -314,6 +314,10 @@ pub struct ChoiceArgs {
     /// Tokens of context that methods are told. [default: the trained window]
     #[arg(long, value_name = "N", value_parser = tokens_at_least_one)]
     pub context: Option<usize>,
+    /// Answered questions before each of a .csv file's (MMLU's authors take 5): the first of the
+    /// subject's _dev.csv, beside the file or in ../dev.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub shots: usize,
     #[command(flatten)]
     pub run: EvalRunArgs,
 }

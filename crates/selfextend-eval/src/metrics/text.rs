@@ -42,20 +42,29 @@ pub fn normalised(text: &str) -> String {
 /// F1 of the words two texts share, normalised (SQuAD; LongBench's `qa_f1_score`).
 pub fn token_f1(answer: &str, expected: &str) -> f64 {
     let (answer, expected) = (normalised(answer), normalised(expected));
+    let words = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    f1(&words(&answer), &words(&expected))
+}
+
+/// F1 of the words two lists share, each as often as both have it.
+pub(super) fn f1(answer: &[String], expected: &[String]) -> f64 {
     let mut left: HashMap<&str, usize> = HashMap::new();
-    for word in expected.split_whitespace() {
+    for word in expected {
         *left.entry(word).or_default() += 1;
     }
-    let shared = answer.split_whitespace().filter(|word| {
-        let count = left.get_mut(word).filter(|count| **count > 0);
+    let shared = answer.iter().filter(|word| {
+        let count = left.get_mut(&***word).filter(|count| **count > 0);
         count.map(|count| *count -= 1).is_some()
     });
     let shared = shared.count() as f64;
     if shared == 0.0 {
         return 0.0;
     }
-    let precision = shared / answer.split_whitespace().count() as f64;
-    let recall = shared / expected.split_whitespace().count() as f64;
+    let (precision, recall) = (shared / answer.len() as f64, shared / expected.len() as f64);
     2.0 * precision * recall / (precision + recall)
 }
 

@@ -1,6 +1,6 @@
 //! The short-context control: multiple choice by log-likelihood, as EleutherAI's
-//! lm-evaluation-harness asks (zero-shot), and LAMBADA's last word. SelfExtend must not hurt
-//! within the trained window.
+//! lm-evaluation-harness asks (zero-shot; MMLU with examples too), and LAMBADA's last word.
+//! SelfExtend must not hurt within the trained window.
 
 use super::{Line, json_lines, read_text, stem};
 use crate::error::{EvalError, Result};
@@ -25,6 +25,9 @@ pub struct ChoiceTask {
     pub seed: u64,
     /// Tokens of context that methods are told; questions must fit.
     pub context: usize,
+    /// Answered questions before each of MMLU's, the first of its subject's `_dev.csv`, beside the
+    /// file or in the folder `dev` beside the file's. Its authors take five.
+    pub shots: usize,
 }
 
 /// A question before it is tokens.
@@ -43,7 +46,7 @@ impl ChoiceTask {
     pub fn samples(&self, model: &TextModel) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         for path in &self.files {
-            let items = read(path)?;
+            let items = read(path, self.shots)?;
             for index in self.drawn(items.len()) {
                 samples.push(self.sample(model, path, index, &items[index])?);
             }
@@ -106,11 +109,11 @@ fn choice(model: &TextModel, context: &str, continuation: &str) -> Result<Choice
     })
 }
 
-fn read(path: &Path) -> Result<Vec<Item>> {
+fn read(path: &Path, shots: usize) -> Result<Vec<Item>> {
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("jsonl") => json_lines(path)?.iter().map(json_item).collect(),
         Some("txt") => hellaswag(path),
-        Some("csv") => mmlu(path),
+        Some("csv") => mmlu(path, shots),
         _ => Err(EvalError::file(
             path,
             "questions come in .jsonl, .txt (HellaSwag) or .csv (MMLU)",
@@ -189,19 +192,61 @@ fn hellaswag(path: &Path) -> Result<Vec<Item>> {
 }
 
 /// MMLU's columns (Hendrycks et al., arXiv 2009.03300), with the authors' prompt.
-fn mmlu(path: &Path) -> Result<Vec<Item>> {
+fn mmlu(path: &Path, shots: usize) -> Result<Vec<Item>> {
+    let name = stem(path);
+    let ends = ["_test", "_val", "_dev"];
+    let subject = ends.iter().find_map(|end| name.strip_suffix(end));
+    let subject = subject.unwrap_or(&name);
+    let mut start = format!(
+        "The following are multiple choice questions (with answers) about {}.\n\n",
+        subject.replace('_', " ")
+    );
+    if shots > 0 {
+        let examples = examples(path, &format!("{subject}_dev.csv"))?;
+        let rows = mmlu_rows(&examples)?;
+        if rows.len() < shots {
+            let reason = format!("{} questions, but {shots} are to be shown", rows.len());
+            return Err(EvalError::file(&examples, reason));
+        }
+        for (question, gold) in &rows[..shots] {
+            start += &format!("{question} {}\n\n", LETTERS[*gold]);
+        }
+    }
+    let items = mmlu_rows(path)?.into_iter().map(|(question, gold)| {
+        let choice = |letter| (format!("{start}{question}"), format!(" {letter}"));
+        Item {
+            choices: LETTERS.map(choice).to_vec(),
+            gold,
+        }
+    });
+    Ok(items.collect())
+}
+
+const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
+
+/// Where a subject's examples are: beside its questions, or as in the authors' folders.
+fn examples(path: &Path, name: &str) -> Result<PathBuf> {
+    let beside = path.with_file_name(name);
+    let folders = path.parent().and_then(Path::parent);
+    let in_dev = folders.map(|folders| folders.join("dev").join(name));
+    let places = [Some(beside), in_dev].into_iter().flatten();
+    places
+        .into_iter()
+        .find(|place| place.exists())
+        .ok_or_else(|| {
+            let reason =
+                format!("examples are to be shown, but there is no {name} beside it or in ../dev");
+            EvalError::file(path, reason)
+        })
+}
+
+/// Questions that end in "Answer:", and the numbers of the right letters.
+fn mmlu_rows(path: &Path) -> Result<Vec<(String, usize)>> {
     let text = read_text(path)?;
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .flexible(true)
         .from_reader(text.as_bytes());
-    let subject = stem(path);
-    let subject = ["_test", "_val", "_dev"]
-        .iter()
-        .fold(&*subject, |name, end| {
-            name.strip_suffix(end).unwrap_or(name)
-        })
-        .replace('_', " ");
     let rows = reader.records().map(|row| {
         let row = row.map_err(|error| EvalError::file(path, error.to_string()))?;
         let line = row.position().map_or(0, |place| place.line() as usize);
@@ -210,21 +255,12 @@ fn mmlu(path: &Path) -> Result<Vec<Item>> {
             let reason = format!("{} columns instead of 6", columns.len());
             return Err(EvalError::line(path, line, reason));
         };
-        let gold = ["A", "B", "C", "D"]
-            .iter()
-            .position(|letter| *letter == answer.trim());
+        let gold = LETTERS.iter().position(|letter| *letter == answer.trim());
         let gold =
             gold.ok_or_else(|| EvalError::line(path, line, "the answer is no letter A to D"))?;
-        let context = format!(
-            "The following are multiple choice questions (with answers) about {subject}.\n\n\
-             {}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:",
-            question.trim()
-        );
-        let choices = ["A", "B", "C", "D"].map(|letter| (context.clone(), format!(" {letter}")));
-        Ok(Item {
-            choices: choices.to_vec(),
-            gold,
-        })
+        let question = question.trim();
+        let text = format!("{question}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:");
+        Ok((text, gold))
     });
     rows.collect()
 }
@@ -237,7 +273,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(name);
         std::fs::write(&path, contents).unwrap();
-        read(&path)
+        read(&path, 0)
     }
 
     fn refused(name: &str, contents: &str) -> String {
@@ -280,6 +316,37 @@ mod tests {
     }
 
     #[test]
+    fn examples_come_from_the_subject() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = |name: &str| dir.path().join(name);
+        std::fs::create_dir(place("test")).unwrap();
+        std::fs::create_dir(place("dev")).unwrap();
+        let test = place("test/high_school_art_test.csv");
+        std::fs::write(&test, "Last?,1,2,3,4,C\n").unwrap();
+        let missing = read(&test, 1).err().unwrap().to_string();
+        assert!(missing.contains("no high_school_art_dev.csv"), "{missing}");
+        std::fs::write(
+            place("dev/high_school_art_dev.csv"),
+            "First?,a,b,c,d,B\nSecond?,e,f,g,h,D\n",
+        )
+        .unwrap();
+        let items = read(&test, 2).unwrap();
+        assert_eq!(
+            items[0].choices[2],
+            (
+                "The following are multiple choice questions (with answers) about high school art.\n\n\
+                 First?\nA. a\nB. b\nC. c\nD. d\nAnswer: B\n\n\
+                 Second?\nA. e\nB. f\nC. g\nD. h\nAnswer: D\n\n\
+                 Last?\nA. 1\nB. 2\nC. 3\nD. 4\nAnswer:"
+                    .into(),
+                " C".into()
+            )
+        );
+        let few = read(&test, 3).err().unwrap().to_string();
+        assert!(few.contains("2 questions, but 3"), "{few}");
+    }
+
+    #[test]
     fn bad_data_is_named() {
         let error = refused(
             "a.jsonl",
@@ -305,6 +372,7 @@ mod tests {
             items,
             seed,
             context: 512,
+            shots: 0,
         };
         let drawn = task(5, 1).drawn(100);
         assert_eq!(drawn, task(5, 1).drawn(100));

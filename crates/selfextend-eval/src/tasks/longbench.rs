@@ -5,7 +5,8 @@
 use super::{Line, Prompter, json_lines, read_text, stem};
 use crate::error::{EvalError, Result};
 use crate::metrics::{
-    classification, code_similarity, count_accuracy, retrieval_accuracy, rouge_l, token_f1,
+    chinese_f1, chinese_rouge_l, classification, code_similarity, count_accuracy,
+    retrieval_accuracy, rouge_l, token_f1,
 };
 use crate::sample::{Ask, Sample, Score, Tags};
 use serde::de::DeserializeOwned;
@@ -39,6 +40,8 @@ fn metric(task: &str) -> Option<(Metric, bool)> {
         "triviaqa" => (f1, true),
         "gov_report" | "qmsum" | "multi_news" => (rouge, false),
         "samsum" => (rouge, true),
+        "multifieldqa_zh" => (|answer, right, _| chinese_f1(answer, right), false),
+        "dureader" | "vcsum" => (|answer, right, _| chinese_rouge_l(answer, right), false),
         "trec" | "lsht" => (classification, true),
         "passage_count" => (|answer, right, _| count_accuracy(answer, right), false),
         "passage_retrieval_en" => (
@@ -61,8 +64,7 @@ impl LongBench {
     /// The samples, file by file.
     ///
     /// # Errors
-    /// Data that is not LongBench's, with file and line; tasks without a prompt or a metric (the
-    /// Chinese ones whose metrics need a word segmenter are not here).
+    /// Data that is not LongBench's, with file and line; tasks without a prompt or a metric.
     pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
         let prompts: BTreeMap<String, String> = read_json(&self.prompts)?;
         let lengths: BTreeMap<String, usize> = read_json(&self.max_lengths)?;
@@ -253,6 +255,8 @@ mod tests {
             1.0
         );
         assert_eq!(score("lcc", "x = 1", &["x = 1"], &[]), 1.0);
-        assert!(metric("dureader").is_none());
+        assert_eq!(score("multifieldqa_zh", "北京。", &["北京"], &[]), 1.0);
+        assert!(score("vcsum", "会议讨论预算", &["会议讨论预算"], &[]) > 0.999);
+        assert!(metric("hotpotqa_zh").is_none());
     }
 }

@@ -217,6 +217,7 @@ pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
         items: args.items,
         seed: args.seed,
         context: args.context.unwrap_or(model.model.config().trained_window),
+        shots: args.shots,
     };
     run(Prepared {
         task: "choice",
@@ -228,6 +229,7 @@ pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
             "items": task.items,
             "seed": task.seed,
             "context": task.context,
+            "shots": task.shots,
         }),
         methods: None,
     })
