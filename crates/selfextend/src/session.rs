@@ -308,8 +308,8 @@ impl Session {
 
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
     /// what a fresh session gives (on a device, up to rounding). Under a method that forgets
-    /// (StreamingLLM, LM-Infinite) none are left where tokens would be seen again that are gone; on
-    /// a device, the same is true of neighbours once more than a chunk was appended after them.
+    /// (StreamingLLM, LM-Infinite) none are left on the CPU where tokens would be seen again that are
+    /// gone; a device keeps them.
     #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         self.cache.truncate(len)

@@ -71,7 +71,7 @@ impl<T: Half> CudaCache<T> {
         })
     }
 
-    /// Makes room for a pass.
+    /// Makes ready for a pass.
     pub(super) fn reserve(&mut self, tokens: usize) -> Result<()> {
         for kind in &mut self.kinds {
             kind.reserve(&self.device, tokens, tokens.min(self.wave), self.context)?;
@@ -102,9 +102,7 @@ impl<T: Half> Cache for CudaCache<T> {
     }
 
     fn truncate(&mut self, len: usize) -> usize {
-        let len = len.min(self.len);
-        let whole = self.kinds.iter().all(|kind| kind.can_truncate(len));
-        self.len = if whole { len } else { 0 };
+        self.len = len.min(self.len);
         for kind in &mut self.kinds {
             kind.truncate(self.len);
         }
