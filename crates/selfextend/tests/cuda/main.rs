@@ -25,7 +25,7 @@ use rule::{
 use selfextend::gguf::{GgufFile, TensorInfo};
 use selfextend::method::table::METHODS;
 use selfextend::{
-    Device, Error, Input, KvType, LoadOptions, LogitRows, Method, Model, Phase, PositionMap,
+    Device, Error, Input, KvType, LoadOptions, LogitRows, Method, Model, PAGE, Phase, PositionMap,
     QueryScaling, Session, SessionOptions,
 };
 use std::path::Path;
@@ -232,6 +232,56 @@ fn truncating_and_forking_continue_like_a_fresh_run() {
             let expected = all_logits(&mut fresh, &text[left..left + 100]);
             let what = format!("{map} truncated to {left}");
             report.rows(&what, &actual, &expected, Report::rule(2, F16));
+        }
+    }
+    report.end();
+}
+
+/// A session that takes over blocks of another's prompt, the last of them in part, goes on like one
+/// that read it. Under every method: some derive a window of keys, some the first keys of all.
+#[test]
+fn blocks_of_others_continue_like_a_fresh_run() {
+    let Some((device, _)) = tiny(GgmlDType::F16) else {
+        return;
+    };
+    let (mut report, text) = (Report::default(), text(700));
+    let prefix = 2 * PAGE + 28;
+    for entry in METHODS {
+        let method = entry.name.parse::<Method>();
+        let Ok(options) = method.and_then(|it| it.options(64, text.len())) else {
+            continue;
+        };
+        for (kv_type, unit) in [(KvType::F16, F16), (KvType::Q8_0, F16 + BYTES)] {
+            let options = SessionOptions {
+                kv_type,
+                chunk: 70,
+                ..options
+            };
+            let mut first = device.session(options);
+            all_logits(&mut first, &text[..prefix + 40]);
+            let mut next = device.session(options);
+            for number in 0..3 {
+                let block = first.block(number).unwrap();
+                assert_eq!(block.bytes(), first.block_bytes());
+                let bytes = block.to_bytes().unwrap();
+                assert!(next.read_block(&bytes[1..]).is_none());
+                let block = next.read_block(&bytes).unwrap();
+                let tokens = PAGE.min(prefix - number * PAGE);
+                next.push_block(&block, tokens).unwrap();
+            }
+            assert!(first.block(3).is_none() && next.len() == prefix);
+            drop(first);
+            let mut fresh = device.session(options);
+            all_logits(&mut fresh, &text[..prefix]);
+            let [actual, expected] = [&mut next, &mut fresh].map(|session| {
+                let mut rows = all_logits(session, &text[prefix..690]);
+                for token in &text[690..] {
+                    rows.extend(all_logits(session, &[*token]));
+                }
+                rows
+            });
+            let what = format!("{} {kv_type:?} from blocks", entry.name);
+            report.rows(&what, &actual, &expected, Report::rule(2, unit));
         }
     }
     report.end();
