@@ -139,7 +139,7 @@ static __device__ __forceinline__ void append(const AppendArgs& a) {
         quantize<T>(row, static_cast<int8_t*>(is_key ? a.k_out[0] : a.v_out) + place * dim,
                     (is_key ? a.k_scales : a.v_scales) + place * (dim / BLOCK));
       __syncthreads();
-      z = make_float2(row[at.x], row[at.y]);  // the next row's first writes are to the same places
+      z = make_float2(row[at.x], row[at.y]);  // nobody else writes there before the next barrier
     } else if (is_there) {
       z = put(static_cast<T*>(is_key ? a.k_out[0] : a.v_out) + place * dim, z);
     }
