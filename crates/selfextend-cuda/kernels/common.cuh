@@ -106,12 +106,37 @@ struct UnpackArgs {
   int unused;
 };
 
+struct DeriveArgs {
+  const void* stored;    // [kv_heads][capacity][D], the first plane of keys
+  const __half* scales;  // of them where they are bytes
+  void* out;             // [kv_heads][ring][D]
+  const double* positions;  // [2][keys]: in the first plane, in this one
+  const double* frequencies;
+  uint32_t ring;
+  int pairs;
+  int interleaved;
+  int start;  // the first key
+  int kv_heads;
+  int capacity;
+};
+
+// In units of 16 bytes.
+struct CopyArgs {
+  const uint4* from[4];  // keys, values, their scales
+  uint4* to[4];
+  int count[2];  // of each head: of numbers, of scales
+  int from_pitch[2];
+  int to_pitch[2];
+};
+
 // The same numbers as in src/launch.rs.
 static_assert(sizeof(PrefillArgs) == 128);
 static_assert(sizeof(DecodeSequence) == 120);
 static_assert(sizeof(DecodeArgs) == 2008);
 static_assert(sizeof(AppendArgs) == 208);
 static_assert(sizeof(UnpackArgs) == 64);
+static_assert(sizeof(DeriveArgs) == 64);
+static_assert(sizeof(CopyArgs) == 88);
 
 constexpr int BLOCK = 32;  // components that share a scale where a row is stored as bytes
 

@@ -277,6 +277,8 @@ impl Device {
         Ok(Kernels {
             append: append.load_function(&format!("append_{name}_from_{}", T::NAME))?,
             append_f32: append.load_function(&format!("append_{name}_from_f32"))?,
+            derive: append.load_function(&format!("derive_{name}"))?,
+            copy: append.load_function("copy_rows")?,
             unpack,
             is_hopper: hopper.is_some(),
             prefill,
@@ -292,6 +294,10 @@ impl Device {
 pub(crate) struct Kernels {
     pub append: CudaFunction,
     pub append_f32: CudaFunction,
+    /// Keys of other planes from those of the first.
+    pub derive: CudaFunction,
+    /// Rows between a cache and a block.
+    pub copy: CudaFunction,
     /// Bytes to 16-bit floats.
     pub unpack: CudaFunction,
     pub prefill: CudaFunction,

@@ -189,6 +189,32 @@ pub(crate) struct UnpackArgs {
     pub unused: i32,
 }
 
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(crate) struct DeriveArgs {
+    pub stored: CUdeviceptr,
+    pub scales: CUdeviceptr,
+    pub out: CUdeviceptr,
+    pub positions: CUdeviceptr,
+    pub frequencies: CUdeviceptr,
+    pub ring: u32,
+    pub pairs: i32,
+    pub interleaved: i32,
+    pub start: i32,
+    pub kv_heads: i32,
+    pub capacity: i32,
+}
+
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(crate) struct CopyArgs {
+    pub from: [CUdeviceptr; 4],
+    pub to: [CUdeviceptr; 4],
+    pub count: [i32; 2],
+    pub from_pitch: [i32; 2],
+    pub to_pitch: [i32; 2],
+}
+
 /// A kernel and the shape of its launch.
 pub(crate) struct Launch<'a> {
     pub device: &'a Device,
@@ -323,5 +349,7 @@ mod tests {
         assert_eq!(size_of::<DecodeArgs>(), 2008);
         assert_eq!(size_of::<AppendArgs>(), 208);
         assert_eq!(size_of::<UnpackArgs>(), 64);
+        assert_eq!(size_of::<DeriveArgs>(), 64);
+        assert_eq!(size_of::<CopyArgs>(), 88);
     }
 }

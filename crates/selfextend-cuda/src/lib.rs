@@ -10,7 +10,7 @@
 //! * **decode** splits the keys of a few queries over the whole device and merges.
 //!
 //! Distant keys are stored once, in their grouped rotation; the keys of the neighbour window are
-//! stored again in a ring. So a region is only another pair of pointers for the kernels, and the
+//! rotated from those and stored again in a ring. So a region is only another pair of pointers for the kernels, and the
 //! inner loops are those of plain flash attention.
 //!
 //! Without the feature `cuda` only [`plan`] is there, which needs no GPU and no compiler for one.
@@ -49,7 +49,7 @@ mod unpack;
 #[cfg(feature = "cuda")]
 pub use {
     attention::{DECODE_TOKENS, Input, Inputs, Work, append, attend, attend_stored},
-    cache::{DeviceCache, Room},
+    cache::{Block, DeviceCache, Room},
     cudarc::driver::CudaSlice,
     device::{Device, Element},
     error::CudaError,

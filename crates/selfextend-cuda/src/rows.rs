@@ -24,12 +24,17 @@ pub enum Storage {
 }
 
 impl Storage {
+    /// Bytes of a row of `dim` components: of its numbers, and of their scales.
+    pub(crate) fn row_parts(self, dim: usize) -> [usize; 2] {
+        match self {
+            Self::Halves => [2 * dim, 0],
+            Self::Bytes => [dim, dim / BLOCK * size_of::<f16>()],
+        }
+    }
+
     /// Bytes of a row of `dim` components.
     pub(crate) fn row_bytes(self, dim: usize) -> usize {
-        match self {
-            Self::Halves => 2 * dim,
-            Self::Bytes => dim + dim / BLOCK * size_of::<f16>(),
-        }
+        self.row_parts(dim).iter().sum()
     }
 }
 

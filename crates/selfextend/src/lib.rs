@@ -56,7 +56,7 @@ mod text;
 pub mod tokenizer;
 mod weights;
 
-pub use backend::{Device, Phase};
+pub use backend::{Block, Device, Phase};
 pub use error::{Error, Result};
 pub use fingerprint::fingerprint;
 pub use generate::{Finish, GenerateOptions, Generation, Writer, Written, generate};
@@ -64,7 +64,7 @@ pub use method::Method;
 pub use model::{LoadOptions, Model};
 pub use model_file::ModelFile;
 pub use sampling::Sampling;
-pub use selfextend_attention::cache::{KvBlock, PAGE};
+pub use selfextend_attention::cache::PAGE;
 pub use selfextend_attention::{
     Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
 };

@@ -1,11 +1,10 @@
 //! One sequence: its tokens, its KV cache and its settings.
 
-use crate::backend::Cache;
+use crate::backend::{Block, Cache};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::sampling::TokenScore;
 use crate::settings::ContextSettings;
-use selfextend_attention::cache::KvBlock;
 use selfextend_attention::{AttentionError, Frequencies, KvType, PositionMap, QueryScaling};
 
 /// How a sequence runs.
@@ -274,9 +273,14 @@ impl Session {
         Ok(())
     }
 
-    /// The KV cache's block `number` (tokens `number * PAGE..`), to be shared. `None` on a device,
-    /// whose caches share nothing.
-    pub fn block(&self, number: usize) -> Option<KvBlock> {
+    /// Whether blocks and forks share this session's memory, as on the CPU; a device copies them.
+    pub fn shares_blocks(&self) -> bool {
+        self.cache.shares_blocks()
+    }
+
+    /// The KV cache's block `number` (tokens `number * PAGE..`, as far as they are stored), for
+    /// others; `None` also where a device has no memory for a copy.
+    pub fn block(&self, number: usize) -> Option<Block> {
         self.cache.block(number)
     }
 
@@ -284,15 +288,18 @@ impl Session {
     /// same options and holds the same tokens up to there: see
     /// [`selfextend_attention::KvCache::push_block`].
     ///
+    /// # Errors
+    /// A block of another device, or too little memory for a copy; the session is as it was.
+    ///
     /// # Panics
-    /// When this session does not end at the start of a block, or is on a device.
-    pub fn push_block(&mut self, block: &KvBlock, tokens: usize) {
-        self.cache.push_block(block, tokens);
+    /// On the CPU, when this session does not end at the start of a block.
+    pub fn push_block(&mut self, block: &Block, tokens: usize) -> Result<()> {
+        self.cache.push_block(block, tokens)
     }
 
     /// A block from the bytes of one of a session under the same options: see
     /// [`selfextend_attention::KvCache::read_block`].
-    pub fn read_block(&self, bytes: &[u8]) -> Option<KvBlock> {
+    pub fn read_block(&self, bytes: &[u8]) -> Option<Block> {
         self.cache.read_block(bytes)
     }
 
@@ -308,8 +315,8 @@ impl Session {
 
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
     /// what a fresh session gives (on a device, up to rounding). Under a method that forgets
-    /// (StreamingLLM, LM-Infinite) none are left where tokens would be seen again that are gone; on
-    /// a device, the same is true of neighbours once more than a chunk was appended after them.
+    /// (StreamingLLM, LM-Infinite) none are left on the CPU where tokens would be seen again that are
+    /// gone; a device keeps them.
     #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         self.cache.truncate(len)

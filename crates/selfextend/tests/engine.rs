@@ -225,7 +225,8 @@ fn phases_do_not_depend_on_company() {
                 let mut alone = open();
                 let mut expected = together(Phase::Prefill, &mut [(&mut alone, &prompt[..300])]);
                 let mut cached = open();
-                cached.push_block(&alone.block(0).unwrap(), PAGE - 6);
+                let block = alone.block(0).unwrap();
+                cached.push_block(&block, PAGE - 6).unwrap();
                 for n in 0..12 {
                     let step = [prompt[300 + n]];
                     expected.extend(together(Phase::Decode, &mut [(&mut alone, &step)]));

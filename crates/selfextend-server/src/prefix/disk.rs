@@ -6,7 +6,7 @@
 //! left out with a warning. Its name is a digest of all it depends on, so prompts that start alike
 //! share files.
 
-use selfextend::{KvBlock, Session};
+use selfextend::{Block, Session};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -45,7 +45,8 @@ pub struct DiskCache {
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     model: String,
-    /// Map, frequencies, query scaling and storage.
+    /// Map, frequencies, query scaling and storage; on a device, whose blocks are laid out otherwise,
+    /// that it is one.
     options: String,
     /// All tokens from the start of the prompt to the end of the block.
     tokens: Vec<u32>,
@@ -55,7 +56,7 @@ struct Header {
 struct Job {
     name: String,
     header: Header,
-    block: KvBlock,
+    block: Block,
 }
 
 /// The thread that writes.
@@ -72,7 +73,7 @@ pub struct Kept {
     pub step: usize,
     /// All tokens from the start of the prompt to its end.
     pub tokens: Vec<u32>,
-    pub block: KvBlock,
+    pub block: Block,
 }
 
 impl Disk {
@@ -112,7 +113,7 @@ impl Disk {
 
     /// Keeps a block that ends `tokens`. Nothing waits for it: where too much is to be written
     /// already, it is left out.
-    pub fn keep(&self, session: &Session, tokens: &[u32], block: &KvBlock) {
+    pub fn keep(&self, session: &Session, tokens: &[u32], block: &Block) {
         let header = Header {
             model: self.settings.model.clone(),
             options: describe(session),
@@ -173,8 +174,13 @@ impl Drop for Disk {
 
 fn describe(session: &Session) -> String {
     let options = session.options();
+    let place = if session.shares_blocks() {
+        ""
+    } else {
+        " on a device"
+    };
     format!(
-        "{} {:?} {:?} {:?} {:?}",
+        "{} {:?} {:?} {:?} {:?}{place}",
         env!("CARGO_PKG_VERSION"),
         options.map,
         options.frequencies,
@@ -222,17 +228,12 @@ fn write(settings: &DiskCache, job: &Job) -> io::Result<()> {
         return file.set_modified(SystemTime::now());
     }
     let header = serde_json::to_vec(&job.header)?;
+    let block = job.block.to_bytes().map_err(io::Error::other)?;
     let mut digest = Sha256::new();
     let draft = path.with_extension(DRAFT);
     let mut file = File::create(&draft)?;
     let length = (header.len() as u32).to_le_bytes();
-    for part in [
-        &MAGIC[..],
-        &VERSION.to_le_bytes(),
-        &length,
-        &header,
-        &job.block.to_bytes(),
-    ] {
+    for part in [&MAGIC[..], &VERSION.to_le_bytes(), &length, &header, &block] {
         digest.update(part);
         file.write_all(part)?;
     }

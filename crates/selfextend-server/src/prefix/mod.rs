@@ -2,16 +2,16 @@
 //!
 //! Keys depend on the map they were rotated for, so each step of the ladder has a tree of its
 //! own. A node is a block that a prompt filled, or the rest of a prompt's last one. Blocks are
-//! shared with the sequences that use them, and only those that no sequence uses can be evicted,
-//! the least recently used leaf first. Only prompts are kept, never answers: what a prefill
-//! computes does not depend on how it was cut, so a request gets bit for bit the same text with
-//! its prefix in the cache as without.
+//! shared with the sequences that use them (a device's are copied), and only those that no sequence
+//! uses can be evicted, the least recently used leaf first. Only prompts are kept, never answers:
+//! what a prefill computes does not depend on how it was cut, so a request gets bit for bit the
+//! same text with its prefix in the cache as without (on a device, up to rounding).
 
 mod disk;
 
 pub use disk::{Disk, DiskCache};
 
-use selfextend::{KvBlock, PAGE, Session};
+use selfextend::{Block, PAGE, Session};
 use slab::Slab;
 
 /// A shorter match inside a block is not worth copying its page.
@@ -31,7 +31,7 @@ pub struct PrefixCache {
 struct Node {
     /// The ids of its tokens: a page of them, or fewer at the end of a prompt.
     tokens: Vec<u32>,
-    block: KvBlock,
+    block: Block,
     bytes: usize,
     place: Place,
     children: Vec<usize>,
@@ -46,13 +46,13 @@ enum Place {
 }
 
 /// A block and how many of its tokens are those looked for.
-pub type Matched = (KvBlock, usize);
+pub type Matched = (Block, usize);
 
 /// A block at the end of a prompt, to be [forgotten](PrefixCache::forget) where it has no room.
 #[derive(Debug)]
 pub struct Rest(usize);
 
-/// What an insertion added.
+/// What an insertion added of blocks that the sequence had already; nothing where they were copied.
 #[derive(Debug, Default)]
 pub struct Added {
     /// Bytes of full blocks, which the sequence goes on sharing.
@@ -154,8 +154,10 @@ impl PrefixCache {
     }
 
     /// Keeps the blocks of a prompt that was just prefilled in `session`, as far as they are new;
-    /// those held already count as used.
-    pub fn insert(&mut self, step: usize, tokens: &[u32], session: &Session) -> Added {
+    /// those held already count as used. Copies are made, and older blocks evicted for them, only
+    /// within `room` bytes of all blocks.
+    pub fn insert(&mut self, step: usize, tokens: &[u32], session: &Session, room: usize) -> Added {
+        let shared = session.shares_blocks();
         let mut added = Added::default();
         let mut place = Place::Root(step);
         self.clock += 1;
@@ -164,20 +166,21 @@ impl PrefixCache {
             if !whole && some.len() < LEAST_PART {
                 break;
             }
-            let siblings = self.children(place);
-            let held = siblings
-                .iter()
-                .find(|id| self.nodes[**id].tokens.starts_with(some));
+            let mut siblings = self.children(place).iter();
+            let held = siblings.find(|id| self.nodes[**id].tokens.starts_with(some));
             if let Some(&id) = held {
                 self.nodes[id].used = self.clock;
                 place = Place::Under(id);
                 continue;
             }
+            if !shared && !self.make_room(session.block_bytes(), room) {
+                break;
+            }
             let Some(block) = session.block(number) else {
                 break;
             };
             // The rest of a shorter prompt that this one continues has served its time.
-            let outgrown = siblings.iter().copied().find(|id| {
+            let outgrown = self.children(place).iter().copied().find(|id| {
                 let node = &self.nodes[*id];
                 node.tokens.len() < some.len() && some.starts_with(&node.tokens)
             });
@@ -191,16 +194,26 @@ impl PrefixCache {
             }
             let id = self.add(place, some.to_vec(), block);
             place = Place::Under(id);
-            if whole {
+            if shared && whole {
                 added.full += self.nodes[id].bytes;
-            } else {
+            } else if shared {
                 added.rest = Some(Rest(id));
             }
         }
         added
     }
 
-    fn add(&mut self, place: Place, tokens: Vec<u32>, block: KvBlock) -> usize {
+    /// Evicts blocks that were used before this moment until so many bytes more are within `room`.
+    fn make_room(&mut self, bytes: usize, room: usize) -> bool {
+        while self.bytes + bytes > room {
+            if !self.evict_before(self.clock) {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn add(&mut self, place: Place, tokens: Vec<u32>, block: Block) -> usize {
         let bytes = block.bytes();
         let id = self.nodes.insert(Node {
             tokens,
@@ -227,10 +240,13 @@ impl PrefixCache {
 
     /// Frees the least recently used block that nobody needs; false when there is none.
     pub fn evict(&mut self) -> bool {
-        let free = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| node.children.is_empty() && !node.block.is_shared());
+        self.evict_before(u64::MAX)
+    }
+
+    fn evict_before(&mut self, clock: u64) -> bool {
+        let free = self.nodes.iter().filter(|(_, node)| {
+            node.children.is_empty() && !node.block.is_shared() && node.used < clock
+        });
         let oldest = free.min_by_key(|(_, node)| node.used).map(|(id, _)| id);
         oldest.is_some_and(|id| {
             self.remove(id);
@@ -266,4 +282,48 @@ impl PrefixCache {
 
 fn common_len(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use selfextend::backend::DeviceBlock;
+    use std::sync::Arc;
+
+    #[derive(Debug)]
+    struct Copied;
+
+    impl DeviceBlock for Copied {
+        fn bytes(&self) -> usize {
+            10
+        }
+
+        fn to_bytes(&self) -> selfextend::Result<Vec<u8>> {
+            Ok(vec![0; 10])
+        }
+    }
+
+    /// Nothing else holds the blocks of a prompt whose next one is to be copied.
+    #[test]
+    fn copies_do_not_evict_their_own_prompt() {
+        let mut cache = PrefixCache::new(1);
+        let add = |cache: &mut PrefixCache, place, token| {
+            cache.add(place, vec![token; PAGE], Block::Device(Arc::new(Copied)))
+        };
+        let first = add(&mut cache, Place::Root(0), 0);
+        add(&mut cache, Place::Under(first), 0);
+        add(&mut cache, Place::Root(0), 1);
+        let held = cache.take(0, &[0; 2 * PAGE]);
+        assert_eq!((held.len(), cache.evictable()), (2, 10));
+        drop(held);
+        assert_eq!((cache.evictable(), cache.bytes()), (30, 30));
+        // A prompt that starts with the first block is read.
+        cache.clock += 1;
+        cache.nodes[first].used = cache.clock;
+        assert!(cache.make_room(10, 40) && cache.len() == 3);
+        assert!(cache.make_room(10, 30) && cache.len() == 2);
+        assert!(cache.make_room(10, 20) && cache.len() == 1);
+        assert!(!cache.make_room(10, 10));
+        assert!(cache.nodes.contains(first));
+    }
 }

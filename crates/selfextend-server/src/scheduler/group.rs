@@ -10,7 +10,7 @@ use std::time::Instant;
 pub(super) struct Place {
     /// Holds what is cached of its prompt.
     pub session: Session,
-    /// Bytes it may come to use beyond that.
+    /// Bytes it may come to use, without those that it shares.
     pub charged: usize,
     /// Whether it counts among the long ones.
     pub long: bool,

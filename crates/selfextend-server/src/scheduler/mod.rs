@@ -6,6 +6,7 @@
 //! chunk of prefill for those whose prompt is not read yet. So no stream waits longer for its next
 //! token than one chunk takes. Who goes next, and why nobody starves: `fairness`.
 
+mod cost;
 mod fairness;
 mod group;
 mod request;
@@ -13,9 +14,10 @@ mod worker;
 
 pub use request::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
 
-use crate::ladder::{Ladder, Rung};
+use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
-use selfextend::{PAGE, TextModel};
+use cost::Cost;
+use selfextend::TextModel;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -62,36 +64,6 @@ struct Shared {
     /// Running mean of how long requests run, in milliseconds.
     mean_ms: AtomicU64,
     stopping: AtomicBool,
-}
-
-/// Bytes of KV memory under one step of the ladder.
-#[derive(Debug, Clone, Copy)]
-struct Cost {
-    block: usize,
-    ring: usize,
-}
-
-impl Cost {
-    fn new(text: &TextModel, rung: &Rung) -> Self {
-        let session = text.model.session(rung.options);
-        Self {
-            block: session.block_bytes(),
-            ring: session.ring_bytes(),
-        }
-    }
-
-    /// What a request can come to use: blocks of its prompt that its answers share, and for each
-    /// answer those from there on and a window ring.
-    fn of(&self, prompt: usize, max_tokens: usize, choices: usize) -> usize {
-        let shared = prompt / PAGE;
-        let own = (prompt + max_tokens).div_ceil(PAGE) - shared;
-        (shared + choices * own) * self.block + choices * self.ring
-    }
-
-    fn of_request(&self, request: &Request) -> usize {
-        let max_tokens = request.options.max_tokens;
-        self.of(request.prompt.len(), max_tokens, request.choices)
-    }
 }
 
 impl Scheduler {

@@ -189,9 +189,9 @@ impl<'m> Worker<'m> {
         let cost = self.costs[step];
         // The last token is always computed: its logits begin the answer.
         let known = &prompt[..prompt.len() - 1];
-        let held = self.prefixes.take(step, known);
+        let mut held = self.prefixes.take(step, known);
         let whole = held.iter().filter(|(_, count)| *count == PAGE).count();
-        let charged = cost.of_request(request) - whole * cost.block;
+        let charged = cost.beside(cost.of_request(request), whole);
         let own = charged - request.choices * cost.ring;
         let long = own > self.limits.chunk.div_ceil(PAGE) * LONG_CHUNKS * cost.block;
         if charged > most || long && !self.has_places(request.choices, true) {
@@ -201,15 +201,16 @@ impl<'m> Worker<'m> {
         let of_long = self.running.iter().filter(|group| group.long);
         let of_long = of_long.map(|group| group.charged).sum();
         // While `held` lives, its blocks are shared and stay. Nothing is evicted in vain.
-        let fixed = self.reserved + self.prefixes.bytes() - self.prefixes.evictable();
-        if fixed + charged > memory || long && !leaves_room(memory, of_long, charged) {
+        let over = (self.fixed() + charged).saturating_sub(memory);
+        if over > 0 {
+            held.truncate(cost.kept(held.len(), over));
+            if self.fixed() + charged > memory {
+                return None;
+            }
+        }
+        if long && !leaves_room(memory, of_long, charged) {
             return None;
         }
-        let cached_tokens = held.iter().map(|(_, count)| count).sum();
-        let admitted = Admitted {
-            cached_tokens,
-            reread_tokens: self.reread_tokens(step, known, cached_tokens),
-        };
         while self.reserved + self.prefixes.bytes() + charged > memory {
             if !self.prefixes.evict() {
                 return None;
@@ -218,14 +219,27 @@ impl<'m> Worker<'m> {
         }
         let mut session = self.text.model.session(self.ladder.rung(step).options);
         for (block, count) in &held {
-            session.push_block(block, *count);
+            if let Err(error) = session.push_block(block, *count) {
+                tracing::warn!(request = request.id, %error, "the rest of a prefix is read again");
+                break;
+            }
         }
+        let cached_tokens = session.len();
+        let admitted = Admitted {
+            cached_tokens,
+            reread_tokens: self.reread_tokens(step, known, cached_tokens),
+        };
         Some(Place {
             session,
             charged,
             long,
             admitted,
         })
+    }
+
+    /// Bytes of the budget that evicting does not free.
+    fn fixed(&self) -> usize {
+        self.reserved + self.prefixes.bytes() - self.prefixes.evictable()
     }
 
     /// Tokens of a prompt that are held under another step only, where they are too many to be a
@@ -394,8 +408,10 @@ impl<'m> Worker<'m> {
             return;
         };
         let request = &group.request;
-        let added = self.prefixes.insert(request.step, &request.prompt, session);
-        // Full blocks were in this request's reservation; now the cache accounts for them.
+        let room = self.limits.kv_memory.saturating_sub(self.reserved);
+        let (step, prompt) = (request.step, &request.prompt);
+        let added = self.prefixes.insert(step, prompt, session, room);
+        // Shared blocks were in this request's reservation; now the cache accounts for them.
         group.reserved -= added.full;
         self.reserved -= added.full;
         while self.reserved + self.prefixes.bytes() > self.limits.kv_memory {

@@ -1,7 +1,8 @@
 //! Keys and values of one sequence, whichever backend they live on.
 
-use crate::error::Result;
-use selfextend_attention::cache::{KvBlock, LayerKind};
+use super::Block;
+use crate::error::{Error, Result};
+use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{AttentionShape, KvCache, KvType, QueryScaling};
 use std::any::Any;
 
@@ -49,20 +50,30 @@ pub trait Cache: Any + Send + Sync {
     /// Too little memory.
     fn fork(&self) -> Result<Box<dyn Cache>>;
 
-    /// See [`KvCache::block`]; `None` where blocks cannot be shared.
-    fn block(&self, number: usize) -> Option<KvBlock>;
+    /// Whether blocks and forks share memory with this sequence; elsewhere they are copies.
+    fn shares_blocks(&self) -> bool;
+
+    /// See [`KvCache::block`]; `None` also where there is no memory for a copy.
+    fn block(&self, number: usize) -> Option<Block>;
 
     /// See [`KvCache::push_block`].
-    fn push_block(&mut self, block: &KvBlock, tokens: usize);
+    ///
+    /// # Errors
+    /// A block of another backend, or no memory for a copy.
+    fn push_block(&mut self, block: &Block, tokens: usize) -> Result<()>;
 
-    /// See [`KvCache::read_block`]; `None` where blocks cannot be shared.
-    fn read_block(&self, bytes: &[u8]) -> Option<KvBlock>;
+    /// See [`KvCache::read_block`].
+    fn read_block(&self, bytes: &[u8]) -> Option<Block>;
 
     /// Bytes of as many tokens as a block has.
     fn block_bytes(&self) -> usize;
 
     /// Bytes that decoding needs beside the blocks.
     fn ring_bytes(&self) -> usize;
+}
+
+pub(super) fn foreign_block() -> Error {
+    Error::Device("a block belongs to a cache on another device".into())
 }
 
 impl CacheLayout {
@@ -94,16 +105,24 @@ impl Cache for KvCache {
         Ok(Box::new(self.clone()))
     }
 
-    fn block(&self, number: usize) -> Option<KvBlock> {
-        self.block(number)
+    fn shares_blocks(&self) -> bool {
+        true
     }
 
-    fn push_block(&mut self, block: &KvBlock, tokens: usize) {
+    fn block(&self, number: usize) -> Option<Block> {
+        self.block(number).map(Block::Pages)
+    }
+
+    fn push_block(&mut self, block: &Block, tokens: usize) -> Result<()> {
+        let Block::Pages(block) = block else {
+            return Err(foreign_block());
+        };
         self.push_block(block, tokens);
+        Ok(())
     }
 
-    fn read_block(&self, bytes: &[u8]) -> Option<KvBlock> {
-        self.read_block(bytes)
+    fn read_block(&self, bytes: &[u8]) -> Option<Block> {
+        self.read_block(bytes).map(Block::Pages)
     }
 
     fn block_bytes(&self) -> usize {

@@ -4,6 +4,7 @@
 //! nothing above knows which backend runs. [`cpu`] works on plain slices; `cuda` (with the cargo
 //! feature of that name) on an NVIDIA GPU.
 
+mod block;
 mod cache;
 pub mod cpu;
 #[cfg(feature = "cuda")]
@@ -14,6 +15,7 @@ use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
 use crate::sampling::TokenScore;
+pub use block::{Block, DeviceBlock};
 pub use cache::{Cache, CacheLayout};
 pub use device::Device;
 use rayon::prelude::*;

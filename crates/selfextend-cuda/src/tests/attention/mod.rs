@@ -1,8 +1,10 @@
-//! Three comparisons for every pass: what `append` stored against the rotation in f64; attention
+//! Three comparisons for every pass: what `append` stored against the rotation in f64 (of the keys as
+//! they came, or of the stored ones where others are derived from them); attention
 //! against an exact softmax over *what was stored*, element by element, where only the rounding of
 //! weights and results is allowed; and both together against the oracle of the attention crate,
 //! which knows nothing of regions or tiles.
 
+mod derived;
 mod sequence;
 mod stored;
 

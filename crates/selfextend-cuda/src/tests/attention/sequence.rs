@@ -133,22 +133,30 @@ impl<T: Half> Sequence<T> {
         let mut out: Vec<f64> = head.iter().map(|x| x.wide()).collect();
         for t in 0..self.rope.pairs() {
             let (a, b) = self.rope.pair(t);
-            let (cos, sin) = self.rope.angle(position, t);
-            let (x, y) = (
-                out[a] * self.rope.magnitude(),
-                out[b] * self.rope.magnitude(),
-            );
-            (out[a], out[b]) = (x * cos - y * sin, x * sin + y * cos);
+            out[a] *= self.rope.magnitude();
+            out[b] *= self.rope.magnitude();
         }
-        out
+        self.turned(out, position)
+    }
+
+    /// What was scaled before, rotated by a difference of positions.
+    pub fn turned(&self, mut head: Vec<f64>, delta: f64) -> Vec<f64> {
+        for t in 0..self.rope.pairs() {
+            let (a, b) = self.rope.pair(t);
+            let (cos, sin) = self.rope.angle(delta, t);
+            let (x, y) = (head[a], head[b]);
+            (head[a], head[b]) = (x * cos - y * sin, x * sin + y * cos);
+        }
+        head
     }
 
     fn rule(&self, storage: Storage) -> f64 {
         // Scores of uniform numbers have a deviation of size^2 / 3, and what scales queries and keys
-        // scales it; roundings of both operands move a weight by that much relatively.
+        // scales it; roundings of a query, of a key as it is stored and of one derived from that
+        // move a weight by that much relatively.
         let magnitude = self.rope.magnitude().powi(2) * f64::from(self.scaling.factor(self.n));
         let deviation = magnitude * f64::from(self.size * self.size) / 3.0;
-        let rule = T::UNIT * (1.5 + 2.0 * deviation);
+        let rule = T::UNIT * (1.5 + 3.0 * deviation);
         match storage {
             Storage::Halves => rule,
             // A byte is off by at most half a step, 1/254 of its block's largest. That is at most

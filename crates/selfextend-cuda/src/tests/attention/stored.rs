@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 /// Rows read back.
 pub struct Numbers {
-    stored: Vec<f64>,
+    pub stored: Vec<f64>,
     /// What products take: the same, rounded to 16 bits.
     used: Vec<f64>,
     /// For each 32 of bytes; empty for 16-bit floats.
@@ -97,9 +97,9 @@ struct Stored {
 }
 
 impl Stored {
-    /// Where a key starts in its plane.
-    fn key(&self, region: usize, head: usize, j: usize) -> usize {
-        let slots = self.slots[self.regions.planes[region]];
+    /// Where a key starts in a plane.
+    fn key(&self, plane: usize, head: usize, j: usize) -> usize {
+        let slots = self.slots[plane];
         (head * slots + j % slots) * self.dim
     }
 
@@ -122,19 +122,28 @@ impl Stored {
             exact.iter_mut().for_each(|x| *x *= factor);
             let at = self.query(s, head, token);
             self.queries[region].assert_holds::<T>(at, &exact, s.size);
-            if head < s.shape.kv_heads() {
-                let key = &s.k[j * s.kv_width() + head * dim..][..dim];
-                let plane = self.regions.planes[region];
-                let exact = s.rotated(key, self.regions.key_positions[plane][token]);
-                let at = self.key(region, head, j);
-                self.keys[plane].assert_holds::<T>(at, &exact, s.size);
-            }
         }
         if head < s.shape.kv_heads() {
+            self.assert_key(s, token, head);
             let value = &s.v[j * s.kv_width() + head * dim..][..dim];
             let exact: Vec<f64> = value.iter().map(|x| x.wide()).collect();
             self.values
                 .assert_holds::<T>(self.value(head, j), &exact, 0.0);
+        }
+    }
+
+    /// A new key in every plane: those beyond the first from what the first holds.
+    fn assert_key<T: Half>(&self, s: &Sequence<T>, token: usize, head: usize) {
+        let (dim, j) = (s.shape.head_dim(), self.start + token);
+        let positions = &self.regions.key_positions;
+        let key = &s.k[j * s.kv_width() + head * dim..][..dim];
+        let (at, exact) = (self.key(0, head, j), s.rotated(key, positions[0][token]));
+        self.keys[0].assert_holds::<T>(at, &exact, s.size);
+        let stored = &self.keys[0].used[at..at + dim];
+        for (plane, keys) in self.keys.iter().enumerate().skip(1) {
+            let delta = positions[plane][token] - positions[0][token];
+            let exact = s.turned(stored.to_vec(), delta);
+            keys.assert_holds::<T>(self.key(plane, head, j), &exact, s.size);
         }
     }
 
@@ -145,9 +154,10 @@ impl Stored {
         let mut scores = vec![f64::NEG_INFINITY; i + 1];
         for r in 0..self.regions.count() {
             let query = &self.queries[r].used[self.query(s, head, token)..][..dim];
-            let keys = &self.keys[self.regions.planes[r]].used;
+            let plane = self.regions.planes[r];
+            let keys = &self.keys[plane].used;
             for j in s.map.span(r, i) {
-                let products = query.iter().zip(&keys[self.key(r, kv, j)..]);
+                let products = query.iter().zip(&keys[self.key(plane, kv, j)..]);
                 let dot: f64 = products.map(|(q, k)| q * k).sum();
                 let score = dot * f64::from(s.shape.scale());
                 scores[j] = s.shape.soft_cap().map_or(score, |cap| {

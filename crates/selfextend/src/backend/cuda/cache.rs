@@ -1,11 +1,12 @@
 //! Keys and values of one sequence on a GPU: a device cache for each kind of layer.
 
 use super::Half;
-use crate::backend::{Cache, CacheLayout};
+use crate::backend::cache::foreign_block;
+use crate::backend::{Block, Cache, CacheLayout, DeviceBlock};
 use crate::error::{Error, Result};
-use selfextend_attention::cache::{KvBlock, PAGE};
 use selfextend_attention::{KvType, QueryScaling};
-use selfextend_cuda::{Device, DeviceCache, Room, Storage};
+use selfextend_cuda::{CudaError, Device, DeviceCache, Room, Storage};
+use std::any::Any;
 use std::sync::Arc;
 
 /// Tokens there is room for at first; room grows by doubling.
@@ -71,7 +72,12 @@ impl<T: Half> CudaCache<T> {
         })
     }
 
-    /// Makes room for a pass.
+    fn in_block(&self, kinds: Vec<selfextend_cuda::Block>) -> Block {
+        let device = self.device.clone();
+        Block::Device(Arc::new(CudaBlock { device, kinds }))
+    }
+
+    /// Makes ready for a pass.
     pub(super) fn reserve(&mut self, tokens: usize) -> Result<()> {
         for kind in &mut self.kinds {
             kind.reserve(&self.device, tokens, tokens.min(self.wave), self.context)?;
@@ -82,6 +88,31 @@ impl<T: Half> CudaCache<T> {
 
 /// Memory is given back through the device of the thread that drops it.
 impl<T> Drop for CudaCache<T> {
+    fn drop(&mut self) {
+        let _ = self.device.bind();
+    }
+}
+
+/// Keys and values of up to a page of tokens, a block for each kind of layer.
+#[derive(Debug)]
+struct CudaBlock {
+    device: Device,
+    kinds: Vec<selfextend_cuda::Block>,
+}
+
+impl DeviceBlock for CudaBlock {
+    fn bytes(&self) -> usize {
+        self.kinds.iter().map(selfextend_cuda::Block::bytes).sum()
+    }
+
+    fn to_bytes(&self) -> Result<Vec<u8>> {
+        let kinds = self.kinds.iter().map(selfextend_cuda::Block::to_bytes);
+        Ok(kinds.collect::<Result<Vec<_>, CudaError>>()?.concat())
+    }
+}
+
+/// As above.
+impl Drop for CudaBlock {
     fn drop(&mut self) {
         let _ = self.device.bind();
     }
@@ -102,9 +133,7 @@ impl<T: Half> Cache for CudaCache<T> {
     }
 
     fn truncate(&mut self, len: usize) -> usize {
-        let len = len.min(self.len);
-        let whole = self.kinds.iter().all(|kind| kind.can_truncate(len));
-        self.len = if whole { len } else { 0 };
+        self.len = len.min(self.len);
         for kind in &mut self.kinds {
             kind.truncate(self.len);
         }
@@ -121,21 +150,52 @@ impl<T: Half> Cache for CudaCache<T> {
         }))
     }
 
-    fn block(&self, _number: usize) -> Option<KvBlock> {
-        None
+    fn shares_blocks(&self) -> bool {
+        false
     }
 
-    fn push_block(&mut self, _block: &KvBlock, _tokens: usize) {
-        panic!("a block was pushed to a device's cache, which gives none");
+    fn block(&self, number: usize) -> Option<Block> {
+        self.device.bind().ok()?;
+        let kinds = self.kinds.iter();
+        let copies = kinds.map(|kind| kind.block(&self.device, number));
+        let copies = copies.collect::<Result<Option<_>, _>>().ok()??;
+        Some(self.in_block(copies))
     }
 
-    fn read_block(&self, _bytes: &[u8]) -> Option<KvBlock> {
-        None
+    fn push_block(&mut self, block: &Block, tokens: usize) -> Result<()> {
+        let Block::Device(block) = block else {
+            return Err(foreign_block());
+        };
+        let block: &dyn Any = &**block;
+        let block = block.downcast_ref::<CudaBlock>();
+        let block = block.filter(|block| block.kinds.len() == self.kinds.len());
+        let CudaBlock { kinds, .. } = block.ok_or_else(foreign_block)?;
+        self.device.bind()?;
+        let mut both = self.kinds.iter_mut().zip(kinds);
+        let pushed = both.try_for_each(|(kind, block)| {
+            kind.push_block(&self.device, block, tokens, self.context)
+        });
+        match pushed {
+            Ok(()) => self.len += tokens,
+            // Of what some kinds have, others may have nothing.
+            Err(_) => drop(self.truncate(self.len)),
+        }
+        Ok(pushed?)
+    }
+
+    fn read_block(&self, mut bytes: &[u8]) -> Option<Block> {
+        self.device.bind().ok()?;
+        let mut kinds = Vec::with_capacity(self.kinds.len());
+        for kind in &self.kinds {
+            let (its, rest) = bytes.split_at_checked(kind.block_bytes())?;
+            kinds.push(kind.read_block(&self.device, its).ok()??);
+            bytes = rest;
+        }
+        bytes.is_empty().then(|| self.in_block(kinds))
     }
 
     fn block_bytes(&self) -> usize {
-        let tokens = self.kinds.iter().map(DeviceCache::token_bytes);
-        PAGE * tokens.sum::<usize>()
+        self.kinds.iter().map(DeviceCache::block_bytes).sum()
     }
 
     fn ring_bytes(&self) -> usize {

@@ -1,4 +1,12 @@
 //! Keys and values of one sequence on the device.
+//!
+//! Keys are stored in one rotation for ever; those of derived regions are rotated from what is stored
+//! there (`append.cu`), so that they can be [made again](derive) wherever they are missing.
+
+mod block;
+mod derive;
+
+pub use block::Block;
 
 use crate::device::{Device, Element, Kernels, padded};
 use crate::error::CudaError;
@@ -199,12 +207,24 @@ impl<T: Element> DeviceCache<T> {
         })
     }
 
-    /// Makes room for `tokens` more, `chunk` of them at once. Room grows by doubling, but not beyond
-    /// `most` tokens unless they are needed; what is stored stays, also after an error.
+    /// Makes ready for `tokens` more, `chunk` of them at once: room, and the derived keys that they
+    /// see. Room grows by doubling, but not beyond `most` tokens unless they are needed; what is stored
+    /// stays, also after an error.
     ///
     /// # Errors
     /// The driver's: mostly too little memory.
     pub fn reserve(
+        &mut self,
+        device: &Device,
+        tokens: usize,
+        chunk: usize,
+        most: usize,
+    ) -> Result<(), CudaError> {
+        self.make_room(device, tokens, chunk, most)?;
+        self.derive(device)
+    }
+
+    fn make_room(
         &mut self,
         device: &Device,
         tokens: usize,
@@ -333,20 +353,8 @@ impl<T: Element> DeviceCache<T> {
         self.len += tokens;
     }
 
-    /// Whether the first `len` tokens could be kept: no key that the next query sees is gone.
-    pub fn can_truncate(&self, len: usize) -> bool {
-        let mut regions = self.planes.iter().enumerate();
-        regions.all(|(r, &plane)| {
-            let floor = self.floors[plane].min(len);
-            self.map.span(r, len).start >= floor
-        })
-    }
-
-    /// Forgets every token from `len` on; all of them where [`DeviceCache::can_truncate`] says no.
+    /// Forgets every token from `len` on.
     pub fn truncate(&mut self, len: usize) {
-        if !self.can_truncate(len) {
-            self.len = 0;
-        }
         self.len = self.len.min(len);
         let len = self.len;
         self.floors
@@ -401,7 +409,7 @@ impl<T: Element> DeviceCache<T> {
                     let slots = self.slots[plane];
                     self.floors[plane].max(end.saturating_sub(slots))..end
                 }
-                Kept::First(_) => 0..self.slots[plane],
+                Kept::First(_) => self.floors[plane]..self.slots[plane],
             };
             let mut ends = low.iter().zip(high);
             if ends.any(|(&low, &high)| {
