@@ -188,9 +188,13 @@ for n in sorted(out): print(n, repr(out[n]))
 assert len(out) == 4 and all(out.values()), out
 # Past the trained window. Few tokens of answer: what is read again runs on other kernels, which round otherwise.
 long = " ".join(f"Item {n} costs {n * n % 97} coins." for n in range(900)) + " What does item 7 cost?"
-usages = [ask(n, out, long, 8) for n in (10, 11)]
+usages, took = [], []
+for n in (10, 11):
+    start = time.time()
+    usages.append(ask(n, out, long, 8))
+    took.append(round(time.time() - start, 3))
 tokens, cached = usages[0]["prompt_tokens"], [usage["prompt_tokens_details"]["cached_tokens"] for usage in usages]
-print(f"{tokens} tokens, of them cached {cached}", repr(out[10]), repr(out[11]))
+print(f"{tokens} tokens, of them cached {cached}, seconds {took}", repr(out[10]), repr(out[11]))
 assert cached[0] < 256 and cached[1] > tokens - 256, cached
 assert out[10] == out[11] != "", out
 P
@@ -216,6 +220,7 @@ third() {
   check answers 60 bash -c "$(declare -f answer answers); HOME_THERE=$HOME_THERE LOGS=$LOGS; answers"
   show answers
   check serve 60 bash -c "$(declare -f serve); HOME_THERE=$HOME_THERE; serve"
+  show serve
   check demo 60 $HOME_THERE/bin/selfextend demo --device cuda --tokens 13k
   show demo
   check device-smollm2 60 $HOME_THERE/bin/device $HOME_THERE/models/$MODEL 2048,16384
