@@ -22,8 +22,6 @@ struct Decode {
   // A stage: keys, then values; or room for keys of either kind, bytes of values, scales of both.
   static constexpr int VALUES = KEYS * PITCH * 2, V_SCALES = VALUES + KEYS * V_PITCH;
   static constexpr int STAGE = BYTES ? V_SCALES + 2 * SCALES : 2 * KEYS * PITCH * 2;
-  static constexpr int PIPES = WARPS * STAGES * STAGE;
-  static constexpr int SHARED = PIPES > WARPS * ROWS * D * 4 ? PIPES : WARPS * ROWS * D * 4;
   using P = Packed<T>;
 
   // A place in the list of tiles of all regions.

@@ -7,7 +7,7 @@
 #include "common.cuh"
 
 constexpr int WARPS = 4;
-constexpr int ROWS = 4;  // as in src/linear.rs
+constexpr int ROWS = 4;  // SHARED_ROWS in src/linear.rs
 // Blocks that a processor should hold, by tokens: so many loads are then in flight.
 constexpr int blocks_at_once(int tokens) { return tokens == 1 ? 5 : tokens <= 4 ? 4 : 3; }
 

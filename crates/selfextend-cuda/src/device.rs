@@ -197,6 +197,11 @@ impl Device {
         }
     }
 
+    /// Whether both queue on one stream, so that memory of one can be used with the other.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.stream, &other.stream)
+    }
+
     /// What the driver calls the card.
     ///
     /// # Errors

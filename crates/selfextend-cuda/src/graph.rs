@@ -18,6 +18,9 @@ use std::sync::Arc;
 /// Graphs that are kept: of the kinds of step that a server alternates between.
 const KEPT: usize = 16;
 
+/// Tapes without a graph that are remembered.
+const SEEN: usize = 4;
+
 /// Where each argument starts on a tape, at least.
 const ALIGNMENT: usize = 16;
 
@@ -225,8 +228,8 @@ pub(crate) struct Queue {
     recording: bool,
     /// Most recently used last. A graph is made of a tape that comes a second time.
     graphs: Vec<Graph>,
-    /// The last tape without a graph.
-    seen: Tape,
+    /// The last tapes without a graph, the newest last.
+    seen: Vec<Tape>,
     /// Whether graphs are made at all.
     enabled: bool,
 }
@@ -238,7 +241,7 @@ impl Queue {
             tape: Tape::default(),
             recording: false,
             graphs: Vec::new(),
-            seen: Tape::default(),
+            seen: Vec::new(),
             enabled: true,
         }
     }
@@ -278,6 +281,16 @@ impl Queue {
         launched
     }
 
+    /// Launches what was noted, and a kernel after it that belongs to no pass.
+    pub(crate) fn submit_now(
+        &mut self,
+        launch: &Launch,
+        arguments: &[&[u8]],
+    ) -> Result<(), CudaError> {
+        self.settle()?;
+        self.submit(launch, arguments)
+    }
+
     /// Notes what is launched from now on, until [`Queue::play`] or [`Queue::settle`].
     pub(crate) fn record(&mut self) {
         self.tape.clear();
@@ -294,16 +307,20 @@ impl Queue {
             .graphs
             .iter()
             .position(|graph| graph.tape.is_like(&self.tape));
-        let mut graph = match known {
-            Some(at) => self.graphs.remove(at),
-            None if self.seen.is_like(&self.tape) => {
-                let tape = std::mem::take(&mut self.seen);
+        let seen = self.seen.iter().position(|tape| tape.is_like(&self.tape));
+        let mut graph = match (known, seen) {
+            (Some(at), _) => self.graphs.remove(at),
+            (None, Some(at)) => {
                 if self.graphs.len() == KEPT {
                     self.graphs.remove(0);
                 }
-                Graph::new(tape)?
+                match Graph::new(self.seen.remove(at)) {
+                    Ok(graph) => graph,
+                    // Where there is no room for a graph there may be for the kernels.
+                    Err(_) => return self.settle(),
+                }
             }
-            None => return self.settle(),
+            (None, None) => return self.settle(),
         };
         let launched = graph.launch(&mut self.tape, &self.stream);
         self.tape.clear();
@@ -321,8 +338,10 @@ impl Queue {
         }
         let mut calls = 0..self.tape.calls.len();
         let launched = calls.try_for_each(|call| self.tape.launch(call, &self.stream));
-        std::mem::swap(&mut self.seen, &mut self.tape);
-        self.tape.clear();
+        if self.seen.len() == SEEN {
+            self.seen.remove(0);
+        }
+        self.seen.push(std::mem::take(&mut self.tape));
         launched
     }
 }

@@ -2,7 +2,7 @@
 //! this crate.
 //!
 //! The structures mirror `kernels/common.cuh`. Every launch is held against the f64 oracle by
-//! `tests.rs`, which needs a GPU.
+//! `tests/`, which needs a GPU.
 
 use crate::device::{Device, Element};
 use crate::error::CudaError;
@@ -252,6 +252,11 @@ impl Launch<'_> {
     /// Queues a kernel that takes one structure; see [`Queue::submit`](crate::graph::Queue::submit).
     pub(crate) fn run<A: Pod>(&self, args: &A) -> Result<(), CudaError> {
         self.device.queue().submit(self, &[bytes_of(args)])
+    }
+
+    /// The same outside of passes, which another thread may be noting.
+    pub(crate) fn run_now<A: Pod>(&self, args: &A) -> Result<(), CudaError> {
+        self.device.queue().submit_now(self, &[bytes_of(args)])
     }
 
     /// Queues a kernel of `ops.cu` or `linear.cu`.

@@ -16,7 +16,7 @@ use cudarc::driver::{CudaFunction, CudaSlice};
 pub const FEW: usize = 8;
 /// Threads of a block of `matvec_*`, and the rows that they share.
 const FEW_THREADS: usize = 128;
-const FEW_ROWS: usize = 4;
+const SHARED_ROWS: usize = 4;
 /// Numbers that are unpacked at once: 256 MiB, more than any layer but an output head. In tests so
 /// few that matrices are unpacked in bands.
 const UNPACKED: usize = if cfg!(test) { 1 << 14 } else { 128 << 20 };
@@ -91,11 +91,6 @@ impl<T: Element> Matrix<T> {
             outputs,
             inputs,
         })
-    }
-
-    /// Rows.
-    pub fn outputs(&self) -> usize {
-        self.outputs
     }
 
     /// Columns.
@@ -235,7 +230,7 @@ impl<T: Element> Ops<T> {
             Value::Int(tokens as i32),
         ]);
         let kernel = &kernels[tokens.next_power_of_two().ilog2() as usize];
-        let blocks = matrix.outputs.div_ceil(FEW_ROWS);
+        let blocks = matrix.outputs.div_ceil(SHARED_ROWS);
         self.launch(kernel, [blocks, FEW_THREADS], &values)
     }
 

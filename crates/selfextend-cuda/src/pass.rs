@@ -140,11 +140,6 @@ impl Plan {
             },
         })
     }
-
-    /// New tokens of all sequences.
-    pub fn tokens(&self) -> usize {
-        self.tokens
-    }
 }
 
 /// Writes one sequence's numbers, some for each token, to its place in arrays of `rows` each.

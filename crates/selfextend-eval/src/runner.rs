@@ -27,8 +27,11 @@ pub struct Runner<'a> {
     pub kv_type: KvType,
     /// Tokens of a prefill that pass through the model together.
     pub chunk: usize,
-    /// Whether shared prefixes are computed once. The results are the same bit for bit.
+    /// Whether shared prefixes are computed once. The results are the same, on the CPU bit for bit.
     pub share: bool,
+    /// Whether samples of different contexts share them too. Where seconds and memory of a length
+    /// are the question, they do not.
+    pub share_lengths: bool,
     /// Whether a method that cannot reach a sample's context is noted instead of refused.
     pub allow_unreachable: bool,
     /// Which part of the pairs of a method and a sample runs here.
@@ -90,6 +93,7 @@ impl<'a> Runner<'a> {
             kv_type: KvType::default(),
             chunk: DEFAULT_CHUNK,
             share: true,
+            share_lengths: true,
             allow_unreachable: false,
             shard: Shard::WHOLE,
         }
@@ -256,16 +260,14 @@ impl<'a> Runner<'a> {
     /// All samples in the order that computes least: those of a session after one another, the
     /// longest of them says how much it must hold, and sorted by their tokens. That is a walk
     /// through the tree of all prompts, branch by branch, so that what some prompts have in
-    /// common, of whatever length they are, is computed once.
+    /// common, of whatever length they are, is computed once. (Also where nothing is shared: which
+    /// pairs a shard has does not depend on it.)
     fn order(&self, method: &Method) -> Vec<Turn> {
         let turn = |(index, sample)| Turn {
             index,
             session: self.options(method, sample),
         };
         let turns: Vec<Turn> = self.samples.iter().enumerate().map(turn).collect();
-        if !self.share {
-            return turns;
-        }
         let mut sessions: Vec<(String, usize, Vec<Turn>)> = Vec::new();
         for turn in turns {
             let (key, context) = match &turn.session {
@@ -294,10 +296,10 @@ impl<'a> Runner<'a> {
     }
 
     /// What sessions have in common that compute the same from the same tokens: how much they may
-    /// hold is no part of it where they share.
+    /// hold is no part of it where lengths share.
     fn session_key(&self, options: &SessionOptions) -> String {
         let mut options = *options;
-        if self.share {
+        if self.share_lengths {
             options.context = 0;
         }
         format!("{options:?}")

@@ -24,10 +24,15 @@ fn shared(relative: &str) -> Option<PathBuf> {
 }
 
 fn records(model: &TextModel, samples: Vec<Sample>, share: bool) -> Vec<Record> {
+    run(model, samples, |runner| runner.share = share)
+}
+
+fn run(model: &TextModel, samples: Vec<Sample>, set: impl FnOnce(&mut Runner)) -> Vec<Record> {
     let methods = ["plain", "selfextend:G=4,W=128"];
     let methods: Vec<Method> = methods.map(|name| name.parse().unwrap()).to_vec();
     let mut runner = Runner::new(model, methods, samples);
-    (runner.share, runner.chunk) = (share, 100);
+    runner.chunk = 100;
+    set(&mut runner);
     let mut records = Vec::new();
     let mut keep = |record: &Record| {
         records.push(record.clone());
@@ -124,6 +129,14 @@ fn a_needle_map_takes_half_of_its_cells() {
     assert_same(&together, &alone);
     let (shared, all) = (read(&together), read(&alone));
     assert!(2 * shared < all, "{shared} of {all}");
+    // Where it is asked how long a length takes, one text of each is read whole.
+    let apart = run(&model, samples(), |runner| runner.share_lengths = false);
+    assert_same(&apart, &alone);
+    let whole = |records: &[Record]| {
+        let whole = records.iter().filter(|record| record.read == record.tokens);
+        whole.count()
+    };
+    assert_eq!((whole(&apart), whole(&together)), (2 * 4, 2));
 }
 
 #[test]

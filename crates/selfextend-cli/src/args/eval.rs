@@ -64,7 +64,7 @@ pub struct EvalRunArgs {
     /// Say what the run would cost, and stop.
     #[arg(long)]
     pub dry_run: bool,
-    /// Compute every prompt from its first token: the same results, later.
+    /// Compute every prompt from its first token: the same results (on a GPU up to rounding), later.
     #[arg(long)]
     pub no_sharing: bool,
     #[command(flatten)]

@@ -83,6 +83,7 @@ fn run(prepared: Prepared) -> Result<()> {
     runner.kv_type = args.model.kv_type.into();
     runner.chunk = args.model.chunk;
     runner.share = !args.no_sharing;
+    runner.share_lengths = task != "compare";
     runner.allow_unreachable = allow_unreachable;
     runner.shard = args.shard;
     let header = runner.header(task, all_settings(&args.model, model, settings)?);

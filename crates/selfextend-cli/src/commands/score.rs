@@ -102,7 +102,8 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
         };
         let next = &ids[from + 1..][..tokens.len()];
         session.score(tokens, next, &mut layer, &mut |_, score| {
-            nll.push(-score.log_probability);
+            // Not its negative, which of zero is no zero to read.
+            nll.push(0.0 - score.log_probability);
         })?;
         if !args.summary {
             output::text(&lines(ids, &nll, from)?)?;

@@ -153,7 +153,7 @@ impl<T: Element> DeviceCache<T> {
                 block: (THREADS, 1, 1),
                 shared: 0,
             }
-            .run(&args)?;
+            .run_now(&args)?;
         }
         Ok(())
     }

@@ -47,7 +47,7 @@ impl<T: Element> DeviceCache<T> {
                 block: (dim as u32 / 2, (512 / dim as u32).max(1), 1),
                 shared: self.rope.pairs() * size_of::<[f32; 2]>(),
             }
-            .run(&DeriveArgs {
+            .run_now(&DeriveArgs {
                 stored,
                 scales,
                 out,

@@ -227,10 +227,8 @@ const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 /// Where a subject's examples are: beside its questions, or as in the authors' folders.
 fn examples(path: &Path, name: &str) -> Result<PathBuf> {
     let beside = path.with_file_name(name);
-    let folders = path.parent().and_then(Path::parent);
-    let in_dev = folders.map(|folders| folders.join("dev").join(name));
-    let places = [Some(beside), in_dev].into_iter().flatten();
-    places
+    let in_dev = path.with_file_name("..").join("dev").join(name);
+    [beside, in_dev]
         .into_iter()
         .find(|place| place.exists())
         .ok_or_else(|| {

@@ -168,7 +168,10 @@ impl<T: Half> Cache for CudaCache<T> {
         };
         let block: &dyn Any = &**block;
         let block = block.downcast_ref::<CudaBlock>();
-        let block = block.filter(|block| block.kinds.len() == self.kinds.len());
+        let fits = |block: &&CudaBlock| {
+            block.device.is_same(&self.device) && block.kinds.len() == self.kinds.len()
+        };
+        let block = block.filter(fits);
         let CudaBlock { kinds, .. } = block.ok_or_else(foreign_block)?;
         self.device.bind()?;
         let mut both = self.kinds.iter_mut().zip(kinds);
