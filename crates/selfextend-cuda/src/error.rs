@@ -1,7 +1,9 @@
 //! What can go wrong on a device.
 
 use cudarc::cublas::result::CublasError;
+use cudarc::cublas::sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED;
 use cudarc::driver::DriverError;
+use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 
 /// Why a device could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,4 +74,15 @@ pub enum CudaError {
         /// Most new tokens of a step.
         chunk: usize,
     },
+}
+
+impl CudaError {
+    /// Whether the device had no memory left.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Driver(error) => error.0 == CUDA_ERROR_OUT_OF_MEMORY,
+            Self::Blas(error) => error.0 == CUBLAS_STATUS_ALLOC_FAILED,
+            _ => false,
+        }
+    }
 }

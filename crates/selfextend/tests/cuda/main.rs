@@ -264,8 +264,8 @@ fn blocks_of_others_continue_like_a_fresh_run() {
                 let block = first.block(number).unwrap();
                 assert_eq!(block.bytes(), first.block_bytes());
                 let bytes = block.to_bytes().unwrap();
-                assert!(next.read_block(&bytes[1..]).is_none());
-                let block = next.read_block(&bytes).unwrap();
+                assert!(next.read_block(&bytes[1..]).unwrap().is_none());
+                let block = next.read_block(&bytes).unwrap().unwrap();
                 let tokens = PAGE.min(prefix - number * PAGE);
                 next.push_block(&block, tokens).unwrap();
             }

@@ -254,7 +254,12 @@ fn growing_and_forking_keep_what_is_stored() {
         );
         assert_eq!(
             grown.bytes(),
-            grown.token_bytes() * grown.capacity() + grown.ring_bytes()
+            grown.token_bytes() * grown.capacity() + grown.ring_bytes(grown.capacity())
+        );
+        // What a full one takes is known from the start.
+        assert_eq!(
+            roomy.bytes(),
+            roomy.token_bytes() * roomy.capacity() + open(1).ring_bytes(s.n)
         );
     }
 }
