@@ -149,11 +149,13 @@ impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let message = failure.to_string();
         match failure {
-            Failure::QueueFull { retry_after, .. } => Self {
-                code: Some("rate_limit_exceeded"),
-                retry_after: Some(retry_after),
-                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
-            },
+            Failure::QueueFull { retry_after, .. } | Failure::NoMemory { retry_after, .. } => {
+                Self {
+                    code: Some("rate_limit_exceeded"),
+                    retry_after: Some(retry_after),
+                    ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+                }
+            }
             Failure::TooLarge { .. } => Self {
                 code: Some("kv_memory_exceeded"),
                 ..Self::bad_request(message)

@@ -108,6 +108,16 @@ pub enum Failure {
         /// The server's budget.
         budget: usize,
     },
+    /// The device has less memory left than the budget says.
+    #[error(
+        "the device has no memory left for the request ({reason}): try again in {} s, or start the server with a smaller --kv-memory", retry_after.as_secs()
+    )]
+    NoMemory {
+        /// What the device said.
+        reason: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// It took longer than a request may.
     #[error("the request was not done within {0} s, the most a request may take here")]
     Timeout(u64),

@@ -5,7 +5,7 @@ use super::group::{Choice, Drawn, Group, Place};
 use super::{Admitted, Command, Cost, Event, Failure, Limits, Request, Shared};
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
-use selfextend::{Error, Input, LogitRows, PAGE, Phase, TextModel};
+use selfextend::{Error, Input, LogitRows, PAGE, Phase, Session, TextModel};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
@@ -155,10 +155,19 @@ impl<'m> Worker<'m> {
         let mut queue = std::mem::take(&mut self.queue);
         while let Some((request, place)) = queue.admit(|request, most| {
             let place = self.make_room(request, most)?;
-            let charged = place.charged;
+            let charged = place.as_ref().map_or(0, |place| place.charged);
             Some((place, charged))
         }) {
             self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+            let place = match place {
+                Ok(place) => place,
+                Err(error) => {
+                    tracing::error!(request = request.id, %error, "refused");
+                    let failure = self.failure(&error);
+                    let _ = request.events.send(Event::Failed(failure));
+                    continue;
+                }
+            };
             self.reserved += place.charged;
             log_admission(&request, self.ladder, place.admitted);
             let admitted = place.admitted;
@@ -180,8 +189,8 @@ impl<'m> Worker<'m> {
     }
 
     /// What a request is admitted with; none while there is no room for it, or when it would be
-    /// charged more than `most` bytes.
-    fn make_room(&mut self, request: &Request, most: usize) -> Option<Place> {
+    /// charged more than `most` bytes; an error where a device has less room than the budget.
+    fn make_room(&mut self, request: &Request, most: usize) -> Option<selfextend::Result<Place>> {
         if !self.has_places(request.choices, false) {
             return None;
         }
@@ -211,13 +220,16 @@ impl<'m> Worker<'m> {
         if long && !leaves_room(memory, of_long, charged) {
             return None;
         }
+        let elsewhere = self.held_elsewhere(step, known);
         while self.reserved + self.prefixes.bytes() + charged > memory {
             if !self.prefixes.evict() {
                 return None;
             }
-            metrics::counter!("selfextend_prefix_evictions_total").increment(1);
         }
-        let mut session = self.text.model.session(self.ladder.rung(step).options);
+        let mut session = match self.open(request) {
+            Ok(session) => session,
+            Err(error) => return Some(Err(error)),
+        };
         for (block, count) in &held {
             if let Err(error) = session.push_block(block, *count) {
                 tracing::warn!(request = request.id, %error, "the rest of a prefix is read again");
@@ -227,14 +239,25 @@ impl<'m> Worker<'m> {
         let cached_tokens = session.len();
         let admitted = Admitted {
             cached_tokens,
-            reread_tokens: self.reread_tokens(step, known, cached_tokens),
+            reread_tokens: reread_tokens(known.len(), elsewhere, cached_tokens),
         };
-        Some(Place {
+        Some(Ok(Place {
             session,
             charged,
             long,
             admitted,
-        })
+        }))
+    }
+
+    /// A session with room for a request's longest outcome.
+    fn open(&self, request: &Request) -> selfextend::Result<Session> {
+        let options = self.ladder.rung(request.step).options;
+        let mut session = self.text.model.session(options);
+        if let Some(fault) = session.fault() {
+            return Err(fault);
+        }
+        session.reserve(request.prompt.len() + request.options.max_tokens)?;
+        Ok(session)
     }
 
     /// Bytes of the budget that evicting does not free.
@@ -242,17 +265,11 @@ impl<'m> Worker<'m> {
         self.reserved + self.prefixes.bytes() - self.prefixes.evictable()
     }
 
-    /// Tokens of a prompt that are held under another step only, where they are too many to be a
-    /// system prompt that conversations have in common.
-    fn reread_tokens(&self, step: usize, known: &[u32], cached: usize) -> usize {
+    /// Tokens of a prompt that are held under another step.
+    fn held_elsewhere(&self, step: usize, known: &[u32]) -> usize {
         let others = (0..self.ladder.rungs().len()).filter(|other| *other != step);
         let elsewhere = others.map(|other| self.prefixes.matching(other, known));
-        let reread = elsewhere.max().unwrap_or(0).saturating_sub(cached);
-        if reread >= LEAST_REREAD.max((known.len() + 1) / 8) {
-            reread
-        } else {
-            0
-        }
+        elsewhere.max().unwrap_or(0)
     }
 
     /// One step of every answer.
@@ -430,8 +447,18 @@ impl<'m> Worker<'m> {
         for n in groups.into_iter().rev() {
             let group = &self.running[n];
             tracing::error!(request = group.request.id, %error, "failed");
-            group.fail(Failure::Engine(error.to_string()));
+            group.fail(self.failure(error));
             self.drop_group(n);
+        }
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        match error {
+            Error::DeviceMemory(reason) => Failure::NoMemory {
+                reason: reason.clone(),
+                retry_after: self.shared.retry_after(1),
+            },
+            error => Failure::Engine(error.to_string()),
         }
     }
 
@@ -445,6 +472,17 @@ impl<'m> Worker<'m> {
         metrics::gauge!("selfextend_queued_requests").set(self.queue.len() as f64);
         metrics::gauge!("selfextend_kv_reserved_bytes").set(self.reserved as f64);
         metrics::gauge!("selfextend_prefix_cache_bytes").set(self.prefixes.bytes() as f64);
+    }
+}
+
+/// Tokens of a prompt of which so many are held under another step and so many are cached, where those
+/// that are held there only are too many to be a system prompt that conversations have in common.
+fn reread_tokens(known: usize, elsewhere: usize, cached: usize) -> usize {
+    let reread = elsewhere.saturating_sub(cached);
+    if reread >= LEAST_REREAD.max((known + 1) / 8) {
+        reread
+    } else {
+        0
     }
 }
 
