@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn rings_end_with_what_their_context_says() {
         for (kept, full) in [(Kept::Newest(300), 384), (Kept::First(10), 128)] {
-            for context in [1, 127, 128, 300, 385, 5000] {
+            for context in [1_usize, 127, 128, 300, 385, 5000] {
                 let slots = kept.slots(context.next_multiple_of(SLOTS), 50);
                 assert_eq!(kept.slots(context, 50), slots, "{kept:?} {context}");
                 assert!(slots <= full && (context < full || slots == full));

@@ -13,9 +13,6 @@ use std::time::{Duration, Instant};
 /// How long the thread sleeps at most while requests wait that cannot run: their clients may go.
 const NAP: Duration = Duration::from_millis(20);
 
-/// Fewer tokens read again are not worth a word.
-const LEAST_REREAD: usize = 32;
-
 /// A request is long when it needs more blocks of its own than so many chunks fill.
 const LONG_CHUNKS: usize = 4;
 
@@ -162,15 +159,15 @@ impl<'m> Worker<'m> {
             let place = match place {
                 Ok(place) => place,
                 Err(error) => {
-                    tracing::error!(request = request.id, %error, "refused");
+                    tracing::warn!(request = request.id, %error, "refused");
                     let failure = self.failure(&error);
                     let _ = request.events.send(Event::Failed(failure));
                     continue;
                 }
             };
             self.reserved += place.charged;
-            log_admission(&request, self.ladder, place.admitted);
             let admitted = place.admitted;
+            admitted.log(&request, self.ladder.rung(request.step));
             let group = Group::new(request, place);
             group.tell(Event::Admitted(admitted));
             self.running.push(group);
@@ -236,11 +233,7 @@ impl<'m> Worker<'m> {
                 break;
             }
         }
-        let cached_tokens = session.len();
-        let admitted = Admitted {
-            cached_tokens,
-            reread_tokens: reread_tokens(known.len(), elsewhere, cached_tokens),
-        };
+        let admitted = Admitted::new(prompt.len(), session.len(), elsewhere);
         Some(Ok(Place {
             session,
             charged,
@@ -249,15 +242,23 @@ impl<'m> Worker<'m> {
         }))
     }
 
-    /// A session with room for a request's longest outcome.
-    fn open(&self, request: &Request) -> selfextend::Result<Session> {
+    /// A session with room for a request's longest outcome. Where a device has less memory than the
+    /// budget says, cached prompts go first.
+    fn open(&mut self, request: &Request) -> selfextend::Result<Session> {
         let options = self.ladder.rung(request.step).options;
-        let mut session = self.text.model.session(options);
-        if let Some(fault) = session.fault() {
-            return Err(fault);
+        let tokens = request.prompt.len() + request.options.max_tokens;
+        loop {
+            let mut session = self.text.model.session(options);
+            let opened = match session.fault() {
+                Some(fault) => Err(fault),
+                None => session.reserve(tokens),
+            };
+            match opened {
+                Ok(()) => return Ok(session),
+                Err(Error::DeviceMemory(_)) if self.prefixes.evict() => {}
+                Err(error) => return Err(error),
+            }
         }
-        session.reserve(request.prompt.len() + request.options.max_tokens)?;
-        Ok(session)
     }
 
     /// Bytes of the budget that evicting does not free.
@@ -475,47 +476,6 @@ impl<'m> Worker<'m> {
     }
 }
 
-/// Tokens of a prompt of which so many are held under another step and so many are cached, where those
-/// that are held there only are too many to be a system prompt that conversations have in common.
-fn reread_tokens(known: usize, elsewhere: usize, cached: usize) -> usize {
-    let reread = elsewhere.saturating_sub(cached);
-    if reread >= LEAST_REREAD.max((known + 1) / 8) {
-        reread
-    } else {
-        0
-    }
-}
-
 fn timeout(request: &Request) -> Failure {
     Failure::Timeout(request.deadline.duration_since(request.arrived).as_secs())
-}
-
-fn log_admission(request: &Request, ladder: &Ladder, admitted: Admitted) {
-    let rung = ladder.rung(request.step);
-    let Admitted {
-        cached_tokens,
-        reread_tokens,
-    } = admitted;
-    metrics::counter!("selfextend_prompt_tokens_total").increment(request.prompt.len() as u64);
-    metrics::counter!("selfextend_cached_tokens_total").increment(cached_tokens as u64);
-    if rung.extends() {
-        metrics::counter!("selfextend_extended_requests_total").increment(1);
-    }
-    tracing::info!(
-        request = request.id,
-        prompt_tokens = request.prompt.len(),
-        cached_tokens,
-        group_size = rung.group_size,
-        neighbor_window = rung.neighbor_window,
-        waited_ms = request.arrived.elapsed().as_millis() as u64,
-        "admitted"
-    );
-    if reread_tokens > 0 {
-        tracing::info!(
-            request = request.id,
-            reread_tokens,
-            group_size = rung.group_size,
-            "the conversation grew past a step: its prefix is read again under the next map"
-        );
-    }
 }
