@@ -86,3 +86,27 @@ impl CudaError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cudarc::cublas::sys::cublasStatus_t::CUBLAS_STATUS_NOT_INITIALIZED;
+    use cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_VALUE;
+
+    #[test]
+    fn lack_of_memory_is_told_from_other_failures() {
+        for error in [
+            DriverError(CUDA_ERROR_OUT_OF_MEMORY).into(),
+            CublasError(CUBLAS_STATUS_ALLOC_FAILED).into(),
+        ] {
+            assert!(CudaError::is_out_of_memory(&error), "{error}");
+        }
+        for error in [
+            DriverError(CUDA_ERROR_INVALID_VALUE).into(),
+            CublasError(CUBLAS_STATUS_NOT_INITIALIZED).into(),
+            CudaError::Shape("none".into()),
+        ] {
+            assert!(!error.is_out_of_memory(), "{error}");
+        }
+    }
+}

@@ -184,3 +184,26 @@ impl IntoResponse for ApiError {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_says_when_to_come_back() {
+        let retry_after = Duration::from_secs(3);
+        let busy = Failure::QueueFull {
+            queued: 1,
+            retry_after,
+        };
+        let full = Failure::NoMemory {
+            reason: "none left".into(),
+            retry_after,
+        };
+        for failure in [busy, full] {
+            let response = ApiError::from(failure).into_response();
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "3");
+        }
+    }
+}
