@@ -1,7 +1,9 @@
 //! What can go wrong on a device.
 
 use cudarc::cublas::result::CublasError;
+use cudarc::cublas::sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED;
 use cudarc::driver::DriverError;
+use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 
 /// Why a device could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -72,4 +74,39 @@ pub enum CudaError {
         /// Most new tokens of a step.
         chunk: usize,
     },
+}
+
+impl CudaError {
+    /// Whether the device had no memory left.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Driver(error) => error.0 == CUDA_ERROR_OUT_OF_MEMORY,
+            Self::Blas(error) => error.0 == CUBLAS_STATUS_ALLOC_FAILED,
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cudarc::cublas::sys::cublasStatus_t::CUBLAS_STATUS_NOT_INITIALIZED;
+    use cudarc::driver::sys::CUresult::CUDA_ERROR_INVALID_VALUE;
+
+    #[test]
+    fn lack_of_memory_is_told_from_other_failures() {
+        for error in [
+            DriverError(CUDA_ERROR_OUT_OF_MEMORY).into(),
+            CublasError(CUBLAS_STATUS_ALLOC_FAILED).into(),
+        ] {
+            assert!(CudaError::is_out_of_memory(&error), "{error}");
+        }
+        for error in [
+            DriverError(CUDA_ERROR_INVALID_VALUE).into(),
+            CublasError(CUBLAS_STATUS_NOT_INITIALIZED).into(),
+            CudaError::Shape("none".into()),
+        ] {
+            assert!(!error.is_out_of_memory(), "{error}");
+        }
+    }
 }

@@ -149,11 +149,13 @@ impl From<Failure> for ApiError {
     fn from(failure: Failure) -> Self {
         let message = failure.to_string();
         match failure {
-            Failure::QueueFull { retry_after, .. } => Self {
-                code: Some("rate_limit_exceeded"),
-                retry_after: Some(retry_after),
-                ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
-            },
+            Failure::QueueFull { retry_after, .. } | Failure::NoMemory { retry_after, .. } => {
+                Self {
+                    code: Some("rate_limit_exceeded"),
+                    retry_after: Some(retry_after),
+                    ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
+                }
+            }
             Failure::TooLarge { .. } => Self {
                 code: Some("kv_memory_exceeded"),
                 ..Self::bad_request(message)
@@ -180,5 +182,28 @@ impl IntoResponse for ApiError {
             response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_by_itself_says_when_to_come_back() {
+        let retry_after = Duration::from_secs(3);
+        let busy = Failure::QueueFull {
+            queued: 1,
+            retry_after,
+        };
+        let full = Failure::NoMemory {
+            reason: "none left".into(),
+            retry_after,
+        };
+        for failure in [busy, full] {
+            let response = ApiError::from(failure).into_response();
+            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
+            assert_eq!(response.headers()[header::RETRY_AFTER], "3");
+        }
     }
 }

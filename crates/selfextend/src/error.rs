@@ -78,6 +78,9 @@ pub enum Error {
     /// A device that is not there, or cannot do what it was asked.
     #[error("{0}")]
     Device(String),
+    /// A device that has no memory left.
+    #[error("{0}")]
+    DeviceMemory(String),
     /// A thread pool that cannot be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {

@@ -158,7 +158,7 @@ impl Model {
         match self.0.engine.cache(layout.clone()) {
             Ok(cache) => Session::new(self.clone(), cache, options, fault),
             Err(error) => {
-                let fault = fault.unwrap_or_else(|| Fault::Device(error.to_string()));
+                let fault = fault.unwrap_or_else(|| Fault::of_cache(error));
                 Session::new(
                     self.clone(),
                     Box::new(layout.on_cpu()),

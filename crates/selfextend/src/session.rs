@@ -110,8 +110,20 @@ pub struct Session {
 pub(crate) enum Fault {
     /// Frequencies that do not fit the model.
     Frequencies(AttentionError),
-    /// A device without kernels or memory for it.
+    /// A device without kernels for it.
     Device(String),
+    /// One that has no memory left.
+    Memory(String),
+}
+
+impl Fault {
+    /// Why there is no cache.
+    pub(crate) fn of_cache(error: Error) -> Self {
+        match error {
+            Error::DeviceMemory(reason) => Self::Memory(reason),
+            error => Self::Device(error.to_string()),
+        }
+    }
 }
 
 impl From<Fault> for Error {
@@ -119,6 +131,7 @@ impl From<Fault> for Error {
         match fault {
             Fault::Frequencies(error) => error.into(),
             Fault::Device(reason) => Self::Device(reason),
+            Fault::Memory(reason) => Self::DeviceMemory(reason),
         }
     }
 }
@@ -156,6 +169,21 @@ impl Session {
     /// The model it runs on.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// Why nothing can be appended, if so: frequencies that do not fit the model, or a device without
+    /// kernels or memory for the session.
+    pub fn fault(&self) -> Option<Error> {
+        self.fault.clone().map(Error::from)
+    }
+
+    /// Takes the memory that so many tokens in all need, on a device, which otherwise takes it by
+    /// doubling; those of the context at most. Forks take as much.
+    ///
+    /// # Errors
+    /// [`Error::DeviceMemory`] where there is too little; the session can go on as it could before.
+    pub fn reserve(&mut self, tokens: usize) -> Result<()> {
+        self.cache.reserve(tokens)
     }
 
     /// Bytes of its KV cache, on the device where the model runs on one.
@@ -299,7 +327,10 @@ impl Session {
 
     /// A block from the bytes of one of a session under the same options: see
     /// [`selfextend_attention::KvCache::read_block`].
-    pub fn read_block(&self, bytes: &[u8]) -> Option<Block> {
+    ///
+    /// # Errors
+    /// A device without memory for it.
+    pub fn read_block(&self, bytes: &[u8]) -> Result<Option<Block>> {
         self.cache.read_block(bytes)
     }
 
@@ -308,7 +339,7 @@ impl Session {
         self.cache.block_bytes()
     }
 
-    /// Bytes that decoding needs beside the blocks.
+    /// Bytes that decoding needs beside the blocks, in a context that is full.
     pub fn ring_bytes(&self) -> usize {
         self.cache.ring_bytes()
     }
@@ -323,8 +354,8 @@ impl Session {
     }
 
     /// A second session that continues from the same tokens. Full pages of the cache are shared on
-    /// the CPU; a device copies them, and where it has no memory for that, appending to the empty
-    /// new session says so.
+    /// the CPU; a device copies them, and where it has no memory for that, the new session is
+    /// empty and its [fault](Session::fault) says so.
     pub fn fork(&self) -> Self {
         match self.cache.fork() {
             Ok(cache) => Self {
@@ -334,7 +365,7 @@ impl Session {
                 fault: self.fault.clone(),
             },
             Err(error) => Self {
-                fault: Some(Fault::Device(error.to_string())),
+                fault: Some(Fault::of_cache(error)),
                 ..self.model.session(self.options)
             },
         }

@@ -342,10 +342,13 @@ impl<T: Element> DeviceCache<T> {
         2 * self.layers.len() * self.shape.kv_heads() * self.storage.row_bytes(self.dim)
     }
 
-    /// Bytes of the keys that are stored in a rotation of their own.
-    pub fn ring_bytes(&self) -> usize {
-        let rings = self.layers.iter().flat_map(|p| p.keys.iter().skip(1));
-        rings.map(Rows::bytes).sum()
+    /// Bytes of the keys that are stored in a rotation of their own, once there is room for so many
+    /// tokens.
+    pub fn ring_bytes(&self, capacity: usize) -> usize {
+        let rings = self.kept.iter().skip(1);
+        let slots: usize = rings.map(|kept| kept.slots(capacity, self.chunk)).sum();
+        let row = Storage::Halves.row_bytes(self.dim);
+        self.layers.len() * self.shape.kv_heads() * slots * row
     }
 
     /// Counts the tokens of a step, once all layers have stored them.
@@ -372,7 +375,11 @@ impl<T: Element> DeviceCache<T> {
             let capacity = self.capacity;
             return Err(CudaError::Capacity { wanted, capacity });
         }
-        if tokens > self.chunk && self.slots.iter().any(|&slots| slots < self.capacity) {
+        let mut rings = self.kept.iter().zip(&self.slots);
+        let wraps = |(kept, slots): (&Kept, &usize)| {
+            matches!(kept, Kept::Newest(_)) && *slots < self.capacity
+        };
+        if tokens > self.chunk && rings.any(wraps) {
             let chunk = self.chunk;
             return Err(CudaError::Chunk { tokens, chunk });
         }
@@ -477,4 +484,20 @@ fn rounded(capacity: usize) -> Result<usize, CudaError> {
                 "{capacity} tokens are more than a device cache counts"
             ))
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_end_with_what_their_context_says() {
+        for (kept, full) in [(Kept::Newest(300), 384), (Kept::First(10), 128)] {
+            for context in [1_usize, 127, 128, 300, 385, 5000] {
+                let slots = kept.slots(context.next_multiple_of(SLOTS), 50);
+                assert_eq!(kept.slots(context, 50), slots, "{kept:?} {context}");
+                assert!(slots <= full && (context < full || slots == full));
+            }
+        }
+    }
 }

@@ -9,6 +9,7 @@
 use selfextend::{Block, Session};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -144,16 +145,32 @@ impl Disk {
                     .iter()
                     .position(|options| *options == header.options)?;
                 let fits = header.bytes == sessions[step].block_bytes() && header.bytes <= room;
-                (fits && header.model == self.settings.model).then_some((step, &sessions[step]))
+                (fits && header.model == self.settings.model).then_some(step)
             };
-            match read(&path, &step_of) {
-                Ok(Some(kept)) => {
-                    room -= kept.block.bytes();
-                    found.push(kept);
-                }
-                Ok(None) => {}
+            let leave_out = |error: &dyn Display| {
+                tracing::warn!(path = %path.display(), %error, "leaving out a damaged or foreign file");
+            };
+            let (step, tokens, numbers) = match read(&path, &step_of) {
+                Ok(Some(wanted)) => wanted,
+                Ok(None) => continue,
                 Err(error) => {
-                    tracing::warn!(path = %path.display(), %error, "leaving out a damaged or foreign file");
+                    leave_out(&error);
+                    continue;
+                }
+            };
+            match sessions[step].read_block(&numbers) {
+                Ok(Some(block)) => {
+                    room -= block.bytes();
+                    found.push(Kept {
+                        step,
+                        tokens,
+                        block,
+                    });
+                }
+                Ok(None) => leave_out(&"its block has another shape"),
+                Err(error) => {
+                    tracing::warn!(%error, "the device takes no more prefixes from disk: lower --kv-memory");
+                    break;
                 }
             }
         }
@@ -260,11 +277,12 @@ fn make_room(settings: &DiskCache) -> io::Result<()> {
     Ok(())
 }
 
-/// Which session a file is for, if any.
-type StepOf<'a> = dyn Fn(&Header) -> Option<(usize, &'a Session)> + 'a;
+/// The number of the session a file is for, if any.
+type StepOf<'a> = dyn Fn(&Header) -> Option<usize> + 'a;
 
-/// Reads a file, if a session wants it.
-fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<Kept>> {
+/// Reads a file, if a session wants it: which one, the tokens and the block's numbers.
+#[allow(clippy::type_complexity)]
+fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<(usize, Vec<u32>, Vec<u8>)>> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -291,7 +309,7 @@ fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<Kept>> {
     if length != expected as u64 {
         return Err(bad("its length is not what it says"));
     }
-    let Some((step, session)) = step_of(&described) else {
+    let Some(step) = step_of(&described) else {
         return Ok(None);
     };
     let mut rest = Vec::with_capacity(described.bytes + DIGEST);
@@ -306,12 +324,6 @@ fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<Kept>> {
     if digest.finalize()[..] != *sum {
         return Err(bad("its checksum is wrong"));
     }
-    let block = session
-        .read_block(numbers)
-        .ok_or_else(|| bad("its block has another shape"))?;
-    Ok(Some(Kept {
-        step,
-        tokens: described.tokens,
-        block,
-    }))
+    rest.truncate(described.bytes);
+    Ok(Some((step, described.tokens, rest)))
 }

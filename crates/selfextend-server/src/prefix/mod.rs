@@ -13,6 +13,7 @@ pub use disk::{Disk, DiskCache};
 
 use selfextend::{Block, PAGE, Session};
 use slab::Slab;
+use std::collections::HashSet;
 
 /// A shorter match inside a block is not worth copying its page.
 const LEAST_PART: usize = 16;
@@ -230,12 +231,17 @@ impl PrefixCache {
 
     /// Bytes that evicting would free.
     pub fn evictable(&self) -> usize {
-        // Whoever shares a block shares those before it, so none of these is under a shared one.
-        let free = self
-            .nodes
-            .iter()
-            .filter(|(_, node)| !node.block.is_shared());
-        free.map(|(_, node)| node.bytes).sum()
+        // A block stays as long as one that continues it. A sequence shares all of its blocks; what
+        // waits to be written to disk is shared by itself.
+        let mut kept = HashSet::new();
+        for (mut id, _) in self.nodes.iter().filter(|(_, node)| node.block.is_shared()) {
+            while kept.insert(id)
+                && let Place::Under(parent) = self.nodes[id].place
+            {
+                id = parent;
+            }
+        }
+        self.bytes - kept.iter().map(|id| self.nodes[*id].bytes).sum::<usize>()
     }
 
     /// Frees the least recently used block that nobody needs; false when there is none.
@@ -250,6 +256,7 @@ impl PrefixCache {
         let oldest = free.min_by_key(|(_, node)| node.used).map(|(id, _)| id);
         oldest.is_some_and(|id| {
             self.remove(id);
+            metrics::counter!("selfextend_prefix_evictions_total").increment(1);
             true
         })
     }
@@ -325,5 +332,24 @@ mod tests {
         assert!(cache.make_room(10, 20) && cache.len() == 1);
         assert!(!cache.make_room(10, 10));
         assert!(cache.nodes.contains(first));
+    }
+
+    /// What is written to disk is held without what it continues.
+    #[test]
+    fn what_a_block_in_use_continues_is_not_evictable() {
+        let mut cache = PrefixCache::new(1);
+        let mut places = vec![Place::Root(0)];
+        for token in 0..3 {
+            let block = Block::Device(Arc::new(Copied));
+            let id = cache.add(places[token as usize], vec![token; PAGE], block);
+            places.push(Place::Under(id));
+        }
+        let (_, written) = cache.nodes.iter().nth(1).unwrap();
+        let written = written.block.clone();
+        assert_eq!(cache.evictable(), 10);
+        assert!(cache.evict() && !cache.evict() && cache.evictable() == 0);
+        drop(written);
+        assert_eq!(cache.evictable(), 20);
+        assert!(cache.evict() && cache.evict() && cache.is_empty());
     }
 }

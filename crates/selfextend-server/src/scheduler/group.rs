@@ -8,7 +8,7 @@ use std::time::Instant;
 
 /// What a request is admitted with.
 pub(super) struct Place {
-    /// Holds what is cached of its prompt.
+    /// Holds what is cached of its prompt, and room for the rest.
     pub session: Session,
     /// Bytes it may come to use, without those that it shares.
     pub charged: usize,
@@ -111,13 +111,17 @@ impl<'m> Group<'m> {
         let _ = self.request.events.send(event);
     }
 
-    /// Splits into its answers once the prompt is read, and draws their first tokens.
+    /// Splits into its answers once the prompt is read, and draws their first tokens. Fails where the
+    /// device has no memory for their sessions, which would fail every pass that they were in.
     pub fn begin(&mut self, text: &'m TextModel, logits: &[f32]) -> Result<()> {
         let Some(session) = self.session.take() else {
             return Ok(());
         };
         let count = self.request.choices;
         let forks: Vec<Session> = (1..count).map(|_| session.fork()).collect();
+        if let Some(fault) = forks.iter().find_map(Session::fault) {
+            return Err(fault);
+        }
         for (index, session) in std::iter::once(session).chain(forks).enumerate() {
             let options = &self.request.options;
             let mut sampling = options.sampling.clone();

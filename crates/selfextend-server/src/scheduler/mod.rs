@@ -66,6 +66,14 @@ struct Shared {
     stopping: AtomicBool,
 }
 
+impl Shared {
+    /// When as many requests one after the other will have been served, by how long they took lately.
+    fn retry_after(&self, turns: u32) -> Duration {
+        let mean = Duration::from_millis(self.mean_ms.load(Ordering::Relaxed));
+        (mean * turns).clamp(Duration::from_secs(1), Duration::from_secs(120))
+    }
+}
+
 impl Scheduler {
     /// Starts the thread.
     ///
@@ -126,7 +134,8 @@ impl Scheduler {
             .queued
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_more);
         if let Err(queued) = queued {
-            let retry_after = self.retry_after(queued);
+            let turns = queued.div_ceil(self.limits.parallel) as u32;
+            let retry_after = self.shared.retry_after(turns);
             return Err(Failure::QueueFull {
                 queued,
                 retry_after,
@@ -134,13 +143,6 @@ impl Scheduler {
         }
         let sent = self.commands.send(Command::Submit(Box::new(request)));
         sent.map_err(|_| Failure::Engine("the scheduler has ended; see the log".into()))
-    }
-
-    /// When one of those that wait will have been served, by how long requests took lately.
-    fn retry_after(&self, queued: usize) -> Duration {
-        let mean = Duration::from_millis(self.shared.mean_ms.load(Ordering::Relaxed));
-        let turns = queued.div_ceil(self.limits.parallel) as u32;
-        (mean * turns).clamp(Duration::from_secs(1), Duration::from_secs(120))
     }
 
     /// Requests that wait.

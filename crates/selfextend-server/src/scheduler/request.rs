@@ -1,9 +1,13 @@
 //! What handlers ask of the scheduler, and what it tells them.
 
 use crate::constrain::Constraint;
+use crate::ladder::Rung;
 use selfextend::{Finish, GenerateOptions};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
+
+/// Fewer tokens read again are not worth a word.
+const LEAST_REREAD: usize = 32;
 
 /// A prompt to be continued.
 #[derive(Debug)]
@@ -65,6 +69,50 @@ pub struct Admitted {
     pub reread_tokens: usize,
 }
 
+impl Admitted {
+    /// Of a prompt of so many tokens, of which some are cached and some are held under another step:
+    /// those that are held there only count where they are too many to be a system prompt that
+    /// conversations have in common.
+    pub(super) fn new(prompt: usize, cached_tokens: usize, elsewhere: usize) -> Self {
+        let reread = elsewhere.saturating_sub(cached_tokens);
+        let many = reread >= LEAST_REREAD.max(prompt / 8);
+        Self {
+            cached_tokens,
+            reread_tokens: if many { reread } else { 0 },
+        }
+    }
+
+    /// Counts it, and tells the log.
+    pub(super) fn log(self, request: &Request, rung: &Rung) {
+        let Self {
+            cached_tokens,
+            reread_tokens,
+        } = self;
+        metrics::counter!("selfextend_prompt_tokens_total").increment(request.prompt.len() as u64);
+        metrics::counter!("selfextend_cached_tokens_total").increment(cached_tokens as u64);
+        if rung.extends() {
+            metrics::counter!("selfextend_extended_requests_total").increment(1);
+        }
+        tracing::info!(
+            request = request.id,
+            prompt_tokens = request.prompt.len(),
+            cached_tokens,
+            group_size = rung.group_size,
+            neighbor_window = rung.neighbor_window,
+            waited_ms = request.arrived.elapsed().as_millis() as u64,
+            "admitted"
+        );
+        if reread_tokens > 0 {
+            tracing::info!(
+                request = request.id,
+                reread_tokens,
+                group_size = rung.group_size,
+                "the conversation grew past a step: its prefix is read again under the next map"
+            );
+        }
+    }
+}
+
 /// A part of an answer.
 #[derive(Debug)]
 pub struct Piece {
@@ -108,6 +156,16 @@ pub enum Failure {
         /// The server's budget.
         budget: usize,
     },
+    /// The device has less memory left than the budget says.
+    #[error(
+        "the device has no memory left for the request ({reason}): try again in {} s, or start the server with a smaller --kv-memory", retry_after.as_secs()
+    )]
+    NoMemory {
+        /// What the device said.
+        reason: String,
+        /// When to come back.
+        retry_after: Duration,
+    },
     /// It took longer than a request may.
     #[error("the request was not done within {0} s, the most a request may take here")]
     Timeout(u64),
@@ -117,4 +175,18 @@ pub enum Failure {
     /// The engine failed.
     #[error("{0}")]
     Engine(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_held_elsewhere_alone_is_read_again() {
+        let reread = |cached, elsewhere| Admitted::new(800, cached, elsewhere).reread_tokens;
+        assert_eq!((reread(0, 0), reread(300, 300)), (0, 0));
+        assert_eq!((reread(0, 99), reread(0, 100)), (0, 100));
+        assert_eq!((reread(256, 700), reread(700, 256)), (444, 0));
+        assert_eq!(Admitted::new(40, 0, 31).reread_tokens, 0);
+    }
 }

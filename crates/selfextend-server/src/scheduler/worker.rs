@@ -5,16 +5,13 @@ use super::group::{Choice, Drawn, Group, Place};
 use super::{Admitted, Command, Cost, Event, Failure, Limits, Request, Shared};
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
-use selfextend::{Error, Input, LogitRows, PAGE, Phase, TextModel};
+use selfextend::{Error, Input, LogitRows, PAGE, Phase, Session, TextModel};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 /// How long the thread sleeps at most while requests wait that cannot run: their clients may go.
 const NAP: Duration = Duration::from_millis(20);
-
-/// Fewer tokens read again are not worth a word.
-const LEAST_REREAD: usize = 32;
 
 /// A request is long when it needs more blocks of its own than so many chunks fill.
 const LONG_CHUNKS: usize = 4;
@@ -155,13 +152,22 @@ impl<'m> Worker<'m> {
         let mut queue = std::mem::take(&mut self.queue);
         while let Some((request, place)) = queue.admit(|request, most| {
             let place = self.make_room(request, most)?;
-            let charged = place.charged;
+            let charged = place.as_ref().map_or(0, |place| place.charged);
             Some((place, charged))
         }) {
             self.shared.queued.fetch_sub(1, Ordering::SeqCst);
+            let place = match place {
+                Ok(place) => place,
+                Err(error) => {
+                    tracing::warn!(request = request.id, %error, "refused");
+                    let failure = self.failure(&error);
+                    let _ = request.events.send(Event::Failed(failure));
+                    continue;
+                }
+            };
             self.reserved += place.charged;
-            log_admission(&request, self.ladder, place.admitted);
             let admitted = place.admitted;
+            admitted.log(&request, self.ladder.rung(request.step));
             let group = Group::new(request, place);
             group.tell(Event::Admitted(admitted));
             self.running.push(group);
@@ -180,8 +186,8 @@ impl<'m> Worker<'m> {
     }
 
     /// What a request is admitted with; none while there is no room for it, or when it would be
-    /// charged more than `most` bytes.
-    fn make_room(&mut self, request: &Request, most: usize) -> Option<Place> {
+    /// charged more than `most` bytes; an error where a device has less room than the budget.
+    fn make_room(&mut self, request: &Request, most: usize) -> Option<selfextend::Result<Place>> {
         if !self.has_places(request.choices, false) {
             return None;
         }
@@ -211,30 +217,48 @@ impl<'m> Worker<'m> {
         if long && !leaves_room(memory, of_long, charged) {
             return None;
         }
+        let elsewhere = self.held_elsewhere(step, known);
         while self.reserved + self.prefixes.bytes() + charged > memory {
             if !self.prefixes.evict() {
                 return None;
             }
-            metrics::counter!("selfextend_prefix_evictions_total").increment(1);
         }
-        let mut session = self.text.model.session(self.ladder.rung(step).options);
+        let mut session = match self.open(request) {
+            Ok(session) => session,
+            Err(error) => return Some(Err(error)),
+        };
         for (block, count) in &held {
             if let Err(error) = session.push_block(block, *count) {
                 tracing::warn!(request = request.id, %error, "the rest of a prefix is read again");
                 break;
             }
         }
-        let cached_tokens = session.len();
-        let admitted = Admitted {
-            cached_tokens,
-            reread_tokens: self.reread_tokens(step, known, cached_tokens),
-        };
-        Some(Place {
+        let admitted = Admitted::new(prompt.len(), session.len(), elsewhere);
+        Some(Ok(Place {
             session,
             charged,
             long,
             admitted,
-        })
+        }))
+    }
+
+    /// A session with room for a request's longest outcome. Where a device has less memory than the
+    /// budget says, cached prompts go first.
+    fn open(&mut self, request: &Request) -> selfextend::Result<Session> {
+        let options = self.ladder.rung(request.step).options;
+        let tokens = request.prompt.len() + request.options.max_tokens;
+        loop {
+            let mut session = self.text.model.session(options);
+            let opened = match session.fault() {
+                Some(fault) => Err(fault),
+                None => session.reserve(tokens),
+            };
+            match opened {
+                Ok(()) => return Ok(session),
+                Err(Error::DeviceMemory(_)) if self.prefixes.evict() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Bytes of the budget that evicting does not free.
@@ -242,17 +266,11 @@ impl<'m> Worker<'m> {
         self.reserved + self.prefixes.bytes() - self.prefixes.evictable()
     }
 
-    /// Tokens of a prompt that are held under another step only, where they are too many to be a
-    /// system prompt that conversations have in common.
-    fn reread_tokens(&self, step: usize, known: &[u32], cached: usize) -> usize {
+    /// Tokens of a prompt that are held under another step.
+    fn held_elsewhere(&self, step: usize, known: &[u32]) -> usize {
         let others = (0..self.ladder.rungs().len()).filter(|other| *other != step);
         let elsewhere = others.map(|other| self.prefixes.matching(other, known));
-        let reread = elsewhere.max().unwrap_or(0).saturating_sub(cached);
-        if reread >= LEAST_REREAD.max((known.len() + 1) / 8) {
-            reread
-        } else {
-            0
-        }
+        elsewhere.max().unwrap_or(0)
     }
 
     /// One step of every answer.
@@ -430,8 +448,18 @@ impl<'m> Worker<'m> {
         for n in groups.into_iter().rev() {
             let group = &self.running[n];
             tracing::error!(request = group.request.id, %error, "failed");
-            group.fail(Failure::Engine(error.to_string()));
+            group.fail(self.failure(error));
             self.drop_group(n);
+        }
+    }
+
+    fn failure(&self, error: &Error) -> Failure {
+        match error {
+            Error::DeviceMemory(reason) => Failure::NoMemory {
+                reason: reason.clone(),
+                retry_after: self.shared.retry_after(1),
+            },
+            error => Failure::Engine(error.to_string()),
         }
     }
 
@@ -450,34 +478,4 @@ impl<'m> Worker<'m> {
 
 fn timeout(request: &Request) -> Failure {
     Failure::Timeout(request.deadline.duration_since(request.arrived).as_secs())
-}
-
-fn log_admission(request: &Request, ladder: &Ladder, admitted: Admitted) {
-    let rung = ladder.rung(request.step);
-    let Admitted {
-        cached_tokens,
-        reread_tokens,
-    } = admitted;
-    metrics::counter!("selfextend_prompt_tokens_total").increment(request.prompt.len() as u64);
-    metrics::counter!("selfextend_cached_tokens_total").increment(cached_tokens as u64);
-    if rung.extends() {
-        metrics::counter!("selfextend_extended_requests_total").increment(1);
-    }
-    tracing::info!(
-        request = request.id,
-        prompt_tokens = request.prompt.len(),
-        cached_tokens,
-        group_size = rung.group_size,
-        neighbor_window = rung.neighbor_window,
-        waited_ms = request.arrived.elapsed().as_millis() as u64,
-        "admitted"
-    );
-    if reread_tokens > 0 {
-        tracing::info!(
-            request = request.id,
-            reread_tokens,
-            group_size = rung.group_size,
-            "the conversation grew past a step: its prefix is read again under the next map"
-        );
-    }
 }

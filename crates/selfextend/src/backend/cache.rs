@@ -44,6 +44,16 @@ pub trait Cache: Any + Send + Sync {
     /// See [`KvCache::truncate`].
     fn truncate(&mut self, len: usize) -> usize;
 
+    /// Takes the memory for so many tokens in all, where it is not taken page by page; forks take as
+    /// much.
+    ///
+    /// # Errors
+    /// Too little memory; what is stored stays.
+    fn reserve(&mut self, tokens: usize) -> Result<()> {
+        let _ = tokens;
+        Ok(())
+    }
+
     /// A second sequence that continues from the same tokens.
     ///
     /// # Errors
@@ -63,12 +73,15 @@ pub trait Cache: Any + Send + Sync {
     fn push_block(&mut self, block: &Block, tokens: usize) -> Result<()>;
 
     /// See [`KvCache::read_block`].
-    fn read_block(&self, bytes: &[u8]) -> Option<Block>;
+    ///
+    /// # Errors
+    /// Too little memory.
+    fn read_block(&self, bytes: &[u8]) -> Result<Option<Block>>;
 
     /// Bytes of as many tokens as a block has.
     fn block_bytes(&self) -> usize;
 
-    /// Bytes that decoding needs beside the blocks.
+    /// Bytes that decoding needs beside the blocks, whatever is stored yet.
     fn ring_bytes(&self) -> usize;
 }
 
@@ -121,8 +134,8 @@ impl Cache for KvCache {
         Ok(())
     }
 
-    fn read_block(&self, bytes: &[u8]) -> Option<Block> {
-        self.read_block(bytes).map(Block::Pages)
+    fn read_block(&self, bytes: &[u8]) -> Result<Option<Block>> {
+        Ok(self.read_block(bytes).map(Block::Pages))
     }
 
     fn block_bytes(&self) -> usize {

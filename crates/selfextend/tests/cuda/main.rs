@@ -200,6 +200,27 @@ fn long_sequences_grow() {
     report.end();
 }
 
+/// What is reserved is within what blocks and rings are said to take, and nothing is added to it.
+#[test]
+fn reserved_room_is_all_a_sequence_takes() {
+    let Some((device, _)) = tiny(GgmlDType::F16) else {
+        return;
+    };
+    let tokens = 1400;
+    for map in maps() {
+        for kv_type in [KvType::F16, KvType::Q8_0] {
+            let mut session = session(&device, map, kv_type, 300);
+            session.reserve(tokens).unwrap();
+            let bytes = session.cache_bytes();
+            let blocks = tokens.div_ceil(PAGE) * session.block_bytes();
+            assert!(bytes <= blocks + session.ring_bytes(), "{map} {kv_type:?}");
+            all_logits(&mut session, &text(tokens as u32));
+            assert_eq!(session.cache_bytes(), bytes, "{map} {kv_type:?}");
+            assert_eq!(session.fork().cache_bytes(), bytes, "{map} {kv_type:?}");
+        }
+    }
+}
+
 #[test]
 fn truncating_and_forking_continue_like_a_fresh_run() {
     let Some((device, _)) = tiny(GgmlDType::F16) else {
@@ -264,8 +285,8 @@ fn blocks_of_others_continue_like_a_fresh_run() {
                 let block = first.block(number).unwrap();
                 assert_eq!(block.bytes(), first.block_bytes());
                 let bytes = block.to_bytes().unwrap();
-                assert!(next.read_block(&bytes[1..]).is_none());
-                let block = next.read_block(&bytes).unwrap();
+                assert!(next.read_block(&bytes[1..]).unwrap().is_none());
+                let block = next.read_block(&bytes).unwrap().unwrap();
                 let tokens = PAGE.min(prefix - number * PAGE);
                 next.push_block(&block, tokens).unwrap();
             }

@@ -87,6 +87,7 @@ fn sequences<T: Half>(dim: usize) -> Vec<Sequence<T>> {
     let sinks = PositionMap::from(LmInfinite::new(70, 200).unwrap());
     all.push(Sequence {
         map: sinks.positions(),
+        known: Some(sinks),
         ..of_length(&mut rng)
     });
     all
@@ -157,6 +158,20 @@ fn truncate_far<T: Half>() {
     });
 }
 
+/// The first keys of all are no ring, so LM-Infinite takes more new tokens than a chunk at once.
+fn read_all_at_once<T: Half>() {
+    let Some(device) = device() else { return };
+    for dim in [64, 96] {
+        let s = &sequences::<T>(dim)[4];
+        for storage in [Storage::Halves, Storage::Bytes] {
+            let mut cache = open(&device, s, storage);
+            let mut out = read(&device, s, &mut cache, [READ]);
+            out.extend(read(&device, s, &mut cache, [s.n - READ]));
+            s.assert_oracle(storage, &out.concat());
+        }
+    }
+}
+
 macro_rules! in_both_types {
     ($($name:ident: $test:ident::<$type:ty>;)*) => {$(
         #[test]
@@ -169,6 +184,8 @@ macro_rules! in_both_types {
 in_both_types! {
     blocks_continue_bit_for_bit_f16: continue_from_blocks::<half::f16>;
     blocks_continue_bit_for_bit_bf16: continue_from_blocks::<half::bf16>;
+    lm_infinite_is_read_at_once_f16: read_all_at_once::<half::f16>;
+    lm_infinite_is_read_at_once_bf16: read_all_at_once::<half::bf16>;
     truncating_far_changes_nothing_f16: truncate_far::<half::f16>;
     truncating_far_changes_nothing_bf16: truncate_far::<half::bf16>;
 }

@@ -14,6 +14,7 @@ use crate::{
     attend_stored,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use selfextend_attention::position::LmInfinite;
 use selfextend_attention::{AttentionShape, PositionMap, Rope, RopeSpec};
 use sequence::{Sequence, edge, wide};
 use stored::check;
@@ -254,7 +255,12 @@ fn growing_and_forking_keep_what_is_stored() {
         );
         assert_eq!(
             grown.bytes(),
-            grown.token_bytes() * grown.capacity() + grown.ring_bytes()
+            grown.token_bytes() * grown.capacity() + grown.ring_bytes(grown.capacity())
+        );
+        // What a full one takes is known from the start.
+        assert_eq!(
+            roomy.bytes(),
+            roomy.token_bytes() * roomy.capacity() + open(1).ring_bytes(s.n)
         );
     }
 }
@@ -262,8 +268,9 @@ fn growing_and_forking_keep_what_is_stored() {
 #[test]
 fn what_does_not_fit_is_refused() {
     let Some(device) = device() else { return };
-    let map = PositionMap::self_extend(4, 100).unwrap();
-    let cache = |shape: AttentionShape, capacity, chunk| {
+    let window = PositionMap::self_extend(4, 100).unwrap();
+    let sinks = PositionMap::from(LmInfinite::new(4, 100).unwrap());
+    let cache = |map: PositionMap, shape: AttentionShape, capacity, chunk| {
         let rope = Rope::new(RopeSpec::new(shape.head_dim(), 1e4)).unwrap();
         let room = Room {
             layers: 1,
@@ -274,10 +281,12 @@ fn what_does_not_fit_is_refused() {
         DeviceCache::<half::f16>::new(&device, shape, map.positions(), rope, room)
     };
     let shape = |dim| AttentionShape::new(2, 1, dim).unwrap();
-    let large = cache(shape(264), 128, 1);
+    let large = cache(window, shape(264), 128, 1);
     assert!(matches!(large, Err(CudaError::HeadSize(264))));
-    let cache = cache(shape(64), 1024, 28).unwrap();
-    assert!(cache.check(0, 28).is_ok());
-    assert!(cache.check(0, 200).is_err());
-    assert!(cache.check(1000, 25).is_err());
+    for (map, takes_more) in [(window, false), (sinks, true), (PositionMap::Plain, true)] {
+        let cache = cache(map, shape(64), 1024, 28).unwrap();
+        assert!(cache.check(0, 28).is_ok());
+        assert_eq!(cache.check(0, 200).is_ok(), takes_more, "{map}");
+        assert!(cache.check(1000, 25).is_err());
+    }
 }

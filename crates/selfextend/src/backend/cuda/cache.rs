@@ -9,11 +9,9 @@ use selfextend_cuda::{CudaError, Device, DeviceCache, Room, Storage};
 use std::any::Any;
 use std::sync::Arc;
 
-/// Tokens there is room for at first; room grows by doubling.
-const FIRST: usize = 1024;
-
 /// Keys and values of one sequence, in 16-bit floats or bytes. It shares no memory with others, and keeps
-/// what a sliding window or a forgetful method no longer sees.
+/// what a sliding window or a forgetful method no longer sees. Room is what was reserved, and grows by
+/// doubling where that is not enough.
 pub struct CudaCache<T> {
     device: Device,
     pub(super) kinds: Vec<DeviceCache<T>>,
@@ -48,7 +46,6 @@ impl<T: Half> CudaCache<T> {
             (kind, counts[kind] - 1)
         };
         let layers = layout.layers.iter().map(place).collect();
-        let first = layout.context.min(FIRST);
         let wave = device.wave(layout.shape.heads());
         let kinds = layout.kinds.iter().zip(counts).map(|(kind, count)| {
             let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
@@ -56,7 +53,7 @@ impl<T: Half> CudaCache<T> {
             let room = Room {
                 layers: count,
                 storage,
-                capacity: first,
+                capacity: 1,
                 chunk,
             };
             DeviceCache::new(device, layout.shape, map, rope, room)
@@ -78,7 +75,7 @@ impl<T: Half> CudaCache<T> {
     }
 
     /// Makes ready for a pass.
-    pub(super) fn reserve(&mut self, tokens: usize) -> Result<()> {
+    pub(super) fn prepare(&mut self, tokens: usize) -> Result<()> {
         for kind in &mut self.kinds {
             kind.reserve(&self.device, tokens, tokens.min(self.wave), self.context)?;
         }
@@ -140,6 +137,16 @@ impl<T: Half> Cache for CudaCache<T> {
         self.len
     }
 
+    fn reserve(&mut self, tokens: usize) -> Result<()> {
+        let more = tokens.min(self.context).saturating_sub(self.len);
+        self.device.bind()?;
+        for kind in &mut self.kinds {
+            // No more than asked for, and rings for chunks as they usually are.
+            kind.reserve(&self.device, more, 0, 0)?;
+        }
+        Ok(())
+    }
+
     fn fork(&self) -> Result<Box<dyn Cache>> {
         let kinds = self.kinds.iter().map(|kind| kind.fork(&self.device));
         Ok(Box::new(Self {
@@ -186,15 +193,18 @@ impl<T: Half> Cache for CudaCache<T> {
         Ok(pushed?)
     }
 
-    fn read_block(&self, mut bytes: &[u8]) -> Option<Block> {
-        self.device.bind().ok()?;
-        let mut kinds = Vec::with_capacity(self.kinds.len());
-        for kind in &self.kinds {
-            let (its, rest) = bytes.split_at_checked(kind.block_bytes())?;
-            kinds.push(kind.read_block(&self.device, its).ok()??);
-            bytes = rest;
+    fn read_block(&self, mut bytes: &[u8]) -> Result<Option<Block>> {
+        if bytes.len() != self.block_bytes() {
+            return Ok(None);
         }
-        bytes.is_empty().then(|| self.in_block(kinds))
+        self.device.bind()?;
+        let kinds = self.kinds.iter().map(|kind| {
+            let (its, rest) = bytes.split_at(kind.block_bytes());
+            bytes = rest;
+            kind.read_block(&self.device, its)
+        });
+        let kinds = kinds.collect::<Result<Option<_>, CudaError>>()?;
+        Ok(kinds.map(|kinds| self.in_block(kinds)))
     }
 
     fn block_bytes(&self) -> usize {
@@ -202,6 +212,7 @@ impl<T: Half> Cache for CudaCache<T> {
     }
 
     fn ring_bytes(&self) -> usize {
-        self.kinds.iter().map(DeviceCache::ring_bytes).sum()
+        let kinds = self.kinds.iter();
+        kinds.map(|kind| kind.ring_bytes(self.context)).sum()
     }
 }

@@ -32,7 +32,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 impl From<CudaError> for Error {
     fn from(error: CudaError) -> Self {
-        Self::Device(format!("cuda: {error}"))
+        let reason = format!("cuda: {error}");
+        match error.is_out_of_memory() {
+            true => Self::DeviceMemory(reason),
+            false => Self::Device(reason),
+        }
     }
 }
 
@@ -283,7 +287,7 @@ impl<T: Half> Backend for Cuda<T> {
         plan: &mut PassPlan,
     ) -> Result<()> {
         for (cache, tokens) in caches.iter_mut().zip(tokens) {
-            cache.reserve(tokens.len())?;
+            cache.prepare(tokens.len())?;
         }
         plan.rows = tokens.iter().map(|tokens| tokens.len()).sum();
         plan.kinds.clear();
