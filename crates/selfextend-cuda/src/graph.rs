@@ -303,24 +303,21 @@ impl Queue {
         if self.tape.calls.is_empty() {
             return Ok(());
         }
-        let known = self
-            .graphs
-            .iter()
-            .position(|graph| graph.tape.is_like(&self.tape));
-        let seen = self.seen.iter().position(|tape| tape.is_like(&self.tape));
-        let mut graph = match (known, seen) {
-            (Some(at), _) => self.graphs.remove(at),
-            (None, Some(at)) => {
-                if self.graphs.len() == KEPT {
-                    self.graphs.remove(0);
-                }
-                match Graph::new(self.seen.remove(at)) {
-                    Ok(graph) => graph,
-                    // Where there is no room for a graph there may be for the kernels.
-                    Err(_) => return self.settle(),
-                }
+        let is_like = |tape: &Tape| tape.is_like(&self.tape);
+        let known = self.graphs.iter().position(|graph| is_like(&graph.tape));
+        let mut graph = if let Some(at) = known {
+            self.graphs.remove(at)
+        } else if let Some(at) = self.seen.iter().position(is_like) {
+            if self.graphs.len() == KEPT {
+                self.graphs.remove(0);
             }
-            (None, None) => return self.settle(),
+            match Graph::new(self.seen.remove(at)) {
+                Ok(graph) => graph,
+                // Where there is no room for a graph there may be for the kernels.
+                Err(_) => return self.settle(),
+            }
+        } else {
+            return self.settle();
         };
         let launched = graph.launch(&mut self.tape, &self.stream);
         self.tape.clear();

@@ -56,7 +56,6 @@ impl<T: Element> DeviceCache<T> {
         if first >= self.len {
             return Ok(None);
         }
-        device.settle()?;
         let block = Block(device.stream().alloc_zeros(self.block_bytes())?);
         let tokens = PAGE.min(self.len - first);
         self.copy(device, &block, first, tokens, Direction::ToBlock)?;

@@ -34,8 +34,6 @@ impl<T: Element> DeviceCache<T> {
         let positions: Vec<f64> = stored
             .chain(keys.clone().map(|j| self.map.key(region, j)))
             .collect();
-        // They are freed before the pass is played.
-        device.settle()?;
         let positions = device.stream().clone_htod(&positions)?;
         for planes in &self.layers {
             let (stored, scales) = planes.keys[0].addresses(device);
@@ -47,6 +45,7 @@ impl<T: Element> DeviceCache<T> {
                 block: (dim as u32 / 2, (512 / dim as u32).max(1), 1),
                 shared: self.rope.pairs() * size_of::<[f32; 2]>(),
             }
+            // Not noted: the positions are freed before a pass is played.
             .run_now(&DeriveArgs {
                 stored,
                 scales,

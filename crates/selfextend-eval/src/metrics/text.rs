@@ -2,6 +2,7 @@
 
 use difflib::sequencematcher::SequenceMatcher;
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 
 /// The share of expected texts that an answer contains, whatever their case: RULER's
 /// `string_match_all`.
@@ -42,22 +43,18 @@ pub fn normalised(text: &str) -> String {
 /// F1 of the words two texts share, normalised (SQuAD; LongBench's `qa_f1_score`).
 pub fn token_f1(answer: &str, expected: &str) -> f64 {
     let (answer, expected) = (normalised(answer), normalised(expected));
-    let words = |text: &str| {
-        text.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
+    let words = |text| str::split_whitespace(text).collect::<Vec<_>>();
     f1(&words(&answer), &words(&expected))
 }
 
 /// F1 of the words two lists share, each as often as both have it.
-pub(super) fn f1(answer: &[String], expected: &[String]) -> f64 {
-    let mut left: HashMap<&str, usize> = HashMap::new();
+pub(super) fn f1<W: Eq + Hash>(answer: &[W], expected: &[W]) -> f64 {
+    let mut left: HashMap<&W, usize> = HashMap::new();
     for word in expected {
         *left.entry(word).or_default() += 1;
     }
     let shared = answer.iter().filter(|word| {
-        let count = left.get_mut(&***word).filter(|count| **count > 0);
+        let count = left.get_mut(*word).filter(|count| **count > 0);
         count.map(|count| *count -= 1).is_some()
     });
     let shared = shared.count() as f64;

@@ -150,7 +150,11 @@ impl Disk {
             let leave_out = |error: &dyn Display| {
                 tracing::warn!(path = %path.display(), %error, "leaving out a damaged or foreign file");
             };
-            let (step, tokens, numbers) = match read(&path, &step_of) {
+            let Wanted {
+                step,
+                tokens,
+                numbers,
+            } = match read(&path, &step_of) {
                 Ok(Some(wanted)) => wanted,
                 Ok(None) => continue,
                 Err(error) => {
@@ -280,9 +284,17 @@ fn make_room(settings: &DiskCache) -> io::Result<()> {
 /// The number of the session a file is for, if any.
 type StepOf<'a> = dyn Fn(&Header) -> Option<usize> + 'a;
 
-/// Reads a file, if a session wants it: which one, the tokens and the block's numbers.
-#[allow(clippy::type_complexity)]
-fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<(usize, Vec<u32>, Vec<u8>)>> {
+/// What is in a file that a session wants.
+struct Wanted {
+    /// The session's number.
+    step: usize,
+    tokens: Vec<u32>,
+    /// The block's.
+    numbers: Vec<u8>,
+}
+
+/// Reads a file, if a session wants it.
+fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<Wanted>> {
     let bad = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
@@ -325,5 +337,9 @@ fn read(path: &Path, step_of: &StepOf) -> io::Result<Option<(usize, Vec<u32>, Ve
         return Err(bad("its checksum is wrong"));
     }
     rest.truncate(described.bytes);
-    Ok(Some((step, described.tokens, rest)))
+    Ok(Some(Wanted {
+        step,
+        tokens: described.tokens,
+        numbers: rest,
+    }))
 }
