@@ -5,8 +5,7 @@ use crate::error::{CliError, Result};
 use crate::{engine, interrupt, output};
 use selfextend::settings::ContextSettings;
 use selfextend::{SessionOptions, TextModel};
-use selfextend_server::prefix::DiskCache;
-use selfextend_server::{Config, HttpLimits, Ladder, scheduler};
+use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -62,43 +61,35 @@ fn ladder(args: &ModelArgs, text: &TextModel) -> Result<Ladder> {
 fn config(
     args: &ServeArgs,
     api_keys: Vec<String>,
-    disk: Option<DiskCache>,
+    disk: Option<DiskCacheConfig>,
     text: &TextModel,
     ladder: &Ladder,
-) -> Config {
-    let full = scheduler::Scheduler::full_context(text, ladder);
+) -> ServerConfig {
+    let full = selfextend_server::full_context_bytes(text, ladder);
     let chunk = args.model.chunk;
-    Config {
-        listen: SocketAddr::new(args.host, args.port),
-        model: args
-            .alias
-            .clone()
-            .unwrap_or_else(|| args.model.model.clone()),
-        scheduler: scheduler::Limits {
-            // Two conversations at full length, and no less than a gibibyte.
-            kv_memory: args.kv_memory.unwrap_or((2 * full).max(1 << 30)),
-            parallel: args.parallel,
-            queue: args.queue,
-            chunk,
-            busy_chunk: (chunk / 4).max(1),
-        },
-        default_max_tokens: args.max_tokens,
-        api_keys,
-        disk,
-        log_prompts: args.log_prompts,
-        http: HttpLimits {
-            body: args.max_body,
-            request_time: Duration::from_secs(args.request_timeout),
-            connections: args.max_connections,
-            ..HttpLimits::default()
-        },
-        grace: Duration::from_secs(args.grace),
-    }
+    let name = args.alias.as_ref().unwrap_or(&args.model.model);
+    let mut config = ServerConfig::new(name);
+    config.listen = SocketAddr::new(args.host, args.port);
+    // Two conversations at full length, and no less than a gibibyte.
+    config.scheduler.kv_memory = args.kv_memory.unwrap_or((2 * full).max(1 << 30));
+    config.scheduler.parallel = args.parallel;
+    config.scheduler.queue = args.queue;
+    config.scheduler.chunk = chunk;
+    config.scheduler.busy_chunk = (chunk / 4).max(1);
+    config.default_max_tokens = args.max_tokens;
+    config.api_keys = api_keys;
+    config.disk = disk;
+    config.log_prompts = args.log_prompts;
+    config.http.body = args.max_body;
+    config.http.request_time = Duration::from_secs(args.request_timeout);
+    config.http.connections = args.max_connections;
+    config.grace = Duration::from_secs(args.grace);
+    config
 }
 
 impl ServeArgs {
     /// Where prefixes are kept, if anywhere.
-    fn disk(&self) -> Result<Option<DiskCache>> {
+    fn disk(&self) -> Result<Option<DiskCacheConfig>> {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
@@ -106,13 +97,12 @@ impl ServeArgs {
         let model = selfextend::fingerprint(&path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
-        Ok(Some(DiskCache {
-            dir,
-            // Weights that were widened give other numbers.
-            model: format!("{model} {:?}", self.model.linear),
-            least_tokens: self.cache_least_tokens,
-            most_bytes: self.cache_size as u64,
-        }))
+        // Weights that were widened give other numbers.
+        let model = format!("{model} {:?}", self.model.linear);
+        let mut config = DiskCacheConfig::new(dir, model);
+        config.least_tokens = self.cache_least_tokens;
+        config.most_bytes = self.cache_size as u64;
+        Ok(Some(config))
     }
 
     /// The keys given as options, in the file, and in the environment; clap has read the last.

@@ -1,4 +1,4 @@
-//! Errors in the shape OpenAI's clients expect.
+//! Errors as HTTP responses, in the shape that OpenAI's clients expect.
 
 use crate::scheduler::Failure;
 use axum::Json;
@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-/// An answer that says what was wrong.
+/// A response that says what was wrong.
 #[derive(Debug, Clone)]
 pub struct ApiError {
     status: StatusCode,
@@ -30,7 +30,7 @@ impl ApiError {
         }
     }
 
-    /// Something about the request is wrong.
+    /// The request is wrong.
     pub fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
     }
@@ -45,7 +45,7 @@ impl ApiError {
         }
     }
 
-    /// Something this server does not do.
+    /// A parameter that this server does not support.
     pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             code: Some("unsupported_parameter"),
@@ -57,7 +57,7 @@ impl ApiError {
     pub fn context_length(context: usize, prompt: usize, answer: usize) -> Self {
         let total = prompt.saturating_add(answer);
         let message = format!(
-            "This model's maximum context length is {context} tokens. However, you requested {total} tokens ({prompt} in the prompt, {answer} in the completion). Please reduce the length of either one, or start the server with a larger --context."
+            "This model's maximum context length is {context} tokens. However, you requested {total} tokens ({prompt} in the prompt, {answer} in the completion). Please reduce the length of either one."
         );
         Self {
             code: Some("context_length_exceeded"),
@@ -129,7 +129,7 @@ impl ApiError {
         )
     }
 
-    /// Something failed here.
+    /// The server failed.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
     }

@@ -1,22 +1,19 @@
-//! Prompts whose keys and values are kept: a radix tree over token ids in blocks of a page.
+//! A radix tree of prompts over token ids, in blocks of a page.
 //!
-//! Keys depend on the map they were rotated for, so each step of the ladder has a tree of its
-//! own. A node is a block that a prompt filled, or the rest of a prompt's last one. Blocks are
-//! shared with the sequences that use them (a device's are copied), and only those that no sequence
-//! uses can be evicted, the least recently used leaf first. Only prompts are kept, never answers:
-//! what a prefill computes does not depend on how it was cut, so a request gets bit for bit the
-//! same text with its prefix in the cache as without (on a device, up to rounding).
+//! Keys depend on the map they were rotated for, so each rung of the ladder has a tree of its own.
+//! A node is a block that a prompt filled, or the rest of a prompt's last one. Blocks are shared
+//! with the sequences that use them (a device's are copied). Only those that no sequence uses can be
+//! evicted, the least recently used leaf first. Only prompts are kept, never answers: what a prefill
+//! computes does not depend on how it was cut, so a request gets bit for bit the same text with its
+//! prefix in the cache as without (on a device, up to rounding).
 
-mod disk;
-
-pub use disk::{Disk, DiskCache};
-
+use super::disk::Disk;
 use selfextend::{Block, PAGE, Session};
 use slab::Slab;
 use std::collections::HashSet;
 
 /// A shorter match inside a block is not worth copying its page.
-const LEAST_PART: usize = 16;
+const LEAST_MATCH: usize = 16;
 
 /// Blocks of prompts.
 #[derive(Debug)]
@@ -34,39 +31,41 @@ struct Node {
     tokens: Vec<u32>,
     block: Block,
     bytes: usize,
-    place: Place,
+    parent: Parent,
     children: Vec<usize>,
     used: u64,
 }
 
-/// Where a node hangs.
+/// What a node continues.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+enum Parent {
+    /// Nothing: it starts a prompt under the rung of this number.
     Root(usize),
-    Under(usize),
+    /// Another node.
+    Node(usize),
 }
 
-/// A block and how many of its tokens are those looked for.
+/// A block and how many of its tokens match.
 pub type Matched = (Block, usize);
 
-/// A block at the end of a prompt, to be [forgotten](PrefixCache::forget) where it has no room.
+/// The last block of a prompt, to be [forgotten](PrefixCache::forget) where there is no room for it.
 #[derive(Debug)]
 pub struct Rest(usize);
 
-/// What an insertion added of blocks that the sequence had already; nothing where they were copied.
+/// The blocks of a sequence that an insertion added; none where they were copied.
 #[derive(Debug, Default)]
 pub struct Added {
-    /// Bytes of full blocks, which the sequence goes on sharing.
+    /// Bytes of full blocks, which the sequence still shares.
     pub full: usize,
-    /// A last block that is not full, which the sequence copies when it goes on.
+    /// A last block that is not full. The sequence copies it when it appends to it.
     pub rest: Option<Rest>,
 }
 
 impl PrefixCache {
-    /// Empty trees for so many steps.
-    pub fn new(steps: usize) -> Self {
+    /// Empty trees, one for each of so many rungs.
+    pub fn new(rungs: usize) -> Self {
         Self {
-            roots: vec![Vec::new(); steps],
+            roots: vec![Vec::new(); rungs],
             nodes: Slab::new(),
             bytes: 0,
             clock: 0,
@@ -74,26 +73,26 @@ impl PrefixCache {
         }
     }
 
-    /// Takes what an earlier server left on disk, into at most `room` bytes; `sessions` are empty
-    /// ones, one for each step.
+    /// Loads at most `room` bytes of what an earlier server left on disk; `sessions` are empty ones,
+    /// one for each rung.
     pub fn load(&mut self, disk: &Disk, sessions: &[Session], room: usize) {
-        for kept in disk.load(sessions, room) {
-            let step = kept.step;
-            let last = (kept.tokens.len() - 1) / PAGE * PAGE;
-            let (known, tokens) = kept.tokens.split_at(last);
-            let path = self.walk(step, known);
+        for loaded in disk.load(sessions, room) {
+            let rung = loaded.rung;
+            let last = loaded.tokens.len().saturating_sub(1) / PAGE * PAGE;
+            let (known, tokens) = loaded.tokens.split_at(last);
+            let path = self.walk(rung, known);
             let whole = path.iter().all(|(_, count)| *count == PAGE) && path.len() * PAGE == last;
-            // Without what comes before, a block can be reached by no prompt.
+            // Without the blocks that it continues, no prompt reaches a block.
             if whole {
-                let place = path
+                let parent = path
                     .last()
-                    .map_or(Place::Root(step), |(id, _)| Place::Under(*id));
-                self.add(place, tokens.to_vec(), kept.block);
+                    .map_or(Parent::Root(rung), |(id, _)| Parent::Node(*id));
+                self.add(parent, tokens.to_vec(), loaded.block);
             }
         }
     }
 
-    /// Keeps long prompts on disk from now on.
+    /// Writes long prompts to disk from now on.
     pub fn keep_on(&mut self, disk: Disk) {
         self.disk = Some(disk);
     }
@@ -108,19 +107,14 @@ impl PrefixCache {
         self.nodes.len()
     }
 
-    /// Whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+    /// How many of the first tokens are held under a rung.
+    pub fn matching(&self, rung: usize, tokens: &[u32]) -> usize {
+        self.walk(rung, tokens).iter().map(|(_, count)| count).sum()
     }
 
-    /// How many of the tokens, from the first on, are held under a step.
-    pub fn matching(&self, step: usize, tokens: &[u32]) -> usize {
-        self.walk(step, tokens).iter().map(|(_, count)| count).sum()
-    }
-
-    /// The blocks that hold the start of `tokens` under a step, which thereby count as used.
-    pub fn take(&mut self, step: usize, tokens: &[u32]) -> Vec<Matched> {
-        let path = self.walk(step, tokens);
+    /// The blocks that hold the start of `tokens` under a rung. They count as used now.
+    pub fn take(&mut self, rung: usize, tokens: &[u32]) -> Vec<Matched> {
+        let path = self.walk(rung, tokens);
         self.clock += 1;
         path.into_iter()
             .map(|(node, count)| {
@@ -131,9 +125,9 @@ impl PrefixCache {
             .collect()
     }
 
-    fn walk(&self, step: usize, mut tokens: &[u32]) -> Vec<(usize, usize)> {
+    fn walk(&self, rung: usize, mut tokens: &[u32]) -> Vec<(usize, usize)> {
         let mut path = Vec::new();
-        let mut children = &self.roots[step];
+        let mut children = &self.roots[rung];
         loop {
             let common = |id: &usize| common_len(&self.nodes[*id].tokens, tokens);
             let best = children
@@ -141,7 +135,7 @@ impl PrefixCache {
                 .map(|id| (*id, common(id)))
                 .max_by_key(|c| c.1);
             match best {
-                Some((id, count)) if count >= LEAST_PART.min(PAGE) => {
+                Some((id, count)) if count >= LEAST_MATCH.min(PAGE) => {
                     path.push((id, count));
                     if count < PAGE {
                         return path;
@@ -154,24 +148,23 @@ impl PrefixCache {
         }
     }
 
-    /// Keeps the blocks of a prompt that was just prefilled in `session`, as far as they are new;
-    /// those held already count as used. Copies are made, and older blocks evicted for them, only
-    /// within `room` bytes of all blocks.
-    pub fn insert(&mut self, step: usize, tokens: &[u32], session: &Session, room: usize) -> Added {
+    /// Adds the blocks of a prompt that was just read in `session`; those held already count as used.
+    /// Copies are made, and older blocks evicted for them, only within `room` bytes of all blocks.
+    pub fn insert(&mut self, rung: usize, tokens: &[u32], session: &Session, room: usize) -> Added {
         let shared = session.shares_blocks();
         let mut added = Added::default();
-        let mut place = Place::Root(step);
+        let mut parent = Parent::Root(rung);
         self.clock += 1;
         for (number, some) in tokens.chunks(PAGE).enumerate() {
             let whole = some.len() == PAGE;
-            if !whole && some.len() < LEAST_PART {
+            if !whole && some.len() < LEAST_MATCH {
                 break;
             }
-            let mut siblings = self.children(place).iter();
+            let mut siblings = self.children(parent).iter();
             let held = siblings.find(|id| self.nodes[**id].tokens.starts_with(some));
             if let Some(&id) = held {
                 self.nodes[id].used = self.clock;
-                place = Place::Under(id);
+                parent = Parent::Node(id);
                 continue;
             }
             if !shared && !self.make_room(session.block_bytes(), room) {
@@ -180,8 +173,8 @@ impl PrefixCache {
             let Some(block) = session.block(number) else {
                 break;
             };
-            // The rest of a shorter prompt that this one continues has served its time.
-            let outgrown = self.children(place).iter().copied().find(|id| {
+            // The last block of a shorter prompt that this one continues is no longer needed.
+            let outgrown = self.children(parent).iter().copied().find(|id| {
                 let node = &self.nodes[*id];
                 node.tokens.len() < some.len() && some.starts_with(&node.tokens)
             });
@@ -193,8 +186,8 @@ impl PrefixCache {
             {
                 disk.keep(session, &tokens[..number * PAGE + some.len()], &block);
             }
-            let id = self.add(place, some.to_vec(), block);
-            place = Place::Under(id);
+            let id = self.add(parent, some.to_vec(), block);
+            parent = Parent::Node(id);
             if shared && whole {
                 added.full += self.nodes[id].bytes;
             } else if shared {
@@ -204,7 +197,7 @@ impl PrefixCache {
         added
     }
 
-    /// Evicts blocks that were used before this moment until so many bytes more are within `room`.
+    /// Evicts blocks that were used before this moment until there is room for so many bytes more.
     fn make_room(&mut self, bytes: usize, room: usize) -> bool {
         while self.bytes + bytes > room {
             if !self.evict_before(self.clock) {
@@ -214,29 +207,29 @@ impl PrefixCache {
         true
     }
 
-    fn add(&mut self, place: Place, tokens: Vec<u32>, block: Block) -> usize {
+    fn add(&mut self, parent: Parent, tokens: Vec<u32>, block: Block) -> usize {
         let bytes = block.bytes();
         let id = self.nodes.insert(Node {
             tokens,
             block,
             bytes,
-            place,
+            parent,
             children: Vec::new(),
             used: self.clock,
         });
-        self.children_mut(place).push(id);
+        self.children_mut(parent).push(id);
         self.bytes += bytes;
         id
     }
 
     /// Bytes that evicting would free.
     pub fn evictable(&self) -> usize {
-        // A block stays as long as one that continues it. A sequence shares all of its blocks; what
-        // waits to be written to disk is shared by itself.
+        // A block stays as long as one that continues it. A sequence shares all of its blocks; a
+        // block that waits to be written to disk is shared alone.
         let mut kept = HashSet::new();
         for (mut id, _) in self.nodes.iter().filter(|(_, node)| node.block.is_shared()) {
             while kept.insert(id)
-                && let Place::Under(parent) = self.nodes[id].place
+                && let Parent::Node(parent) = self.nodes[id].parent
             {
                 id = parent;
             }
@@ -244,7 +237,8 @@ impl PrefixCache {
         self.bytes - kept.iter().map(|id| self.nodes[*id].bytes).sum::<usize>()
     }
 
-    /// Frees the least recently used block that nobody needs; false when there is none.
+    /// Removes the least recently used block that nothing uses or continues; false when there is
+    /// none.
     pub fn evict(&mut self) -> bool {
         self.evict_before(u64::MAX)
     }
@@ -261,7 +255,7 @@ impl PrefixCache {
         })
     }
 
-    /// Lets go of a block that was just added.
+    /// Removes a block that was just added.
     pub fn forget(&mut self, Rest(id): Rest) {
         self.remove(id);
     }
@@ -269,20 +263,20 @@ impl PrefixCache {
     fn remove(&mut self, id: usize) {
         let node = self.nodes.remove(id);
         self.bytes -= node.bytes;
-        self.children_mut(node.place).retain(|child| *child != id);
+        self.children_mut(node.parent).retain(|child| *child != id);
     }
 
-    fn children(&self, place: Place) -> &Vec<usize> {
-        match place {
-            Place::Root(step) => &self.roots[step],
-            Place::Under(id) => &self.nodes[id].children,
+    fn children(&self, parent: Parent) -> &Vec<usize> {
+        match parent {
+            Parent::Root(rung) => &self.roots[rung],
+            Parent::Node(id) => &self.nodes[id].children,
         }
     }
 
-    fn children_mut(&mut self, place: Place) -> &mut Vec<usize> {
-        match place {
-            Place::Root(step) => &mut self.roots[step],
-            Place::Under(id) => &mut self.nodes[id].children,
+    fn children_mut(&mut self, parent: Parent) -> &mut Vec<usize> {
+        match parent {
+            Parent::Root(rung) => &mut self.roots[rung],
+            Parent::Node(id) => &mut self.nodes[id].children,
         }
     }
 }
@@ -310,16 +304,16 @@ mod tests {
         }
     }
 
-    /// Nothing else holds the blocks of a prompt whose next one is to be copied.
+    /// While a prompt's next block is copied, nothing else holds its earlier ones.
     #[test]
     fn copies_do_not_evict_their_own_prompt() {
         let mut cache = PrefixCache::new(1);
-        let add = |cache: &mut PrefixCache, place, token| {
-            cache.add(place, vec![token; PAGE], Block::Device(Arc::new(Copied)))
+        let add = |cache: &mut PrefixCache, parent, token| {
+            cache.add(parent, vec![token; PAGE], Block::Device(Arc::new(Copied)))
         };
-        let first = add(&mut cache, Place::Root(0), 0);
-        add(&mut cache, Place::Under(first), 0);
-        add(&mut cache, Place::Root(0), 1);
+        let first = add(&mut cache, Parent::Root(0), 0);
+        add(&mut cache, Parent::Node(first), 0);
+        add(&mut cache, Parent::Root(0), 1);
         let held = cache.take(0, &[0; 2 * PAGE]);
         assert_eq!((held.len(), cache.evictable()), (2, 10));
         drop(held);
@@ -334,15 +328,15 @@ mod tests {
         assert!(cache.nodes.contains(first));
     }
 
-    /// What is written to disk is held without what it continues.
+    /// A block that is being written to disk is held without those that it continues.
     #[test]
     fn what_a_block_in_use_continues_is_not_evictable() {
         let mut cache = PrefixCache::new(1);
-        let mut places = vec![Place::Root(0)];
+        let mut parents = vec![Parent::Root(0)];
         for token in 0..3 {
             let block = Block::Device(Arc::new(Copied));
-            let id = cache.add(places[token as usize], vec![token; PAGE], block);
-            places.push(Place::Under(id));
+            let id = cache.add(parents[token as usize], vec![token; PAGE], block);
+            parents.push(Parent::Node(id));
         }
         let (_, written) = cache.nodes.iter().nth(1).unwrap();
         let written = written.block.clone();
@@ -350,6 +344,6 @@ mod tests {
         assert!(cache.evict() && !cache.evict() && cache.evictable() == 0);
         drop(written);
         assert_eq!(cache.evictable(), 20);
-        assert!(cache.evict() && cache.evict() && cache.is_empty());
+        assert!(cache.evict() && cache.evict() && cache.len() == 0);
     }
 }

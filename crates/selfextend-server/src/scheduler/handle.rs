@@ -1,77 +1,34 @@
-//! Which sequences run, and when: continuous batching on one thread.
-//!
-//! Handlers submit requests through a channel and are told what happens through another; the
-//! engine itself stays synchronous. A turn of the thread is: take in what came, admit what the
-//! memory budget and the queue's order allow, one decode step for all sequences that generate, one
-//! chunk of prefill for those whose prompt is not read yet. So no stream waits longer for its next
-//! token than one chunk takes. Who goes next, and why nobody starves: `fairness`.
+//! The handlers' side of the scheduler.
 
-mod cost;
-mod fairness;
-mod group;
-mod request;
-mod worker;
-
-pub use request::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
-
+use super::cost::Cost;
+use super::request::{Failure, Request};
+use super::shared::{Command, Shared};
+use super::worker::Worker;
+use crate::config::SchedulerLimits;
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
-use cost::Cost;
 use selfextend::TextModel;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
-use worker::Worker;
 
-/// What the scheduler may use.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Bytes of keys and values, those of the prefix cache included.
-    pub kv_memory: usize,
-    /// Sequences that run at once.
-    pub parallel: usize,
-    /// Requests that may wait.
-    pub queue: usize,
-    /// Prompt tokens that pass through the model together while nothing generates.
-    pub chunk: usize,
-    /// The same while something does: how long a stream may have to wait for its next token.
-    pub busy_chunk: usize,
-}
-
-/// The handlers' end.
+/// Submits requests to the thread that runs the model.
 pub struct Scheduler {
     commands: Sender<Command>,
     shared: Arc<Shared>,
-    limits: Limits,
+    limits: SchedulerLimits,
     costs: Vec<Cost>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-enum Command {
-    Submit(Box<Request>),
-    /// End what runs with an error, and then the thread.
-    Abort,
-}
-
-/// What both ends see.
-#[derive(Debug, Default)]
-struct Shared {
-    queued: AtomicUsize,
-    running: AtomicUsize,
-    kv_bytes: AtomicUsize,
-    /// Running mean of how long requests run, in milliseconds.
-    mean_ms: AtomicU64,
-    stopping: AtomicBool,
-}
-
-impl Shared {
-    /// When as many requests one after the other will have been served, by how long they took lately.
-    fn retry_after(&self, turns: u32) -> Duration {
-        let mean = Duration::from_millis(self.mean_ms.load(Ordering::Relaxed));
-        (mean * turns).clamp(Duration::from_secs(1), Duration::from_secs(120))
-    }
+/// Bytes of keys and values that one sequence of the ladder's largest context needs: the least a
+/// server's [`kv_memory`](SchedulerLimits::kv_memory) may be.
+pub fn full_context_bytes(text: &TextModel, ladder: &Ladder) -> usize {
+    let last = ladder.rungs().last();
+    last.map_or(0, |rung| {
+        Cost::new(text, rung).of(0, rung.options.context, 1)
+    })
 }
 
 impl Scheduler {
@@ -82,7 +39,7 @@ impl Scheduler {
     pub fn start(
         text: Arc<TextModel>,
         ladder: Arc<Ladder>,
-        limits: Limits,
+        limits: SchedulerLimits,
         prefixes: PrefixCache,
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
@@ -107,23 +64,15 @@ impl Scheduler {
         })
     }
 
-    /// Bytes that one sequence of the largest context needs.
-    pub fn full_context(text: &TextModel, ladder: &Ladder) -> usize {
-        let last = ladder.rungs().last();
-        last.map_or(0, |rung| {
-            Cost::new(text, rung).of(0, rung.options.context, 1)
-        })
-    }
-
     /// Puts a request into the queue.
     ///
     /// # Errors
     /// [`Failure`] when it can never run or too many wait.
     pub fn submit(&self, request: Request) -> Result<(), Failure> {
-        if self.shared.stopping.load(Ordering::SeqCst) {
+        if self.is_draining() {
             return Err(Failure::ShuttingDown);
         }
-        let needed = self.costs[request.step].of_request(&request);
+        let needed = self.costs[request.rung].of_request(&request);
         let budget = self.limits.kv_memory;
         if needed > budget {
             return Err(Failure::TooLarge { needed, budget });
@@ -142,7 +91,7 @@ impl Scheduler {
             });
         }
         let sent = self.commands.send(Command::Submit(Box::new(request)));
-        sent.map_err(|_| Failure::Engine("the scheduler has ended; see the log".into()))
+        sent.map_err(|_| Failure::ended())
     }
 
     /// Requests that wait.
@@ -171,12 +120,12 @@ impl Scheduler {
         self.shared.stopping.load(Ordering::SeqCst)
     }
 
-    /// Takes no new requests.
+    /// Takes no new requests from now on.
     pub fn drain(&self) {
         self.shared.stopping.store(true, Ordering::SeqCst);
     }
 
-    /// Ends what still runs with [`Failure::ShuttingDown`] and waits for the thread.
+    /// Fails what still runs with [`Failure::ShuttingDown`] and waits for the thread.
     pub fn stop(&self) {
         self.drain();
         // An error means that the thread is gone already.
