@@ -60,10 +60,12 @@ pub struct ModelArgs {
     #[arg(short, long, default_value = DEFAULT_MODEL, value_name = "NAME|PATH|ID")]
     pub model: String,
     /// Tokens of context, as 32768 or 32k. Beyond the trained window the settings of SelfExtend
-    /// are chosen from it. [default: the trained window, or what the text needs]
+    /// are chosen from it; a text that fits the trained window runs plain all the same.
+    /// [default: the trained window, or what the text needs]
     #[arg(long, value_name = "N", value_parser = parse_tokens)]
     pub context: Option<usize>,
-    /// Group size of SelfExtend (G). [default: chosen from the context]
+    /// Group size of SelfExtend (G), which then also holds for texts within the trained window.
+    /// [default: chosen from the context]
     #[arg(long, value_name = "G")]
     pub group_size: Option<usize>,
     /// Neighbour window of SelfExtend in tokens (W). [default: a quarter of the trained window]
@@ -180,15 +182,13 @@ pub struct GenerateArgs {
 
 impl From<&GenerateArgs> for Sampling {
     fn from(args: &GenerateArgs) -> Self {
-        Self {
-            temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
-            min_p: args.min_p,
-            repetition_penalty: args.repetition_penalty,
-            seed: args.seed,
-            ..Self::default()
-        }
+        Self::new()
+            .with_temperature(args.temperature)
+            .with_top_k(args.top_k)
+            .with_top_p(args.top_p)
+            .with_min_p(args.min_p)
+            .with_repetition_penalty(args.repetition_penalty)
+            .with_seed(args.seed)
     }
 }
 
@@ -199,7 +199,9 @@ impl From<&GenerateArgs> for Sampling {
 ///
 /// Without --context, a prompt that does not fit the trained window extends it by itself. A
 /// prompt that fits stays with plain attention even if the answer might not fit any more: the
-/// answer then ends where the window is full. Give --context to have room for more.
+/// answer then ends where the window is full. Give --context to have room for more: where the prompt
+/// and --max-tokens together fit the trained window it still runs plain, else under SelfExtend for
+/// that context.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  selfextend run \"Why is the sky blue?\"\n  selfextend run --file book.txt \"Who is the murderer?\"\n  git log | selfextend run \"Summarise these changes.\" --context 32k"
@@ -230,7 +232,8 @@ pub struct RunArgs {
 /// On a terminal, lines can be edited and have a history; /help lists the commands. From a pipe,
 /// each line is one message and only the answers go to stdout.
 ///
-/// Without --context, a conversation that outgrows the trained window is extended by itself.
+/// Within the trained window a conversation runs plain. When it outgrows that, it is read again
+/// under SelfExtend: for --context, or without it for twice what it needs.
 #[derive(Debug, Args)]
 pub struct ChatArgs {
     /// A system message.
@@ -275,7 +278,8 @@ pub struct InspectArgs {
 /// Measure how well the model predicts each token of a text.
 ///
 /// Writes a line of JSON for every token but the first: its position, its id, and the negative
-/// natural logarithm of its probability given those before it.
+/// natural logarithm of its probability given those before it. A text that fits the trained window
+/// runs plain, whatever --context says.
 #[derive(Debug, Args)]
 pub struct ScoreArgs {
     /// A text file; `-` or nothing is stdin.

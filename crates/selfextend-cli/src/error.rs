@@ -4,7 +4,7 @@ use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::method::MethodError;
-use selfextend::settings::SettingsError;
+use selfextend::settings::{Setting, SettingsError};
 use selfextend_eval::EvalError;
 use selfextend_server::ServerError;
 use std::process::ExitCode;
@@ -61,6 +61,9 @@ impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         match error {
             Error::Settings(error) => error.into(),
+            Error::Method(error) => error.into(),
+            Error::Hub(error) => error.into(),
+            Error::ContextFull { .. } => Self::Failure(format!("{error} (--context)")),
             Error::Sampling(message) => Self::Usage(message),
             Error::Stopped => Self::Interrupted,
             other => Self::Failure(other.to_string()),
@@ -70,7 +73,35 @@ impl From<Error> for CliError {
 
 impl From<SettingsError> for CliError {
     fn from(error: SettingsError) -> Self {
-        Self::Usage(error.to_string())
+        Self::Usage(with_flags(&error))
+    }
+}
+
+/// The library's words about settings, in those of the command line.
+fn with_flags(error: &SettingsError) -> String {
+    match error {
+        SettingsError::Zero { setting } => format!("{} must be at least 1", flag(*setting)),
+        SettingsError::Window { window, trained } => format!(
+            "--neighbor-window {window} must be smaller than the trained window of {trained} tokens; try {}",
+            trained / 4
+        ),
+        SettingsError::TooLong { enough, .. } => format!("{error}: use --group-size {enough}"),
+        SettingsError::NoExtend { needed, trained } => format!(
+            "{needed} tokens do not fit the trained window of {trained}, and --no-extend forbids extending it; leave it out, or shorten the text"
+        ),
+        SettingsError::TooShort { needed, context } => format!(
+            "{needed} tokens are needed, but --context allows {context}; use --context {needed} or more"
+        ),
+        other => other.to_string(),
+    }
+}
+
+fn flag(setting: Setting) -> String {
+    match setting {
+        Setting::Context => "--context".into(),
+        Setting::GroupSize => "--group-size".into(),
+        Setting::NeighborWindow => "--neighbor-window".into(),
+        other => format!("the {other}"),
     }
 }
 

@@ -5,12 +5,12 @@
 
 mod args;
 mod commands;
-mod engine;
 mod error;
 mod input;
 mod interrupt;
 mod output;
 mod progress;
+mod setup;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -10,13 +10,15 @@ use crate::args::eval::{
 };
 use crate::args::{KvArg, LinearArg};
 use crate::error::{CliError, Result};
-use crate::{engine, interrupt, output, progress};
+use crate::setup::{self, Found};
+use crate::{interrupt, output, progress};
 use selfextend::profile::Profile;
 use selfextend::{Device, LoadOptions, Method, TextModel};
 use selfextend_eval::report::{Drawing, Table, to_html, to_png, to_svg};
 use selfextend_eval::tasks::ablation;
 use selfextend_eval::{Observer, Plan, Report, RunFile, RunWriter, Runner, Sample};
 use serde_json::{Map, Value, json};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
 /// Runs a task, or shows results.
@@ -39,7 +41,7 @@ pub fn eval(args: &EvalArgs) -> Result<()> {
 struct Prepared<'a> {
     task: &'static str,
     args: &'a EvalRunArgs,
-    model: &'a TextModel,
+    model: &'a Loaded,
     samples: Vec<Sample>,
     /// The task's own settings, which a resumed run must share.
     settings: Value,
@@ -47,15 +49,28 @@ struct Prepared<'a> {
     methods: Option<Vec<Method>>,
 }
 
-fn load(args: &EvalModelArgs) -> Result<TextModel> {
-    let path = engine::fetch(&args.model)?;
-    let options = LoadOptions {
-        threads: args.threads,
-        exact: args.linear == LinearArg::F32,
-        device: args.device,
-        ..LoadOptions::default()
-    };
-    Ok(TextModel::load(&path, options)?)
+/// A model, and the file it came from.
+struct Loaded {
+    path: PathBuf,
+    text: TextModel,
+}
+
+impl Deref for Loaded {
+    type Target = TextModel;
+
+    fn deref(&self) -> &TextModel {
+        &self.text
+    }
+}
+
+fn load(args: &EvalModelArgs) -> Result<Loaded> {
+    let path = setup::fetch(&args.model)?;
+    let options = LoadOptions::new()
+        .with_threads(args.threads)
+        .with_exact(args.linear == LinearArg::F32)
+        .with_device(args.device);
+    let text = TextModel::load(&path, options)?;
+    Ok(Loaded { path, text })
 }
 
 /// Runs what is not there yet, and shows the whole.
@@ -121,20 +136,19 @@ fn run(prepared: Prepared) -> Result<()> {
 fn with_profile(
     mut methods: Vec<Method>,
     args: &EvalRunArgs,
-    model: &TextModel,
+    model: &Loaded,
     samples: &[Sample],
 ) -> Result<Vec<Method>> {
     let trained = model.model.config().trained_window;
     let reaches = |method: &Method| {
         let mut contexts = samples.iter().map(|sample| sample.context);
-        contexts.all(|context| method.options(trained, context).is_ok())
+        contexts.all(|context| method.resolve(trained, context).is_ok())
     };
-    let EvalModelArgs {
-        model, no_profile, ..
-    } = &args.model;
     let method = if let Some(path) = &args.model.profile {
-        Profile::load_for(path, &engine::fetch(model)?)?.1
-    } else if let Some(found) = engine::Found::beside(model, *no_profile)? {
+        Profile::load_for(path, &model.path)?.1
+    } else if args.model.no_profile {
+        return Ok(methods);
+    } else if let Some(found) = Found::beside(&model.path)? {
         if !reaches(&found.method) {
             found.say(", which does not reach every sample and is left alone");
             return Ok(methods);
@@ -153,10 +167,10 @@ fn with_profile(
 /// The task's settings, and those of the model that change results.
 fn all_settings(
     args: &EvalModelArgs,
-    model: &TextModel,
+    model: &Loaded,
     settings: Value,
 ) -> Result<Map<String, Value>> {
-    let bytes = std::fs::metadata(engine::fetch(&args.model)?).map(|file| file.len());
+    let bytes = std::fs::metadata(&model.path).map(|file| file.len());
     let common = json!({
         "model": Path::new(&args.model).file_name().unwrap_or_default().to_string_lossy(),
         "model_bytes": bytes.unwrap_or_default(),

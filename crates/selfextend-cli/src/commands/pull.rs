@@ -2,10 +2,10 @@
 
 use crate::args::PullArgs;
 use crate::error::Result;
-use crate::{engine, output};
+use crate::{output, setup};
 
 /// Fetches the model and prints its path.
 pub fn pull(args: &PullArgs) -> Result<()> {
-    let path = engine::fetch(&args.model)?;
+    let path = setup::fetch(&args.model)?;
     output::line(&path.display().to_string())
 }

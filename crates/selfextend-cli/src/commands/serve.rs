@@ -1,10 +1,10 @@
 //! `selfextend serve`.
 
-use crate::args::{ModelArgs, ServeArgs};
+use crate::args::ServeArgs;
 use crate::error::{CliError, Result};
-use crate::{engine, interrupt, output};
-use selfextend::settings::ContextSettings;
-use selfextend::{SessionOptions, TextModel};
+use crate::setup::Setup;
+use crate::{interrupt, output};
+use selfextend::{Extension, SessionOptions, TextModel};
 use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -16,9 +16,11 @@ const DEFAULT_EXTENSION: usize = 4;
 pub fn serve(args: &ServeArgs) -> Result<()> {
     selfextend_server::log_to_stderr(args.log_json);
     let keys = args.keys()?;
-    let text = engine::load(&args.model)?;
-    let ladder = ladder(&args.model, &text)?;
-    let config = config(args, keys, args.disk()?, &text, &ladder);
+    let setup = Setup::new(&args.model)?;
+    let text = setup.load()?;
+    let ladder = ladder(&setup, &text)?;
+    let disk = args.disk(&setup)?;
+    let config = config(args, keys, disk, &text, &ladder)?;
     let model = config.model.clone();
     if !config.listen.ip().is_loopback() && config.api_keys.is_empty() {
         output::note(
@@ -37,24 +39,22 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     Ok(selfextend_server::serve(config, text, ladder, ready)?)
 }
 
-/// The steps up to the context that was asked for.
-fn ladder(args: &ModelArgs, text: &TextModel) -> Result<Ladder> {
+/// The rungs up to the context that was asked for.
+fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
     let trained = text.model.config().trained_window;
-    let asked = args.asked_context(trained);
-    let context = match asked {
+    let choice = setup.choice();
+    let context = match choice.asked_context(trained) {
         Some(context) => context,
-        None if args.no_extend || args.plain => trained,
+        None if choice.stays_within() => trained,
         None => DEFAULT_EXTENSION * trained,
     };
-    Ladder::new(trained, context, |step| -> Result<SessionOptions> {
-        if step <= trained {
-            return Ok(args.session_options(ContextSettings::plain(step)));
-        }
-        let args = ModelArgs {
-            context: Some(step),
-            ..args.clone()
+    Ladder::new(trained, context, |tokens| -> Result<SessionOptions> {
+        let extension = if tokens <= trained {
+            Extension::plain(trained, tokens)
+        } else {
+            choice.for_context(tokens, trained)?
         };
-        Ok(args.session_options(args.settings(step, trained)?))
+        Ok(setup.options(extension))
     })
 }
 
@@ -64,8 +64,8 @@ fn config(
     disk: Option<DiskCacheConfig>,
     text: &TextModel,
     ladder: &Ladder,
-) -> ServerConfig {
-    let full = selfextend_server::full_context_bytes(text, ladder);
+) -> Result<ServerConfig> {
+    let full = selfextend_server::full_context_bytes(text, ladder)?;
     let chunk = args.model.chunk;
     let name = args.alias.as_ref().unwrap_or(&args.model.model);
     let mut config = ServerConfig::new(name);
@@ -84,17 +84,17 @@ fn config(
     config.http.request_time = Duration::from_secs(args.request_timeout);
     config.http.connections = args.max_connections;
     config.grace = Duration::from_secs(args.grace);
-    config
+    Ok(config)
 }
 
 impl ServeArgs {
     /// Where prefixes are kept, if anywhere.
-    fn disk(&self) -> Result<Option<DiskCacheConfig>> {
+    fn disk(&self, setup: &Setup) -> Result<Option<DiskCacheConfig>> {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
-        let path = engine::fetch(&self.model.model)?;
-        let model = selfextend::fingerprint(&path).map_err(|error| {
+        let path = setup.path();
+        let model = selfextend::fingerprint(path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
         // Weights that were widened give other numbers.

@@ -4,14 +4,14 @@ mod needle;
 mod search;
 
 use crate::args::TuneArgs;
-use crate::engine;
 use crate::error::{CliError, Result};
+use crate::setup::Setup;
 use crate::{input, interrupt, output};
 use needle::Needles;
 use search::{Candidate, Search, mean};
 use selfextend::method::table::{At, Kind};
 use selfextend::profile::{Losses, Profile};
-use selfextend::{Method, SessionOptions, TextModel};
+use selfextend::{Method, TextModel};
 use std::path::PathBuf;
 
 /// Of the text, the part that settings are chosen by; they are judged on the rest.
@@ -21,7 +21,8 @@ const CHOOSING_SHARE: f64 = 0.6;
 pub fn tune(args: &TuneArgs) -> Result<()> {
     let _scope = interrupt::scope(interrupt::Mode::Ask);
     let text = input::file(&args.file)?;
-    let model = engine::load(&args.model)?;
+    let setup = Setup::new(&args.model)?;
+    let model = setup.load()?;
     let trained = model.model.config().trained_window;
     let context = args
         .model
@@ -49,7 +50,7 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         candidates.push(automatic.clone());
     }
     let run = |needles: &Needles, method: &Method, sample: usize, what: &str| {
-        losses(args, &model, at, needles, method, sample, what)
+        losses(&setup, &model, at, needles, method, sample, what)
     };
     let search = Search {
         samples: args.samples,
@@ -73,8 +74,8 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         }
         Ok(mean(&all))
     };
-    let path = engine::fetch(&args.model.model)?;
-    let mut profile = Profile::new(&args.model.model, &path, trained, context, &best.method)?;
+    let path = setup.path();
+    let mut profile = Profile::new(&setup.model, path, trained, context, &best.method)?;
     profile.samples = args.samples;
     profile.found = judge(&best.method)?;
     profile.automatic = match best.method == automatic {
@@ -82,7 +83,7 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         false => judge(&automatic)?,
     };
     let written = output::to_json(&profile)?;
-    let beside = Profile::beside(&path);
+    let beside = Profile::beside(path);
     let output = match &args.output {
         Some(path) => Some(path),
         // What lies there is used without being asked for.
@@ -100,7 +101,7 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
 
 /// What a method loses on one sample.
 fn losses(
-    args: &TuneArgs,
+    setup: &Setup,
     model: &TextModel,
     at: At,
     needles: &Needles,
@@ -108,13 +109,8 @@ fn losses(
     sample: usize,
     what: &str,
 ) -> Result<Losses> {
-    let options = method.options(at.trained, at.context)?;
-    let options = SessionOptions {
-        kv_type: args.model.kv_type.into(),
-        chunk: args.model.chunk,
-        ..options
-    };
-    let mut session = model.model.session(options);
+    let extension = method.resolve(at.trained, at.context)?;
+    let mut session = model.model.session(setup.options(extension))?;
     needles.losses(&mut session, sample, &format!("{what}: {method}"))
 }
 
@@ -152,7 +148,7 @@ fn candidates(args: &TuneArgs, at: At) -> Result<Vec<Method>> {
     let mut refused = None;
     for text in written {
         let method: Method = text.parse()?;
-        match method.options(at.trained, at.context) {
+        match method.resolve(at.trained, at.context) {
             Ok(_) if !methods.contains(&method) => methods.push(method),
             Ok(_) => {}
             Err(error) => refused = Some(error),

@@ -45,7 +45,7 @@ pub async fn metrics(State(app): State<SharedApp>) -> Response {
 fn describe(app: &App) -> Value {
     let rungs = app.ladder.rungs().iter().map(|rung| {
         json!({
-            "context": rung.options.context,
+            "context": rung.context(),
             "group_size": rung.group_size,
             "neighbor_window": rung.neighbor_window,
         })

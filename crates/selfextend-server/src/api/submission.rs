@@ -121,11 +121,12 @@ fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, Api
     for prompt in &prompts {
         let (rung, max_tokens) = place(app, prompt.len(), asked)?;
         rungs.push(rung);
-        options.push(GenerateOptions {
-            max_tokens,
-            stop: stop.clone(),
-            sampling: sampling.clone(),
-        });
+        options.push(
+            GenerateOptions::new()
+                .with_max_tokens(max_tokens)
+                .with_stop(stop.clone())
+                .with_sampling(sampling.clone()),
+        );
     }
     let prefix = match endpoint {
         Endpoint::Chat => "chatcmpl",
@@ -146,7 +147,7 @@ fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, Api
         n,
         prompt_tokens: prompts.iter().map(Vec::len).sum(),
         echo,
-        rung: *app.ladder.rung(longest),
+        rung: app.ladder.rung(longest).clone(),
         trained_window: app.ladder.trained(),
     };
     if config.log_prompts {

@@ -114,16 +114,16 @@ impl Worker<'_> {
     /// A session with room for a request's longest outcome. Where a device has less memory than the
     /// budget, cached prompts are evicted first.
     fn open(&mut self, request: &Request) -> selfextend::Result<Session> {
-        let options = self.ladder.rung(request.rung).options;
+        let options = &self.ladder.rung(request.rung).options;
         let tokens = request.prompt.len() + request.options.max_tokens;
         loop {
-            let mut session = self.text.model.session(options);
-            let opened = match session.fault() {
-                Some(fault) => Err(fault),
-                None => session.reserve(tokens),
-            };
+            let opened = self.text.model.session(options.clone());
+            let opened = opened.and_then(|mut session| {
+                session.reserve(tokens)?;
+                Ok(session)
+            });
             match opened {
-                Ok(()) => return Ok(session),
+                Ok(session) => return Ok(session),
                 Err(Error::DeviceMemory(_)) if self.prefixes.evict() => {}
                 Err(error) => return Err(error),
             }

@@ -17,13 +17,13 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub fn new(text: &TextModel, rung: &Rung) -> Self {
-        let session = text.model.session(rung.options);
-        Self {
-            block: session.block_bytes(),
-            ring: session.ring_bytes(),
-            shares: session.shares_blocks(),
-        }
+    pub fn new(text: &TextModel, rung: &Rung) -> selfextend::Result<Self> {
+        let bytes = text.model.session_bytes(&rung.options)?;
+        Ok(Self {
+            block: bytes.block,
+            ring: bytes.rings,
+            shares: bytes.shares_blocks,
+        })
     }
 
     /// The most bytes a request can use: the blocks of its prompt that its answers share, and for

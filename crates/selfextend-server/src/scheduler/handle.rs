@@ -5,6 +5,7 @@ use super::request::{Failure, Request};
 use super::shared::{Command, Shared};
 use super::worker::Worker;
 use crate::config::SchedulerLimits;
+use crate::error::ServerError;
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
 use selfextend::TextModel;
@@ -24,27 +25,31 @@ pub struct Scheduler {
 
 /// Bytes of keys and values that one sequence of the ladder's largest context needs: the least a
 /// server's [`kv_memory`](SchedulerLimits::kv_memory) may be.
-pub fn full_context_bytes(text: &TextModel, ladder: &Ladder) -> usize {
-    let last = ladder.rungs().last();
-    last.map_or(0, |rung| {
-        Cost::new(text, rung).of(0, rung.options.context, 1)
-    })
+///
+/// # Errors
+/// Sessions that the model's device has no kernels for.
+pub fn full_context_bytes(text: &TextModel, ladder: &Ladder) -> Result<usize, ServerError> {
+    match ladder.rungs().last() {
+        Some(rung) => Ok(text.model.session_bytes(&rung.options)?.full()),
+        None => Ok(0),
+    }
 }
 
 impl Scheduler {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// Sessions that the model's device has no kernels for, or no thread left.
     pub fn start(
         text: Arc<TextModel>,
         ladder: Arc<Ladder>,
         limits: SchedulerLimits,
         prefixes: PrefixCache,
-    ) -> std::io::Result<Self> {
+    ) -> Result<Self, ServerError> {
         let shared = Arc::new(Shared::default());
         let cost = |rung| Cost::new(&text, rung);
-        let costs: Vec<Cost> = ladder.rungs().iter().map(cost).collect();
+        let costs = ladder.rungs().iter().map(cost);
+        let costs: Vec<Cost> = costs.collect::<selfextend::Result<_>>()?;
         let (commands, inbox) = mpsc::channel();
         let theirs = (shared.clone(), costs.clone());
         let work = move || {
@@ -54,7 +59,8 @@ impl Scheduler {
         };
         let thread = std::thread::Builder::new()
             .name("scheduler".into())
-            .spawn(work)?;
+            .spawn(work)
+            .map_err(|error| ServerError::Start(error.to_string()))?;
         Ok(Self {
             commands,
             shared,

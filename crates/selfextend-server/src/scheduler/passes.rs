@@ -37,7 +37,7 @@ impl Worker<'_> {
         let mut rows: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
         let visit = &mut |input: usize, _, logits: &[f32]| rows[input] = logits.to_vec();
         let model = &self.text.model;
-        let done = model.forward_in(Phase::Decode, &mut inputs, &mut |_| Ok(()), visit);
+        let done = model.forward(Phase::Decode, &mut inputs, visit);
         if let Err(error) = done {
             let mut numbers: Vec<usize> = owners.into_iter().map(|(n, _)| n).collect();
             numbers.dedup();
@@ -144,7 +144,7 @@ impl Worker<'_> {
             Ok(())
         };
         let model = &self.text.model;
-        model.forward_in(Phase::Prefill, &mut inputs, on_layer, visit)?;
+        model.forward_with(Phase::Prefill, &mut inputs, on_layer, visit)?;
         Ok(finished)
     }
 
