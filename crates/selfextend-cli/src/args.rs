@@ -407,6 +407,25 @@ pub struct ServeArgs {
     /// A file of such keys, one a line.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// A name under which clients reach the server, besides its addresses and localhost
+    /// (repeatable, or separated by commas); `*` for any. Other names are refused, which protects
+    /// from web pages that resolve their own name to this machine.
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "SELFEXTEND_ALLOW_HOST",
+        value_delimiter = ','
+    )]
+    pub allow_host: Vec<String>,
+    /// An origin whose web pages may use the server, as https://app.example (repeatable, or
+    /// separated by commas); `*` for any.
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "SELFEXTEND_ALLOW_ORIGIN",
+        value_delimiter = ','
+    )]
+    pub allow_origin: Vec<String>,
     /// The largest request body, as 8m.
     #[arg(long, default_value = "8m", value_name = "BYTES", value_parser = bytes)]
     pub max_body: usize,

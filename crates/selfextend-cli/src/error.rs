@@ -123,6 +123,12 @@ impl From<ServerError> for CliError {
             ServerError::CacheDir { .. } => {
                 Self::Failure(format!("{error}; choose another with --cache-dir"))
             }
+            ServerError::AllowedHost(_) => {
+                Self::Usage(format!("--allow-host: {error}"))
+            }
+            ServerError::AllowedOrigin(_) => {
+                Self::Usage(format!("--allow-origin: {error}"))
+            }
             ServerError::Engine(error) => error.into(),
             other => Self::Failure(other.to_string()),
         }

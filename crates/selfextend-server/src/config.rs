@@ -20,6 +20,11 @@ pub struct ServerConfig {
     /// The accepted API keys. Every request must send one, except for `/`, `/health` and `/ready`;
     /// empty accepts requests without a key.
     pub api_keys: Vec<String>,
+    /// Names under which clients may address the server, besides its addresses and `localhost`; `*`
+    /// allows any, and with it DNS rebinding by web pages.
+    pub allowed_hosts: Vec<String>,
+    /// Origins, as `https://app.example`, whose web pages may use the server; `*` allows any.
+    pub allowed_origins: Vec<String>,
     /// Where prefixes are kept across restarts, if anywhere.
     pub disk: Option<DiskCacheConfig>,
     /// Whether prompts are written to the log.
@@ -39,6 +44,8 @@ impl ServerConfig {
             scheduler: SchedulerLimits::default(),
             default_max_tokens: 1024,
             api_keys: Vec::new(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
             disk: None,
             log_prompts: false,
             http: HttpLimits::default(),
@@ -90,8 +97,19 @@ pub struct HttpLimits {
     pub body_time: Duration,
     /// How long a request may take in all: the wait in the queue, reading and answering.
     pub request_time: Duration,
+    /// How long a response may wait for a client that does not read it.
+    pub write_time: Duration,
+    /// Events of a streamed answer that may wait for a client that reads too slowly; about one for
+    /// each token. A request with more is ended.
+    pub unread: usize,
     /// Open connections.
     pub connections: usize,
+    /// Bytes of large bodies that are received and not parsed yet, together.
+    pub bodies: usize,
+    /// Threads that parse and tokenise bodies.
+    pub parsers: usize,
+    /// How long a body may wait to be parsed, and be parsed.
+    pub parse_time: Duration,
 }
 
 impl Default for HttpLimits {
@@ -102,7 +120,12 @@ impl Default for HttpLimits {
             header_time: Duration::from_secs(30),
             body_time: Duration::from_secs(60),
             request_time: Duration::from_secs(3600),
+            write_time: Duration::from_secs(30),
+            unread: 2048,
             connections: 1024,
+            bodies: 64 << 20,
+            parsers: 2,
+            parse_time: Duration::from_secs(60),
         }
     }
 }

@@ -35,9 +35,18 @@ pub enum ServerError {
         /// The system's reason.
         source: std::io::Error,
     },
+    /// An allowed host that is not a name or an address.
+    #[error("{0:?} cannot be allowed as a host; give a name or an address without scheme and port")]
+    AllowedHost(String),
+    /// An allowed origin that is not one.
+    #[error("{0:?} cannot be allowed as an origin; give it as `https://app.example`")]
+    AllowedOrigin(String),
     /// The runtime, a thread or the metrics cannot be started.
     #[error("cannot start the server: {0}")]
     Start(String),
+    /// The scheduler ended after a fault of its own; all requests were answered.
+    #[error("the scheduler has failed; see the log")]
+    Scheduler,
     /// The engine refused the settings of a session.
     #[error(transparent)]
     Engine(#[from] selfextend::Error),

@@ -5,6 +5,7 @@
 //! computed under one map are useless under another: prompts of similar length share their
 //! prefixes.
 
+use selfextend::config::ModelConfig;
 use selfextend::{PositionMap, SessionOptions};
 
 /// A context, and the options of the sequences that need no more than it.
@@ -27,23 +28,40 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// Rungs from `trained`, the model's window in tokens, to `context`; `options(n)` gives the
-    /// options of sequences of up to `n` tokens.
+    /// Rungs from the model's trained window to `context` tokens; `options(n)` gives the options of
+    /// sequences of up to `n` tokens.
     ///
     /// # Errors
     /// Whatever `options` returns.
     pub fn new<E>(
+        config: &ModelConfig,
+        context: usize,
+        options: impl Fn(usize) -> Result<SessionOptions, E>,
+    ) -> Result<Self, E> {
+        let short = config.short_rope.as_ref().map(|(tokens, _)| *tokens);
+        Self::build(config.trained_window, short, context, options)
+    }
+
+    /// Sessions of up to `short` tokens have a rotary embedding of their own (longrope), so that is
+    /// where a rung ends too.
+    fn build<E>(
         trained: usize,
+        short: Option<usize>,
         context: usize,
         options: impl Fn(usize) -> Result<SessionOptions, E>,
     ) -> Result<Self, E> {
         let doubled = std::iter::successors(Some(trained), |tokens| tokens.checked_mul(2));
-        let contexts = doubled.take_while(|tokens| *tokens < context);
+        let doubled = doubled.take_while(|tokens| *tokens < context);
+        let short = short.filter(|tokens| *tokens < context);
+        let mut contexts: Vec<usize> = doubled.chain(short).chain([context]).collect();
+        contexts.sort_unstable();
+        contexts.dedup();
         let mut rungs: Vec<Rung> = Vec::new();
-        for tokens in contexts.chain([context]) {
+        for tokens in contexts {
             let rung = Rung::new(options(tokens)?, trained);
             // Rungs under the same map become one: its keys serve all of them.
-            if rungs.last().is_some_and(|last| last.runs_like(&rung)) {
+            let like = |last: &Rung| Some(last.context()) != short && last.runs_like(&rung);
+            if rungs.last().is_some_and(like) {
                 rungs.pop();
             }
             rungs.push(rung);
@@ -118,7 +136,11 @@ mod tests {
     use selfextend::settings::SettingsError;
 
     fn ladder(context: usize, group_size: Option<usize>) -> Ladder {
-        Ladder::new(512, context, |n| {
+        ladder_of(None, context, group_size)
+    }
+
+    fn ladder_of(short: Option<usize>, context: usize, group_size: Option<usize>) -> Ladder {
+        Ladder::build(512, short, context, |n| {
             let mut request = ContextRequest::new().with_context(n);
             request.group_size = group_size.filter(|_| n > 512);
             Ok::<_, SettingsError>(request.resolve(512)?.into())
@@ -146,5 +168,19 @@ mod tests {
         assert_eq!(contexts, [512, 2048]);
         assert_eq!(ladder(100, None).context(), 100);
         assert_eq!(ladder(512, None).rungs().len(), 1);
+    }
+
+    #[test]
+    fn a_short_rotary_embedding_has_a_rung_of_its_own() {
+        let contexts = |ladder: Ladder| -> Vec<_> {
+            let rungs = ladder.rungs().iter();
+            rungs.map(|rung| (rung.context(), rung.extends())).collect()
+        };
+        let plain = ladder_of(Some(128), 512, None);
+        assert_eq!(contexts(plain), [(128, false), (512, false)]);
+        let longer = ladder_of(Some(128), 1024, None);
+        assert_eq!(contexts(longer), [(128, false), (512, false), (1024, true)]);
+        let short = ladder_of(Some(128), 100, None);
+        assert_eq!(contexts(short), [(100, false)]);
     }
 }

@@ -22,6 +22,9 @@ mod prefix;
 mod recorder;
 mod scheduler;
 mod server;
+#[cfg(test)]
+mod test_support;
+mod write_deadline;
 
 pub use config::{DiskCacheConfig, HttpLimits, SchedulerLimits, ServerConfig};
 pub use error::ServerError;

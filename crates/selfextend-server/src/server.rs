@@ -1,19 +1,23 @@
 //! Sockets, connections, and an orderly end.
 
-use crate::api::{self, App};
+use crate::api::{self, App, LocalAddress};
 use crate::config::{DiskCacheConfig, ServerConfig};
 use crate::error::ServerError;
-use crate::ladder::Ladder;
+use crate::ladder::{Ladder, Rung};
 use crate::prefix::{Disk, PrefixCache};
 use crate::recorder;
 use crate::scheduler::{Scheduler, full_context_bytes};
+use crate::write_deadline::WriteDeadline;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
-use selfextend::TextModel;
+use selfextend::{Session, TextModel};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -57,7 +61,8 @@ impl Server {
         }
         let scheduler = Scheduler::start(text.clone(), ladder.clone(), limits, prefixes)?;
         metrics::gauge!("selfextend_kv_budget_bytes").set(limits.kv_memory as f64);
-        let app = Arc::new(App::new(config, text, ladder, scheduler, metrics));
+        let app = App::new(config, text, ladder, scheduler, metrics)?;
+        let app = Arc::new(app);
         Ok(Self { listener, app })
     }
 
@@ -71,22 +76,29 @@ impl Server {
 
     /// Serves until `shutdown`. Then it takes no more requests, lets those that run finish within the
     /// grace period, and fails the others.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+    ///
+    /// # Errors
+    /// [`ServerError::Scheduler`] when it ended before, by a fault of its own: every request was
+    /// answered, and the process should end.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self { listener, app } = self;
         let graceful = GracefulShutdown::new();
         let connections = Arc::new(Semaphore::new(app.config.http.connections));
         let router = api::router(app.clone());
         tokio::pin!(shutdown);
-        loop {
+        let scheduler = app.scheduler.ended();
+        tokio::pin!(scheduler);
+        let ended = loop {
             tokio::select! {
-                () = &mut shutdown => break,
+                () = &mut shutdown => break Ok(()),
+                () = &mut scheduler => break Err(ServerError::Scheduler),
                 accepted = accept(&listener, &connections) => {
                     if let Some((stream, permit)) = accepted {
                         connect(stream, permit, &router, &app, &graceful);
                     }
                 }
             }
-        }
+        };
         drop(listener);
         tracing::info!("shutting down: waiting for running requests");
         app.scheduler.drain();
@@ -102,6 +114,7 @@ impl Server {
             let _ = tokio::time::timeout(Duration::from_secs(2), end).await;
         }
         stop(&app).await;
+        ended
     }
 }
 
@@ -117,17 +130,20 @@ fn load_prefixes(
         dir: settings.dir.clone(),
         source,
     })?;
-    let sessions = ladder
-        .rungs()
-        .iter()
-        .map(|rung| text.model.session(rung.options.clone()));
-    prefixes.load(&disk, &sessions.collect::<Result<Vec<_>, _>>()?, room);
+    let rung = |rung: &Rung| -> Result<_, ServerError> {
+        let identity = text.model.block_identity(&rung.options)?;
+        Ok((identity, text.model.session(rung.options.clone())?))
+    };
+    let rungs = ladder.rungs().iter().map(rung);
+    let rungs: Vec<(String, Session)> = rungs.collect::<Result<_, _>>()?;
+    prefixes.load(&disk, &rungs, room);
     tracing::info!(
         blocks = prefixes.len(),
         bytes = prefixes.bytes(),
         "prefixes from disk"
     );
-    prefixes.keep_on(disk);
+    let identities = rungs.into_iter().map(|(identity, _)| identity);
+    prefixes.keep_on(disk, identities.collect());
     Ok(())
 }
 
@@ -165,7 +181,17 @@ fn connect(
     let limits = app.config.http;
     // Tokens are small and should not wait to be sent together.
     let _ = stream.set_nodelay(true);
+    let local = stream
+        .local_addr()
+        .map(|address| LocalAddress(address.ip()));
     let service = TowerToHyperService::new(router.clone());
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        if let Ok(local) = local {
+            request.extensions_mut().insert(local);
+        }
+        service.call(request)
+    });
+    let stream = WriteDeadline::new(stream, limits.write_time);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_time)
@@ -202,10 +228,10 @@ pub fn serve(
         ready(server.address().map_err(failed)?);
         let upkeep = tokio::spawn(keep_up(server.app.metrics.clone()));
         let started = Instant::now();
-        server.run(asked_to_end()).await;
+        let ended = server.run(asked_to_end()).await;
         upkeep.abort();
         tracing::info!(served_s = started.elapsed().as_secs(), "ended");
-        Ok(())
+        ended
     });
     // Threads that still tokenise a document are not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -236,4 +262,46 @@ async fn asked_to_end() {
     }
     #[cfg(not(unix))]
     drop(interrupt.await);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{ladder, tiny};
+    use std::io::{Read, Write};
+
+    /// A server whose scheduler fails answers what it has and ends with an error.
+    #[test]
+    fn it_ends_with_its_scheduler() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let text = tiny();
+        let ladder = ladder(&text.model, 1024);
+        let mut config = ServerConfig::new("tiny");
+        config.listen.set_port(0);
+        config.grace = Duration::from_secs(5);
+        let server = runtime
+            .block_on(Server::bind(config, text, ladder))
+            .unwrap();
+        let (app, address) = (server.app.clone(), server.address().unwrap());
+        let running = runtime.spawn(server.run(std::future::pending()));
+        let client = std::thread::spawn(move || {
+            let body = r#"{"prompt": "the ant", "max_tokens": 900, "logit_bias": {"260": -100, "261": -100, "262": -100}}"#;
+            let length = body.len();
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            write!(stream, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let begun = Instant::now();
+        while app.scheduler.running() == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(60));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        app.scheduler.fail_for_test();
+        assert!(client.join().unwrap().starts_with("HTTP/1.1 500"));
+        let ended = runtime.block_on(running).unwrap();
+        assert!(matches!(ended, Err(ServerError::Scheduler)));
+        assert!(std::net::TcpStream::connect(address).is_err());
+    }
 }

@@ -1,11 +1,18 @@
-//! Clients that mean no good, or have none of it.
+//! Clients that are malicious, broken, or gone; and models that make ordinary requests dangerous.
 
 mod common;
 
-use common::{config, endless, prose, start};
-use serde_json::json;
+use common::{
+    Tiny, checkpoint, config, endless, load, load_options, prose, shared, start, start_with,
+};
+use selfextend::Model;
+use selfextend::chat_template::ChatTemplate;
+use serde_json::{Value, json};
+use socket2::SockRef;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 fn connect(base: &str) -> TcpStream {
@@ -19,7 +26,7 @@ fn connect(base: &str) -> TcpStream {
     stream
 }
 
-/// What comes back until the server closes; empty when it does so without a word.
+/// What comes back until the server closes the connection; may be empty.
 fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     // A reset is an end as well.
@@ -29,7 +36,7 @@ fn rest(mut stream: TcpStream) -> String {
 
 fn head(path: &str, length: usize) -> String {
     format!(
-        "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
     )
 }
 
@@ -68,9 +75,9 @@ fn malformed_bodies_and_heads_get_an_error_or_nothing() {
     for wrong in [
         &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
         b"GET / HTTP/9.9\r\n\r\n",
-        b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n",
-        b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
+        b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ] {
         let answer = send(wrong);
         assert!(!answer.starts_with("HTTP/1.1 2"), "{answer}");
@@ -135,7 +142,7 @@ fn clients_may_leave_at_any_moment() {
                 stream
             })
             .collect();
-        std::thread::sleep(Duration::from_millis(wait));
+        thread::sleep(Duration::from_millis(wait));
         drop(streams);
     }
     server.wait_until("all are gone", |state| {
@@ -143,4 +150,257 @@ fn clients_may_leave_at_any_moment() {
     });
     let again = server.complete(&json!({"prompt": "the ant", "seed": 2, "max_tokens": 20}));
     assert_eq!(again.text(), expected.text());
+}
+
+fn status(answer: &str) -> &str {
+    answer.split(' ').nth(1).unwrap_or("none")
+}
+
+/// A name that somebody else points at this server is not its own, whatever the origin says.
+#[test]
+fn only_requests_for_this_server_are_answered() {
+    let mut config = config();
+    config.allowed_hosts = vec!["chat.example.org".into()];
+    config.allowed_origins = vec!["https://app.example".into()];
+    let server = start(config);
+    let send = |head: &str| {
+        let mut stream = connect(&server.base);
+        let rest_of_head = "Connection: close\r\nContent-Length: 30\r\n\r\n";
+        let body = r#"{"prompt":"the","max_tokens":2}"#;
+        write!(stream, "{head}{rest_of_head}{}", &body[..30]).unwrap();
+        rest(stream)
+    };
+    let post = |headers: &str| send(&format!("POST /v1/completions HTTP/1.1\r\n{headers}"));
+    let port = server.base.rsplit(':').next().unwrap();
+    for (headers, expected) in [
+        (
+            format!("Host: evil.example:{port}\r\nOrigin: http://evil.example:{port}\r\n"),
+            "403",
+        ),
+        (format!("Host: evil.example:{port}\r\n"), "403"),
+        ("Host: 10.1.2.3\r\n".into(), "403"),
+        ("Host: localhost\r\nHost: localhost\r\n".into(), "400"),
+        (
+            "Host: localhost\r\nOrigin: http://evil.example\r\n".into(),
+            "403",
+        ),
+        ("Host: localhost\r\nOrigin: null\r\n".into(), "403"),
+        // These reach the parser, which finds the body cut.
+        (
+            format!("Host: localhost:{port}\r\nOrigin: http://localhost:{port}\r\n"),
+            "400",
+        ),
+        (format!("Host: [::1]:{port}\r\n"), "400"),
+        ("Host: chat.example.org\r\n".into(), "400"),
+        (
+            "Host: localhost\r\nOrigin: https://app.example\r\n".into(),
+            "400",
+        ),
+    ] {
+        let answer = post(&headers);
+        assert_eq!(status(&answer), expected, "{headers}: {answer}");
+        let parsed = answer.contains("not valid JSON");
+        assert_eq!(
+            parsed,
+            expected == "400" && !headers.contains("localhost\r\nHost"),
+            "{answer}"
+        );
+    }
+    for path in ["/", "/health", "/ready", "/metrics", "/v1/models"] {
+        let answer = send(&format!("GET {path} HTTP/1.1\r\nHost: evil.example\r\n"));
+        assert_eq!(status(&answer), "403", "{path}: {answer}");
+    }
+    let preflight = send(
+        "OPTIONS /v1/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: https://app.example\r\nAccess-Control-Request-Method: POST\r\n",
+    );
+    assert_eq!(status(&preflight), "204", "{preflight}");
+    assert!(preflight.contains("access-control-allow-origin: https://app.example"));
+    assert!(preflight.contains("access-control-allow-headers: authorization, content-type"));
+}
+
+/// A template that leaves out what it does not know makes nothing of a lone system message.
+#[test]
+fn an_empty_prompt_is_refused_and_the_server_goes_on() {
+    let source = "{% for m in messages %}{% if m.role == 'user' %}[INST] {{ m.content }} [/INST]{% endif %}{% endfor %}";
+    let mut text = load(&Tiny::default());
+    text.template = Some(ChatTemplate::new(source, "", "").unwrap());
+    let server = start_with(config(), Arc::new(text));
+    let chat = |role: &str, stream: bool| {
+        let body = json!({
+            "messages": [{"role": role, "content": "the ant"}], "max_tokens": 3, "stream": stream,
+        });
+        server.post("/v1/chat/completions", &body)
+    };
+    for stream in [false, true] {
+        let message = chat("system", stream)
+            .fails(400, "invalid_value")
+            .to_owned();
+        assert!(message.contains("empty prompt"), "{message}");
+    }
+    server
+        .complete(&json!({"prompt": ""}))
+        .fails(400, "invalid_value");
+    server
+        .complete(&json!({"prompt": []}))
+        .fails(400, "invalid_value");
+    server
+        .complete(&json!({"prompt": [[]]}))
+        .fails(400, "invalid_value");
+    assert_eq!(chat("user", false).status, 200);
+    assert_eq!(server.get("/health").status, 200);
+}
+
+/// Tokenizers and embeddings of one model need not have the same size.
+#[test]
+fn tokens_that_one_side_does_not_know_are_no_fault_of_the_server() {
+    // Text of tokens that the embedding has no rows for.
+    let server = start_with(config(), Arc::new(checkpoint("llama", load_options())));
+    for body in [
+        json!({"prompt": "the ant", "max_tokens": 3}),
+        json!({"prompt": [1, 2, 61], "max_tokens": 3}),
+        json!({"prompt": [4_000_000_000u32], "max_tokens": 3}),
+    ] {
+        let message = server
+            .complete(&body)
+            .fails(400, "invalid_value")
+            .to_owned();
+        assert!(message.contains("vocabulary of 61"), "{message}");
+    }
+    let chat = json!({"messages": [{"role": "user", "content": "x"}]});
+    server
+        .post("/v1/chat/completions", &chat)
+        .fails(400, "invalid_value");
+    let ids = json!({"prompt": [5, 6, 7], "max_tokens": 20, "logprobs": 5});
+    assert_eq!(server.complete(&ids).status, 200);
+    // Rows that no token has are never drawn, however likely.
+    let Some(path) = shared("models/stories260K/stories260K-f32.gguf") else {
+        return;
+    };
+    let mut text = load(&Tiny::default());
+    text.model = Model::load(path, load_options()).unwrap();
+    let server = start_with(config(), Arc::new(text));
+    let mut body = json!({
+        "prompt": "the ant", "max_tokens": 40, "temperature": 2, "n": 8, "logprobs": 5,
+        "logit_bias": {"270": 100, "511": 100},
+    });
+    let reply = server.complete(&body);
+    assert_eq!(reply.status, 200, "{reply:?}");
+    body["response_format"] = json!({"type": "json_object"});
+    assert_eq!(server.complete(&body).status, 200);
+    server
+        .complete(&json!({"prompt": [512]}))
+        .fails(400, "invalid_value");
+}
+
+/// Nothing is made of a text that no context holds, and nothing takes quadratic time.
+#[test]
+fn sizes_are_checked_before_the_work() {
+    let server = start(config());
+    let begun = Instant::now();
+    // Nearly all private-use characters, one of which is to fence control tokens.
+    let private: String = ('\u{E000}'..='\u{F8FE}')
+        .chain('\u{F0000}'..='\u{FFFFD}')
+        .collect();
+    for text in [
+        private.repeat(7_500_000 / private.len()),
+        "x".repeat(7 << 20),
+    ] {
+        let chat = json!({"messages": [{"role": "user", "content": text}]});
+        server
+            .post("/v1/chat/completions", &chat)
+            .fails(400, "context_length_exceeded");
+        server
+            .complete(&json!({"prompt": text}))
+            .fails(400, "context_length_exceeded");
+    }
+    // Small enough to be rendered and encoded.
+    let chat = json!({"messages": [{"role": "user", "content": &private[..200_001]}]});
+    server
+        .post("/v1/chat/completions", &chat)
+        .fails(400, "context_length_exceeded");
+    let many: Vec<Value> = (0..5000)
+        .map(|_| json!({"role": "user", "content": "x"}))
+        .collect();
+    let message = server.post("/v1/chat/completions", &json!({"messages": many}));
+    assert!(
+        message
+            .fails(400, "invalid_value")
+            .contains("more than 4096")
+    );
+    let tools = format!(r#"{{"prompt":"x","tools":[{}1]}}"#, "1,".repeat(3 << 20));
+    server
+        .post_text("/v1/completions", &tools)
+        .fails(400, "unsupported_parameter");
+    let ids = format!(r#"{{"prompt":[{}1]}}"#, "1,".repeat(3 << 20));
+    server
+        .post_text("/v1/completions", &ids)
+        .fails(400, "context_length_exceeded");
+    // A debug build on a busy machine; each of these took minutes when it was quadratic.
+    assert!(begun.elapsed() < Duration::from_secs(60));
+}
+
+/// While large texts are tokenised for others, and for clients that have left, chats are answered.
+#[test]
+fn large_texts_do_not_keep_small_ones_out() {
+    let server = start(config());
+    let large = json!({"content": prose(1, 2 << 20)}).to_string();
+    let request = head("/tokenize", large.len()) + &large;
+    thread::scope(|scope| {
+        for n in 0..10 {
+            let (server, request) = (&server, &request);
+            scope.spawn(move || {
+                let mut stream = connect(&server.base);
+                if stream.write_all(request.as_bytes()).is_ok() && n % 2 == 0 {
+                    let answer = rest(stream);
+                    assert!(
+                        ["200", "429"].contains(&status(&answer)),
+                        "{}",
+                        &answer[..200]
+                    );
+                }
+            });
+        }
+        for _ in 0..5 {
+            let begun = Instant::now();
+            let body = json!({"prompt": "the ant", "max_tokens": 2});
+            assert_eq!(server.complete(&body).status, 200);
+            assert!(begun.elapsed() < Duration::from_secs(5));
+        }
+    });
+}
+
+/// A client that stops reading its stream holds neither memory nor its connection.
+#[test]
+fn a_stream_that_nobody_reads_is_ended() {
+    let mut config = config();
+    config.http.write_time = Duration::from_millis(300);
+    config.http.unread = 64;
+    config.http.connections = 8;
+    let server = start(config);
+    let body = json!({
+        "prompt": "an ant", "max_tokens": 900, "n": 8, "stream": true, "logprobs": 5,
+        "logit_bias": endless(),
+    });
+    let body = body.to_string();
+    let mut stream = connect(&server.base);
+    // Its answers are some 4 MB: more than a socket of this size takes.
+    SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
+    stream
+        .write_all((head("/v1/completions", body.len()) + &body).as_bytes())
+        .unwrap();
+    server.wait_until("it runs", |state| state["running"] == 1);
+    server.wait_until("it is ended", |state| state["running"] == 0);
+    thread::sleep(Duration::from_millis(900));
+    let answer = rest(stream);
+    assert!(!answer.contains("[DONE]"), "the connection was kept");
+    assert!(answer.matches("data: ").count() < 8 * 900);
+    // A reader that is merely slow gets all of it.
+    let mut body: Value = serde_json::from_str(&body).unwrap();
+    (body["n"], body["max_tokens"]) = (json!(1), json!(100));
+    let mut count = 0;
+    for chunk in server.open("/v1/completions", &body) {
+        thread::sleep(Duration::from_millis(5));
+        count += usize::from(chunk["choices"][0]["logprobs"]["tokens"].is_array());
+    }
+    assert_eq!(count, 100);
 }

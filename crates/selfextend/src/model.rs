@@ -12,6 +12,7 @@ use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
     AttentionError, AttentionShape, Frequencies, PositionMap, Rope, RopeSpec, parallel,
 };
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -113,6 +114,28 @@ impl Model {
     /// As [`Model::session`].
     pub fn session_bytes(&self, options: &SessionOptions) -> Result<SessionBytes> {
         self.0.weights.session_bytes(self.layout(options)?)
+    }
+
+    /// A digest of everything besides weights and tokens that the keys and values of a session depend
+    /// on, and of how blocks hold them: maps, rotary embeddings and sliding windows of all layers,
+    /// query scaling, storage, kind of device, version. Sessions with the same identity can use each
+    /// other's [blocks](crate::Session::block), in other processes too.
+    ///
+    /// # Errors
+    /// As [`Model::session`].
+    pub fn block_identity(&self, options: &SessionOptions) -> Result<String> {
+        let CacheLayout {
+            shape,
+            kinds,
+            layers,
+            ..
+        } = self.layout(options)?;
+        let scaling = options.extension.query_scaling();
+        let shares = self.session_bytes(options)?.shares_blocks;
+        let version = env!("CARGO_PKG_VERSION");
+        let all = (version, shape, kinds, layers, options.kv_type, scaling, shares);
+        let digest = Sha256::digest(format!("{all:?}"));
+        Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// An empty cache for a session.

@@ -31,11 +31,10 @@ impl KvBlock {
         bytes
     }
 
-    /// Whether a sequence, or another block, holds it too.
+    /// Whether a sequence, or another block, holds it too, be it in one layer only: a sequence frees
+    /// pages of layers with a sliding window and keeps those of the others.
     pub fn is_shared(&self) -> bool {
-        self.pages
-            .first()
-            .is_some_and(|page| Arc::strong_count(page) > 1)
+        self.pages.iter().any(|page| Arc::strong_count(page) > 1)
     }
 }
 

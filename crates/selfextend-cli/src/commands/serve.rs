@@ -48,7 +48,7 @@ fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
         None if choice.stays_within() => trained,
         None => DEFAULT_EXTENSION * trained,
     };
-    Ladder::new(trained, context, |tokens| -> Result<SessionOptions> {
+    Ladder::new(text.model.config(), context, |tokens| -> Result<SessionOptions> {
         let extension = if tokens <= trained {
             Extension::plain(trained, tokens)
         } else {
@@ -78,6 +78,8 @@ fn config(
     config.scheduler.busy_chunk = (chunk / 4).max(1);
     config.default_max_tokens = args.max_tokens;
     config.api_keys = api_keys;
+    config.allowed_hosts = args.allow_host.clone();
+    config.allowed_origins = args.allow_origin.clone();
     config.disk = disk;
     config.log_prompts = args.log_prompts;
     config.http.body = args.max_body;

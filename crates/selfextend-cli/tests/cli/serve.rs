@@ -54,7 +54,7 @@ impl Server {
     fn complete(&self, head: &str, body: &str) -> String {
         let length = body.len();
         self.ask(&format!(
-            "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{head}Content-Length: {length}\r\n\r\n{body}"
         ))
     }
 
@@ -107,7 +107,9 @@ fn it_answers_with_the_right_key_and_ends_when_asked() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert_eq!(body(&answer)["model"], "small");
     }
-    let health = server.ask("GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let elsewhere = server.ask("GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!(elsewhere.starts_with("HTTP/1.1 403"), "{elsewhere}");
+    let health = server.ask("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     server.signal("TERM");
     assert_eq!(server.code(), Some(0));
@@ -233,7 +235,9 @@ fn what_cannot_be_served_is_refused_at_the_start() {
     serve(&["--context", "2k", "--neighbor-window", "64"]).fails(2, &["--neighbor-window"]);
     let empty = file("nothing.txt", "\n# none\n");
     serve(&["--api-key-file", &empty]).fails(2, &["holds no key"]);
-    serve(&["--cache-dir", &model]).fails(1, &["cannot keep prefixes"]);
+    serve(&["--cache-dir", &model]).fails(1, &["cannot keep prefixes", "--cache-dir"]);
+    serve(&["--allow-host", "http://a"]).fails(2, &["--allow-host", "http://a"]);
+    serve(&["--allow-origin", "a.example"]).fails(2, &["--allow-origin", "https://"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     let busy = selfextend(&["serve", "-m", &model, "--port", &port]);

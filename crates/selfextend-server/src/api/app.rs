@@ -1,9 +1,12 @@
 //! What all handlers share.
 
+use super::body::Intake;
 use super::error::ApiError;
 use super::guard::Keys;
+use super::origin::AllowList;
 use crate::config::ServerConfig;
 use crate::constrain::{Constraint, Constraints};
+use crate::error::ServerError;
 use crate::ladder::Ladder;
 use crate::scheduler::Scheduler;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -18,9 +21,13 @@ pub struct App {
     pub scheduler: Scheduler,
     pub config: ServerConfig,
     pub keys: Keys,
+    pub allowed: AllowList,
+    pub intake: Intake,
     pub metrics: PrometheusHandle,
     /// When the server was started, in seconds since 1970.
     pub created: u64,
+    /// Bytes of the longest token.
+    longest_token: usize,
     constraints: OnceLock<Result<Constraints, String>>,
 }
 
@@ -29,15 +36,22 @@ pub type SharedApp = Arc<App>;
 
 impl App {
     /// An application around a running scheduler.
+    ///
+    /// # Errors
+    /// Allowed hosts and origins that are malformed.
     pub fn new(
         config: ServerConfig,
         text: Arc<TextModel>,
         ladder: Arc<Ladder>,
         scheduler: Scheduler,
         metrics: PrometheusHandle,
-    ) -> Self {
-        Self {
+    ) -> Result<Self, ServerError> {
+        let allowed = AllowList::new(&config.allowed_hosts, &config.allowed_origins)?;
+        Ok(Self {
             keys: Keys::new(&config.api_keys),
+            allowed,
+            intake: Intake::new(config.http),
+            longest_token: longest_token(&text),
             text,
             ladder,
             scheduler,
@@ -45,7 +59,47 @@ impl App {
             metrics,
             created: now(),
             constraints: OnceLock::new(),
+        })
+    }
+
+    /// Refuses a text that no context holds, before anything is made of it: every token stands for
+    /// at most as many bytes as the longest one.
+    ///
+    /// # Errors
+    /// The parameter of that name is too long.
+    pub fn check_length(&self, name: &str, bytes: usize) -> Result<(), ApiError> {
+        let context = self.ladder.context();
+        let most = context.saturating_mul(self.longest_token);
+        if bytes > most.max(ALWAYS_READ) {
+            let least = bytes.div_ceil(self.longest_token);
+            return Err(ApiError::text_length(name, context, least));
         }
+        Ok(())
+    }
+
+    /// The tokens of a text, in which special tokens stand for themselves or are text like any other,
+    /// after the beginning-of-text token where it is asked for, the model wants one, and the text does
+    /// not begin with it.
+    ///
+    /// # Errors
+    /// Text that the tokenizer cannot take.
+    pub fn encode(
+        &self,
+        text: &str,
+        add_bos: bool,
+        parse_special: bool,
+    ) -> selfextend::Result<Vec<u32>> {
+        let tokenizer = &self.text.tokenizer;
+        let mut ids = if parse_special {
+            tokenizer.encode_with_special(text)?
+        } else {
+            tokenizer.encode(text)?
+        };
+        let bos = tokenizer.bos().filter(|_| add_bos && tokenizer.add_bos());
+        if let Some(bos) = bos.filter(|bos| ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
     }
 
     /// A constraint to JSON that follows a schema. The vocabulary is read at the first call.
@@ -61,6 +115,15 @@ impl App {
             ApiError::parameter("response_format", message)
         })
     }
+}
+
+/// Bytes of a text that is read whatever the context: a template may leave parts of it out.
+const ALWAYS_READ: usize = 256 << 10;
+
+fn longest_token(text: &TextModel) -> usize {
+    let ids = 0..text.tokenizer.vocab_size() as u32;
+    let bytes = ids.filter_map(|id| text.tokenizer.token_bytes(id).ok());
+    bytes.map(|bytes| bytes.len()).max().unwrap_or(1).max(1)
 }
 
 /// Seconds since 1970.

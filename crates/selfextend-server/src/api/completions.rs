@@ -1,7 +1,6 @@
 //! `/v1/chat/completions` and `/v1/completions`, whole or streamed.
 
 use super::app::SharedApp;
-use super::body::whole;
 use super::error::ApiError;
 use super::reply::{Answer, Reply};
 use super::submission::{Endpoint, Submission, submit};
@@ -28,7 +27,7 @@ pub async fn plain(State(app): State<SharedApp>, body: Body) -> Result<Response,
 }
 
 async fn complete(app: SharedApp, endpoint: Endpoint, body: Body) -> Result<Response, ApiError> {
-    let body = whole(&app, body).await?;
+    let body = app.intake.receive(body).await?;
     let mut submission = submit(&app, endpoint, body).await?;
     let admitted = submission.admitted().await?;
     let headers = submission.headers(admitted);

@@ -77,12 +77,23 @@ impl ApiError {
         }
     }
 
+    /// The request names a host that is not this server.
+    pub fn foreign_host(host: &str) -> Self {
+        let message = format!(
+            "requests for the host {host:?} are refused; use this server's address, or allow the host when the server is started"
+        );
+        Self {
+            code: Some("host_not_allowed"),
+            ..Self::new(StatusCode::FORBIDDEN, "invalid_request_error", message)
+        }
+    }
+
     /// A web page of another origin asked.
     pub fn foreign_origin() -> Self {
         Self::new(
             StatusCode::FORBIDDEN,
             "invalid_request_error",
-            "requests from pages of other origins are refused",
+            "requests from pages of other origins are refused, unless the origin is allowed when the server is started",
         )
     }
 
@@ -129,6 +140,30 @@ impl ApiError {
         )
     }
 
+    /// The text is longer than any that fits the largest context.
+    pub fn text_length(param: &str, context: usize, least: usize) -> Self {
+        let message = format!(
+            "This model's maximum context length is {context} tokens. However, your text has at least {least} tokens. Please reduce its length."
+        );
+        Self {
+            code: Some("context_length_exceeded"),
+            ..Self::parameter(param, message)
+        }
+    }
+
+    /// Too much is being received and parsed at this moment.
+    pub fn busy() -> Self {
+        Self {
+            code: Some("rate_limit_exceeded"),
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "rate_limit_error",
+                "the server is reading too many large requests; try again in 1 s",
+            )
+        }
+    }
+
     /// The server failed.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
@@ -169,7 +204,12 @@ impl From<Failure> for ApiError {
                 retry_after: Some(Duration::from_secs(5)),
                 ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
             },
-            Failure::Engine(_) => Self::internal(message),
+            Failure::Engine(_) | Failure::Panicked => Self::internal(message),
+            Failure::Empty => Self::bad_request(message),
+            Failure::SlowReader => Self {
+                code: Some("slow_reader"),
+                ..Self::bad_request(message)
+            },
         }
     }
 }

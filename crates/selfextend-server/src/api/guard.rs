@@ -1,12 +1,15 @@
 //! Which requests are let in, and how many there were.
 
-use super::app::SharedApp;
+use super::app::{App, SharedApp};
 use super::error::ApiError;
+use super::origin::{LocalAddress, Visitor};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
 use sha2::{Digest, Sha256};
+use std::panic::AssertUnwindSafe;
 use subtle::ConstantTimeEq;
 
 /// Paths that need no key: health, for supervisors, and the page itself, which holds no secrets and
@@ -41,36 +44,49 @@ impl Keys {
     }
 }
 
-/// Refuses requests without a key, and those that pages of other origins make.
+/// Refuses requests for another host, those that pages of other origins make, and those without a
+/// key.
 pub async fn check(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
+    let local = request.extensions().get::<LocalAddress>().map(|it| it.0);
+    let visitor = match app.allowed.check(request.uri(), request.headers(), local) {
+        Ok(visitor) => visitor,
+        Err(refused) => return refused.into_response(),
+    };
+    let Visitor::Allowed(origin) = visitor else {
+        return let_in(&app, request, next).await;
+    };
+    let mut response = if request.method() == Method::OPTIONS {
+        preflight()
+    } else {
+        let_in(&app, request, next).await
+    };
+    let headers = response.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    let exposed = HeaderValue::from_static("x-request-id, x-selfextend, retry-after");
+    headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+    response
+}
+
+/// The answer to a browser that asks whether a page may send a request.
+fn preflight() -> Response {
+    let headers = [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "authorization, content-type",
+        ),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ];
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+async fn let_in(app: &App, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if !same_origin(request.headers()) {
-        return ApiError::foreign_origin().into_response();
-    }
     if !OPEN.contains(&path) && !app.keys.allow(request.headers()) {
         return ApiError::unauthorized().into_response();
     }
     next.run(request).await
-}
-
-/// Whether the request comes from no web page, or from one that this server sent: otherwise any page
-/// could use a server on the reader's own machine.
-fn same_origin(headers: &HeaderMap) -> bool {
-    let Some(origin) = headers.get(header::ORIGIN) else {
-        return true;
-    };
-    let authority = origin
-        .to_str()
-        .ok()
-        .and_then(|origin| origin.parse::<Uri>().ok());
-    let authority = authority
-        .as_ref()
-        .and_then(|uri| uri.authority())
-        .map(|a| a.as_str());
-    let host = headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    authority.is_some() && authority == host
 }
 
 /// Counts requests by route and outcome.
@@ -80,7 +96,12 @@ pub async fn count(request: Request, next: Next) -> Response {
         .get::<MatchedPath>()
         .map(|path| path.as_str().to_owned());
     let route = route.unwrap_or_else(|| "other".to_owned());
-    let response = next.run(request).await;
+    // A panic in a handler is the failure of its request.
+    let response = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+    let response = response.unwrap_or_else(|_| {
+        tracing::error!(route, "a handler panicked");
+        ApiError::internal("the server failed while it handled this request").into_response()
+    });
     let status = response.status().as_u16().to_string();
     metrics::counter!("selfextend_http_requests_total", "route" => route, "status" => status)
         .increment(1);
@@ -115,24 +136,5 @@ mod tests {
         }
         assert!(!keys.allow(&HeaderMap::new()));
         assert!(Keys::new(&[]).allow(&HeaderMap::new()));
-    }
-
-    #[test]
-    fn foreign_pages_are_told_apart() {
-        let with = |origin: &str| {
-            let mut all = headers(header::ORIGIN, origin);
-            all.extend(headers(header::HOST, "127.0.0.1:8080"));
-            all
-        };
-        assert!(same_origin(&with("http://127.0.0.1:8080")));
-        for origin in [
-            "http://evil.example",
-            "null",
-            "http://127.0.0.1",
-            "http://127.0.0.1:80801",
-        ] {
-            assert!(!same_origin(&with(origin)), "{origin}");
-        }
-        assert!(same_origin(&headers(header::HOST, "x")));
     }
 }

@@ -4,7 +4,9 @@ mod app;
 mod body;
 mod completions;
 mod error;
+mod fields;
 mod guard;
+mod origin;
 mod page;
 mod reply;
 mod schema;
@@ -12,6 +14,7 @@ mod service;
 mod submission;
 
 pub use app::App;
+pub use origin::LocalAddress;
 
 use app::SharedApp;
 use axum::Router;

@@ -1,19 +1,30 @@
 //! The bodies of requests, after OpenAI's API, and their limits.
 
 use super::error::ApiError;
+use super::fields::{Biases, Few, Given, Logprobs, Prompts, TextOr};
 use selfextend::Sampling;
 use selfextend::chat_template::Message;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
+
+/// The most messages of a chat, and parts of one of them.
+const MOST_MESSAGES: usize = 4096;
+const MOST_PARTS: usize = 1024;
+/// The most stop texts, and the longest in bytes.
+const MOST_STOPS: usize = 16;
+const LONGEST_STOP: usize = 1024;
+/// The longest JSON schema in bytes.
+const LONGEST_SCHEMA: usize = 128 << 10;
 
 /// Both kinds of completions; each refuses what belongs to the other. Unknown fields are ignored,
 /// as OpenAI's servers do.
 #[derive(Debug, Default, Deserialize)]
 pub struct Completion {
     pub model: Option<String>,
-    pub messages: Option<Vec<ChatMessage>>,
-    pub prompt: Option<Prompt>,
+    pub messages: Option<Few<ChatMessage, MOST_MESSAGES>>,
+    pub prompt: Option<Prompts>,
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
     pub n: Option<usize>,
@@ -25,32 +36,31 @@ pub struct Completion {
     pub repetition_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
-    pub logit_bias: Option<BTreeMap<String, f32>>,
+    pub logit_bias: Option<Biases>,
     pub seed: Option<i64>,
-    pub stop: Option<OneOrMore>,
+    pub stop: Option<TextOr<String, MOST_STOPS>>,
     pub max_tokens: Option<usize>,
     pub max_completion_tokens: Option<usize>,
     pub logprobs: Option<Logprobs>,
     pub top_logprobs: Option<usize>,
     pub echo: Option<bool>,
+    /// Whether special tokens written in `prompt` stand for themselves. They do by default, as in
+    /// llama.cpp's server and those on the `tokenizers` package.
+    pub parse_special: Option<bool>,
     pub suffix: Option<String>,
     pub response_format: Option<ResponseFormat>,
-    pub tools: Option<Vec<serde_json::Value>>,
-    pub functions: Option<Vec<serde_json::Value>>,
-    pub audio: Option<serde_json::Value>,
+    #[serde(default)]
+    pub tools: Given,
+    #[serde(default)]
+    pub functions: Given,
+    #[serde(default)]
+    pub audio: Given,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct ChatMessage {
     pub role: String,
-    pub content: Option<Content>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "content must be a text or a list of text parts")]
-pub enum Content {
-    Text(String),
-    Parts(Vec<ContentPart>),
+    pub content: Option<TextOr<ContentPart, MOST_PARTS>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,36 +68,6 @@ pub struct ContentPart {
     #[serde(rename = "type")]
     pub kind: String,
     pub text: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "prompt must be a text, a list of texts, a list of token ids, or a list of those"
-)]
-pub enum Prompt {
-    Text(String),
-    Texts(Vec<String>),
-    Ids(Vec<u32>),
-    ManyIds(Vec<Vec<u32>>),
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(untagged, expecting = "must be a text or a list of texts")]
-pub enum OneOrMore {
-    One(String),
-    More(Vec<String>),
-}
-
-/// True or false for chats, a number for plain completions.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(
-    untagged,
-    expecting = "logprobs must be true or false (chat) or a number (completions)"
-)]
-pub enum Logprobs {
-    Flag(bool),
-    Count(usize),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,7 +84,7 @@ pub struct ResponseFormat {
 
 #[derive(Debug, Deserialize)]
 pub struct JsonSchema {
-    pub schema: Option<serde_json::Value>,
+    pub schema: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +92,8 @@ pub struct Tokenize {
     pub content: String,
     #[serde(default)]
     pub add_special: bool,
+    #[serde(default)]
+    pub parse_special: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -141,18 +123,13 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The most stop texts, and the longest in bytes.
-const MOST_STOPS: usize = 16;
-const LONGEST_STOP: usize = 1024;
-
 impl Completion {
     /// Refuses parameters that would change the answer but are not supported.
     pub fn refuse_unsupported(&self) -> Result<(), ApiError> {
-        let given = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
         let refused = [
-            ("tools", given(&self.tools)),
-            ("functions", given(&self.functions)),
-            ("audio", self.audio.is_some()),
+            ("tools", self.tools.0),
+            ("functions", self.functions.0),
+            ("audio", self.audio.0),
             (
                 "suffix",
                 self.suffix.as_ref().is_some_and(|text| !text.is_empty()),
@@ -207,8 +184,7 @@ impl Completion {
     }
 
     fn bias(&self, vocab: usize) -> Result<Vec<(u32, f32)>, ApiError> {
-        let entries = self.logit_bias.iter().flatten();
-        let read = |(id, bias): (&String, &f32)| {
+        let read = |(id, bias): &(String, f32)| {
             let token = id.parse().ok().filter(|id: &u32| (*id as usize) < vocab);
             match token {
                 Some(token) if (-100.0..=100.0).contains(bias) => Ok((token, *bias)),
@@ -220,19 +196,21 @@ impl Completion {
                 )),
             }
         };
-        entries.map(read).collect()
+        let entries = self.logit_bias.iter().flat_map(|biases| &biases.0);
+        // Of entries for one token the last counts, as in any JSON object.
+        let biases: BTreeMap<u32, f32> = entries.map(read).collect::<Result<_, _>>()?;
+        Ok(biases.into_iter().collect())
     }
 
     /// The texts that end an answer.
     pub fn stops(&self) -> Result<Vec<String>, ApiError> {
         let stops = match &self.stop {
             None => Vec::new(),
-            Some(OneOrMore::One(stop)) => vec![stop.clone()],
-            Some(OneOrMore::More(stops)) => stops.clone(),
+            Some(TextOr::Text(stop)) => vec![stop.clone()],
+            Some(TextOr::List(stops)) => stops.clone(),
         };
-        if stops.len() > MOST_STOPS || stops.iter().any(|stop| stop.len() > LONGEST_STOP) {
-            let message =
-                format!("stop: at most {MOST_STOPS} texts of at most {LONGEST_STOP} bytes");
+        if stops.iter().any(|stop| stop.len() > LONGEST_STOP) {
+            let message = format!("stop: a text is longer than {LONGEST_STOP} bytes");
             return Err(ApiError::parameter("stop", message));
         }
         Ok(stops)
@@ -288,7 +266,7 @@ impl Completion {
         match (format.kind.as_str(), schema) {
             ("text", _) => Ok(None),
             ("json_object", _) => Ok(Some(serde_json::json!({"type": "object"}))),
-            ("json_schema", Some(schema)) => Ok(Some(schema)),
+            ("json_schema", Some(schema)) => read_schema(&schema).map(Some),
             ("json_schema", None) => Err(ApiError::parameter(
                 "response_format.json_schema.schema",
                 "response_format json_schema needs json_schema.schema",
@@ -302,7 +280,10 @@ impl Completion {
 
     /// The messages of a chat.
     pub fn conversation(&mut self) -> Result<Vec<Message>, ApiError> {
-        let messages = self.messages.take().unwrap_or_default();
+        let messages = self
+            .messages
+            .take()
+            .map_or(Vec::new(), |messages| messages.0);
         if messages.is_empty() {
             return Err(ApiError::parameter(
                 "messages",
@@ -315,6 +296,16 @@ impl Completion {
             .map(|(n, message)| message.read(n))
             .collect()
     }
+}
+
+fn read_schema(schema: &RawValue) -> Result<serde_json::Value, ApiError> {
+    let name = "response_format.json_schema.schema";
+    if schema.get().len() > LONGEST_SCHEMA {
+        let message = format!("{name}: the schema is longer than {LONGEST_SCHEMA} bytes");
+        return Err(ApiError::parameter(name, message));
+    }
+    let read = serde_json::from_str(schema.get());
+    read.map_err(|error| ApiError::parameter(name, format!("{name}: {error}")))
 }
 
 impl ChatMessage {
@@ -332,8 +323,8 @@ impl ChatMessage {
         };
         let content = match self.content {
             None => String::new(),
-            Some(Content::Text(text)) => text,
-            Some(Content::Parts(parts)) => {
+            Some(TextOr::Text(text)) => text,
+            Some(TextOr::List(parts)) => {
                 let mut texts = Vec::with_capacity(parts.len());
                 for part in parts {
                     match part.text.filter(|_| part.kind == "text") {
@@ -360,106 +351,4 @@ impl ChatMessage {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(json: &str) -> Result<Completion, String> {
-        parse(json.as_bytes()).map_err(|error| error.json().to_string())
-    }
-
-    #[test]
-    fn what_is_wrong_is_named_with_its_place() {
-        for (json, part) in [
-            ("{", "not valid JSON"),
-            ("[]", "must be a JSON object"),
-            ("{} x", "after the JSON"),
-            (
-                r#"{"messages":[{"role":"user","content":5}]}"#,
-                "messages[0].content",
-            ),
-            (r#"{"messages":[{"role":7}]}"#, "messages[0].role"),
-            (r#"{"temperature":"hot"}"#, "temperature"),
-            (r#"{"n":-1}"#, "n: "),
-            (r#"{"prompt":{"a":1}}"#, "prompt must be"),
-            ("{\"model\":\"\u{0}\"}", "control character"),
-        ] {
-            let error = read(json).unwrap_err();
-            assert!(error.contains(part), "{json}: {error}");
-        }
-        assert!(parse::<Completion>(b"{\"model\":\"\xff\"}").is_err());
-        let deep = format!("{}{}", "{\"x\":".repeat(5000), "1");
-        assert!(read(&deep).is_err());
-        assert!(read(r#"{"unknown":[1,{"a":null}],"user":"me"}"#).is_ok());
-    }
-
-    #[test]
-    fn values_outside_their_range_are_refused() {
-        for json in [
-            r#"{"temperature":2.5}"#,
-            r#"{"top_p":-0.1}"#,
-            r#"{"presence_penalty":3}"#,
-            r#"{"logit_bias":{"99":1}}"#,
-            r#"{"logit_bias":{"x":1}}"#,
-            r#"{"logit_bias":{"1":101}}"#,
-        ] {
-            assert!(read(json).unwrap().sampling(50).is_err(), "{json}");
-        }
-        let sampling = read(r#"{"top_p":0,"seed":-1,"logit_bias":{"7":-100}}"#).unwrap();
-        let sampling = sampling.sampling(50).unwrap();
-        assert_eq!((sampling.temperature, sampling.seed), (0.0, u64::MAX));
-        assert_eq!(sampling.bias, [(7, -100.0)]);
-        assert!(read(r#"{"max_tokens":0}"#).unwrap().max_tokens().is_err());
-        assert!(
-            read(r#"{"logprobs":3}"#)
-                .unwrap()
-                .top_logprobs(true)
-                .is_err()
-        );
-        assert!(
-            read(r#"{"logprobs":6}"#)
-                .unwrap()
-                .top_logprobs(false)
-                .is_err()
-        );
-        assert_eq!(
-            read(r#"{"logprobs":true}"#)
-                .unwrap()
-                .top_logprobs(true)
-                .unwrap(),
-            Some(0)
-        );
-        assert!(
-            read(r#"{"tools":[{}]}"#)
-                .unwrap()
-                .refuse_unsupported()
-                .is_err()
-        );
-        assert!(
-            read(r#"{"tools":[],"best_of":1}"#)
-                .unwrap()
-                .refuse_unsupported()
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn conversations_are_text_by_known_roles() {
-        let messages = |json: &str| {
-            let body = format!(r#"{{"messages":{json}}}"#);
-            read(&body)
-                .unwrap()
-                .conversation()
-                .map_err(|error| error.json().to_string())
-        };
-        let parts = r#"[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#;
-        let read = messages(parts).unwrap();
-        assert_eq!((&*read[0].role, &*read[0].content), ("system", "a\nb"));
-        for bad in [
-            "[]",
-            r#"[{"role":"tool","content":"x"}]"#,
-            r#"[{"role":"user","content":[{"type":"image_url"}]}]"#,
-        ] {
-            assert!(messages(bad).is_err(), "{bad}");
-        }
-    }
-}
+mod tests;

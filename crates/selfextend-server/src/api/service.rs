@@ -1,9 +1,10 @@
 //! Everything except completions.
 
 use super::app::{App, SharedApp};
-use super::body::{off_thread, whole};
+use super::body::Client;
 use super::error::ApiError;
 use super::schema::{self, Detokenize, Tokenize};
+use crate::scheduler::Health;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -12,15 +13,20 @@ use axum::response::{IntoResponse, Response};
 use selfextend::tokenizer::SpecialTokens;
 use serde_json::{Value, json};
 
-/// `/health`: the process is alive.
-pub async fn health() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// `/health`: whether the model's thread serves. Anything but 200 asks for a restart.
+pub async fn health(State(app): State<SharedApp>) -> Response {
+    let (status, name) = match app.scheduler.health() {
+        Health::Ok => (StatusCode::OK, "ok"),
+        Health::Stalled => (StatusCode::SERVICE_UNAVAILABLE, "stalled"),
+        Health::Ended => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+    };
+    (status, Json(json!({"status": name}))).into_response()
 }
 
 /// `/ready`: whether requests are taken, and what is held.
 pub async fn ready(State(app): State<SharedApp>) -> Response {
     let scheduler = &app.scheduler;
-    let ready = scheduler.is_alive() && !scheduler.is_draining();
+    let ready = scheduler.health() == Health::Ok && !scheduler.is_draining();
     let status = if ready {
         StatusCode::OK
     } else {
@@ -90,31 +96,33 @@ pub async fn embeddings() -> ApiError {
 
 /// `/tokenize`: the tokens of a text.
 pub async fn tokenize(State(app): State<SharedApp>, body: Body) -> Result<Json<Value>, ApiError> {
-    let body = whole(&app, body).await?;
-    let work = move || {
+    let body = app.intake.receive(body).await?;
+    let reader = app.clone();
+    let work = move |body: &[u8], client: &Client| {
+        let app = reader;
         let Tokenize {
             content,
             add_special,
-        } = schema::parse(&body)?;
-        let tokens = if add_special {
-            app.text.encode(&content)
-        } else {
-            app.text.tokenizer.encode(&content).map_err(Into::into)
-        };
+            parse_special,
+        } = schema::parse(body)?;
+        client.check()?;
+        let tokens = app.encode(&content, add_special, parse_special);
         let tokens = tokens.map_err(|error| ApiError::internal(error.to_string()))?;
         Ok(Json(json!({"tokens": tokens})))
     };
-    off_thread(work).await
+    app.intake.parse(body, work).await
 }
 
 /// `/detokenize`: the text of tokens.
 pub async fn detokenize(State(app): State<SharedApp>, body: Body) -> Result<Json<Value>, ApiError> {
-    let body = whole(&app, body).await?;
-    let work = move || {
-        let Detokenize { tokens } = schema::parse(&body)?;
+    let body = app.intake.receive(body).await?;
+    let reader = app.clone();
+    let work = move |body: &[u8], _: &Client| {
+        let app = reader;
+        let Detokenize { tokens } = schema::parse(body)?;
         let text = app.text.tokenizer.decode(&tokens, SpecialTokens::Show);
         let text = text.map_err(|error| ApiError::parameter("tokens", error.to_string()))?;
         Ok(Json(json!({"content": text})))
     };
-    off_thread(work).await
+    app.intake.parse(body, work).await
 }

@@ -1,17 +1,17 @@
 //! From a request's body to requests in the scheduler's queue.
 
 use super::app::{App, SharedApp, now};
-use super::body::off_thread;
+use super::body::{Client, Received};
 use super::error::ApiError;
-use super::schema::{self, Completion, Prompt};
+use super::fields::{MOST_PROMPTS, Prompts};
+use super::schema::{self, Completion};
 use crate::constrain::Constraint;
 use crate::ladder::Rung;
-use crate::scheduler::{Admitted, Event, Failure, Request};
-use axum::body::Bytes;
+use crate::scheduler::{Admitted, Event, Failure, Request, channel};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use selfextend::{GenerateOptions, tokenizer::SpecialTokens};
-use std::time::Instant;
-use tokio::sync::mpsc::{self, UnboundedReceiver};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::Receiver;
 
 /// Which of the two kinds of completions is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub struct RequestInfo {
 /// A request whose prompts are queued.
 pub struct Submission {
     pub info: RequestInfo,
-    pub events: UnboundedReceiver<Event>,
+    pub events: Receiver<Event>,
 }
 
 /// A request that was read and checked.
@@ -55,19 +55,38 @@ struct ParsedRequest {
     rungs: Vec<usize>,
     options: Vec<GenerateOptions>,
     logprobs: Option<usize>,
-    constraint: Option<Constraint>,
+    /// The JSON schema that answers are held to.
+    schema: Option<serde_json::Value>,
 }
 
 /// Reads a body and queues its prompts.
 pub async fn submit(
     app: &SharedApp,
     endpoint: Endpoint,
-    body: Bytes,
+    body: Received,
 ) -> Result<Submission, ApiError> {
     let arrived = Instant::now();
     let reader = app.clone();
-    let parsed = off_thread(move || read(&reader, endpoint, &body)).await?;
-    let (sender, events) = mpsc::unbounded_channel();
+    let work = move |body: &[u8], client: &Client| read(&reader, endpoint, body, client);
+    let mut parsed = app.intake.parse(body, work).await?;
+    let constraint = match parsed.schema.take() {
+        Some(schema) => Some(make_constraint(app, schema).await?),
+        None => None,
+    };
+    let answers = parsed.prompts.len() * parsed.info.n;
+    let unread = if parsed.info.stream {
+        // No more answers than this are generated at once.
+        let parallel = app.config.scheduler.parallel;
+        app.config.http.unread.saturating_mul(answers.min(parallel))
+    } else {
+        // They are collected here as they come.
+        usize::MAX
+    };
+    // For each prompt its admission and its end, and the ends of its answers.
+    let reserve = parsed.prompts.len() * (2 + parsed.info.n);
+    let deadline = arrived.checked_add(app.config.http.request_time);
+    let deadline = deadline.unwrap_or(arrived + A_YEAR);
+    let (sender, events) = channel(unread, reserve);
     let prompts = parsed
         .prompts
         .into_iter()
@@ -82,9 +101,9 @@ pub async fn submit(
             choices: parsed.info.n,
             options,
             logprobs: parsed.logprobs,
-            constraint: parsed.constraint.as_ref().map(Constraint::fork),
+            constraint: constraint.as_ref().map(Constraint::fork),
             arrived,
-            deadline: arrived + app.config.http.request_time,
+            deadline,
             events: sender.clone(),
         })?;
     }
@@ -94,7 +113,26 @@ pub async fn submit(
     })
 }
 
-fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, ApiError> {
+/// Deadline of requests whose limit is beyond what the clock can tell.
+const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Compiling a schema may take long for one that asks for it.
+async fn make_constraint(
+    app: &SharedApp,
+    schema: serde_json::Value,
+) -> Result<Constraint, ApiError> {
+    let compiler = app.clone();
+    let work = move |_: &Client| compiler.constraint(schema);
+    app.intake.run_long(work).await
+}
+
+fn read(
+    app: &App,
+    endpoint: Endpoint,
+    body: &[u8],
+    client: &Client,
+) -> Result<ParsedRequest, ApiError> {
+    client.check()?;
     let mut body: Completion = schema::parse(body)?;
     let config = &app.config;
     if let Some(asked) = body.model.as_ref().filter(|asked| **asked != config.model) {
@@ -111,11 +149,11 @@ fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, Api
     let logprobs = body.top_logprobs(endpoint == Endpoint::Chat)?;
     let (stop, asked) = (body.stops()?, body.max_tokens()?);
     let schema = body.schema()?;
-    let constraint = schema.map(|schema| app.constraint(schema)).transpose()?;
     let prompts = match endpoint {
-        Endpoint::Chat => vec![chat_prompt(app, &mut body)?],
-        Endpoint::Completions => plain_prompts(app, &body)?,
+        Endpoint::Chat => vec![chat_prompt(app, &mut body, client)?],
+        Endpoint::Completions => plain_prompts(app, &mut body, client)?,
     };
+    client.check()?;
     let echo = echo(app, &body, endpoint, &prompts, logprobs)?;
     let (mut rungs, mut options) = (Vec::new(), Vec::new());
     for prompt in &prompts {
@@ -128,6 +166,17 @@ fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, Api
                 .with_sampling(sampling.clone()),
         );
     }
+    let stream = body.stream.unwrap_or(false);
+    let tokens = options
+        .iter()
+        .map(|options| options.max_tokens)
+        .sum::<usize>();
+    if logprobs.is_some() && !stream && tokens.saturating_mul(n) > MOST_LOGPROBS {
+        let message = format!(
+            "log-probabilities of more than {MOST_LOGPROBS} tokens are only streamed; set stream to true, or lower max_tokens or n"
+        );
+        return Err(ApiError::parameter("stream", message));
+    }
     let prefix = match endpoint {
         Endpoint::Chat => "chatcmpl",
         Endpoint::Completions => "cmpl",
@@ -138,7 +187,7 @@ fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, Api
         id: format!("{prefix}-{:032x}", rand::random::<u128>()),
         created: now(),
         model: config.model.clone(),
-        stream: body.stream.unwrap_or(false),
+        stream,
         include_usage: body
             .stream_options
             .and_then(|o| o.include_usage)
@@ -166,7 +215,7 @@ fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, Api
         rungs,
         options,
         logprobs,
-        constraint,
+        schema,
     })
 }
 
@@ -180,45 +229,73 @@ fn place(app: &App, prompt: usize, asked: Option<usize>) -> Result<(usize, usize
     Ok((rung, wanted))
 }
 
-fn chat_prompt(app: &App, body: &mut Completion) -> Result<Vec<u32>, ApiError> {
+fn chat_prompt(app: &App, body: &mut Completion, client: &Client) -> Result<Vec<u32>, ApiError> {
     if body.prompt.is_some() {
         let message = "prompt belongs to /v1/completions; send messages here";
         return Err(ApiError::parameter("prompt", message));
     }
     let messages = body.conversation()?;
+    let bytes = messages.iter().map(|message| message.content.len()).sum();
+    app.check_length("messages", bytes)?;
+    client.check()?;
     let ids = app.text.encode_chat(&messages);
     // Templates refuse conversations that they cannot render.
     let ids = ids.map_err(|error| ApiError::parameter("messages", error.to_string()))?;
-    ids.ok_or_else(|| ApiError::bad_request("this model has no chat template: use /v1/completions"))
+    let ids = ids.ok_or_else(|| {
+        ApiError::bad_request("this model has no chat template: use /v1/completions")
+    })?;
+    if ids.is_empty() {
+        let message = "the model's chat template makes an empty prompt of these messages; send a user message";
+        return Err(ApiError::parameter("messages", message));
+    }
+    check_ids(app, "messages", &ids)?;
+    Ok(ids)
 }
 
-/// The most prompts of one request.
-const MOST_PROMPTS: usize = 64;
+/// The most tokens of a request whose log-probabilities are collected for one response: in JSON they
+/// take up to 4 KB each.
+const MOST_LOGPROBS: usize = 32 << 10;
 
-fn plain_prompts(app: &App, body: &Completion) -> Result<Vec<Vec<u32>>, ApiError> {
+/// Refuses tokens that the model has no embedding for: tokenizers may know more tokens.
+fn check_ids(app: &App, name: &str, ids: &[u32]) -> Result<(), ApiError> {
+    let vocab = app.text.model.config().vocab;
+    let Some(id) = ids.iter().find(|id| **id as usize >= vocab) else {
+        return Ok(());
+    };
+    let text = app.text.tokenizer.token_text(*id);
+    let text = text.map_or(String::new(), |text| format!(" ({text:?})"));
+    let message =
+        format!("token id {id}{text} is outside the model's vocabulary of {vocab} tokens");
+    Err(ApiError::parameter(name, message))
+}
+
+fn plain_prompts(
+    app: &App,
+    body: &mut Completion,
+    client: &Client,
+) -> Result<Vec<Vec<u32>>, ApiError> {
+    let special = body.parse_special.unwrap_or(true);
     let encode = |text: &String| {
-        let ids = app.text.encode(text);
+        client.check()?;
+        app.check_length("prompt", text.len())?;
+        let ids = app.encode(text, true, special);
         ids.map_err(|error| ApiError::parameter("prompt", error.to_string()))
     };
-    let prompts: Vec<Vec<u32>> = match &body.prompt {
+    let prompts: Vec<Vec<u32>> = match body.prompt.take() {
         None if body.messages.is_some() => {
             let message = "messages belong to /v1/chat/completions; send a prompt here";
             return Err(ApiError::parameter("messages", message));
         }
         None => return Err(ApiError::parameter("prompt", "prompt is missing")),
-        Some(Prompt::Text(text)) => vec![encode(text)?],
-        Some(Prompt::Texts(texts)) => texts.iter().map(encode).collect::<Result<_, _>>()?,
-        Some(Prompt::Ids(ids)) => vec![ids.clone()],
-        Some(Prompt::ManyIds(many)) => many.clone(),
+        Some(Prompts::Texts(texts)) => texts.iter().map(encode).collect::<Result<_, _>>()?,
+        Some(Prompts::Ids(ids)) => ids,
     };
-    let vocab = app.text.model.config().vocab;
     if prompts.is_empty() || prompts.len() > MOST_PROMPTS || prompts.iter().any(Vec::is_empty) {
         let message = format!("send 1 to {MOST_PROMPTS} prompts of at least one token each");
         return Err(ApiError::parameter("prompt", message));
     }
-    if let Some(id) = prompts.iter().flatten().find(|id| **id as usize >= vocab) {
-        let message = format!("token id {id} is outside the vocabulary of {vocab} tokens");
-        return Err(ApiError::parameter("prompt", message));
+    for ids in &prompts {
+        check_ids(app, "prompt", ids)?;
     }
     Ok(prompts)
 }

@@ -35,7 +35,7 @@ pub struct Disk {
 
 /// A block that was read.
 pub struct Loaded {
-    /// The number of the session it is for.
+    /// The number of the rung it is for.
     pub rung: usize,
     /// All tokens from the start of the prompt to the end of the block.
     pub tokens: Vec<u32>,
@@ -77,12 +77,13 @@ impl Disk {
         self.config.least_tokens
     }
 
-    /// Queues a block that ends `tokens` to be written, or drops it where too many are queued.
-    pub fn keep(&self, session: &Session, tokens: &[u32], block: &Block) {
+    /// Queues a block that ends `tokens` to be written, or drops it where too many are queued;
+    /// `identity` is that of [its rung](selfextend::Model::block_identity).
+    pub fn keep(&self, identity: &str, tokens: &[u32], block: &Block) {
         let job = Job {
             header: Header {
                 model: self.config.model.clone(),
-                options: describe(session),
+                identity: identity.to_owned(),
                 tokens: tokens.to_vec(),
                 bytes: block.bytes(),
             },
@@ -94,18 +95,17 @@ impl Disk {
         }
     }
 
-    /// The blocks for sessions like these (one for each rung) as far as `room` bytes hold them, the
-    /// most recently used first. A block comes after those that it continues.
-    pub fn load(&self, sessions: &[Session], mut room: usize) -> Vec<Loaded> {
-        let options: Vec<String> = sessions.iter().map(describe).collect();
+    /// The blocks of rungs with these identities (and an empty session of each) as far as `room`
+    /// bytes hold them, the most recently used first. A block comes after those that it continues.
+    pub fn load(&self, rungs: &[(String, Session)], mut room: usize) -> Vec<Loaded> {
         let mut loaded = Vec::new();
         let mut listed = files(&self.config.dir, SUFFIX).unwrap_or_default();
         listed.sort_by_key(|(_, changed)| std::cmp::Reverse(*changed));
         for (path, _) in listed {
             let rung_of = |header: &Header| {
-                let same = |options: &String| *options == header.options;
-                let rung = options.iter().position(same)?;
-                let fits = header.bytes == sessions[rung].block_bytes() && header.bytes <= room;
+                let same = |(identity, _): &(String, Session)| *identity == header.identity;
+                let rung = rungs.iter().position(same)?;
+                let fits = header.bytes == rungs[rung].1.block_bytes() && header.bytes <= room;
                 (fits && header.model == self.config.model).then_some(rung)
             };
             let leave_out = |error: &dyn Display| {
@@ -122,7 +122,7 @@ impl Disk {
             let Some(rung) = rung_of(&header) else {
                 continue;
             };
-            match sessions[rung].read_block(&bytes) {
+            match rungs[rung].1.read_block(&bytes) {
                 Ok(Some(block)) => {
                     room -= block.bytes();
                     loaded.push(Loaded {
@@ -151,22 +151,6 @@ impl Drop for Disk {
             let _ = thread.join();
         }
     }
-}
-
-fn describe(session: &Session) -> String {
-    let (extension, kv_type) = (session.extension(), session.options().kv_type);
-    let place = if session.shares_blocks() {
-        ""
-    } else {
-        " on a device"
-    };
-    format!(
-        "{} {:?} {:?} {:?} {kv_type:?}{place}",
-        env!("CARGO_PKG_VERSION"),
-        extension.map(),
-        extension.frequencies(),
-        extension.query_scaling(),
-    )
 }
 
 /// Files of a directory with a suffix, and when they were last changed.

@@ -12,7 +12,7 @@ use std::path::Path;
 
 const MAGIC: &[u8; 8] = b"SELFEXKV";
 /// Raised when the layout changes; the engine's version is part of the header.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes before the header.
 const START: usize = 16;
 /// Bytes of the checksum.
@@ -25,8 +25,9 @@ const LONGEST_HEADER: usize = 32 << 20;
 pub struct Header {
     /// Identifies the model's weights.
     pub model: String,
-    /// Everything else that its keys and values depend on, and how they are laid out.
-    pub options: String,
+    /// Everything else that its keys and values depend on, and how they are laid out: see
+    /// [`selfextend::Model::block_identity`].
+    pub identity: String,
     /// All tokens from the start of the prompt to the end of the block.
     pub tokens: Vec<u32>,
     /// Bytes of the block.
@@ -38,7 +39,7 @@ impl Header {
     /// share files.
     pub fn file_name(&self) -> String {
         let mut digest = Sha256::new();
-        for text in [&self.model, &self.options] {
+        for text in [&self.model, &self.identity] {
             digest.update(text);
             digest.update([0]);
         }
@@ -144,7 +145,7 @@ mod tests {
     fn header(bytes: usize) -> Header {
         Header {
             model: "m".into(),
-            options: "o".into(),
+            identity: "o".into(),
             tokens: vec![1, 2, 3],
             bytes,
         }
@@ -193,16 +194,16 @@ mod tests {
         assert_eq!(same, name(&|h| h.bytes = 6));
         assert_ne!(same, name(&|h| h.tokens = vec![1, 2]));
         assert_ne!(same, name(&|h| h.model = "n".into()));
-        assert_ne!(same, name(&|h| h.options = "p".into()));
+        assert_ne!(same, name(&|h| h.identity = "p".into()));
     }
 
     #[test]
     fn headers_cannot_make_the_reader_overflow_or_allocate() {
         for header in [
-            r#"{"model":"","options":"","tokens":[1],"bytes":18446744073709551615}"#,
-            r#"{"model":"","options":"","tokens":[1],"bytes":9223372036854775807}"#,
-            r#"{"model":"","options":"","tokens":[],"bytes":0}"#,
-            r#"{"model":"","options":"","tokens":[-1],"bytes":0}"#,
+            r#"{"model":"","identity":"","tokens":[1],"bytes":18446744073709551615}"#,
+            r#"{"model":"","identity":"","tokens":[1],"bytes":9223372036854775807}"#,
+            r#"{"model":"","identity":"","tokens":[],"bytes":0}"#,
+            r#"{"model":"","identity":"","tokens":[-1],"bytes":0}"#,
             "[]",
             "",
         ] {

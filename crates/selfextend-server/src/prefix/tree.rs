@@ -22,7 +22,8 @@ pub struct PrefixCache {
     nodes: Slab<Node>,
     bytes: usize,
     clock: u64,
-    disk: Option<Disk>,
+    /// Where long prompts are kept, and the identity of each rung.
+    disk: Option<(Disk, Vec<String>)>,
 }
 
 #[derive(Debug)]
@@ -73,10 +74,10 @@ impl PrefixCache {
         }
     }
 
-    /// Loads at most `room` bytes of what an earlier server left on disk; `sessions` are empty ones,
-    /// one for each rung.
-    pub fn load(&mut self, disk: &Disk, sessions: &[Session], room: usize) {
-        for loaded in disk.load(sessions, room) {
+    /// Loads at most `room` bytes of what an earlier server left on disk for rungs with these
+    /// identities; the sessions are empty ones.
+    pub fn load(&mut self, disk: &Disk, rungs: &[(String, Session)], room: usize) {
+        for loaded in disk.load(rungs, room) {
             let rung = loaded.rung;
             let last = loaded.tokens.len().saturating_sub(1) / PAGE * PAGE;
             let (known, tokens) = loaded.tokens.split_at(last);
@@ -92,9 +93,9 @@ impl PrefixCache {
         }
     }
 
-    /// Writes long prompts to disk from now on.
-    pub fn keep_on(&mut self, disk: Disk) {
-        self.disk = Some(disk);
+    /// Writes long prompts to disk from now on, under the identities of the rungs.
+    pub fn keep_on(&mut self, disk: Disk, identities: Vec<String>) {
+        self.disk = Some((disk, identities));
     }
 
     /// Bytes of all blocks.
@@ -148,16 +149,24 @@ impl PrefixCache {
         }
     }
 
-    /// Adds the blocks of a prompt that was just read in `session`; those held already count as used.
-    /// Copies are made, and older blocks evicted for them, only within `room` bytes of all blocks.
-    pub fn insert(&mut self, rung: usize, tokens: &[u32], session: &Session, room: usize) -> Added {
+    /// Adds the blocks of a prompt of which `session` has just read the first `read` tokens: whole
+    /// blocks, and the last one once all of it is read. Those held already count as used. Copies are
+    /// made, and older blocks evicted for them, only within `room` bytes of all blocks.
+    pub fn insert(
+        &mut self,
+        rung: usize,
+        prompt: &[u32],
+        read: usize,
+        session: &Session,
+        room: usize,
+    ) -> Added {
         let shared = session.shares_blocks();
         let mut added = Added::default();
         let mut parent = Parent::Root(rung);
         self.clock += 1;
-        for (number, some) in tokens.chunks(PAGE).enumerate() {
+        for (number, some) in prompt[..read].chunks(PAGE).enumerate() {
             let whole = some.len() == PAGE;
-            if !whole && some.len() < LEAST_MATCH {
+            if !whole && (some.len() < LEAST_MATCH || read < prompt.len()) {
                 break;
             }
             let mut siblings = self.children(parent).iter();
@@ -179,12 +188,11 @@ impl PrefixCache {
                 node.tokens.len() < some.len() && some.starts_with(&node.tokens)
             });
             outgrown.into_iter().for_each(|id| self.remove(id));
-            if let Some(disk) = self
-                .disk
-                .as_ref()
-                .filter(|disk| tokens.len() >= disk.least_tokens())
+            let tokens = &prompt[..number * PAGE + some.len()];
+            if let Some((disk, identities)) = &self.disk
+                && prompt.len() >= disk.least_tokens()
             {
-                disk.keep(session, &tokens[..number * PAGE + some.len()], &block);
+                disk.keep(&identities[rung], tokens, &block);
             }
             let id = self.add(parent, some.to_vec(), block);
             parent = Parent::Node(id);
@@ -255,6 +263,13 @@ impl PrefixCache {
         })
     }
 
+    /// Removes all blocks from memory.
+    pub fn clear(&mut self) {
+        self.roots.iter_mut().for_each(Vec::clear);
+        self.nodes.clear();
+        self.bytes = 0;
+    }
+
     /// Removes a block that was just added.
     pub fn forget(&mut self, Rest(id): Rest) {
         self.remove(id);
@@ -288,6 +303,8 @@ fn common_len(a: &[u32], b: &[u32]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test_support::checkpoint;
+    use selfextend::Extension;
     use selfextend::backend::DeviceBlock;
     use std::sync::Arc;
 
@@ -309,7 +326,11 @@ mod tests {
     fn copies_do_not_evict_their_own_prompt() {
         let mut cache = PrefixCache::new(1);
         let add = |cache: &mut PrefixCache, parent, token| {
-            cache.add(parent, vec![token; PAGE], Block::Device(Arc::new(Copied)))
+            cache.add(
+                parent,
+                vec![token; PAGE],
+                Block::on_device(Arc::new(Copied)),
+            )
         };
         let first = add(&mut cache, Parent::Root(0), 0);
         add(&mut cache, Parent::Node(first), 0);
@@ -334,7 +355,7 @@ mod tests {
         let mut cache = PrefixCache::new(1);
         let mut parents = vec![Parent::Root(0)];
         for token in 0..3 {
-            let block = Block::Device(Arc::new(Copied));
+            let block = Block::on_device(Arc::new(Copied));
             let id = cache.add(parents[token as usize], vec![token; PAGE], block);
             parents.push(Parent::Node(id));
         }
@@ -345,5 +366,28 @@ mod tests {
         drop(written);
         assert_eq!(cache.evictable(), 20);
         assert!(cache.evict() && cache.evict() && cache.len() == 0);
+    }
+
+    /// A sequence frees pages of layers with a sliding window and keeps those of the others. Its
+    /// blocks are whole in the cache, and stay while it lives.
+    #[test]
+    fn blocks_that_a_sequence_holds_in_some_layers_are_not_evictable() {
+        for family in ["gemma3", "gemma2", "mistral"] {
+            let model = checkpoint(family);
+            let mut session = model.session(Extension::plain(96, 1024)).unwrap();
+            let mut cache = PrefixCache::new(1);
+            let prompt: Vec<u32> = (0..700).map(|n| 3 + n * n % 50).collect();
+            for (n, some) in prompt.chunks(PAGE).enumerate() {
+                session.append(some).unwrap();
+                let read = n * PAGE + some.len();
+                cache.insert(0, &prompt, read, &session, usize::MAX);
+            }
+            assert_eq!(cache.len(), 3, "{family}");
+            assert_eq!(cache.bytes(), 3 * session.block_bytes(), "{family}");
+            assert!(session.block(0).is_none(), "{family}: a page was freed");
+            assert!(cache.evictable() == 0 && !cache.evict(), "{family}");
+            drop(session);
+            assert_eq!(cache.evictable(), cache.bytes(), "{family}");
+        }
     }
 }

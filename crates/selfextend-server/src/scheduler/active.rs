@@ -31,6 +31,10 @@ pub struct ActiveRequest<'m> {
     pub read: usize,
     pub choices: Vec<Choice<'m>>,
     pub admitted: Instant,
+    /// Whether the pass that runs reads from it.
+    pub in_pass: bool,
+    /// Whether its client has missed a piece of text.
+    pub too_slow: bool,
     completion_tokens: usize,
     last_token: Option<Instant>,
 }
@@ -41,6 +45,8 @@ pub struct Choice<'m> {
     writer: Writer<'m>,
     constraint: Option<Constraint>,
     logprobs: Option<usize>,
+    /// Tokens that have a text. Models may have more rows than their tokenizer has tokens.
+    known: usize,
     index: usize,
     /// The token that the next decode step reads.
     pub next: [u32; 1],
@@ -56,11 +62,12 @@ pub struct Drawn {
 impl Choice<'_> {
     /// Draws the next token.
     pub fn draw(&mut self, logits: &[f32]) -> Result<Drawn> {
+        let known = &logits[..logits.len().min(self.known)];
         let written = match &mut self.constraint {
-            None => self.writer.write(logits, None)?,
+            None => self.writer.write(known, None)?,
             Some(constraint) => {
                 let mask = constraint.mask()?;
-                let written = self.writer.write(logits, Some(mask.as_slice()))?;
+                let written = self.writer.write(known, Some(mask.as_slice()))?;
                 if written.finish != Some(Finish::EndToken) {
                     constraint.consume(written.token)?;
                 }
@@ -86,6 +93,8 @@ impl<'m> ActiveRequest<'m> {
             long: admission.long,
             choices: Vec::new(),
             admitted: Instant::now(),
+            in_pass: false,
+            too_slow: false,
             completion_tokens: 0,
             last_token: None,
         }
@@ -108,7 +117,7 @@ impl<'m> ActiveRequest<'m> {
 
     /// Sends the client an event, if it is still there.
     pub fn tell(&self, event: Event) {
-        let _ = self.request.events.send(event);
+        self.request.events.send(event);
     }
 
     /// Forks the session into the answers once the prompt is read, and draws their first tokens.
@@ -131,6 +140,7 @@ impl<'m> ActiveRequest<'m> {
                 writer: Writer::new(&text.tokenizer, &options)?,
                 constraint: self.request.constraint.as_ref().map(Constraint::fork),
                 logprobs: self.request.logprobs,
+                known: text.tokenizer.vocab_size(),
                 index: self.request.first_choice + index,
                 next: [0],
                 finished: false,
@@ -155,11 +165,12 @@ impl<'m> ActiveRequest<'m> {
         let (index, finish) = (choice.index, written.finish);
         choice.finished = finish.is_some();
         if !written.text.is_empty() || logprob.is_some() {
-            self.tell(Event::Text(Piece {
+            let piece = Piece {
                 choice: index,
                 text: written.text,
                 logprob,
-            }));
+            };
+            self.too_slow |= !self.request.events.send_text(piece);
         }
         if let Some(finish) = finish {
             self.tell(Event::Finished {

@@ -3,6 +3,7 @@
 use super::active::{ActiveRequest, Admission};
 use super::fairness::leaves_room;
 use super::request::{Admitted, Event, Request};
+use super::supervise::{guarded, trip};
 use super::worker::Worker;
 use selfextend::{Error, PAGE, Session};
 use std::sync::atomic::Ordering;
@@ -15,17 +16,22 @@ impl Worker<'_> {
     pub fn admit(&mut self) {
         let mut queue = std::mem::take(&mut self.queue);
         while let Some((request, admission)) = queue.admit(|request, most| {
-            let admission = self.make_room(request, most)?;
+            let admission = match guarded(|| self.make_room(request, most)) {
+                Ok(admission) => admission?.map_err(|error| self.failure(&error)),
+                Err(panicked) => {
+                    self.forget_prefixes();
+                    Err(panicked)
+                }
+            };
             let charged = admission.as_ref().map_or(0, |it| it.charged);
             Some((admission, charged))
         }) {
             self.shared.queued.fetch_sub(1, Ordering::SeqCst);
             let admission = match admission {
                 Ok(admission) => admission,
-                Err(error) => {
-                    tracing::warn!(request = request.id, %error, "refused");
-                    let failure = self.failure(&error);
-                    let _ = request.events.send(Event::Failed(failure));
+                Err(failure) => {
+                    tracing::warn!(request = request.id, error = %failure, "refused");
+                    request.events.send(Event::Failed(failure));
                     continue;
                 }
             };
@@ -59,10 +65,11 @@ impl Worker<'_> {
         if !self.has_places(request.choices, false) {
             return None;
         }
+        trip(&request.id, "admission");
         let (rung, prompt) = (request.rung, &request.prompt);
         let cost = self.costs[rung];
         // The last token is always computed: the answer starts from its logits.
-        let known = &prompt[..prompt.len() - 1];
+        let known = &prompt[..prompt.len().saturating_sub(1)];
         let mut held = self.prefixes.take(rung, known);
         let whole = held.iter().filter(|(_, count)| *count == PAGE).count();
         let charged = cost.beside(cost.of_request(request), whole);

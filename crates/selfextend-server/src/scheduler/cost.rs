@@ -14,6 +14,9 @@ pub struct Cost {
     /// Whether sequences share blocks with each other and with the prefix cache. If not, each has
     /// its own copies.
     pub shares: bool,
+    /// The most tokens of a prompt that a pass may read: with more, a layer that forgets pages could
+    /// drop one before its block is in the prefix cache.
+    pub most_read: usize,
 }
 
 impl Cost {
@@ -23,6 +26,7 @@ impl Cost {
             block: bytes.block,
             ring: bytes.rings,
             shares: bytes.shares_blocks,
+            most_read: shortest_reach(text, rung).saturating_add(PAGE),
         })
     }
 
@@ -58,6 +62,16 @@ impl Cost {
     }
 }
 
+/// The fewest tokens that a layer looks back: its sliding window, or what the map does not forget.
+fn shortest_reach(text: &TextModel, rung: &Rung) -> usize {
+    let windows = text.model.config().attention.iter();
+    let windows = windows.filter_map(|layer| layer.window);
+    let last = rung.context();
+    let forgotten = rung.options.extension.map().positions().forgotten(last);
+    let kept = (!forgotten.is_empty()).then(|| last - forgotten.end);
+    windows.chain(kept).min().unwrap_or(usize::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +80,7 @@ mod tests {
         block: 100,
         ring: 7,
         shares: true,
+        most_read: usize::MAX,
     };
     const COPIED: Cost = Cost {
         shares: false,

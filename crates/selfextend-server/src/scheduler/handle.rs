@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
 
 /// Submits requests to the thread that runs the model.
 pub struct Scheduler {
@@ -21,6 +23,22 @@ pub struct Scheduler {
     limits: SchedulerLimits,
     costs: Vec<Cost>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// Closed when the thread ends.
+    alive: watch::Receiver<()>,
+}
+
+/// A thread that has not finished a layer of a pass for so long is taken to hang.
+const STALLED: Duration = Duration::from_secs(300);
+
+/// What the thread is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It serves, or waits for requests.
+    Ok,
+    /// It has work and does not advance.
+    Stalled,
+    /// It has ended.
+    Ended,
 }
 
 /// Bytes of keys and values that one sequence of the ladder's largest context needs: the least a
@@ -51,9 +69,10 @@ impl Scheduler {
         let costs = ladder.rungs().iter().map(cost);
         let costs: Vec<Cost> = costs.collect::<selfextend::Result<_>>()?;
         let (commands, inbox) = mpsc::channel();
-        let theirs = (shared.clone(), costs.clone());
+        let (ending, alive) = watch::channel(());
+        let theirs = (shared.clone(), costs.clone(), ending);
         let work = move || {
-            let (shared, costs) = theirs;
+            let (shared, costs, _ending) = theirs;
             let mut worker = Worker::new(&text, &ladder, limits, &costs, prefixes, &shared);
             worker.run(&inbox);
         };
@@ -67,6 +86,7 @@ impl Scheduler {
             limits,
             costs,
             thread: Mutex::new(Some(thread)),
+            alive,
         })
     }
 
@@ -77,6 +97,9 @@ impl Scheduler {
     pub fn submit(&self, request: Request) -> Result<(), Failure> {
         if self.is_draining() {
             return Err(Failure::ShuttingDown);
+        }
+        if request.prompt.is_empty() {
+            return Err(Failure::Empty);
         }
         let needed = self.costs[request.rung].of_request(&request);
         let budget = self.limits.kv_memory;
@@ -115,10 +138,21 @@ impl Scheduler {
         self.shared.kv_bytes.load(Ordering::SeqCst)
     }
 
-    /// Whether its thread is there to serve.
-    pub fn is_alive(&self) -> bool {
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
-        thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    /// Whether its thread serves.
+    pub fn health(&self) -> Health {
+        if self.alive.has_changed().is_err() {
+            Health::Ended
+        } else if self.shared.stalled_for() > STALLED {
+            Health::Stalled
+        } else {
+            Health::Ok
+        }
+    }
+
+    /// Waits until its thread has ended.
+    pub async fn ended(&self) {
+        let mut alive = self.alive.clone();
+        while alive.changed().await.is_ok() {}
     }
 
     /// Whether it takes no new requests.
@@ -142,7 +176,15 @@ impl Scheduler {
             .unwrap_or_else(PoisonError::into_inner)
             .take();
         if thread.is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the scheduler had panicked");
+            tracing::error!("the scheduler had ended by a panic");
         }
+    }
+}
+
+#[cfg(test)]
+impl Scheduler {
+    /// Makes the thread panic between passes.
+    pub fn fail_for_test(&self) {
+        self.commands.send(Command::Panic).unwrap();
     }
 }

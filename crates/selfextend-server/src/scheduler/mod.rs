@@ -5,16 +5,25 @@
 //! budget and the queue's order allow, runs one decode step of all sequences that generate, and
 //! reads one chunk of the prompts that are not read yet. So no stream waits longer for its next
 //! token than one chunk takes. `fairness` has the rules for who goes next and why nobody starves.
+//!
+//! The thread is supervised: a panic in a pass is the failure of the requests in it, after which the
+//! prefix cache starts empty and the budget is counted anew. A panic that no request can be blamed
+//! for ends the thread, and with it the server, after every client was answered.
 
 mod active;
 mod admission;
 mod cost;
+mod events;
 mod fairness;
 mod handle;
 mod passes;
 mod request;
 mod shared;
+mod supervise;
+#[cfg(test)]
+mod tests;
 mod worker;
 
-pub use handle::{Scheduler, full_context_bytes};
+pub use events::channel;
+pub use handle::{Health, Scheduler, full_context_bytes};
 pub use request::{Admitted, Event, Failure, Piece, Request, TokenLogprob};

@@ -2,6 +2,8 @@
 
 use super::active::{Choice, Drawn};
 use super::fairness::shares;
+use super::request::Failure;
+use super::supervise::{guarded, trip};
 use super::worker::Worker;
 use selfextend::{Error, Input, LogitRows, Phase};
 
@@ -17,6 +19,8 @@ impl Worker<'_> {
         for (n, active) in self.running.iter_mut().enumerate() {
             for (c, choice) in active.choices.iter_mut().enumerate() {
                 if !choice.finished {
+                    active.in_pass = true;
+                    trip(&active.request.id, "decode");
                     owners.push((n, c));
                     choices.push(choice);
                 }
@@ -37,35 +41,41 @@ impl Worker<'_> {
         let mut rows: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
         let visit = &mut |input: usize, _, logits: &[f32]| rows[input] = logits.to_vec();
         let model = &self.text.model;
-        let done = model.forward(Phase::Decode, &mut inputs, visit);
+        let on_layer = |_| {
+            self.shared.advance();
+            Ok(())
+        };
+        let done = model.forward_with(Phase::Decode, &mut inputs, on_layer, visit);
         if let Err(error) = done {
             let mut numbers: Vec<usize> = owners.into_iter().map(|(n, _)| n).collect();
             numbers.dedup();
-            self.fail(numbers, &error);
+            let failure = self.failure(&error);
+            self.fail(numbers, &failure);
             return;
         }
         drop(inputs);
         // A draw looks at the whole vocabulary, which is a good part of a small model's step.
-        let mut drawn: Vec<Option<selfextend::Result<Drawn>>> = Vec::new();
+        let mut drawn: Vec<Option<Result<Drawn, Failure>>> = Vec::new();
         drawn.resize_with(rows.len(), || None);
         let draws = choices.into_iter().zip(&rows).zip(&mut drawn);
         model.for_each(draws.collect(), |((choice, logits), drawn)| {
-            *drawn = Some(choice.draw(logits));
+            *drawn = Some(draw(choice, logits));
         });
         let mut failed = Vec::new();
         for ((n, c), drawn) in owners.iter().zip(drawn.into_iter().flatten()) {
             match drawn {
                 Ok(drawn) => self.running[*n].advance(*c, drawn),
-                Err(error) => failed.push((*n, error)),
+                Err(failure) => failed.push((*n, failure)),
             }
         }
         failed.dedup_by_key(|(n, _)| *n);
         owners.dedup_by_key(|(n, _)| *n);
         for (n, _) in owners {
             self.running[n].stepped();
+            self.running[n].in_pass = false;
         }
-        for (n, error) in failed.into_iter().rev() {
-            self.fail(vec![n], &error);
+        for (n, failure) in failed.into_iter().rev() {
+            self.fail(vec![n], &failure);
         }
     }
 
@@ -83,26 +93,45 @@ impl Worker<'_> {
         } else {
             self.limits.chunk
         };
-        let unread: Vec<usize> = reading.iter().map(|n| self.running[*n].unread()).collect();
-        let shares = shares(chunk, &unread);
+        let readable = |n: &usize| {
+            let active = &self.running[*n];
+            active
+                .unread()
+                .min(self.costs[active.request.rung].most_read)
+        };
+        let readable: Vec<usize> = reading.iter().map(readable).collect();
+        let shares = shares(chunk, &readable);
         let finished = match self.read_some(&reading, &shares) {
             Ok(finished) => finished,
             // Nobody waits for this chunk any more; `clear_away` removes its requests.
-            Err(Error::Stopped) => return,
-            Err(error) => return self.fail(reading, &error),
+            Err(Error::Stopped) => return self.leave_pass(&reading),
+            Err(error) => {
+                let failure = self.failure(&error);
+                return self.fail(reading, &failure);
+            }
         };
         for (n, count) in reading.iter().zip(&shares) {
             self.running[*n].read += count;
+            self.keep_prefix(*n);
         }
         let mut failed = Vec::new();
         for (n, logits) in finished {
-            self.keep_prefix(n);
-            if let Err(error) = self.running[n].begin(self.text, &logits) {
-                failed.push((n, error));
+            let active = &mut self.running[n];
+            let begun = guarded(|| active.begin(self.text, &logits));
+            let begun = begun.and_then(|begun| begun.map_err(|error| self.failure(&error)));
+            if let Err(failure) = begun {
+                failed.push((n, failure));
             }
         }
-        for (n, error) in failed.into_iter().rev() {
-            self.fail(vec![n], &error);
+        self.leave_pass(&reading);
+        for (n, failure) in failed.into_iter().rev() {
+            self.fail(vec![n], &failure);
+        }
+    }
+
+    fn leave_pass(&mut self, reading: &[usize]) {
+        for n in reading {
+            self.running[*n].in_pass = false;
         }
     }
 
@@ -119,6 +148,8 @@ impl Worker<'_> {
             let Some(session) = active.session.as_mut().filter(|_| count > 0) else {
                 continue;
             };
+            active.in_pass = true;
+            trip(&active.request.id, "prefill");
             owners.push(n);
             clients.push(&active.request.events);
             inputs.push(Input {
@@ -137,7 +168,8 @@ impl Worker<'_> {
         let visit = &mut |input: usize, _, logits: &[f32]| {
             finished.push((owners[input], logits.to_vec()));
         };
-        let on_layer = &mut |_| {
+        let on_layer = |_| {
+            self.shared.advance();
             if clients.iter().all(|client| client.is_closed()) {
                 return Err(Error::Stopped);
             }
@@ -148,16 +180,23 @@ impl Worker<'_> {
         Ok(finished)
     }
 
-    /// Keeps the blocks of a prompt that was just read.
+    /// Keeps the blocks that were read of a prompt. Where a layer forgets pages, as under a sliding
+    /// window, a block is whole only until the next pass, so blocks are kept as soon as they are full.
+    /// Copies (of a device, which forgets nothing) are made once, at the end.
     fn keep_prefix(&mut self, n: usize) {
         let active = &mut self.running[n];
         let Some(session) = &active.session else {
             return;
         };
         let request = &active.request;
+        trip(&request.id, "cache");
+        if active.unread() > 0 && !session.shares_blocks() {
+            return;
+        }
         let room = self.limits.kv_memory.saturating_sub(self.reserved);
         let (rung, prompt) = (request.rung, &request.prompt);
-        let added = self.prefixes.insert(rung, prompt, session, room);
+        let read = active.read;
+        let added = self.prefixes.insert(rung, prompt, read, session, room);
         // Shared blocks were in this request's reservation; now the cache accounts for them.
         active.reserved -= added.full;
         self.reserved -= added.full;
@@ -169,4 +208,10 @@ impl Worker<'_> {
             }
         }
     }
+}
+
+/// Draws an answer's next token. A panic, as of a grammar, is the failure of that answer alone.
+fn draw(choice: &mut Choice, logits: &[f32]) -> Result<Drawn, Failure> {
+    let drawn = guarded(|| choice.draw(logits))?;
+    drawn.map_err(|error| Failure::Engine(error.to_string()))
 }

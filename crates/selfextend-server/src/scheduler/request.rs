@@ -1,10 +1,10 @@
 //! What handlers ask of the scheduler, and what it tells them.
 
+use super::events::EventSender;
 use crate::constrain::Constraint;
 use crate::ladder::Rung;
 use selfextend::{Finish, GenerateOptions};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedSender;
 
 /// Fewer tokens that are read again are not reported.
 const LEAST_REREAD: usize = 32;
@@ -33,7 +33,7 @@ pub struct Request {
     /// When it must be done.
     pub deadline: Instant,
     /// Receives what happens. Closing the channel cancels the request.
-    pub events: UnboundedSender<Event>,
+    pub events: EventSender,
 }
 
 /// What happens to a request.
@@ -176,6 +176,15 @@ pub enum Failure {
     /// The engine failed.
     #[error("{0}")]
     Engine(String),
+    /// The prompt has no tokens.
+    #[error("the prompt has no tokens: send some text")]
+    Empty,
+    /// A pass that the request was in panicked.
+    #[error("the server failed while it computed this request; see its log")]
+    Panicked,
+    /// More of the answer is unread than the server keeps.
+    #[error("the answer was ended: its client reads it too slowly")]
+    SlowReader,
 }
 
 impl Failure {

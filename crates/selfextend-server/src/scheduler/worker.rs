@@ -5,6 +5,7 @@ use super::cost::Cost;
 use super::fairness::Queue;
 use super::request::{Event, Failure, Request};
 use super::shared::{Command, Shared};
+use super::supervise::{guarded, trip};
 use crate::config::SchedulerLimits;
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
@@ -54,21 +55,67 @@ impl<'m> Worker<'m> {
         }
     }
 
-    /// Serves until it is told to stop, or nobody is left who could ask.
+    /// Serves until it is told to stop, or nobody is left who could ask, or a panic occurs that no
+    /// request can be blamed for.
     pub fn run(&mut self, inbox: &Receiver<Command>) {
-        while self.listen(inbox) {
-            self.clear_away();
-            self.admit();
-            self.decode();
-            self.prefill();
-            self.report();
+        let phases = [
+            Self::clear_away,
+            Self::admit,
+            Self::decode,
+            Self::prefill,
+            Self::report,
+        ];
+        let failure = loop {
+            match guarded(|| self.listen(inbox)) {
+                Ok(true) => {}
+                Ok(false) => break Failure::ShuttingDown,
+                Err(panicked) => break panicked,
+            }
+            let turn = phases.iter().try_for_each(|phase| {
+                guarded(|| phase(self)).or_else(|panicked| {
+                    let recovered = self.recover();
+                    recovered.then_some(()).ok_or(panicked)
+                })
+            });
+            if let Err(panicked) = turn {
+                break panicked;
+            }
+        };
+        if failure != Failure::ShuttingDown {
+            tracing::error!("the scheduler cannot go on");
         }
+        self.end(&failure);
+    }
+
+    /// Fails all that wait and run.
+    fn end(&mut self, failure: &Failure) {
         for request in self.queue.drain() {
-            let _ = request.events.send(Event::Failed(Failure::ShuttingDown));
+            request.events.send(Event::Failed(failure.clone()));
         }
         for active in self.running.drain(..) {
-            active.fail(Failure::ShuttingDown);
+            active.fail(failure.clone());
         }
+    }
+
+    /// After a panic: fails the requests that were in the pass, and brings back a state that is
+    /// consistent. False where there were none.
+    fn recover(&mut self) -> bool {
+        let in_pass = |n: &usize| self.running[*n].in_pass;
+        let blamed: Vec<usize> = (0..self.running.len()).filter(in_pass).collect();
+        let found = !blamed.is_empty();
+        self.fail(blamed, &Failure::Panicked);
+        self.forget_prefixes();
+        found
+    }
+
+    /// Empties the prefix cache, which a panic may have left half changed, and charges every running
+    /// request for all of its blocks again: those that the cache had taken over are theirs alone now.
+    pub fn forget_prefixes(&mut self) {
+        self.prefixes.clear();
+        for active in &mut self.running {
+            active.reserved = self.costs[active.request.rung].of_request(&active.request);
+        }
+        self.reserved = self.running.iter().map(|active| active.reserved).sum();
     }
 
     /// Takes in new requests, and sleeps while there is nothing to do. False when it is time to end.
@@ -78,6 +125,7 @@ impl<'m> Worker<'m> {
             let command = if !idle {
                 inbox.try_recv()
             } else if self.queue.is_empty() {
+                self.shared.rest();
                 inbox.recv().map_err(|_| TryRecvError::Disconnected)
             } else {
                 inbox.recv_timeout(NAP).map_err(|error| match error {
@@ -85,12 +133,15 @@ impl<'m> Worker<'m> {
                     RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
                 })
             };
+            self.shared.advance();
             match command {
                 Ok(Command::Submit(request)) => {
                     let cost = self.costs[request.rung].of_request(&request);
                     self.queue.push(request, cost);
                 }
                 Ok(Command::Abort) => return false,
+                #[cfg(test)]
+                Ok(Command::Panic) => panic!("a test asked for it"),
                 Err(TryRecvError::Empty) => return true,
                 Err(TryRecvError::Disconnected) => return !idle,
             }
@@ -108,7 +159,7 @@ impl<'m> Worker<'m> {
             let late = now > request.deadline;
             if late {
                 let failure = Failure::timeout(request);
-                let _ = request.events.send(Event::Failed(failure));
+                request.events.send(Event::Failed(failure));
             }
             let keep = !late && !request.events.is_closed();
             if !keep {
@@ -119,11 +170,15 @@ impl<'m> Worker<'m> {
         });
         for n in (0..self.running.len()).rev() {
             let active = &self.running[n];
+            trip(&active.request.id, "turn");
             if active.is_cancelled() {
                 metrics::counter!("selfextend_cancelled_total").increment(1);
                 tracing::info!(request = active.request.id, "cancelled by its client");
             } else if now > active.request.deadline {
                 active.fail(Failure::timeout(&active.request));
+            } else if active.too_slow {
+                tracing::warn!(request = active.request.id, "its client reads too slowly");
+                active.fail(Failure::SlowReader);
             } else if active.is_done() {
                 active.finish();
                 self.shared.note_duration(active.admitted.elapsed());
@@ -139,12 +194,12 @@ impl<'m> Worker<'m> {
         self.reserved -= active.reserved;
     }
 
-    /// Ends running requests with an error. `numbers` ascends.
-    pub fn fail(&mut self, numbers: Vec<usize>, error: &Error) {
+    /// Ends running requests with a failure. `numbers` ascends.
+    pub fn fail(&mut self, numbers: Vec<usize>, failure: &Failure) {
         for n in numbers.into_iter().rev() {
             let active = &self.running[n];
-            tracing::error!(request = active.request.id, %error, "failed");
-            active.fail(self.failure(error));
+            tracing::error!(request = active.request.id, error = %failure, "failed");
+            active.fail(failure.clone());
             self.drop_active(n);
         }
     }
@@ -161,7 +216,7 @@ impl<'m> Worker<'m> {
     }
 
     /// Publishes the state of the turn.
-    fn report(&self) {
+    fn report(&mut self) {
         let bytes = self.reserved + self.prefixes.bytes();
         let running = self.running.len();
         self.shared.running.store(running, Ordering::SeqCst);

@@ -1,26 +1,27 @@
 //! A server in this process, on a tiny random model.
 
 // Each test file uses a part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 #[path = "../../../selfextend-cli/tests/common/tiny.rs"]
 mod tiny;
 
 use selfextend::settings::SettingsError;
-use selfextend::{ContextRequest, LoadOptions, SessionOptions, TextModel};
+use selfextend::{ContextRequest, LoadOptions, Model, SessionOptions, TextModel};
 use selfextend_server::{Ladder, Server, ServerConfig};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-pub use tiny::WINDOW;
+pub use tiny::{Tiny, WINDOW};
 use tokio::sync::oneshot;
 
 /// The largest context of the servers here.
 pub const CONTEXT: usize = 1024;
 
-/// A server that ends with this value.
+/// A server that is stopped when this value is dropped.
 pub struct Running {
     pub base: String,
     shutdown: Option<oneshot::Sender<()>>,
@@ -70,17 +71,46 @@ impl Reply {
 
 fn model() -> Arc<TextModel> {
     static MODEL: OnceLock<Arc<TextModel>> = OnceLock::new();
-    let load = || {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("tiny.gguf");
-        tiny::Tiny::default().write(&path);
-        let options = LoadOptions::new().with_threads(2);
-        Arc::new(TextModel::load(&path, options).unwrap())
-    };
-    MODEL.get_or_init(load).clone()
+    MODEL
+        .get_or_init(|| Arc::new(load(&Tiny::default())))
+        .clone()
 }
 
-/// Settings to start from.
+/// Two threads for a model.
+pub fn load_options() -> LoadOptions {
+    LoadOptions::new().with_threads(2)
+}
+
+/// A variant of the tiny model.
+pub fn load(tiny: &Tiny) -> TextModel {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiny.gguf");
+    tiny.write(&path);
+    TextModel::load(&path, load_options()).unwrap()
+}
+
+/// A file of the shared data; `None`, with a message, where it is absent.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
+    let root = std::env::var_os("SELFEXTEND_SHARED").map_or(default.into(), PathBuf::from);
+    let path = root.join(name);
+    if !path.exists() {
+        eprintln!("skipped: {} is absent", path.display());
+        return None;
+    }
+    Some(path)
+}
+
+/// A tiny checkpoint of a family, with the tokenizer of the tiny model, which has more tokens.
+pub fn checkpoint(family: &str, options: LoadOptions) -> TextModel {
+    let checkpoints = Path::new(env!("CARGO_MANIFEST_DIR")).join("../selfextend/tests/checkpoints");
+    let path = checkpoints.join(family).join("model.gguf");
+    let mut text = load(&Tiny::default());
+    text.model = Model::load(path, options).unwrap();
+    text
+}
+
+/// Settings that tests start from.
 pub fn config() -> ServerConfig {
     let mut config = ServerConfig::new("tiny");
     config.listen.set_port(0);
@@ -92,16 +122,22 @@ pub fn config() -> ServerConfig {
     config
 }
 
-fn ladder() -> Ladder {
-    Ladder::new(WINDOW, CONTEXT, |context| {
+fn ladder(text: &TextModel) -> Ladder {
+    let config = text.model.config();
+    let options = |context| {
         let request = ContextRequest::new().with_context(context);
-        Ok::<SessionOptions, SettingsError>(request.resolve(WINDOW)?.into())
-    })
-    .unwrap()
+        Ok::<SessionOptions, SettingsError>(request.resolve(config.trained_window)?.into())
+    };
+    Ladder::new(config, CONTEXT, options).unwrap()
 }
 
-/// Starts a server.
+/// Starts a server of the tiny model.
 pub fn start(config: ServerConfig) -> Running {
+    start_with(config, model())
+}
+
+/// Starts a server of a model.
+pub fn start_with(config: ServerConfig, text: Arc<TextModel>) -> Running {
     let (send_address, address) = std::sync::mpsc::channel();
     let (shutdown, asked) = oneshot::channel();
     let thread = std::thread::spawn(move || {
@@ -111,9 +147,10 @@ pub fn start(config: ServerConfig) -> Running {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let server = Server::bind(config, model(), ladder()).await.unwrap();
+            let ladder = ladder(&text);
+            let server = Server::bind(config, text, ladder).await.unwrap();
             send_address.send(server.address().unwrap()).unwrap();
-            server.run(async { drop(asked.await) }).await;
+            server.run(async { drop(asked.await) }).await.unwrap();
         });
     });
     Running {
