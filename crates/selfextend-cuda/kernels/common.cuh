@@ -1,5 +1,6 @@
-// What the kernels share: the argument structures (mirrored in src/launch.rs), and wrappers of the
-// tensor-core, shared-memory and asynchronous-copy instructions of sm_80 and later.
+// What the kernels share: the argument structures (mirrored in src/launch/arguments.rs), the tiles of
+// a region, and wrappers of the tensor-core, shared-memory and asynchronous-copy instructions of
+// sm_80 and later.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -9,7 +10,8 @@ constexpr int MAX_REGIONS = 3;
 constexpr int MAX_PLANES = 1 + MAX_REGIONS;
 constexpr int MAX_SEQUENCES = 16;  // of one decode launch
 
-// One region of keys (src/plan.rs): of query i, those from spans[r][0][i] up to spans[r][1][i].
+// One region of keys (lowering.rs of the attention crate): of query i, those from spans[r][0][i] up
+// to spans[r][1][i].
 struct Region {
   const void* q;   // queries rotated for this region: [tokens][heads][D]
   const void* k;   // keys rotated for this region: [kv_heads][ring][D]; key j is in slot j % ring
@@ -39,8 +41,8 @@ struct DecodeSequence {
   const __half* k_scales[MAX_REGIONS];  // [kv_heads][ring][D / 32], or null
   const __half* v_scales;               // [kv_heads][capacity][D / 32]
   uint32_t ring[MAX_REGIONS];
-  int from[MAX_REGIONS];  // tiles of 16 keys that some new token sees in each region
-  int to[MAX_REGIONS];
+  int low[MAX_REGIONS];   // keys that some new token sees in each region: the first,
+  int high[MAX_REGIONS];  // and the one after the last
   int keys;
   int row;     // its first token in the packed step
   int tokens;
@@ -129,7 +131,32 @@ struct CopyArgs {
   int to_pitch[2];
 };
 
-// The same numbers as in src/launch.rs.
+// The tiles of WIDTH keys of a region that a block of queries visits, from left to right: the one
+// rule of all kernels, and `Tiles` in lowering.rs of the attention crate. `low` is the first key of a
+// query, `high` the key after its last; neither decreases from query to query.
+template <int WIDTH>
+struct Tiles {
+  int tile, end;             // the next one, and the one after the last; equal where none is left
+  int low_last, high_first;  // of the block's last query, of its first
+
+  static __device__ __forceinline__ Tiles of(int low_first, int low_last, int high_first,
+                                             int high_last) {
+    const int tile = low_first / WIDTH;
+    return {tile, high_last > low_first ? (high_last + WIDTH - 1) / WIDTH : tile, low_last,
+            high_first};
+  }
+  // Of the queries first to last, whose spans are low[query], high[query].
+  static __device__ __forceinline__ Tiles of(const int* low, const int* high, int first, int last) {
+    return of(low[first], low[last], high[first], high[last]);
+  }
+  __device__ __forceinline__ int key() const { return tile * WIDTH; }
+  // Whether some query of the block does not see some key of the tile.
+  __device__ __forceinline__ bool is_masked() const {
+    return key() < low_last || key() + WIDTH > high_first;
+  }
+};
+
+// The same numbers as in src/launch/arguments.rs.
 static_assert(sizeof(PrefillArgs) == 128);
 static_assert(sizeof(DecodeSequence) == 120);
 static_assert(sizeof(DecodeArgs) == 2008);

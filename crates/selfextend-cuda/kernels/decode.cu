@@ -166,8 +166,15 @@ struct Decode {
     if (rows <= 0) return;  // a sequence with fewer new tokens than the longest
     const size_t first_value = size_t(kv_head) * s.capacity;
 
+    // All new tokens are one block of queries; masks are compared for every tile.
+    auto tiles_of = [&](int r) {
+      return Tiles<KEYS>::of(s.low[r], s.low[r], s.high[r], s.high[r]);
+    };
     int total = 0;
-    for (int r = 0; r < a.count; r++) total += s.to[r] - s.from[r];
+    for (int r = 0; r < a.count; r++) {
+      const auto tiles = tiles_of(r);
+      total += tiles.end - tiles.tile;
+    }
     const int begin = int(int64_t(total) * blockIdx.x / splits) + warp;
     const int beyond = int(int64_t(total) * (blockIdx.x + 1) / splits);
     const int work = beyond > begin ? (beyond - begin + WARPS - 1) / WARPS : 0;
@@ -175,9 +182,10 @@ struct Decode {
     auto seek = [&](int place) {
       Cursor c{0, 0, 0};
       for (int r = 0; r < a.count; r++) {
-        c = Cursor{r, s.from[r] + place, s.to[r]};
-        if (place < s.to[r] - s.from[r]) break;
-        place -= s.to[r] - s.from[r];
+        const auto tiles = tiles_of(r);
+        c = Cursor{r, tiles.tile + place, tiles.end};
+        if (place < tiles.end - tiles.tile) break;
+        place -= tiles.end - tiles.tile;
       }
       return c;
     };
@@ -185,8 +193,9 @@ struct Decode {
       c.tile += WARPS;
       while (c.tile >= c.end && c.region + 1 < a.count) {
         c.region++;
-        c.tile += s.from[c.region] - c.end;
-        c.end = s.to[c.region];
+        const auto tiles = tiles_of(c.region);
+        c.tile += tiles.tile - c.end;
+        c.end = tiles.end;
       }
     };
 
@@ -417,7 +426,7 @@ struct Decode {
       decode_bytes_##NAME##_##D(const __grid_constant__ DecodeArgs a) {      \
     Decode<T, D, 4, STAGES, true>::run(a);                                   \
   }
-// Sizes are mirrored in src/device.rs.
+// Sizes are mirrored in src/kernels.rs.
 #define DECODES(NAME, T)  \
   DECODE(NAME, T, 64, 4, 2)  \
   DECODE(NAME, T, 96, 3, 2)  \

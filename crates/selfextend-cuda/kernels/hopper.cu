@@ -29,20 +29,15 @@ struct Hopper {
 
   // The walk over regions and tiles, the same for the copying warp and the warpgroups.
   struct Cursor {
-    int region = -1, tile = 0, end = 0;
-    int low_last, high_first;
+    int region = -1;
+    Tiles<BN> tiles{};
 
     __device__ __forceinline__ bool next(const PrefillArgs& a, int first, int last) {
-      if (++tile < end) return true;
+      if (++tiles.tile < tiles.end) return true;
       while (++region < a.count) {
         const int* low = a.spans + size_t(2 * region) * a.stride;
-        const int* high = low + a.stride;
-        if (high[last] <= low[first]) continue;
-        tile = low[first] / BN;
-        end = (high[last] + BN - 1) / BN;
-        low_last = low[last];
-        high_first = high[first];
-        return true;
+        tiles = Tiles<BN>::of(low, low + a.stride, first, last);
+        if (tiles.tile < tiles.end) return true;
       }
       return false;
     }
@@ -94,7 +89,7 @@ struct Hopper {
           queries++;
         }
         const int stage = tiles % STAGES, parity = tiles / STAGES % 2 ^ 1;
-        const int key = c.tile * BN, slot = uint32_t(key) % a.regions[region].ring;
+        const int key = c.tiles.key(), slot = uint32_t(key) % a.regions[region].ring;
         barrier_wait(k_empty + 8 * stage, parity);
         barrier_expect(k_full + 8 * stage, TILE_BYTES);
         for (int s = 0; s < SLABS; s++)
@@ -153,8 +148,8 @@ struct Hopper {
     };
     // Softmax of the scores of the cursor's tile; leaves weights in `score`.
     auto softmax = [&]() {
-      const int key = c.tile * BN;
-      if (key < c.low_last || key + BN > c.high_first) {
+      const int key = c.tiles.key();
+      if (c.tiles.is_masked()) {
         const int* low = a.spans + size_t(2 * c.region) * a.stride;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -270,7 +265,7 @@ struct Hopper {
       hopper_##NAME##_##D(const __grid_constant__ HopperArgs h) { \
     Hopper<T, D, BN>::run(h);                                     \
   }
-// Sizes are mirrored in src/device.rs.
+// Sizes are mirrored in src/kernels.rs.
 #define HOPPERS(NAME, T)    \
   HOPPER(NAME, T, 64, 128)  \
   HOPPER(NAME, T, 128, 128) \

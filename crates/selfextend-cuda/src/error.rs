@@ -7,6 +7,7 @@ use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 
 /// Why a device could not do what it was asked.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum CudaError {
     /// The driver library is absent.
     #[error(
@@ -51,9 +52,7 @@ pub enum CudaError {
         available: usize,
     },
     /// Numbers that overflowed.
-    #[error(
-        "the logits hold numbers that are none: activations do not fit {0}; use the CPU device"
-    )]
+    #[error("some logits are not numbers: activations do not fit {0}; use the CPU device")]
     NotFinite(&'static str),
     /// Inputs that do not fit together.
     #[error("{0}")]
@@ -61,17 +60,17 @@ pub enum CudaError {
     /// More tokens than a cache was made for.
     #[error("{wanted} tokens do not fit a device cache of {capacity}")]
     Capacity {
-        /// Tokens after the step.
+        /// Tokens after the pass.
         wanted: usize,
         /// Tokens it was made for.
         capacity: usize,
     },
-    /// More new tokens at once than a window ring was made for.
-    #[error("{tokens} new tokens at once, but the cache's window ring takes {chunk}")]
+    /// More new tokens at once than a ring of derived keys was made for.
+    #[error("{tokens} new tokens at once, but the cache's rings of derived keys take {chunk}")]
     Chunk {
-        /// New tokens of the step.
+        /// New tokens of the pass.
         tokens: usize,
-        /// Most new tokens of a step.
+        /// The most new tokens of a pass.
         chunk: usize,
     },
 }

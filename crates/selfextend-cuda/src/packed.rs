@@ -114,9 +114,10 @@ impl Layout {
     /// For rows of `columns`; `None` where blocks do not fit them.
     pub(crate) fn new(format: Format, columns: usize) -> Option<Self> {
         let fits = columns > 0 && columns.is_multiple_of(format.block().0);
-        let blocks = match columns.is_multiple_of(4 * BLOCK) {
-            true => 4,
-            false => 1,
+        let blocks = if columns.is_multiple_of(4 * BLOCK) {
+            4
+        } else {
+            1
         };
         fits.then_some(Self { format, blocks })
     }

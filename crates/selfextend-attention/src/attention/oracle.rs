@@ -1,8 +1,8 @@
 //! The definition of attention under any position map, in f64, pair by pair. Slow on purpose.
 
-use super::AttentionShape;
 use crate::position::PositionMap;
 use crate::rope::Rope;
+use crate::shape::AttentionShape;
 
 /// Attention of `n` tokens over themselves: `q` is `[n, heads * head_dim]`, `k` and `v` are
 /// `[n, kv_heads * head_dim]`, the result is like `q`.

@@ -1,9 +1,12 @@
 //! The tiled implementation against the oracle, by an error rule, and the invariants.
 
-use super::*;
+use super::{AttentionScratch, Segment, attend, oracle};
 use crate::cache::{LayerKind, PAGE};
 use crate::position::{LmInfinite, Streaming};
-use crate::{KvType, PairLayout, PositionMap, Rope, RopeScaling, RopeSpec};
+use crate::{
+    AttentionError, AttentionShape, KvCache, KvType, PairLayout, PositionMap, Rope, RopeScaling,
+    RopeSpec,
+};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -69,7 +72,7 @@ impl Data {
             let to = &mut out[(at - first) * qw..(at + n - first) * qw];
             attend(
                 0,
-                &mut [Step { cache, plan: &plan }],
+                &mut [Segment { cache, plan: &plan }],
                 &self.q[q],
                 &self.k[kv.clone()],
                 &self.v[kv],
@@ -208,12 +211,12 @@ proptest! {
             .collect();
         let mut caches: Vec<KvCache> = all.iter().map(|data| data.cache(map, KvType::F16)).collect();
         let plans: Vec<_> = caches.iter().zip(lens).map(|(cache, n)| cache.plan(n)).collect();
-        let mut steps: Vec<Step> =
-            caches.iter_mut().zip(&plans).map(|(cache, plan)| Step { cache, plan }).collect();
+        let mut segments: Vec<Segment> =
+            caches.iter_mut().zip(&plans).map(|(cache, plan)| Segment { cache, plan }).collect();
         let join = |part: fn(&Data) -> &Vec<f32>| all.iter().flat_map(|d| part(d).clone()).collect::<Vec<_>>();
         let mut out = vec![0.0; alone.len()];
         let mut scratch = AttentionScratch::default();
-        attend(0, &mut steps, &join(|d| &d.q), &join(|d| &d.k), &join(|d| &d.v), &mut out, &mut scratch).unwrap();
+        attend(0, &mut segments, &join(|d| &d.q), &join(|d| &d.k), &join(|d| &d.v), &mut out, &mut scratch).unwrap();
         prop_assert_eq!(out, alone);
     }
 
@@ -326,7 +329,7 @@ fn forgotten_pages_are_freed() {
     assert!(most <= 4 * page, "{most} bytes, {page} a page");
     let exact = data.oracle(map);
     assert_close(&out, &exact, tolerance(8, 1.0, KvType::F32));
-    // A few tokens less is no matter; half the text is gone.
+    // A few tokens fewer are still there; half of the text is gone.
     assert_eq!(cache.truncate(n - 9), n - 9);
     assert_eq!(cache.truncate(n / 2), 0);
     let again = data.feed(&mut cache, 200, |_| 64);
@@ -350,10 +353,10 @@ fn kinds_of_layers_do_not_mix() {
             let mut some = vec![f32::NAN; chunk * 32];
             let cache = &mut cache;
             let (q, k, v) = (rows(&data.q), rows(&data.k), rows(&data.v));
-            let mut steps = [Step { cache, plan: &plan }];
+            let mut segments = [Segment { cache, plan: &plan }];
             attend(
                 layer,
-                &mut steps,
+                &mut segments,
                 &q,
                 &k,
                 &v,
@@ -385,7 +388,7 @@ fn the_window_costs_less_than_five_percent_at_sixteen_windows() {
                 let mut out = x.clone();
                 attend(
                     0,
-                    &mut [Step {
+                    &mut [Segment {
                         cache: &mut cache,
                         plan: &plan,
                     }],
@@ -412,13 +415,13 @@ fn wrong_lengths_are_refused() {
     let plan = cache.plan(3);
     let mut out = vec![0.0; data.q.len()];
     let mut scratch = AttentionScratch::default();
-    let mut steps = [Step {
+    let mut segments = [Segment {
         cache: &mut cache,
         plan: &plan,
     }];
     let error = attend(
         0,
-        &mut steps,
+        &mut segments,
         &data.q[1..],
         &data.k,
         &data.v,

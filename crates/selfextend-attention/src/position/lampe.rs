@@ -17,8 +17,8 @@
 //! Keys at distance `h` are in the head *and* the middle of their prefill; here they are in the
 //! middle. Within `2 h` tokens, as in their code, attention is plain.
 
-use super::{Keys, Positions, Ready, refuse};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Three regions: exact head, compressed middle, exact tail.
@@ -115,9 +115,13 @@ impl Positions for Lampe {
         })
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let derived = |most| Keys::Derived { most };
-        vec![derived(self.tail), Keys::Stored, derived(self.head)]
+    fn regions(&self) -> Regions {
+        [
+            Keys::first(self.tail),
+            Keys::Stored,
+            Keys::newest(self.head),
+        ]
+        .into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

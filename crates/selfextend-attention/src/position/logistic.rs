@@ -18,8 +18,8 @@
 //! fits), its `r = 0.02` for trained windows from 4096 on (more for shorter ones, where groups would
 //! never grow), and `W = L/4`.
 
-use super::{Keys, Positions, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Logistic {
         // The bounds keep the table below a few million entries.
         if !(2..=1 << 16).contains(&capacity) || !(1e-4..=10.0).contains(&rate) || window == 0 {
             return refuse(format!(
-                "SELF's capacity {capacity} must be 2 to 65536, its rate {rate} 0.0001 to 10, and its window {window} at least 1"
+                "SELF's capacity {capacity} must be from 2 to 65536, its rate {rate} from 0.0001 to 10, and its window {window} at least 1"
             ));
         }
         Ok(Self {
@@ -128,9 +128,8 @@ impl Positions for Table {
         Some(tokens + self.map.window)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let most = self.map.window;
-        vec![Keys::Stored, Keys::Derived { most }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.map.window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

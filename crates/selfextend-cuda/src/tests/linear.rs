@@ -1,8 +1,11 @@
 //! Linear layers against f64 products of the weights that candle reads from the same blocks.
 
 use super::{Half, device, ops::random};
+use crate::linear::{FEW, LinearScratch};
+use crate::matrix::Matrix;
 use crate::ops::{Buffer, Ops};
-use crate::{CudaError, Device, FEW, Format, LinearScratch, Matrix};
+use crate::packed::Format;
+use crate::{CudaError, Device};
 use candle_core::Tensor;
 use candle_core::quantized::{GgmlDType, QTensor};
 use rand::{SeedableRng, rngs::StdRng};

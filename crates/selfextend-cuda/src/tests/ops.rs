@@ -1,7 +1,7 @@
 //! What runs between attention layers, against f64.
 
 use super::{Half, device};
-use crate::Matrix;
+use crate::matrix::Matrix;
 use crate::ops::{Buffer, Curve, Ops};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 

@@ -7,7 +7,6 @@
 //! known of what the arguments mean: a buffer that moved is one more that differs.
 
 use crate::error::CudaError;
-use crate::launch::Launch;
 use cudarc::driver::sys::{self, CUDA_KERNEL_NODE_PARAMS, CUgraph, CUgraphExec, CUgraphNode};
 use cudarc::driver::{CudaFunction, CudaStream};
 use std::ffi::c_void;
@@ -24,13 +23,22 @@ const SEEN: usize = 4;
 /// Where each argument starts on a tape, at least.
 const ALIGNMENT: usize = 16;
 
+/// How many threads run a kernel, and what they share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    /// Blocks.
+    pub blocks: (u32, u32, u32),
+    /// Threads of a block.
+    pub threads: (u32, u32, u32),
+    /// Bytes of dynamic shared memory of a block.
+    pub shared: usize,
+}
+
 /// One launch.
 #[derive(Debug, Clone)]
 struct Call {
     kernel: CudaFunction,
-    grid: (u32, u32, u32),
-    block: (u32, u32, u32),
-    shared: usize,
+    grid: Grid,
     /// Its arguments, among the tape's.
     arguments: Range<usize>,
 }
@@ -55,7 +63,7 @@ impl Tape {
     fn is_like(&self, other: &Self) -> bool {
         self.calls.len() == other.calls.len()
             && self.calls.iter().zip(&other.calls).all(|(a, b)| {
-                a.kernel.cu_function() == b.kernel.cu_function() && a.block == b.block
+                a.kernel.cu_function() == b.kernel.cu_function() && a.grid.threads == b.grid.threads
             })
     }
 
@@ -67,9 +75,7 @@ impl Tape {
             [first, .., last] => first.start..last.end,
             [only] => only.clone(),
         };
-        a.grid == b.grid
-            && a.shared == b.shared
-            && self.bytes[numbers(self, a)] == other.bytes[numbers(other, b)]
+        a.grid == b.grid && self.bytes[numbers(self, a)] == other.bytes[numbers(other, b)]
     }
 
     /// What the driver takes: a pointer to each argument. They hold until the tape changes.
@@ -83,25 +89,19 @@ impl Tape {
 
     fn launch(&self, call: usize, stream: &CudaStream) -> Result<(), CudaError> {
         let mut pointers = self.pointers(call);
-        let Call {
-            kernel,
-            grid,
-            block,
-            shared,
-            ..
-        } = &self.calls[call];
+        let Call { kernel, grid, .. } = &self.calls[call];
         // SAFETY: see `Queue::submit`; the pointers are to this tape's bytes, which the driver
         // copies before it returns.
         unsafe {
             sys::cuLaunchKernel(
                 kernel.cu_function(),
-                grid.0,
-                grid.1,
-                grid.2,
-                block.0,
-                block.1,
-                block.2,
-                *shared as u32,
+                grid.blocks.0,
+                grid.blocks.1,
+                grid.blocks.2,
+                grid.threads.0,
+                grid.threads.1,
+                grid.threads.2,
+                grid.shared as u32,
                 stream.cu_stream(),
                 pointers.as_mut_ptr(),
                 null_mut(),
@@ -112,22 +112,16 @@ impl Tape {
     }
 
     fn node(&self, call: usize, pointers: &mut [*mut c_void]) -> CUDA_KERNEL_NODE_PARAMS {
-        let Call {
-            kernel,
-            grid,
-            block,
-            shared,
-            ..
-        } = &self.calls[call];
+        let Call { kernel, grid, .. } = &self.calls[call];
         CUDA_KERNEL_NODE_PARAMS {
             func: kernel.cu_function(),
-            gridDimX: grid.0,
-            gridDimY: grid.1,
-            gridDimZ: grid.2,
-            blockDimX: block.0,
-            blockDimY: block.1,
-            blockDimZ: block.2,
-            sharedMemBytes: *shared as u32,
+            gridDimX: grid.blocks.0,
+            gridDimY: grid.blocks.1,
+            gridDimZ: grid.blocks.2,
+            blockDimX: grid.threads.0,
+            blockDimY: grid.threads.1,
+            blockDimZ: grid.threads.2,
+            sharedMemBytes: grid.shared as u32,
             kernelParams: pointers.as_mut_ptr(),
             extra: null_mut(),
             kern: null_mut(),
@@ -257,7 +251,12 @@ impl Queue {
     /// pointers into slices of this stream that live until it has run (freeing a slice is queued
     /// on the same stream, and [`Queue::settle`] comes before any is freed that a pass uses), and
     /// extents checked against those slices' lengths.
-    pub(crate) fn submit(&mut self, launch: &Launch, arguments: &[&[u8]]) -> Result<(), CudaError> {
+    pub(crate) fn submit(
+        &mut self,
+        kernel: &CudaFunction,
+        grid: Grid,
+        arguments: &[&[u8]],
+    ) -> Result<(), CudaError> {
         let tape = &mut self.tape;
         let first = tape.arguments.len();
         for bytes in arguments {
@@ -267,10 +266,8 @@ impl Queue {
             tape.arguments.push(start..tape.bytes.len());
         }
         tape.calls.push(Call {
-            kernel: launch.kernel.clone(),
-            grid: launch.grid,
-            block: launch.block,
-            shared: launch.shared,
+            kernel: kernel.clone(),
+            grid,
             arguments: first..tape.arguments.len(),
         });
         if self.recording {
@@ -284,11 +281,12 @@ impl Queue {
     /// Launches what was noted, and a kernel after it that belongs to no pass.
     pub(crate) fn submit_now(
         &mut self,
-        launch: &Launch,
+        kernel: &CudaFunction,
+        grid: Grid,
         arguments: &[&[u8]],
     ) -> Result<(), CudaError> {
         self.settle()?;
-        self.submit(launch, arguments)
+        self.submit(kernel, grid, arguments)
     }
 
     /// Notes what is launched from now on, until [`Queue::play`] or [`Queue::settle`].
