@@ -1,6 +1,6 @@
 //! From arguments to the engine: the model, its settings, and a report of both.
 
-use crate::args::{LinearArg, ModelArgs, WindowArg};
+use crate::args::model::{LinearArg, LoadArgs, ModelArgs, WindowArg};
 use crate::error::{CliError, Result};
 use crate::progress;
 use crate::{interrupt, output};
@@ -32,7 +32,7 @@ pub fn fetch(model: &str) -> Result<PathBuf> {
 }
 
 /// Loads the model that the arguments name.
-pub fn load(args: &ModelArgs) -> Result<TextModel> {
+pub fn load(args: &LoadArgs) -> Result<TextModel> {
     let path = fetch(&args.model)?;
     let options = LoadOptions {
         threads: args.threads,
@@ -52,7 +52,7 @@ impl ModelArgs {
         if let Some(method) = &self.method {
             return self.method_settings(method, needed, trained);
         }
-        if let Some(path) = &self.profile {
+        if let Some(path) = &self.load.profile {
             return self.profile_settings(path, needed, trained);
         }
         let wanted = self.context.unwrap_or(needed);
@@ -71,7 +71,7 @@ impl ModelArgs {
         let is_asked = self.group_size.is_some() || self.neighbor_window.is_some();
         match is_asked || self.no_extend {
             true => Ok(None),
-            false => Found::beside(&self.model, self.no_profile),
+            false => Found::beside(&self.load.model, self.load.no_profile),
         }
     }
 
@@ -132,7 +132,7 @@ impl ModelArgs {
         needed: usize,
         trained: usize,
     ) -> Result<ContextSettings> {
-        let (profile, method) = Profile::load_for(path, &fetch(&self.model)?)?;
+        let (profile, method) = Profile::load_for(path, &fetch(&self.load.model)?)?;
         let with = Self {
             context: self.context.or(Some(profile.context.max(needed))),
             ..self.clone()
@@ -162,8 +162,8 @@ impl ModelArgs {
     /// How a session under these settings runs.
     pub fn session_options(&self, settings: ContextSettings) -> SessionOptions {
         SessionOptions {
-            kv_type: self.kv_type.into(),
-            chunk: self.chunk,
+            kv_type: self.load.kv_type.into(),
+            chunk: self.load.chunk,
             ..settings.into()
         }
     }
@@ -314,7 +314,7 @@ impl SettingsReport {
             _ => None,
         };
         let automatic = if map.is_some() { "selfextend" } else { "plain" };
-        let found = match &args.profile {
+        let found = match &args.load.profile {
             Some(path) => Profile::load(path).ok().map(|(_, method)| method),
             None => args.found_beside().ok().flatten().map(|found| found.method),
         };
@@ -329,7 +329,7 @@ impl SettingsReport {
         let asked = args.method.as_ref().map(Method::to_string).or(found);
         let method = asked.filter(|_| !plain);
         Self {
-            model: args.model.clone(),
+            model: args.load.model.clone(),
             trained_window: model.config().trained_window,
             context: options.context,
             method: method.unwrap_or(automatic.to_owned()),
@@ -340,11 +340,11 @@ impl SettingsReport {
                 KvType::F16 => "f16",
                 KvType::Q8_0 => "q8_0",
             },
-            linear: match args.linear {
+            linear: match args.load.linear {
                 LinearArg::Auto => "auto",
                 LinearArg::F32 => "f32",
             },
-            device: (args.device != Device::Cpu).then(|| args.device.to_string()),
+            device: (args.load.device != Device::Cpu).then(|| args.load.device.to_string()),
             threads: model.threads(),
             chunk: options.chunk,
         }

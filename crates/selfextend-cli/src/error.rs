@@ -1,6 +1,5 @@
-//! Why a command ended early, and the exit code that says so.
+//! Why a command ended early, and its exit code.
 
-use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::method::MethodError;
@@ -9,22 +8,25 @@ use selfextend_eval::EvalError;
 use selfextend_server::ServerError;
 use std::process::ExitCode;
 
+/// The exit code after Ctrl-C: 128 + SIGINT, as shells expect.
+pub const INTERRUPTED: u8 = 130;
+
 /// A result of a command.
 pub type Result<T, E = CliError> = std::result::Result<T, E>;
 
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// What was asked for cannot be done, whatever the files say.
+    /// The arguments ask for something that cannot be done.
     #[error("{0}")]
     Usage(String),
-    /// It could have been done, but something went wrong.
+    /// Something went wrong on the way.
     #[error("{0}")]
     Failure(String),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
-    /// Nobody reads the output any more, which is no error.
+    /// Nobody reads the output any more, which is not an error.
     #[error("the output was closed")]
     ClosedPipe,
 }
@@ -40,18 +42,12 @@ impl CliError {
         Self::Failure(message.into())
     }
 
-    /// Says what is to be said on stderr; returns the exit code.
-    pub fn report(&self) -> ExitCode {
+    /// What the process returns.
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(message) => {
-                output::note(&format!("error: {message}"));
-                ExitCode::from(2)
-            }
-            Self::Failure(message) => {
-                output::note(&format!("error: {message}"));
-                ExitCode::FAILURE
-            }
-            Self::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failure(_) => ExitCode::FAILURE,
+            Self::Interrupted => ExitCode::from(INTERRUPTED),
             Self::ClosedPipe => ExitCode::SUCCESS,
         }
     }

@@ -39,7 +39,8 @@ impl Work {
 
 /// How fast this machine is, from a short measurement.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Speed {
+pub struct Speed {
+    work: Work,
     /// Operations a second in a prefill.
     prefill: f64,
     /// How many times longer an operation of a decode step takes.
@@ -51,7 +52,12 @@ const MEASURED: usize = 256;
 const STEPS: usize = 4;
 
 impl Speed {
-    pub(crate) fn measure(model: &Model, work: Work, chunk: usize) -> Result<Self> {
+    /// Measures a prefill of 256 tokens and four decode steps, under plain attention.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn measure(model: &Model, chunk: usize) -> Result<Self> {
+        let work = Work::of(model.config());
         let mut options = method(PLAIN)?
             .options(model.config().trained_window, MEASURED + STEPS)
             .map_err(|error| EvalError::settings(error.to_string()))?;
@@ -70,9 +76,15 @@ impl Speed {
         let decode =
             work.span(MEASURED, MEASURED + STEPS) / start.elapsed().as_secs_f64().max(1e-9);
         Ok(Self {
+            work,
             prefill,
             decode_weight: prefill / decode,
         })
+    }
+
+    /// Seconds to prefill the tokens at these positions: `0..n` for a prompt of `n` tokens.
+    pub fn prefill_seconds(&self, positions: std::ops::Range<usize>) -> f64 {
+        self.seconds(self.work.span(positions.start, positions.end))
     }
 
     pub(crate) fn seconds(&self, work: f64) -> f64 {

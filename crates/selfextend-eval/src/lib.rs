@@ -46,6 +46,7 @@ mod runner;
 mod sample;
 pub mod tasks;
 
+pub use cost::Speed;
 pub use error::{EvalError, Result};
 pub use memory::PeakMemory;
 pub use record::{ChoiceOutcome, Header, Outcome, Record, RunFile, RunWriter};

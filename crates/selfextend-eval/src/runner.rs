@@ -128,7 +128,7 @@ impl<'a> Runner<'a> {
     ) -> Result<()> {
         self.check()?;
         let work = Work::of(self.model.model.config());
-        let speed = Speed::measure(&self.model.model, work, self.chunk)?;
+        let speed = Speed::measure(&self.model.model, self.chunk)?;
         let done = finished(done);
         observer.plan(&self.planned(&done, work, speed));
         let mut run = Run {
@@ -169,7 +169,7 @@ impl<'a> Runner<'a> {
     pub fn plan(&self, done: &[Record]) -> Result<Plan> {
         self.check()?;
         let work = Work::of(self.model.model.config());
-        let speed = Speed::measure(&self.model.model, work, self.chunk)?;
+        let speed = Speed::measure(&self.model.model, self.chunk)?;
         Ok(self.planned(&finished(done), work, speed))
     }
 

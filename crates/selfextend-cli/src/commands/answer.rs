@@ -1,6 +1,6 @@
-//! One answer: prefill, generation, and how long they took.
+//! One answer: prefill and generation, with their times.
 
-use crate::args::GenerateArgs;
+use crate::args::generate::GenerateArgs;
 use crate::engine::{self, describe};
 use crate::error::{CliError, Result};
 use crate::{interrupt, output};
@@ -19,7 +19,7 @@ pub struct Answer {
     pub decode_s: f64,
 }
 
-/// Checks what needs no model to be wrong.
+/// The options of a generation, checked before the model is loaded.
 pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
     let sampling = args.into();
     Sampler::new(args.into())?;
@@ -30,7 +30,7 @@ pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
     })
 }
 
-/// Appends the tokens and generates what follows; `on_text` gets it piece by piece.
+/// Appends the tokens and generates an answer; `on_text` gets it piece by piece.
 pub fn answer(
     session: &mut Session,
     tokenizer: &Tokenizer,
@@ -43,9 +43,10 @@ pub fn answer(
     let mut broken: Option<CliError> = None;
     let generation = generate(session, tokenizer, logits, options, &mut |piece| {
         broken = on_text(piece).err();
-        match broken.is_some() || interrupt::asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if broken.is_some() || interrupt::asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     })?;
     let decode_s = start.elapsed().as_secs_f64();
@@ -89,7 +90,7 @@ fn finish_in_words(finish: &Finish) -> &'static str {
         Finish::EndToken => "complete",
         Finish::Stop(_) => "ended by --stop",
         Finish::MaxTokens => "cut at --max-tokens",
-        Finish::ContextFull => "cut as the context is full",
+        Finish::ContextFull => "cut because the context is full",
         Finish::Stopped => "stopped",
     }
 }

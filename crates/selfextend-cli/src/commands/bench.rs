@@ -1,6 +1,6 @@
 //! `selfextend bench`: speed and memory at several depths.
 
-use crate::args::BenchArgs;
+use crate::args::bench::BenchArgs;
 use crate::engine::{self, SettingsReport, describe, prefill};
 use crate::error::Result;
 use crate::output;
@@ -13,9 +13,9 @@ use std::time::Instant;
 
 /// Measures each depth in turn.
 pub fn bench(args: &BenchArgs) -> Result<()> {
-    let model = engine::load(&args.model)?;
+    let model = engine::load(&args.model.load)?;
     let trained = model.model.config().trained_window;
-    // All settings first: an impossible one ends it before anything has run.
+    // All settings first: impossible ones are refused before anything runs.
     let settings = args.depths.iter().map(|&depth| {
         let needed = depth + args.decode_tokens + 1;
         args.model.settings(needed, trained)
@@ -29,11 +29,11 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
         let options = args.model.session_options(settings);
         let mut session = model.model.session(options);
         let mut row = measure(args, &model, &mut session, depth)?;
-        let mib = |bytes| output::rounded(bytes as f64 / f64::from(1 << 20), 1);
-        row.peak_rss_mib = memory.bytes().map(mib);
-        match args.json {
-            true => output::json(&row)?,
-            false => output::line(&row.in_words(&session))?,
+        row.peak_rss_mib = memory.bytes().map(output::mib);
+        if args.json {
+            output::json(&row)?;
+        } else {
+            output::line(&row.in_words(&session))?;
         }
     }
     Ok(())

@@ -1,16 +1,16 @@
 //! `selfextend demo`: a passkey hidden in a long text, asked for in two ways.
 
 use super::answer::answer;
-use crate::args::DemoArgs;
+use crate::args::demo::DemoArgs;
 use crate::engine::{self, SettingsReport, describe};
 use crate::error::{CliError, Result};
 use crate::output;
 use selfextend::{
     Frequencies, GenerateOptions, PositionMap, QueryScaling, SessionOptions, TextModel,
 };
-use selfextend_eval::EvalError;
 use selfextend_eval::tasks::Prompter;
 use selfextend_eval::tasks::passkey::Passkey;
+use selfextend_eval::{EvalError, Speed};
 use serde::Serialize;
 
 /// Digits of a key, as in the paper.
@@ -23,11 +23,11 @@ const ANSWER_TOKENS: usize = 12;
 pub fn demo(args: &DemoArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.depth) {
         return Err(CliError::usage(format!(
-            "--depth {} must be between 0 and 1",
+            "--depth {} is not between 0 and 1",
             args.depth
         )));
     }
-    let model = engine::load(&args.model)?;
+    let model = engine::load(&args.model.load)?;
     let trained = model.model.config().trained_window;
     let prompter = Prompter::new(&model, false)?;
     let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed).map_err(
@@ -43,7 +43,7 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     introduce(args, &passkey, trained);
     if settings.map == PositionMap::Plain {
         output::note(&format!(
-            "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; a larger --tokens shows the difference"
+            "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; use a larger --tokens to see the difference"
         ));
     }
     let extended = args.model.session_options(settings);
@@ -53,6 +53,7 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         query_scaling: QueryScaling::None,
         ..extended
     };
+    say_cost(args, &model, passkey.tokens.len())?;
     let plain = ask(args, &model, &passkey, plain)?;
     let extended = ask(args, &model, &passkey, extended)?;
     if args.json {
@@ -68,12 +69,23 @@ fn introduce(args: &DemoArgs, passkey: &Passkey, trained: usize) {
         args.depth * 100.0,
         output::grouped(passkey.tokens.len()),
         output::grouped(passkey.position),
-        args.model.model,
+        args.model.load.model,
         output::grouped(trained),
     ));
 }
 
-/// One way of asking, and what came of it.
+/// Says how long it will take; in a pipe, nothing else is heard meanwhile.
+fn say_cost(args: &DemoArgs, model: &TextModel, tokens: usize) -> Result<()> {
+    let speed = Speed::measure(&model.model, args.model.load.chunk)?;
+    output::note(&format!(
+        "reading {} tokens twice, about {}",
+        output::grouped(tokens),
+        output::duration(2.0 * speed.prefill_seconds(0..tokens)),
+    ));
+    Ok(())
+}
+
+/// One way of asking, and its outcome.
 #[derive(Debug, Serialize)]
 struct Outcome {
     answer: String,
@@ -127,7 +139,7 @@ fn ask(
     })
 }
 
-/// Both outcomes side by side, and who found the key.
+/// Both outcomes side by side, and which of them found the key.
 fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
     let cell = |text: String| -> String {
         let short: String = text.chars().take(40).collect();

@@ -1,6 +1,7 @@
 //! `selfextend serve`.
 
-use crate::args::{ModelArgs, ServeArgs};
+use crate::args::model::ModelArgs;
+use crate::args::serve::ServeArgs;
 use crate::error::{CliError, Result};
 use crate::{engine, interrupt, output};
 use selfextend::settings::ContextSettings;
@@ -10,14 +11,14 @@ use selfextend_server::{Config, HttpLimits, Ladder, scheduler};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How many times the trained window a context is, unless told otherwise.
+/// The default context, in trained windows.
 const DEFAULT_EXTENSION: usize = 4;
 
-/// Loads the model and serves until told to end.
+/// Loads the model and serves until told to stop.
 pub fn serve(args: &ServeArgs) -> Result<()> {
     selfextend_server::log_to_stderr(args.log_json);
     let keys = args.keys()?;
-    let text = engine::load(&args.model)?;
+    let text = engine::load(&args.model.load)?;
     let ladder = ladder(&args.model, &text)?;
     let config = config(args, keys, args.disk()?, &text, &ladder);
     let model = config.model.clone();
@@ -27,7 +28,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         );
     }
     let context = ladder.context();
-    // The first Ctrl-C asks for an orderly end, the second one ends the process.
+    // The first Ctrl-C asks for a graceful shutdown, the second one ends the process.
     let _scope = interrupt::scope(interrupt::Mode::Ask);
     let ready = &mut |address: SocketAddr| {
         output::note(&format!(
@@ -67,13 +68,13 @@ fn config(
     ladder: &Ladder,
 ) -> Config {
     let full = scheduler::Scheduler::full_context(text, ladder);
-    let chunk = args.model.chunk;
+    let chunk = args.model.load.chunk;
     Config {
         listen: SocketAddr::new(args.host, args.port),
         model: args
             .alias
             .clone()
-            .unwrap_or_else(|| args.model.model.clone()),
+            .unwrap_or_else(|| args.model.load.model.clone()),
         scheduler: scheduler::Limits {
             // Two conversations at full length, and no less than a gibibyte.
             kv_memory: args.kv_memory.unwrap_or((2 * full).max(1 << 30)),
@@ -97,25 +98,25 @@ fn config(
 }
 
 impl ServeArgs {
-    /// Where prefixes are kept, if anywhere.
+    /// Where prefixes are kept, if they are.
     fn disk(&self) -> Result<Option<DiskCache>> {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
-        let path = engine::fetch(&self.model.model)?;
+        let path = engine::fetch(&self.model.load.model)?;
         let model = selfextend::fingerprint(&path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
         Ok(Some(DiskCache {
             dir,
-            // Weights that were widened give other numbers.
-            model: format!("{model} {:?}", self.model.linear),
+            // Widened weights give other numbers.
+            model: format!("{model} {:?}", self.model.load.linear),
             least_tokens: self.cache_least_tokens,
             most_bytes: self.cache_size as u64,
         }))
     }
 
-    /// The keys given as options, in the file, and in the environment; clap has read the last.
+    /// The keys from options and the file; clap adds the one of the environment to the options.
     fn keys(&self) -> Result<Vec<String>> {
         let mut keys: Vec<String> = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
@@ -129,7 +130,7 @@ impl ServeArgs {
                 .collect();
             if found.is_empty() {
                 return Err(CliError::usage(format!(
-                    "{} holds no key; write one a line",
+                    "{} holds no key; write one per line",
                     path.display()
                 )));
             }

@@ -1,7 +1,8 @@
-//! The state of a conversation: what was said, and what of it the session holds.
+//! The state of a conversation: its messages, and which of their tokens the session holds.
 
-use super::super::answer::{Answer, answer};
-use crate::args::{ChatArgs, ModelArgs};
+use crate::args::chat::ChatArgs;
+use crate::args::model::ModelArgs;
+use crate::commands::answer::{Answer, answer};
 use crate::engine::{self, describe, describe_extension};
 use crate::error::{CliError, Result};
 use crate::output;
@@ -21,7 +22,7 @@ pub struct Conversation<'a> {
     totals: Totals,
 }
 
-/// What all turns together took.
+/// The sums over all turns.
 #[derive(Default)]
 struct Totals {
     turns: usize,
@@ -33,12 +34,12 @@ struct Totals {
 }
 
 impl<'a> Conversation<'a> {
-    /// A conversation in which nothing was said yet.
+    /// A conversation without messages.
     pub fn new(args: &'a ChatArgs, model: &'a TextModel, options: GenerateOptions) -> Result<Self> {
         if model.template.is_none() {
             return Err(CliError::failure(format!(
                 "{} has no chat template, so it cannot chat; `selfextend run --raw` continues a text",
-                args.model.model
+                args.model.load.model
             )));
         }
         let session = first_session(args, model)?;
@@ -65,7 +66,7 @@ impl<'a> Conversation<'a> {
         self.attached = Some(before + &text);
     }
 
-    /// Forgets everything but the settings the user gave.
+    /// Forgets everything but the user's settings.
     pub fn reset(&mut self) -> Result<()> {
         self.session = first_session(self.args, self.model)?;
         self.held.clear();
@@ -75,8 +76,8 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Says something; `on_text` gets the answer. Returns a line of statistics. After an error
-    /// the message is forgotten, but what it attached is not.
+    /// Takes a message; `on_text` gets the answer. Returns a line of statistics. After an error the
+    /// message is forgotten, but not the text attached to it.
     pub fn turn(
         &mut self,
         message: &str,
@@ -106,15 +107,15 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// How much of the context is used, and how fast it went.
+    /// How much of the context is used, and the speed so far.
     pub fn statistics(&self) -> String {
         let totals = &self.totals;
         format!(
-            "[{} turns | context {}/{} tokens, KV cache {:.1} MiB | {} tokens read ({} more re-used), {:.0} tok/s | {} written, {:.1} tok/s | {}]",
+            "[{} turns | context {}/{} tokens, KV cache {} | {} tokens read ({} more reused), {:.0} tok/s | {} written, {:.1} tok/s | {}]",
             totals.turns,
             self.session.len(),
             self.session.options().context,
-            self.session.cache_bytes() as f64 / (1 << 20) as f64,
+            output::size(self.session.cache_bytes()),
             totals.read,
             totals.reused,
             output::rate(totals.read, totals.read_s),
@@ -143,7 +144,7 @@ impl<'a> Conversation<'a> {
             &self.options,
             on_text,
         );
-        // Whatever happened, the session says how much of this it holds.
+        // Even after an error, the session knows how much of this it holds.
         self.held = prompt;
         if let Ok(answer) = &result {
             self.held.extend(&answer.generation.tokens);
@@ -156,8 +157,8 @@ impl<'a> Conversation<'a> {
         Ok((answer.generation.text, statistics))
     }
 
-    /// Keeps what the session holds of the prompt, all but its last token at most, whose logits
-    /// are needed. Returns how many tokens that is.
+    /// Keeps what the session holds of the prompt, except its last token, whose logits are needed.
+    /// Returns how many tokens that is.
     fn keep_common(&mut self, prompt: &[u32]) -> usize {
         let same = self
             .held
@@ -166,15 +167,15 @@ impl<'a> Conversation<'a> {
             .take_while(|(held, new)| held == new)
             .count();
         let kept = same.min(prompt.len().saturating_sub(1));
-        // A method that forgets may have to start afresh.
+        // A method that forgets keys may have to start over.
         let kept = self.session.truncate(kept);
         self.held.truncate(kept);
         kept
     }
 
-    /// Sees to it that the prompt and its answer fit, by extending the window unless the user
-    /// has set it. The new context is twice what is needed, so that this does not happen at
-    /// every turn: keys under other settings must be computed again.
+    /// Makes the prompt and its answer fit, by extending the window unless the user has set it. The
+    /// new context is twice what is needed, so that this does not happen at every turn: keys under
+    /// other settings must be computed again.
     fn make_room(&mut self, prompt: usize) -> Result<()> {
         let (context, wanted) = (
             self.session.options().context,
@@ -187,13 +188,13 @@ impl<'a> Conversation<'a> {
         }
         if fixed {
             return Err(CliError::usage(format!(
-                "{prompt} tokens of conversation do not fit the context of {context}: /reset, or start with a larger --context"
+                "{prompt} tokens of conversation do not fit the context of {context}: use /reset, or start with a larger --context"
             )));
         }
         let settings = self.args.model.settings(2 * wanted, trained)?;
         let options = self.args.model.session_options(settings);
         output::note(&format!(
-            "note: the conversation outgrows the context of {context} tokens: extended to {} by {}, and read again",
+            "note: the conversation outgrows the context of {context} tokens: extended to {} with {}, and read again",
             settings.context,
             describe_extension(settings),
         ));
