@@ -3,7 +3,7 @@
 use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::method::MethodError;
-use selfextend::settings::SettingsError;
+use selfextend::settings::{Setting, SettingsError};
 use selfextend_eval::EvalError;
 use selfextend_server::ServerError;
 use std::process::ExitCode;
@@ -57,6 +57,9 @@ impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         match error {
             Error::Settings(error) => error.into(),
+            Error::Method(error) => error.into(),
+            Error::Hub(error) => error.into(),
+            Error::ContextFull { .. } => Self::Failure(format!("{error} (--context)")),
             Error::Sampling(message) => Self::Usage(message),
             Error::Stopped => Self::Interrupted,
             other => Self::Failure(other.to_string()),
@@ -66,7 +69,43 @@ impl From<Error> for CliError {
 
 impl From<SettingsError> for CliError {
     fn from(error: SettingsError) -> Self {
-        Self::Usage(error.to_string())
+        Self::Usage(with_flags(&error))
+    }
+}
+
+/// A message about settings, with the flags of the command line.
+fn with_flags(error: &SettingsError) -> String {
+    match error {
+        SettingsError::Zero { setting } => format!("{} must be at least 1", flag(*setting)),
+        SettingsError::Window { window, trained } => format!(
+            "--neighbor-window {window} must be smaller than the trained window of {trained} tokens; try {}",
+            trained / 4
+        ),
+        SettingsError::TooLong {
+            context,
+            limit,
+            group_size,
+            window,
+            enough,
+        } => format!(
+            "a context of {context} tokens is beyond the limit of {limit} for --group-size {group_size} and --neighbor-window {window}: use --group-size {enough}"
+        ),
+        SettingsError::NoExtend { needed, trained } => format!(
+            "{needed} tokens do not fit the trained window of {trained}, and --no-extend forbids extending it; leave it out, or shorten the text"
+        ),
+        SettingsError::TooShort { needed, context } => format!(
+            "{needed} tokens are needed, but --context allows {context}; use --context {needed} or more"
+        ),
+        other => other.to_string(),
+    }
+}
+
+fn flag(setting: Setting) -> String {
+    match setting {
+        Setting::Context => "--context".into(),
+        Setting::GroupSize => "--group-size".into(),
+        Setting::NeighborWindow => "--neighbor-window".into(),
+        other => format!("the {other}"),
     }
 }
 
@@ -80,6 +119,7 @@ impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::Memory { .. } => Self::Usage(error.to_string()),
+            ServerError::Engine(error) => error.into(),
             other => Self::Failure(other.to_string()),
         }
     }

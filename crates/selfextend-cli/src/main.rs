@@ -5,13 +5,13 @@
 
 mod args;
 mod commands;
-mod engine;
 mod error;
 mod input;
 mod interrupt;
 mod limit;
 mod output;
 mod progress;
+mod setup;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -4,12 +4,12 @@
 //! times that window, up to the largest context. Few steps, because keys computed under one map
 //! are of no use under another: prompts of about one length share their prefixes.
 
-use selfextend::{Frequencies, PositionMap, SessionOptions};
+use selfextend::{PositionMap, SessionOptions};
 
 /// One step: a context and how sequences of up to that length run.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rung {
-    /// How its sessions run; `options.context` is the most tokens.
+    /// How its sessions run.
     pub options: SessionOptions,
     /// Group size of its map; 1 for plain attention.
     pub group_size: usize,
@@ -51,7 +51,7 @@ impl Ladder {
 
     /// The step for a request of so many tokens; `None` beyond the largest context.
     pub fn step_for(&self, tokens: usize) -> Option<usize> {
-        let fits = |rung: &Rung| tokens <= rung.options.context;
+        let fits = |rung: &Rung| tokens <= rung.context();
         self.rungs.iter().position(fits)
     }
 
@@ -67,7 +67,7 @@ impl Ladder {
 
     /// The most tokens a request may have, its answer included.
     pub fn context(&self) -> usize {
-        self.rungs.last().map_or(0, |rung| rung.options.context)
+        self.rungs.last().map_or(0, Rung::context)
     }
 
     /// The model's trained window in tokens.
@@ -79,7 +79,7 @@ impl Ladder {
 impl Rung {
     fn new(options: SessionOptions, trained: usize) -> Self {
         // Other maps than these two say nothing a client could use.
-        let (group_size, neighbor_window) = match options.map {
+        let (group_size, neighbor_window) = match options.extension.map() {
             PositionMap::SelfExtend(map) => (map.group_size(), map.neighbor_window()),
             _ => (1, trained),
         };
@@ -92,32 +92,31 @@ impl Rung {
 
     /// Whether keys computed under one serve the other.
     fn runs_like(&self, other: &Self) -> bool {
-        let how = |rung: &Self| {
-            let options = rung.options;
-            (options.map, options.frequencies, options.query_scaling)
-        };
-        how(self) == how(other)
+        self.options.extension.runs_like(&other.options.extension)
+    }
+
+    /// The most tokens of its sequences.
+    pub fn context(&self) -> usize {
+        self.options.extension.context()
     }
 
     /// Whether it reaches beyond the trained window.
     pub fn extends(&self) -> bool {
-        self.options.map != PositionMap::Plain || self.options.frequencies != Frequencies::Trained
+        self.options.extension.extends()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfextend::settings::{ContextRequest, SettingsError};
+    use selfextend::ContextRequest;
+    use selfextend::settings::SettingsError;
 
     fn ladder(context: usize, group_size: Option<usize>) -> Ladder {
         Ladder::new(512, context, |n| {
-            let request = ContextRequest {
-                context: Some(n),
-                group_size: group_size.filter(|_| n > 512),
-                ..Default::default()
-            };
-            Ok::<_, SettingsError>(request.settings(512)?.into())
+            let mut request = ContextRequest::new().with_context(n);
+            request.group_size = group_size.filter(|_| n > 512);
+            Ok::<_, SettingsError>(request.resolve(512)?.into())
         })
         .unwrap()
     }
@@ -125,7 +124,7 @@ mod tests {
     #[test]
     fn a_request_gets_the_smallest_step_that_fits() {
         let ladder = ladder(3000, None);
-        let contexts: Vec<_> = ladder.rungs().iter().map(|r| r.options.context).collect();
+        let contexts: Vec<_> = ladder.rungs().iter().map(Rung::context).collect();
         assert_eq!(contexts, [512, 1024, 2048, 3000]);
         assert!(!ladder.rung(0).extends() && ladder.rung(1).extends());
         for (tokens, step) in [(1, 0), (512, 0), (513, 1), (2048, 2), (3000, 3)] {
@@ -138,7 +137,7 @@ mod tests {
     #[test]
     fn one_map_is_one_step_and_a_short_context_is_one_too() {
         let fixed = ladder(2048, Some(8));
-        let contexts: Vec<_> = fixed.rungs().iter().map(|r| r.options.context).collect();
+        let contexts: Vec<_> = fixed.rungs().iter().map(Rung::context).collect();
         assert_eq!(contexts, [512, 2048]);
         assert_eq!(ladder(100, None).context(), 100);
         assert_eq!(ladder(512, None).rungs().len(), 1);

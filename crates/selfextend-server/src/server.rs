@@ -55,6 +55,9 @@ pub enum ServerError {
     /// The runtime, a thread or the metrics cannot be started.
     #[error("cannot start the server: {0}")]
     Start(String),
+    /// The engine has no kernels or no memory for the sessions.
+    #[error(transparent)]
+    Engine(#[from] selfextend::Error),
 }
 
 /// Seconds: from a decode step to the prefill of a long document.
@@ -102,7 +105,7 @@ impl Server {
         let ladder = Arc::new(ladder);
         let address = config.listen;
         let limits = config.scheduler;
-        let needed = Scheduler::full_context(&text, &ladder);
+        let needed = Scheduler::full_context(&text, &ladder)?;
         if needed > limits.kv_memory {
             return Err(ServerError::Memory {
                 context: ladder.context(),
@@ -116,8 +119,7 @@ impl Server {
         if let Some(settings) = &config.disk {
             load_prefixes(settings, &text, &ladder, limits.kv_memory, &mut prefixes)?;
         }
-        let scheduler = Scheduler::start(text.clone(), ladder.clone(), limits, prefixes);
-        let scheduler = scheduler.map_err(|error| ServerError::Start(error.to_string()))?;
+        let scheduler = Scheduler::start(text.clone(), ladder.clone(), limits, prefixes)?;
         metrics::gauge!("selfextend_kv_budget_bytes").set(limits.kv_memory as f64);
         let app = Arc::new(App::new(config, text, ladder, scheduler, metrics));
         Ok(Self { listener, app })
@@ -182,8 +184,8 @@ fn load_prefixes(
     let sessions = ladder
         .rungs()
         .iter()
-        .map(|rung| text.model.session(rung.options));
-    prefixes.load(&disk, &sessions.collect::<Vec<_>>(), room);
+        .map(|rung| text.model.session(rung.options.clone()));
+    prefixes.load(&disk, &sessions.collect::<Result<Vec<_>, _>>()?, room);
     tracing::info!(
         blocks = prefixes.len(),
         bytes = prefixes.bytes(),

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 /// On a terminal, lines can be edited and have a history; /help lists the commands. From a pipe,
 /// each line is one message, and only the answers go to stdout.
 ///
-/// Without --context, a conversation that outgrows the trained window extends it automatically.
+/// Within the trained window a conversation runs plain. When it outgrows the window, it is read again
+/// under SelfExtend: for --context tokens, or without it for twice what it needs.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  selfextend chat\n  selfextend chat --file book.txt --system \"Answer in one sentence.\""

@@ -35,14 +35,12 @@ pub struct GenerateArgs {
 
 impl From<&GenerateArgs> for Sampling {
     fn from(args: &GenerateArgs) -> Self {
-        Self {
-            temperature: args.temperature,
-            top_k: args.top_k,
-            top_p: args.top_p,
-            min_p: args.min_p,
-            repetition_penalty: args.repetition_penalty,
-            seed: args.seed,
-            ..Self::default()
-        }
+        Self::new()
+            .with_temperature(args.temperature)
+            .with_top_k(args.top_k)
+            .with_top_p(args.top_p)
+            .with_min_p(args.min_p)
+            .with_repetition_penalty(args.repetition_penalty)
+            .with_seed(args.seed)
     }
 }

@@ -51,10 +51,12 @@ pub struct ModelArgs {
     #[command(flatten)]
     pub load: LoadArgs,
     /// Tokens of context, as 32768 or 32k. Beyond the trained window, SelfExtend's settings are
-    /// chosen from it. [default: the trained window, or what the text needs]
+    /// chosen from it; a text that fits the trained window still runs plain. [default: the trained
+    /// window, or what the text needs]
     #[arg(long, value_name = "N", value_parser = parse_tokens)]
     pub context: Option<usize>,
-    /// SelfExtend's group size (G). [default: chosen from the context]
+    /// SelfExtend's group size (G), which then also applies to texts within the trained window.
+    /// [default: chosen from the context]
     #[arg(long, value_name = "G", conflicts_with = "profile")]
     pub group_size: Option<usize>,
     /// SelfExtend's neighbour window in tokens (W). [default: a quarter of the trained window]

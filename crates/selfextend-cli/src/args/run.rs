@@ -12,7 +12,8 @@ use std::path::PathBuf;
 ///
 /// Without --context, a prompt that does not fit the trained window extends it automatically. A
 /// prompt that fits keeps plain attention even if its answer may not fit: the answer then ends
-/// where the window is full. Give --context to leave room for more.
+/// where the window is full. Give --context to leave room for more: it then runs under SelfExtend if
+/// the prompt and --max-tokens together do not fit the trained window.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  selfextend run \"Why is the sky blue?\"\n  selfextend run --file book.txt \"Who is the murderer?\"\n  git log | selfextend run \"Summarise these changes.\" --context 32k"

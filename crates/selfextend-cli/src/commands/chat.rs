@@ -5,7 +5,8 @@ mod reader;
 
 use crate::args::chat::ChatArgs;
 use crate::error::{CliError, Result};
-use crate::{engine, input, interrupt, output};
+use crate::setup::Setup;
+use crate::{input, interrupt, output};
 use conversation::Conversation;
 use reader::Reader;
 use std::path::Path;
@@ -21,8 +22,9 @@ const HELP: &str = "\
 pub fn chat(args: &ChatArgs) -> Result<()> {
     let options = super::answer::options(&args.generate)?;
     let attached = args.file.as_deref().map(input::file).transpose()?;
-    let model = engine::load(&args.model.load)?;
-    let mut conversation = Conversation::new(args, &model, options)?;
+    let setup = Setup::new(&args.model)?;
+    let model = setup.source.load()?;
+    let mut conversation = Conversation::new(args, &setup, &model, options)?;
     if let Some(text) = attached {
         conversation.attach(text);
     }

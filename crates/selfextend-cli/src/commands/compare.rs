@@ -3,7 +3,8 @@
 use super::eval::experiment::{Experiment, names, run, with_profile};
 use crate::args::compare::CompareArgs;
 use crate::error::Result;
-use crate::{engine, output};
+use crate::output;
+use crate::setup::Source;
 use selfextend::{Method, TextModel};
 use selfextend_eval::Shard;
 use selfextend_eval::tasks::compare::{Compare, TASK, default_lengths, default_methods};
@@ -23,10 +24,11 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     } else {
         files(&args.files, "txt")?
     };
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let trained = model.model.config().trained_window;
     let lengths = lengths(args, trained);
-    let (methods, mut left_out) = methods(args, &model, &lengths)?;
+    let (methods, mut left_out) = methods(args, &source, &model, &lengths)?;
     let task = Compare {
         files: texts,
         segments: args.segments,
@@ -49,6 +51,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     run(Experiment {
         task: TASK,
         args: &run_args,
+        source: &source,
         model: &model,
         samples,
         settings: json!({
@@ -89,6 +92,7 @@ fn lengths(args: &CompareArgs, trained: usize) -> Vec<usize> {
 /// The methods, and in words which are left out.
 fn methods(
     args: &CompareArgs,
+    source: &Source,
     model: &TextModel,
     lengths: &[usize],
 ) -> Result<(Vec<Method>, Vec<String>)> {
@@ -102,7 +106,10 @@ fn methods(
         default_methods(model.model.config().trained_window, lengths)?
     };
     // No samples: a length that a profile does not reach is a gap like any other.
-    Ok((with_profile(methods, &args.run, model, &[])?, left_out))
+    Ok((
+        with_profile(methods, &args.run, source, model, &[])?,
+        left_out,
+    ))
 }
 
 fn passkeys(args: &CompareArgs) -> passkey::Sweep {

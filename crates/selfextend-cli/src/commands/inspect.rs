@@ -5,12 +5,12 @@ mod positions;
 
 use crate::args::inspect::InspectArgs;
 use crate::error::Result;
-use crate::{engine, output};
+use crate::{output, setup};
 use matrix::Matrix;
 use selfextend::config::{LayerAttention, ModelConfig, Rotary};
 use selfextend::method::table::{METHODS, SCALE};
-use selfextend::settings::{ContextRequest, max_context};
-use selfextend::{ModelFile, PositionMap, RopeScaling};
+use selfextend::settings::max_context;
+use selfextend::{ContextRequest, ModelFile, PositionMap, RopeScaling};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -24,7 +24,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if args.positions {
         return positions::positions(args);
     }
-    let path = engine::fetch(&args.model.load.model)?;
+    let path = setup::fetch(&args.model.load.model)?;
     let file = ModelFile::open(&path)?;
     let report = Report {
         model: ModelReport::new(&file)?,
@@ -289,32 +289,30 @@ struct Choice {
 
 fn automatic(args: &InspectArgs, trained: usize) -> Result<Vec<Choice>> {
     let choice = |times, request: ContextRequest| -> Result<Choice> {
-        let settings = request.settings(trained)?;
-        let (group_size, neighbor_window) = match settings.map {
+        let extension = request.resolve(trained)?;
+        let (group_size, neighbor_window) = match extension.map() {
             PositionMap::SelfExtend(map) => (map.group_size(), Some(map.neighbor_window())),
             _ => (1, None),
         };
         Ok(Choice {
-            context: settings.context,
+            context: extension.context(),
             times,
             group_size,
             neighbor_window,
         })
     };
     let by_itself = [2, 4, 8, 16].map(|times| {
-        let context = Some(times * trained);
-        choice(
-            Some(times),
-            ContextRequest {
-                context,
-                ..Default::default()
-            },
-        )
+        let request = ContextRequest::new().with_context(times * trained);
+        choice(Some(times), request)
     });
-    let asked = args
-        .model
-        .context
-        .map(|_| choice(None, args.model.request(0)));
+    let asked = args.model.context.map(|context| {
+        let mut request = ContextRequest::new()
+            .with_context(context)
+            .with_no_extend(args.model.no_extend);
+        request.group_size = args.model.group_size;
+        request.neighbor_window = args.model.neighbor_window;
+        choice(None, request)
+    });
     by_itself.into_iter().chain(asked).collect()
 }
 

@@ -2,10 +2,10 @@
 
 use crate::args::pull::PullArgs;
 use crate::error::Result;
-use crate::{engine, output};
+use crate::{output, setup};
 
 /// Downloads the model if it is not on this machine, and prints its path.
 pub fn pull(args: &PullArgs) -> Result<()> {
-    let path = engine::fetch(&args.model)?;
+    let path = setup::fetch(&args.model)?;
     output::line(&path.display().to_string())
 }

@@ -1,11 +1,10 @@
 //! `selfextend serve`.
 
-use crate::args::model::ModelArgs;
 use crate::args::serve::ServeArgs;
 use crate::error::{CliError, Result};
-use crate::{engine, interrupt, output};
-use selfextend::settings::ContextSettings;
-use selfextend::{SessionOptions, TextModel};
+use crate::setup::Setup;
+use crate::{interrupt, output};
+use selfextend::{Extension, SessionOptions, TextModel};
 use selfextend_server::prefix::DiskCache;
 use selfextend_server::{Config, HttpLimits, Ladder, scheduler};
 use std::net::SocketAddr;
@@ -18,9 +17,11 @@ const DEFAULT_EXTENSION: usize = 4;
 pub fn serve(args: &ServeArgs) -> Result<()> {
     selfextend_server::log_to_stderr(args.log_json);
     let keys = args.keys()?;
-    let text = engine::load(&args.model.load)?;
-    let ladder = ladder(&args.model, &text)?;
-    let config = config(args, keys, args.disk()?, &text, &ladder);
+    let setup = Setup::new(&args.model)?;
+    let text = setup.source.load()?;
+    let ladder = ladder(&setup, &text)?;
+    let disk = args.disk(&setup)?;
+    let config = config(args, keys, disk, &text, &ladder)?;
     let model = config.model.clone();
     if !config.listen.ip().is_loopback() && config.api_keys.is_empty() {
         output::note(
@@ -40,23 +41,21 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
 }
 
 /// The steps up to the context that was asked for.
-fn ladder(args: &ModelArgs, text: &TextModel) -> Result<Ladder> {
+fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
     let trained = text.model.config().trained_window;
-    let asked = args.asked_context(trained);
-    let context = match asked {
+    let choice = &setup.choice;
+    let context = match choice.asked_context(trained) {
         Some(context) => context,
-        None if args.no_extend || args.plain => trained,
+        None if choice.stays_within() => trained,
         None => DEFAULT_EXTENSION * trained,
     };
     Ladder::new(trained, context, |step| -> Result<SessionOptions> {
-        if step <= trained {
-            return Ok(args.session_options(ContextSettings::plain(step)));
-        }
-        let args = ModelArgs {
-            context: Some(step),
-            ..args.clone()
+        let extension = if step <= trained {
+            Extension::plain(trained, step)
+        } else {
+            choice.for_context(step, trained)?
         };
-        Ok(args.session_options(args.settings(step, trained)?))
+        Ok(setup.source.options(extension))
     })
 }
 
@@ -66,10 +65,10 @@ fn config(
     disk: Option<DiskCache>,
     text: &TextModel,
     ladder: &Ladder,
-) -> Config {
-    let full = scheduler::Scheduler::full_context(text, ladder);
+) -> Result<Config> {
+    let full = scheduler::Scheduler::full_context(text, ladder)?;
     let chunk = args.model.load.chunk;
-    Config {
+    Ok(Config {
         listen: SocketAddr::new(args.host, args.port),
         model: args
             .alias
@@ -94,17 +93,17 @@ fn config(
             ..HttpLimits::default()
         },
         grace: Duration::from_secs(args.grace),
-    }
+    })
 }
 
 impl ServeArgs {
     /// Where prefixes are kept, if they are.
-    fn disk(&self) -> Result<Option<DiskCache>> {
+    fn disk(&self, setup: &Setup) -> Result<Option<DiskCache>> {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
-        let path = engine::fetch(&self.model.load.model)?;
-        let model = selfextend::fingerprint(&path).map_err(|error| {
+        let path = setup.source.path();
+        let model = selfextend::fingerprint(path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
         Ok(Some(DiskCache {

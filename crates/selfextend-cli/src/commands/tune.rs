@@ -5,12 +5,13 @@ mod search;
 
 use crate::args::tune::TuneArgs;
 use crate::error::{CliError, Result};
-use crate::{engine, input, interrupt, output, progress};
+use crate::setup::Setup;
+use crate::{input, interrupt, output, progress};
 use needle::Needles;
 use search::{Candidate, Search, mean};
 use selfextend::method::table::{At, Kind};
 use selfextend::profile::{Losses, Profile};
-use selfextend::{Method, SessionOptions, TextModel};
+use selfextend::{Method, TextModel};
 use selfextend_eval::Speed;
 use std::path::PathBuf;
 
@@ -28,7 +29,8 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         .model
         .context
         .ok_or_else(|| CliError::usage("--context is needed: settings are found for one length"))?;
-    let model = engine::load(&args.model.load)?;
+    let setup = Setup::new(&args.model)?;
+    let model = setup.source.load()?;
     let trained = model.model.config().trained_window;
     let at = At { trained, context };
     let tokens = model
@@ -58,7 +60,7 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
     let measurements = search.measurements(candidates.len()) + 2 * samples;
     announce(args, &model, candidates.len(), measurements)?;
     let mut run = Measuring {
-        args,
+        setup: &setup,
         model: &model,
         at,
         bar: progress::Work::new("tune", measurements as f64),
@@ -83,14 +85,8 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
         }
         Ok(mean(&all))
     };
-    let path = engine::fetch(&args.model.load.model)?;
-    let mut profile = Profile::new(
-        &args.model.load.model,
-        &path,
-        trained,
-        context,
-        &best.method,
-    )?;
+    let path = setup.source.path();
+    let mut profile = Profile::new(&setup.source.name, path, trained, context, &best.method)?;
     profile.samples = samples;
     profile.found = judge(&best.method)?;
     profile.automatic = if best.method == automatic {
@@ -100,7 +96,7 @@ pub fn tune(args: &TuneArgs) -> Result<()> {
     };
     drop(run);
     let written = output::to_json(&profile)?;
-    let beside = Profile::beside(&path);
+    let beside = Profile::beside(path);
     let output = match &args.output {
         Some(path) => Some(path),
         // A profile there is used without being asked for.
@@ -142,7 +138,7 @@ fn announce(
 
 /// Measures losses and shows how far the search has come.
 struct Measuring<'a> {
-    args: &'a TuneArgs,
+    setup: &'a Setup,
     model: &'a TextModel,
     at: At,
     bar: progress::Work,
@@ -159,13 +155,11 @@ impl Measuring<'_> {
         sample: usize,
         what: &str,
     ) -> Result<Losses> {
-        let options = method.options(self.at.trained, self.at.context)?;
-        let options = SessionOptions {
-            kv_type: self.args.model.load.kv_type.into(),
-            chunk: self.args.model.load.chunk,
-            ..options
-        };
-        let mut session = self.model.model.session(options);
+        let extension = method.resolve(self.at.trained, self.at.context)?;
+        let mut session = self
+            .model
+            .model
+            .session(self.setup.source.options(extension))?;
         self.bar.label(&format!("{what}: {method}"));
         let losses = needles.losses(&mut session, sample, &mut |share| {
             self.bar.at(self.done as f64 + share);
@@ -213,7 +207,7 @@ fn candidates(args: &TuneArgs, at: At) -> Result<Vec<Method>> {
     let mut refused = None;
     for text in written {
         let method: Method = text.parse()?;
-        match method.options(at.trained, at.context) {
+        match method.resolve(at.trained, at.context) {
             Ok(_) if !methods.contains(&method) => methods.push(method),
             Ok(_) => {}
             Err(error) => refused = Some(error),

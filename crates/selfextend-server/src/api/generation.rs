@@ -116,11 +116,12 @@ fn read(app: &App, kind: Kind, body: &[u8]) -> Result<Ready, ApiError> {
     for prompt in &prompts {
         let (step, max_tokens) = place(app, prompt.len(), asked)?;
         steps.push(step);
-        options.push(GenerateOptions {
-            max_tokens,
-            stop: stop.clone(),
-            sampling: sampling.clone(),
-        });
+        options.push(
+            GenerateOptions::new()
+                .with_max_tokens(max_tokens)
+                .with_stop(stop.clone())
+                .with_sampling(sampling.clone()),
+        );
     }
     let prefix = match kind {
         Kind::Chat => "chatcmpl",
@@ -141,7 +142,7 @@ fn read(app: &App, kind: Kind, body: &[u8]) -> Result<Ready, ApiError> {
         n,
         prompt_tokens: prompts.iter().map(Vec::len).sum(),
         echo,
-        rung: *app.ladder.rung(longest),
+        rung: app.ladder.rung(longest).clone(),
         trained_window: app.ladder.trained(),
     };
     if config.log_prompts {

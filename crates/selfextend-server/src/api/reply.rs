@@ -82,7 +82,7 @@ impl Reply {
                 "group_size": rung.group_size,
                 "neighbor_window": rung.neighbor_window,
                 "trained_window": trained_window,
-                "context": rung.options.context,
+                "context": rung.context(),
             },
         })
     }

@@ -184,24 +184,26 @@ impl Completion {
         let defaults = Sampling::default();
         let top_p = within("top_p", self.top_p, 0.0, 1.0, 1.0)?;
         let temperature = within("temperature", self.temperature, 0.0, 2.0, 1.0)?;
-        Ok(Sampling {
+        let repetition_penalty = within(
+            "repetition_penalty",
+            self.repetition_penalty,
+            0.01,
+            100.0,
+            defaults.repetition_penalty,
+        )?;
+        let presence = within("presence_penalty", self.presence_penalty, -2.0, 2.0, 0.0)?;
+        let frequency = within("frequency_penalty", self.frequency_penalty, -2.0, 2.0, 0.0)?;
+        Ok(defaults
             // Nothing but the most probable token is within a probability of 0.
-            temperature: if top_p == 0.0 { 0.0 } else { temperature },
-            top_p: if top_p == 0.0 { 1.0 } else { top_p },
-            top_k: self.top_k.unwrap_or(0),
-            min_p: within("min_p", self.min_p, 0.0, 1.0, 0.0)?,
-            repetition_penalty: within(
-                "repetition_penalty",
-                self.repetition_penalty,
-                0.01,
-                100.0,
-                defaults.repetition_penalty,
-            )?,
-            presence_penalty: within("presence_penalty", self.presence_penalty, -2.0, 2.0, 0.0)?,
-            frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0, 2.0, 0.0)?,
-            bias: self.bias(vocab)?,
-            seed: self.seed.map_or_else(rand::random, |seed| seed as u64),
-        })
+            .with_temperature(if top_p == 0.0 { 0.0 } else { temperature })
+            .with_top_p(if top_p == 0.0 { 1.0 } else { top_p })
+            .with_top_k(self.top_k.unwrap_or(0))
+            .with_min_p(within("min_p", self.min_p, 0.0, 1.0, 0.0)?)
+            .with_repetition_penalty(repetition_penalty)
+            .with_presence_penalty(presence)
+            .with_frequency_penalty(frequency)
+            .with_bias(self.bias(vocab)?)
+            .with_seed(self.seed.map_or_else(rand::random, |seed| seed as u64)))
     }
 
     fn bias(&self, vocab: usize) -> Result<Vec<(u32, f32)>, ApiError> {

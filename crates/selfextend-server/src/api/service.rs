@@ -44,7 +44,7 @@ pub async fn metrics(State(app): State<Shared>) -> Response {
 fn describe(app: &Shared) -> Value {
     let steps = app.ladder.rungs().iter().map(|rung| {
         json!({
-            "context": rung.options.context,
+            "context": rung.context(),
             "group_size": rung.group_size,
             "neighbor_window": rung.neighbor_window,
         })

@@ -194,19 +194,18 @@ impl Drop for Disk {
 }
 
 fn describe(session: &Session) -> String {
-    let options = session.options();
+    let (extension, kv_type) = (session.extension(), session.options().kv_type);
     let place = if session.shares_blocks() {
         ""
     } else {
         " on a device"
     };
     format!(
-        "{} {:?} {:?} {:?} {:?}{place}",
+        "{} {:?} {:?} {:?} {kv_type:?}{place}",
         env!("CARGO_PKG_VERSION"),
-        options.map,
-        options.frequencies,
-        options.query_scaling,
-        options.kv_type
+        extension.map(),
+        extension.frequencies(),
+        extension.query_scaling(),
     )
 }
 

@@ -315,7 +315,7 @@ mod tests {
     fn copies_do_not_evict_their_own_prompt() {
         let mut cache = PrefixCache::new(1);
         let add = |cache: &mut PrefixCache, place, token| {
-            cache.add(place, vec![token; PAGE], Block::Device(Arc::new(Copied)))
+            cache.add(place, vec![token; PAGE], Block::on_device(Arc::new(Copied)))
         };
         let first = add(&mut cache, Place::Root(0), 0);
         add(&mut cache, Place::Under(first), 0);
@@ -340,7 +340,7 @@ mod tests {
         let mut cache = PrefixCache::new(1);
         let mut places = vec![Place::Root(0)];
         for token in 0..3 {
-            let block = Block::Device(Arc::new(Copied));
+            let block = Block::on_device(Arc::new(Copied));
             let id = cache.add(places[token as usize], vec![token; PAGE], block);
             places.push(Place::Under(id));
         }

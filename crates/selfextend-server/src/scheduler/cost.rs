@@ -15,13 +15,13 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    pub fn new(text: &TextModel, rung: &Rung) -> Self {
-        let session = text.model.session(rung.options);
-        Self {
-            block: session.block_bytes(),
-            ring: session.ring_bytes(),
-            shares: session.shares_blocks(),
-        }
+    pub fn new(text: &TextModel, rung: &Rung) -> selfextend::Result<Self> {
+        let bytes = text.model.session_bytes(&rung.options)?;
+        Ok(Self {
+            block: bytes.block,
+            ring: bytes.rings,
+            shares: bytes.shares_blocks,
+        })
     }
 
     /// What a request can come to use: blocks of its prompt that its answers share, and for each

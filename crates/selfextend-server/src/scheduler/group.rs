@@ -3,7 +3,7 @@
 use super::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
 use crate::constrain::Constraint;
 use selfextend::sampling::log_probability;
-use selfextend::{Finish, GenerateOptions, Result, Session, TextModel, Writer, Written};
+use selfextend::{Finish, Result, Session, TextModel, Writer, Written};
 use std::time::Instant;
 
 /// What a request is admitted with.
@@ -118,18 +118,12 @@ impl<'m> Group<'m> {
             return Ok(());
         };
         let count = self.request.choices;
-        let forks: Vec<Session> = (1..count).map(|_| session.fork()).collect();
-        if let Some(fault) = forks.iter().find_map(Session::fault) {
-            return Err(fault);
-        }
+        let forks: Vec<Session> = (1..count).map(|_| session.fork()).collect::<Result<_>>()?;
         for (index, session) in std::iter::once(session).chain(forks).enumerate() {
             let options = &self.request.options;
             let mut sampling = options.sampling.clone();
             sampling.seed = sampling.seed.wrapping_add(index as u64);
-            let options = GenerateOptions {
-                sampling,
-                ..options.clone()
-            };
+            let options = options.clone().with_sampling(sampling);
             self.choices.push(Choice {
                 session,
                 writer: Writer::new(&text.tokenizer, &options)?,

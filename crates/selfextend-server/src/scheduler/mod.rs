@@ -78,16 +78,20 @@ impl Scheduler {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system has no thread left.
+    /// Sessions that the model's device has no kernels for, or no thread left.
     pub fn start(
         text: Arc<TextModel>,
         ladder: Arc<Ladder>,
         limits: Limits,
         prefixes: PrefixCache,
-    ) -> std::io::Result<Self> {
+    ) -> selfextend::Result<Self> {
         let shared = Arc::new(Shared::default());
         let cost = |rung| Cost::new(&text, rung);
-        let costs: Vec<Cost> = ladder.rungs().iter().map(cost).collect();
+        let costs: Vec<Cost> = ladder
+            .rungs()
+            .iter()
+            .map(cost)
+            .collect::<selfextend::Result<_>>()?;
         let (commands, inbox) = mpsc::channel();
         let theirs = (shared.clone(), costs.clone());
         let work = move || {
@@ -97,7 +101,11 @@ impl Scheduler {
         };
         let thread = std::thread::Builder::new()
             .name("scheduler".into())
-            .spawn(work)?;
+            .spawn(work)
+            .map_err(|error| selfextend::Error::Threads {
+                threads: 1,
+                reason: error.to_string(),
+            })?;
         Ok(Self {
             commands,
             shared,
@@ -108,11 +116,14 @@ impl Scheduler {
     }
 
     /// Bytes that one sequence of the largest context needs.
-    pub fn full_context(text: &TextModel, ladder: &Ladder) -> usize {
-        let last = ladder.rungs().last();
-        last.map_or(0, |rung| {
-            Cost::new(text, rung).of(0, rung.options.context, 1)
-        })
+    ///
+    /// # Errors
+    /// Sessions that the model's device has no kernels for.
+    pub fn full_context(text: &TextModel, ladder: &Ladder) -> selfextend::Result<usize> {
+        match ladder.rungs().last() {
+            Some(rung) => Ok(text.model.session_bytes(&rung.options)?.full()),
+            None => Ok(0),
+        }
     }
 
     /// Puts a request into the queue.

@@ -245,16 +245,16 @@ impl<'m> Worker<'m> {
     /// A session with room for a request's longest outcome. Where a device has less memory than the
     /// budget says, cached prompts go first.
     fn open(&mut self, request: &Request) -> selfextend::Result<Session> {
-        let options = self.ladder.rung(request.step).options;
+        let options = &self.ladder.rung(request.step).options;
         let tokens = request.prompt.len() + request.options.max_tokens;
         loop {
-            let mut session = self.text.model.session(options);
-            let opened = match session.fault() {
-                Some(fault) => Err(fault),
-                None => session.reserve(tokens),
-            };
+            let opened = self.text.model.session(options.clone());
+            let opened = opened.and_then(|mut session| {
+                session.reserve(tokens)?;
+                Ok(session)
+            });
             match opened {
-                Ok(()) => return Ok(session),
+                Ok(session) => return Ok(session),
                 Err(Error::DeviceMemory(_)) if self.prefixes.evict() => {}
                 Err(error) => return Err(error),
             }
@@ -300,7 +300,7 @@ impl<'m> Worker<'m> {
         let mut rows: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
         let visit = &mut |input: usize, _, logits: &[f32]| rows[input] = logits.to_vec();
         let model = &self.text.model;
-        let done = model.forward_in(Phase::Decode, &mut inputs, &mut |_| Ok(()), visit);
+        let done = model.forward(Phase::Decode, &mut inputs, visit);
         if let Err(error) = done {
             let mut groups: Vec<usize> = places.into_iter().map(|(n, _)| n).collect();
             groups.dedup();
@@ -415,7 +415,7 @@ impl<'m> Worker<'m> {
             Ok(())
         };
         let model = &self.text.model;
-        let result = model.forward_in(Phase::Prefill, &mut inputs, gone, visit);
+        let result = model.forward_with(Phase::Prefill, &mut inputs, gone, visit);
         (finished, result)
     }
 

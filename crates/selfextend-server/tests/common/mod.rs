@@ -6,8 +6,8 @@
 #[path = "../../../selfextend-cli/tests/common/tiny.rs"]
 mod tiny;
 
-use selfextend::settings::{ContextRequest, SettingsError};
-use selfextend::{LoadOptions, SessionOptions, TextModel};
+use selfextend::settings::SettingsError;
+use selfextend::{ContextRequest, LoadOptions, SessionOptions, TextModel};
 use selfextend_server::{Config, HttpLimits, Ladder, Server, scheduler::Limits};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
@@ -74,10 +74,7 @@ fn model() -> Arc<TextModel> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tiny.gguf");
         tiny::Tiny::default().write(&path);
-        let options = LoadOptions {
-            threads: 2,
-            ..LoadOptions::default()
-        };
+        let options = LoadOptions::new().with_threads(2);
         Arc::new(TextModel::load(&path, options).unwrap())
     };
     MODEL.get_or_init(load).clone()
@@ -106,11 +103,8 @@ pub fn config() -> Config {
 
 fn ladder() -> Ladder {
     Ladder::new(WINDOW, CONTEXT, |context| {
-        let request = ContextRequest {
-            context: Some(context),
-            ..Default::default()
-        };
-        Ok::<SessionOptions, SettingsError>(request.settings(WINDOW)?.into())
+        let request = ContextRequest::new().with_context(context);
+        Ok::<SessionOptions, SettingsError>(request.resolve(WINDOW)?.into())
     })
     .unwrap()
 }

@@ -2,11 +2,11 @@
 
 use super::show;
 use crate::args::eval::EvalRunArgs;
-use crate::args::model::{KvArg, LinearArg, LoadArgs, WindowArg};
 use crate::error::{CliError, Result};
-use crate::{engine, interrupt, output, progress};
+use crate::setup::{Found, Source};
+use crate::{interrupt, output, progress};
 use selfextend::profile::Profile;
-use selfextend::{Device, Method, TextModel};
+use selfextend::{Method, TextModel};
 use selfextend_eval::tasks::ablation;
 use selfextend_eval::{EvalError, Observer, Plan, Record, RunFile, RunWriter, Runner, Sample};
 use serde_json::{Map, Value, json};
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 pub struct Experiment<'a> {
     pub task: &'static str,
     pub args: &'a EvalRunArgs,
+    pub source: &'a Source,
     pub model: &'a TextModel,
     pub samples: Vec<Sample>,
     /// The task's own settings, which a resumed run must share.
@@ -31,6 +32,7 @@ pub fn run(experiment: Experiment) -> Result<()> {
     let Experiment {
         task,
         args,
+        source,
         model,
         samples,
         settings,
@@ -43,19 +45,19 @@ pub fn run(experiment: Experiment) -> Result<()> {
         None if args.methods.is_empty() => {
             let plain = ablation::method("plain")?;
             let automatic = ablation::method("selfextend:auto")?;
-            with_profile(vec![plain, automatic], args, model, &samples)?
+            with_profile(vec![plain, automatic], args, source, model, &samples)?
         }
         None => args.methods.clone(),
     };
     show::check(&args.show)?;
     let mut runner = Runner::new(model, methods, samples);
-    runner.kv_type = args.load.kv_type.into();
-    runner.chunk = args.load.chunk;
+    runner.kv_type = source.kv_type();
+    runner.chunk = source.chunk();
     runner.share = !args.no_sharing;
     runner.share_lengths = task != "compare";
     runner.allow_unreachable = allow_unreachable;
     runner.shard = args.shard;
-    let header = runner.header(task, all_settings(&args.load, model, settings)?);
+    let header = runner.header(task, all_settings(source, model, settings));
     if args.dry_run {
         output::note(&in_words(&runner.plan(&[])?));
         return Ok(());
@@ -111,20 +113,20 @@ fn with_ways_out(error: EvalError) -> CliError {
 pub fn with_profile(
     mut methods: Vec<Method>,
     args: &EvalRunArgs,
+    source: &Source,
     model: &TextModel,
     samples: &[Sample],
 ) -> Result<Vec<Method>> {
     let trained = model.model.config().trained_window;
     let reaches = |method: &Method| {
         let mut contexts = samples.iter().map(|sample| sample.context);
-        contexts.all(|context| method.options(trained, context).is_ok())
+        contexts.all(|context| method.resolve(trained, context).is_ok())
     };
-    let LoadArgs {
-        model, no_profile, ..
-    } = &args.load;
     let method = if let Some(path) = &args.load.profile {
-        Profile::load_for(path, &engine::fetch(model)?)?.1
-    } else if let Some(found) = engine::Found::beside(model, *no_profile)? {
+        Profile::load_for(path, source.path())?.1
+    } else if args.load.no_profile {
+        return Ok(methods);
+    } else if let Some(found) = Found::beside(source.path())? {
         if !reaches(&found.method) {
             found.say(", which does not reach every sample and is ignored");
             return Ok(methods);
@@ -152,26 +154,27 @@ pub fn names(files: &[PathBuf]) -> Vec<String> {
 }
 
 /// The task's settings, and those of the model that change results.
-fn all_settings(args: &LoadArgs, model: &TextModel, settings: Value) -> Result<Map<String, Value>> {
-    let bytes = std::fs::metadata(engine::fetch(&args.model)?).map(|file| file.len());
+fn all_settings(source: &Source, model: &TextModel, settings: Value) -> Map<String, Value> {
+    let bytes = std::fs::metadata(source.path()).map(|file| file.len());
+    let name = Path::new(&source.name).file_name().unwrap_or_default();
     let common = json!({
-        "model": Path::new(&args.model).file_name().unwrap_or_default().to_string_lossy(),
+        "model": name.to_string_lossy(),
         "model_bytes": bytes.unwrap_or_default(),
         "trained_window": model.model.config().trained_window,
-        "kv_type": match args.kv_type { KvArg::F32 => "f32", KvArg::F16 => "f16", KvArg::Q8 => "q8_0" },
-        "linear": match args.linear { LinearArg::Auto => "auto", LinearArg::F32 => "f32" },
-        "chunk": args.chunk,
+        "kv_type": source.kv_name(),
+        "linear": source.linear_name(),
+        "chunk": source.chunk(),
     });
     let mut all = common.as_object().cloned().unwrap_or_default();
     // Without its number: shards may run on several devices of one machine.
-    if let Device::Cuda(_) = args.device {
+    if source.device().is_some() {
         all.insert("device".into(), "cuda".into());
     }
-    if args.sliding_window == WindowArg::Keep {
+    if source.keeps_sliding_window() {
         all.insert("sliding_window".into(), "keep".into());
     }
     all.extend(settings.as_object().cloned().unwrap_or_default());
-    Ok(all)
+    all
 }
 
 /// The cost of a run, for people.

@@ -5,8 +5,8 @@ use crate::args::eval::{
     AblationArgs, AblationOn, ChoiceArgs, LevalArgs, LongbenchArgs, NeedleArgs, PasskeyArgs,
     PerplexityArgs, RulerArgs, SweepArgs,
 };
-use crate::engine;
 use crate::error::{CliError, Result};
+use crate::setup::Source;
 use selfextend_eval::tasks::choice::ChoiceTask;
 use selfextend_eval::tasks::leval::LEval;
 use selfextend_eval::tasks::longbench::LongBench;
@@ -31,10 +31,12 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
         lengths: args.text.lengths.clone(),
         mode,
     };
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     run(Experiment {
         task: "perplexity",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&model)?,
         settings: json!({
@@ -70,11 +72,13 @@ fn sweep_settings(args: &SweepArgs) -> Value {
 }
 
 pub(super) fn passkey(args: &PasskeyArgs) -> Result<()> {
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
     run(Experiment {
         task: "passkey",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: sweep(&args.sweep).samples(&prompter)?,
         settings: sweep_settings(&args.sweep),
@@ -93,11 +97,13 @@ pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
         depths: args.depths.clone(),
         max_tokens: args.max_tokens,
     };
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
     run(Experiment {
         task: "needle",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -135,12 +141,14 @@ pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
         seed: args.seed,
         essays,
     };
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
     let names_of_tasks: Vec<_> = task.tasks.iter().map(|task| task.name()).collect();
     run(Experiment {
         task: "ruler",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -162,11 +170,13 @@ pub(super) fn leval(args: &LevalArgs) -> Result<()> {
         documents: args.documents,
         max_tokens: args.max_tokens,
     };
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
     run(Experiment {
         task: "leval",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -193,11 +203,13 @@ pub(super) fn longbench(args: &LongbenchArgs) -> Result<()> {
         files: found,
         items: args.items,
     };
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
     run(Experiment {
         task: "longbench",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({ "files": names(&task.files), "items": task.items, "chat": args.chat }),
@@ -208,7 +220,8 @@ pub(super) fn longbench(args: &LongbenchArgs) -> Result<()> {
 
 pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
     let found = files(&args.files, "jsonl")?;
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let task = ChoiceTask {
         files: found,
         items: args.items,
@@ -219,6 +232,7 @@ pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
     run(Experiment {
         task: "choice",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&model)?,
         settings: json!({
@@ -246,7 +260,8 @@ pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
     });
     let methods = ablation::methods(&args.group_sizes, &args.neighbor_windows)?;
     let mut settings = sweep_settings(&args.sweep);
-    let model = engine::load(&args.run.load)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let (task, samples) = match on {
         AblationOn::Passkey => {
             let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
@@ -273,6 +288,7 @@ pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
     run(Experiment {
         task,
         args: &args.run,
+        source: &source,
         model: &model,
         samples,
         settings,

@@ -2,11 +2,11 @@
 //! the terminal and as SVG. Positions that the model never saw in training are marked.
 
 use crate::args::inspect::InspectArgs;
-use crate::engine::{self, describe};
 use crate::error::{CliError, Result};
 use crate::output;
+use crate::setup::{self, Choice};
 use plotters::prelude::*;
-use selfextend::{Frequencies, ModelFile, SessionOptions};
+use selfextend::{Extension, Frequencies, ModelFile};
 use selfextend_eval::report::{DARK, INK, PAPER};
 use serde::Serialize;
 use std::fmt::Write;
@@ -24,23 +24,27 @@ const SVG_CELLS: usize = 160;
 
 /// Draws the positions.
 pub fn positions(args: &InspectArgs) -> Result<()> {
-    let trained = match args.trained_window {
-        Some(trained) => trained,
-        None => {
-            let path = engine::fetch(&args.model.load.model)?;
-            ModelFile::open(&path)?.config()?.trained_window
+    let (trained, choice) = match args.trained_window {
+        Some(trained) if args.model.load.profile.is_none() => {
+            (trained, Choice::new(&args.model, None)?)
+        }
+        trained => {
+            let path = setup::fetch(&args.model.load.model)?;
+            let trained = match trained {
+                Some(trained) => trained,
+                None => ModelFile::open(&path)?.config()?.trained_window,
+            };
+            (trained, Choice::new(&args.model, Some(&path))?)
         }
     };
     let context = args.model.context.unwrap_or(2 * trained);
-    let mut model = args.model.clone();
-    model.context = Some(context);
-    let options: SessionOptions = model.settings(1, trained)?.into();
-    let name = match &model.method {
-        Some(method) => format!("{method} ({})", describe(&options)),
-        None => describe(&options),
+    let extension = choice.for_context(context, trained)?;
+    let name = match &args.model.method {
+        Some(method) => format!("{method} ({extension})"),
+        None => extension.to_string(),
     };
     if let Some(path) = &args.svg {
-        let picture = Picture::new(&name, &options, trained, SVG_CELLS);
+        let picture = Picture::new(&name, &extension, SVG_CELLS);
         let drawn = picture
             .svg()
             .map_err(|error| CliError::failure(format!("cannot draw the picture: {error}")))?;
@@ -49,7 +53,7 @@ pub fn positions(args: &InspectArgs) -> Result<()> {
             return Ok(());
         }
     }
-    let picture = Picture::new(&name, &options, trained, TERMINAL_CELLS);
+    let picture = Picture::new(&name, &extension, TERMINAL_CELLS);
     if args.json {
         output::json(&picture)
     } else {
@@ -74,10 +78,11 @@ struct Picture {
 }
 
 impl Picture {
-    fn new(name: &str, options: &SessionOptions, trained: usize, cells: usize) -> Self {
-        let (tokens, map) = (options.context, options.map.positions());
+    fn new(name: &str, extension: &Extension, cells: usize) -> Self {
+        let (tokens, map) = (extension.context(), extension.map().positions());
+        let trained = extension.trained_window();
         let cells = cells.min(tokens);
-        let divisor = match options.frequencies {
+        let divisor = match extension.frequencies() {
             Frequencies::Trained => 1.0,
             Frequencies::Interpolated { factor } | Frequencies::Ntk { factor } => factor,
             Frequencies::Yarn(yarn) => yarn.factor,
@@ -229,8 +234,8 @@ mod tests {
     use selfextend::Method;
 
     fn picture(method: &str, trained: usize, context: usize) -> Picture {
-        let options = method.parse::<Method>().unwrap().options(trained, context);
-        Picture::new(method, &options.unwrap(), trained, 10)
+        let extension = method.parse::<Method>().unwrap().resolve(trained, context);
+        Picture::new(method, &extension.unwrap(), 10)
     }
 
     #[test]

@@ -129,14 +129,14 @@ impl<'a> Needles<'a> {
             progress(count.layer(done) as f64 / tokens.len() as f64);
             Ok(())
         };
-        session.append(&tokens[..first], &mut heard)?;
+        session.append_with(&tokens[..first], &mut heard)?;
         let (mut text, mut needle) = (Vec::new(), Vec::new());
         let last = tokens.len() - 1;
-        session.score(
+        session.score_with(
             &tokens[first..last],
             &tokens[first + 1..],
-            &mut |done| heard(first + done),
-            &mut |row, score| {
+            |done| heard(first + done),
+            |row, score| {
                 let next = first + row + 1;
                 if next >= sample.answer {
                     needle.push(-score.log_probability);
