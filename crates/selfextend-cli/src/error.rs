@@ -118,7 +118,15 @@ impl From<MethodError> for CliError {
 impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Memory { .. } => Self::Usage(error.to_string()),
+            ServerError::KvMemory { .. } => Self::Usage(format!(
+                "{error}; raise --kv-memory, lower --context, or use --kv-type q8_0"
+            )),
+            ServerError::Listen { .. } => {
+                Self::Failure(format!("{error}; choose another with --host and --port"))
+            }
+            ServerError::CacheDir { .. } => {
+                Self::Failure(format!("{error}; choose another with --cache-dir"))
+            }
             ServerError::Engine(error) => error.into(),
             other => Self::Failure(other.to_string()),
         }

@@ -1,15 +1,17 @@
-//! Which map a request runs under: the smallest of a few steps that fits it.
+//! Which position map a request runs under: the lowest rung of a ladder that fits it.
 //!
-//! A request that fits the trained window runs plain. Longer ones run under the map for 2, 4, ...
-//! times that window, up to the largest context. Few steps, because keys computed under one map
-//! are of no use under another: prompts of about one length share their prefixes.
+//! A request that fits the trained window runs under plain attention. Longer ones run under the map
+//! for 2, 4, ... times that window, up to the largest context. There are few rungs, because keys
+//! computed under one map are useless under another: prompts of similar length share their
+//! prefixes.
 
 use selfextend::{PositionMap, SessionOptions};
 
-/// One step: a context and how sequences of up to that length run.
+/// A context, and the options of the sequences that need no more than it.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Rung {
-    /// How its sessions run.
+    /// The options of its sessions.
     pub options: SessionOptions,
     /// Group size of its map; 1 for plain attention.
     pub group_size: usize,
@@ -17,7 +19,7 @@ pub struct Rung {
     pub neighbor_window: usize,
 }
 
-/// The steps, from the trained window to the largest context.
+/// Rungs from the trained window to the largest context.
 #[derive(Debug, Clone)]
 pub struct Ladder {
     trained: usize,
@@ -25,8 +27,8 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// Steps from `trained`, the model's window, to `context`; `options(n)` says how sequences of
-    /// `n` tokens run.
+    /// Rungs from `trained`, the model's window in tokens, to `context`; `options(n)` gives the
+    /// options of sequences of up to `n` tokens.
     ///
     /// # Errors
     /// Whatever `options` returns.
@@ -35,12 +37,12 @@ impl Ladder {
         context: usize,
         options: impl Fn(usize) -> Result<SessionOptions, E>,
     ) -> Result<Self, E> {
-        let doubled = std::iter::successors(Some(trained), |step| step.checked_mul(2));
-        let steps = doubled.take_while(|step| *step < context).chain([context]);
+        let doubled = std::iter::successors(Some(trained), |tokens| tokens.checked_mul(2));
+        let contexts = doubled.take_while(|tokens| *tokens < context);
         let mut rungs: Vec<Rung> = Vec::new();
-        for step in steps {
-            let rung = Rung::new(options(step)?, trained);
-            // Steps under the same map are one: its keys serve all of them.
+        for tokens in contexts.chain([context]) {
+            let rung = Rung::new(options(tokens)?, trained);
+            // Rungs under the same map become one: its keys serve all of them.
             if rungs.last().is_some_and(|last| last.runs_like(&rung)) {
                 rungs.pop();
             }
@@ -49,18 +51,21 @@ impl Ladder {
         Ok(Self { trained, rungs })
     }
 
-    /// The step for a request of so many tokens; `None` beyond the largest context.
-    pub fn step_for(&self, tokens: usize) -> Option<usize> {
+    /// The number of the rung for a request of so many tokens; `None` beyond the largest context.
+    pub fn rung_for(&self, tokens: usize) -> Option<usize> {
         let fits = |rung: &Rung| tokens <= rung.context();
         self.rungs.iter().position(fits)
     }
 
-    /// A step.
-    pub fn rung(&self, step: usize) -> &Rung {
-        &self.rungs[step]
+    /// The rung of a number.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn rung(&self, number: usize) -> &Rung {
+        &self.rungs[number]
     }
 
-    /// All steps, the smallest first.
+    /// All rungs, the lowest first.
     pub fn rungs(&self) -> &[Rung] {
         &self.rungs
     }
@@ -122,20 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn a_request_gets_the_smallest_step_that_fits() {
+    fn a_request_gets_the_lowest_rung_that_fits() {
         let ladder = ladder(3000, None);
         let contexts: Vec<_> = ladder.rungs().iter().map(Rung::context).collect();
         assert_eq!(contexts, [512, 1024, 2048, 3000]);
         assert!(!ladder.rung(0).extends() && ladder.rung(1).extends());
-        for (tokens, step) in [(1, 0), (512, 0), (513, 1), (2048, 2), (3000, 3)] {
-            assert_eq!(ladder.step_for(tokens), Some(step), "{tokens}");
+        for (tokens, rung) in [(1, 0), (512, 0), (513, 1), (2048, 2), (3000, 3)] {
+            assert_eq!(ladder.rung_for(tokens), Some(rung), "{tokens}");
         }
-        assert_eq!(ladder.step_for(3001), None);
+        assert_eq!(ladder.rung_for(3001), None);
         assert!(ladder.rung(1).group_size < ladder.rung(3).group_size);
     }
 
     #[test]
-    fn one_map_is_one_step_and_a_short_context_is_one_too() {
+    fn one_map_is_one_rung_and_a_short_context_is_one_too() {
         let fixed = ladder(2048, Some(8));
         let contexts: Vec<_> = fixed.rungs().iter().map(Rung::context).collect();
         assert_eq!(contexts, [512, 2048]);

@@ -5,8 +5,7 @@ use crate::error::{CliError, Result};
 use crate::setup::Setup;
 use crate::{interrupt, output};
 use selfextend::{Extension, SessionOptions, TextModel};
-use selfextend_server::prefix::DiskCache;
-use selfextend_server::{Config, HttpLimits, Ladder, scheduler};
+use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     Ok(selfextend_server::serve(config, text, ladder, ready)?)
 }
 
-/// The steps up to the context that was asked for.
+/// The rungs up to the context that was asked for.
 fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
     let trained = text.model.config().trained_window;
     let choice = &setup.choice;
@@ -49,11 +48,11 @@ fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
         None if choice.stays_within() => trained,
         None => DEFAULT_EXTENSION * trained,
     };
-    Ladder::new(trained, context, |step| -> Result<SessionOptions> {
-        let extension = if step <= trained {
-            Extension::plain(trained, step)
+    Ladder::new(trained, context, |tokens| -> Result<SessionOptions> {
+        let extension = if tokens <= trained {
+            Extension::plain(trained, tokens)
         } else {
-            choice.for_context(step, trained)?
+            choice.for_context(tokens, trained)?
         };
         Ok(setup.source.options(extension))
     })
@@ -62,43 +61,35 @@ fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
 fn config(
     args: &ServeArgs,
     api_keys: Vec<String>,
-    disk: Option<DiskCache>,
+    disk: Option<DiskCacheConfig>,
     text: &TextModel,
     ladder: &Ladder,
-) -> Result<Config> {
-    let full = scheduler::Scheduler::full_context(text, ladder)?;
+) -> Result<ServerConfig> {
+    let full = selfextend_server::full_context_bytes(text, ladder)?;
     let chunk = args.model.load.chunk;
-    Ok(Config {
-        listen: SocketAddr::new(args.host, args.port),
-        model: args
-            .alias
-            .clone()
-            .unwrap_or_else(|| args.model.load.model.clone()),
-        scheduler: scheduler::Limits {
-            // Two conversations at full length, and no less than a gibibyte.
-            kv_memory: args.kv_memory.unwrap_or((2 * full).max(1 << 30)),
-            parallel: args.parallel,
-            queue: args.queue,
-            chunk,
-            busy_chunk: (chunk / 4).max(1),
-        },
-        default_max_tokens: args.max_tokens,
-        api_keys,
-        disk,
-        log_prompts: args.log_prompts,
-        http: HttpLimits {
-            body: args.max_body,
-            request_time: Duration::from_secs(args.request_timeout),
-            connections: args.max_connections,
-            ..HttpLimits::default()
-        },
-        grace: Duration::from_secs(args.grace),
-    })
+    let name = args.alias.as_ref().unwrap_or(&args.model.load.model);
+    let mut config = ServerConfig::new(name);
+    config.listen = SocketAddr::new(args.host, args.port);
+    // Two conversations at full length, and no less than a gibibyte.
+    config.scheduler.kv_memory = args.kv_memory.unwrap_or((2 * full).max(1 << 30));
+    config.scheduler.parallel = args.parallel;
+    config.scheduler.queue = args.queue;
+    config.scheduler.chunk = chunk;
+    config.scheduler.busy_chunk = (chunk / 4).max(1);
+    config.default_max_tokens = args.max_tokens;
+    config.api_keys = api_keys;
+    config.disk = disk;
+    config.log_prompts = args.log_prompts;
+    config.http.body = args.max_body;
+    config.http.request_time = Duration::from_secs(args.request_timeout);
+    config.http.connections = args.max_connections;
+    config.grace = Duration::from_secs(args.grace);
+    Ok(config)
 }
 
 impl ServeArgs {
     /// Where prefixes are kept, if they are.
-    fn disk(&self, setup: &Setup) -> Result<Option<DiskCache>> {
+    fn disk(&self, setup: &Setup) -> Result<Option<DiskCacheConfig>> {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
@@ -106,13 +97,12 @@ impl ServeArgs {
         let model = selfextend::fingerprint(path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
-        Ok(Some(DiskCache {
-            dir,
-            // Widened weights give other numbers.
-            model: format!("{model} {:?}", self.model.load.linear),
-            least_tokens: self.cache_least_tokens,
-            most_bytes: self.cache_size as u64,
-        }))
+        // Widened weights give other numbers.
+        let model = format!("{model} {:?}", self.model.load.linear);
+        let mut config = DiskCacheConfig::new(dir, model);
+        config.least_tokens = self.cache_least_tokens;
+        config.most_bytes = self.cache_size as u64;
+        Ok(Some(config))
     }
 
     /// The keys from options and the file; clap adds the one of the environment to the options.
