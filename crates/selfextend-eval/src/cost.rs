@@ -1,9 +1,8 @@
 //! What a run will cost, before it starts.
 
-use crate::error::{EvalError, Result};
-use crate::tasks::ablation::{PLAIN, method};
-use selfextend::Model;
+use crate::error::Result;
 use selfextend::config::ModelConfig;
+use selfextend::{Extension, Model, SessionOptions};
 use std::time::Instant;
 
 /// Arithmetic of a model's pass.
@@ -39,7 +38,8 @@ impl Work {
 
 /// How fast this machine is, from a short measurement.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Speed {
+pub struct Speed {
+    work: Work,
     /// Operations a second in a prefill.
     prefill: f64,
     /// How many times longer an operation of a decode step takes.
@@ -51,28 +51,36 @@ const MEASURED: usize = 256;
 const STEPS: usize = 4;
 
 impl Speed {
-    pub(crate) fn measure(model: &Model, work: Work, chunk: usize) -> Result<Self> {
-        let mut options = method(PLAIN)?
-            .options(model.config().trained_window, MEASURED + STEPS)
-            .map_err(|error| EvalError::settings(error.to_string()))?;
-        options.chunk = chunk;
-        let mut session = model.session(options);
+    /// Measures a prefill of 256 tokens and four decode steps, under plain attention.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub fn measure(model: &Model, chunk: usize) -> Result<Self> {
+        let work = Work::of(model.config());
+        let extension = Extension::plain(model.config().trained_window, MEASURED + STEPS);
+        let mut session = model.session(SessionOptions::new(extension).with_chunk(chunk))?;
         let vocab = model.config().vocab;
         let token = |n: usize| (n * 7919 % vocab) as u32;
         let tokens: Vec<u32> = (0..MEASURED).map(token).collect();
         let start = Instant::now();
-        session.append(&tokens, &mut |_| Ok(()))?;
+        session.append(&tokens)?;
         let prefill = work.span(0, MEASURED) / start.elapsed().as_secs_f64().max(1e-9);
         let start = Instant::now();
         for n in 0..STEPS {
-            session.append(&[token(n)], &mut |_| Ok(()))?;
+            session.append(&[token(n)])?;
         }
         let decode =
             work.span(MEASURED, MEASURED + STEPS) / start.elapsed().as_secs_f64().max(1e-9);
         Ok(Self {
+            work,
             prefill,
             decode_weight: prefill / decode,
         })
+    }
+
+    /// Seconds to prefill the tokens at these positions: `0..n` for a prompt of `n` tokens.
+    pub fn prefill_seconds(&self, positions: std::ops::Range<usize>) -> f64 {
+        self.seconds(self.work.span(positions.start, positions.end))
     }
 
     pub(crate) fn seconds(&self, work: f64) -> f64 {

@@ -11,7 +11,7 @@
 //! use selfextend_eval::{Report, RunFile, Runner};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let model = TextModel::load("model.gguf".as_ref(), LoadOptions::default())?;
+//! let model = TextModel::load("model.gguf", LoadOptions::default())?;
 //! let sweep = passkey::Sweep {
 //!     lengths: vec![4096, 8192],
 //!     depths: vec![0.1, 0.5, 0.9],
@@ -46,6 +46,7 @@ mod runner;
 mod sample;
 pub mod tasks;
 
+pub use cost::Speed;
 pub use error::{EvalError, Result};
 pub use memory::PeakMemory;
 pub use record::{ChoiceOutcome, Header, Outcome, Record, RunFile, RunWriter};

@@ -83,11 +83,9 @@ impl Run<'_> {
         let prompt = sample.prompt(method);
         let logits = self.read(prompt, reader, observer, record)?;
         let start = Instant::now();
-        let options = GenerateOptions {
-            max_tokens: *max_tokens,
-            stop: stop.clone(),
-            ..Default::default()
-        };
+        let options = GenerateOptions::new()
+            .with_max_tokens(*max_tokens)
+            .with_stop(stop.clone());
         let tokenizer = &self.runner.model.tokenizer;
         let mut on_text = |_: &str| match observer.stop() {
             true => ControlFlow::Break(()),

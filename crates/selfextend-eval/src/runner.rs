@@ -128,7 +128,7 @@ impl<'a> Runner<'a> {
     ) -> Result<()> {
         self.check()?;
         let work = Work::of(self.model.model.config());
-        let speed = Speed::measure(&self.model.model, work, self.chunk)?;
+        let speed = Speed::measure(&self.model.model, self.chunk)?;
         let done = finished(done);
         observer.plan(&self.planned(&done, work, speed));
         let mut run = Run {
@@ -148,7 +148,7 @@ impl<'a> Runner<'a> {
                 observer.start(&sample.id, &name);
                 let result = match session {
                     Ok(options) => {
-                        let reader = self.reader(&mut open, options);
+                        let reader = self.reader(&mut open, options)?;
                         run.sample(index, method, reader, observer)?
                     }
                     Err(error) => {
@@ -169,7 +169,7 @@ impl<'a> Runner<'a> {
     pub fn plan(&self, done: &[Record]) -> Result<Plan> {
         self.check()?;
         let work = Work::of(self.model.model.config());
-        let speed = Speed::measure(&self.model.model, work, self.chunk)?;
+        let speed = Speed::measure(&self.model.model, self.chunk)?;
         Ok(self.planned(&finished(done), work, speed))
     }
 
@@ -178,29 +178,31 @@ impl<'a> Runner<'a> {
         &self,
         open: &'r mut Option<(String, Reader)>,
         options: SessionOptions,
-    ) -> &'r mut Reader {
+    ) -> Result<&'r mut Reader> {
         let key = self.session_key(&options);
         if open.as_ref().is_some_and(|(ours, _)| *ours != key) {
             *open = None;
         }
-        let model = &self.model.model;
-        let new = || (key, Reader::new(model, options, self.share));
-        &mut open.get_or_insert_with(new).1
+        let reader = match open.take() {
+            Some((_, reader)) => reader,
+            None => Reader::new(&self.model.model, options, self.share)?,
+        };
+        Ok(&mut open.insert((key, reader)).1)
     }
 
     fn options(&self, method: &Method, sample: &Sample) -> Result<SessionOptions> {
         let trained = self.model.model.config().trained_window;
-        let mut options =
+        let extension =
             method
-                .options(trained, sample.context)
+                .resolve(trained, sample.context)
                 .map_err(|source| EvalError::Method {
                     method: method.to_string(),
                     context: sample.context,
                     source,
                 })?;
-        options.kv_type = self.kv_type;
-        options.chunk = self.chunk;
-        Ok(options)
+        Ok(SessionOptions::new(extension)
+            .with_kv_type(self.kv_type)
+            .with_chunk(self.chunk))
     }
 
     /// Whether every method reaches every sample's context, and no name is there twice.
@@ -271,7 +273,7 @@ impl<'a> Runner<'a> {
         let mut sessions: Vec<(String, usize, Vec<Turn>)> = Vec::new();
         for turn in turns {
             let (key, context) = match &turn.session {
-                Ok(options) => (self.session_key(options), options.context),
+                Ok(options) => (self.session_key(options), options.extension.context()),
                 Err(_) => (String::new(), 0),
             };
             match sessions.iter_mut().find(|(ours, ..)| *ours == key) {
@@ -287,7 +289,7 @@ impl<'a> Runner<'a> {
             turns.sort_by(|a, b| first(a).cmp(first(b)));
             turns.into_iter().map(move |mut turn| {
                 if let Ok(options) = &mut turn.session {
-                    options.context = context;
+                    options.extension = options.extension.clone().with_context(context);
                 }
                 turn
             })
@@ -298,9 +300,9 @@ impl<'a> Runner<'a> {
     /// What sessions have in common that compute the same from the same tokens: how much they may
     /// hold is no part of it where lengths share.
     fn session_key(&self, options: &SessionOptions) -> String {
-        let mut options = *options;
+        let mut options = options.clone();
         if self.share_lengths {
-            options.context = 0;
+            options.extension = options.extension.with_context(0);
         }
         format!("{options:?}")
     }

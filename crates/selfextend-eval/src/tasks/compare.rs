@@ -6,8 +6,8 @@ use super::{read_text, stem};
 use crate::error::{EvalError, Result};
 use crate::sample::Sample;
 use crate::tasks::Prompter;
-use selfextend::Method;
 use selfextend::method::table::{Kind, METHODS};
+use selfextend::{Extension, Method};
 use std::path::PathBuf;
 
 /// The name of the task in results.
@@ -113,7 +113,7 @@ pub fn default_lengths(trained: usize, context: Option<usize>) -> Vec<usize> {
 /// are left out: those that need a file, and those that come to the same as one before at all of
 /// these lengths.
 pub fn default_methods(trained: usize, lengths: &[usize]) -> Result<(Vec<Method>, Vec<String>)> {
-    let mut methods: Vec<(Method, Vec<String>)> = Vec::new();
+    let mut methods: Vec<(Method, Vec<Option<Extension>>)> = Vec::new();
     let mut left_out = Vec::new();
     for entry in METHODS {
         if entry.keys.iter().any(|key| key.kind == Kind::File) {
@@ -121,11 +121,15 @@ pub fn default_methods(trained: usize, lengths: &[usize]) -> Result<(Vec<Method>
             continue;
         }
         let method = super::ablation::method(entry.name)?;
-        let at = |&length: &usize| format!("{:?}", method.options(trained, length));
-        let options: Vec<String> = lengths.iter().map(at).collect();
-        match methods.iter().find(|(_, theirs)| *theirs == options) {
+        let at = |&length: &usize| method.resolve(trained, length).ok();
+        let extensions: Vec<_> = lengths.iter().map(at).collect();
+        let is_same = |theirs: &[Option<Extension>]| {
+            let mut both = theirs.iter().zip(&extensions);
+            both.all(|pair| matches!(pair, (Some(a), Some(b)) if a.runs_like(b)))
+        };
+        match methods.iter().find(|(_, theirs)| is_same(theirs)) {
             Some((same, _)) => left_out.push(format!("{} comes to the same as {same}", entry.name)),
-            None => methods.push((method, options)),
+            None => methods.push((method, extensions)),
         }
     }
     let methods = methods.into_iter().map(|(method, _)| method).collect();
