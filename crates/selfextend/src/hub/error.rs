@@ -59,8 +59,8 @@ pub enum HubError {
     },
     /// The disk that the cache is on is full.
     #[error(
-        "no space left on device: {} MB are needed in {}; free some, or set {setting} to a \
-         directory with room", needed.div_ceil(1_000_000), .dir.display()
+        "no space left on device: {} MiB are needed in {}; free some, or set {setting} to a \
+         directory with room", needed.div_ceil(1 << 20), .dir.display()
     )]
     DiskFull {
         /// The directory that was written to.
