@@ -14,8 +14,7 @@ use crate::{engine, interrupt, output, progress};
 use selfextend::profile::Profile;
 use selfextend::{Device, LoadOptions, Method, TextModel};
 use selfextend_eval::report::{Drawing, Table, to_html, to_png, to_svg};
-use selfextend_eval::tasks::ablation;
-use selfextend_eval::{Observer, Plan, Report, RunFile, RunWriter, Runner, Sample};
+use selfextend_eval::{Estimate, Evaluation, Observer, Report, RunFile, RunWriter, Sample};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -72,34 +71,33 @@ fn run(prepared: Prepared) -> Result<()> {
     let methods = match methods {
         Some(methods) => methods,
         None if args.methods.is_empty() => {
-            let plain = ablation::method("plain")?;
-            let automatic = ablation::method("selfextend:auto")?;
-            with_profile(vec![plain, automatic], args, model, &samples)?
+            let methods = vec![Method::plain(), Method::automatic()];
+            with_profile(methods, args, model, &samples)?
         }
         None => args.methods.clone(),
     };
     check_plot(&args.show)?;
-    let mut runner = Runner::new(model, methods, samples);
-    runner.kv_type = args.model.kv_type.into();
-    runner.chunk = args.model.chunk;
-    runner.share = !args.no_sharing;
-    runner.share_lengths = task != "compare";
-    runner.allow_unreachable = allow_unreachable;
-    runner.shard = args.shard;
-    let header = runner.header(task, all_settings(&args.model, model, settings)?);
+    let mut evaluation = Evaluation::new(model, methods, samples);
+    evaluation.kv_type = args.model.kv_type.into();
+    evaluation.chunk = args.model.chunk;
+    evaluation.share = !args.no_sharing;
+    evaluation.share_lengths = task != "compare";
+    evaluation.allow_unreachable = allow_unreachable;
+    evaluation.shard = args.shard;
+    let header = evaluation.header(task, all_settings(&args.model, model, settings)?);
     if args.dry_run {
-        output::note(&in_words(&runner.plan(&[])?));
+        output::note(&in_words(&evaluation.estimate(&[])?));
         return Ok(());
     }
     let default = PathBuf::from(format!("eval-{task}.jsonl"));
     let path = args.results.as_ref().unwrap_or(&default);
-    runner.check()?;
+    evaluation.check()?;
     let (mut writer, mut records) = RunWriter::open(path, &header)?;
     let done = records.clone();
     let ended = {
         let _scope = interrupt::scope(interrupt::Mode::Ask);
         let mut shown = Shown { task, bar: None };
-        runner.run(&done, &mut shown, &mut |record| {
+        evaluation.run(&done, &mut shown, &mut |record| {
             records.push(record.clone());
             writer.append(record)
         })
@@ -174,22 +172,22 @@ fn all_settings(
     Ok(all)
 }
 
-/// A plan for people.
-fn in_words(plan: &Plan) -> String {
-    let left = plan.results - plan.done;
-    let resumed = match plan.done {
+/// An estimate for people.
+fn in_words(estimate: &Estimate) -> String {
+    let left = estimate.results - estimate.done;
+    let resumed = match estimate.done {
         0 => String::new(),
-        done => format!(" ({done} of {} are there)", plan.results),
+        done => format!(" ({done} of {} are there)", estimate.results),
     };
-    let saved = match plan.tokens_alone - plan.tokens {
+    let saved = match estimate.tokens_unshared - estimate.tokens {
         0 => String::new(),
         saved => format!(" ({} shared)", output::grouped(saved)),
     };
     format!(
         "{left} results to compute{resumed}: {} tokens to prefill{saved}, {} to generate at most, about {}",
-        output::grouped(plan.tokens),
-        output::grouped(plan.answer_tokens),
-        duration(plan.seconds),
+        output::grouped(estimate.tokens),
+        output::grouped(estimate.answer_tokens),
+        duration(estimate.seconds),
     )
 }
 
@@ -208,12 +206,12 @@ struct Shown {
 }
 
 impl Observer for Shown {
-    fn plan(&mut self, plan: &Plan) {
-        output::note(&in_words(plan));
-        self.bar = Some(progress::Work::new(self.task, plan.work));
+    fn begin(&mut self, estimate: &Estimate) {
+        output::note(&in_words(estimate));
+        self.bar = Some(progress::Work::new(self.task, estimate.operations));
     }
 
-    fn start(&mut self, id: &str, method: &str) {
+    fn sample(&mut self, id: &str, method: &str) {
         if let Some(bar) = &self.bar {
             bar.label(&format!("{} {method} {id}", self.task));
         }

@@ -33,19 +33,15 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
         }
         false => (args.run.methods.clone(), Vec::new()),
     };
-    let passkey = passkey::Sweep {
-        lengths: Vec::new(),
-        depths: args.depths.clone(),
-        trials: args.trials,
-        digits: args.keys.digits.into(),
-        seed: args.keys.seed,
-    };
-    let task = Compare {
-        files: found,
-        segments: args.segments,
-        lengths,
-        passkey: (!args.no_passkey).then_some(passkey),
-    };
+    let mut passkey = passkey::Sweep::new(Vec::new());
+    passkey.depths = args.depths.clone();
+    passkey.trials = args.trials;
+    passkey.digits = args.keys.digits.into();
+    passkey.seed = args.keys.seed;
+    let mut task = Compare::new(lengths);
+    task.files = found;
+    task.segments = args.segments;
+    task.passkey = (!args.no_passkey).then_some(passkey);
     let (samples, too_short) = task.samples(&Prompter::new(&model, args.keys.chat)?)?;
     left_out.extend(too_short);
     if task.files.is_empty() {
