@@ -1,13 +1,15 @@
-//! Why a command ended early, and the exit code that says so.
+//! Why a command ended early, and its exit code.
 
-use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::method::MethodError;
-use selfextend::settings::SettingsError;
+use selfextend::settings::{Setting, SettingsError};
 use selfextend_eval::EvalError;
 use selfextend_server::ServerError;
 use std::process::ExitCode;
+
+/// The exit code after Ctrl-C: 128 + SIGINT, as shells expect.
+pub const INTERRUPTED: u8 = 130;
 
 /// A result of a command.
 pub type Result<T, E = CliError> = std::result::Result<T, E>;
@@ -15,16 +17,16 @@ pub type Result<T, E = CliError> = std::result::Result<T, E>;
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// What was asked for cannot be done, whatever the files say.
+    /// The arguments ask for something that cannot be done.
     #[error("{0}")]
     Usage(String),
-    /// It could have been done, but something went wrong.
+    /// Something went wrong on the way.
     #[error("{0}")]
     Failure(String),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
-    /// Nobody reads the output any more, which is no error.
+    /// Nobody reads the output any more, which is not an error.
     #[error("the output was closed")]
     ClosedPipe,
 }
@@ -40,18 +42,12 @@ impl CliError {
         Self::Failure(message.into())
     }
 
-    /// Says what is to be said on stderr; returns the exit code.
-    pub fn report(&self) -> ExitCode {
+    /// What the process returns.
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(message) => {
-                output::note(&format!("error: {message}"));
-                ExitCode::from(2)
-            }
-            Self::Failure(message) => {
-                output::note(&format!("error: {message}"));
-                ExitCode::FAILURE
-            }
-            Self::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failure(_) => ExitCode::FAILURE,
+            Self::Interrupted => ExitCode::from(INTERRUPTED),
             Self::ClosedPipe => ExitCode::SUCCESS,
         }
     }
@@ -61,6 +57,9 @@ impl From<Error> for CliError {
     fn from(error: Error) -> Self {
         match error {
             Error::Settings(error) => error.into(),
+            Error::Method(error) => error.into(),
+            Error::Hub(error) => error.into(),
+            Error::ContextFull { .. } => Self::Failure(format!("{error} (--context)")),
             Error::Sampling(message) => Self::Usage(message),
             Error::Stopped => Self::Interrupted,
             other => Self::Failure(other.to_string()),
@@ -70,7 +69,43 @@ impl From<Error> for CliError {
 
 impl From<SettingsError> for CliError {
     fn from(error: SettingsError) -> Self {
-        Self::Usage(error.to_string())
+        Self::Usage(with_flags(&error))
+    }
+}
+
+/// A message about settings, with the flags of the command line.
+fn with_flags(error: &SettingsError) -> String {
+    match error {
+        SettingsError::Zero { setting } => format!("{} must be at least 1", flag(*setting)),
+        SettingsError::Window { window, trained } => format!(
+            "--neighbor-window {window} must be smaller than the trained window of {trained} tokens; try {}",
+            trained / 4
+        ),
+        SettingsError::TooLong {
+            context,
+            limit,
+            group_size,
+            window,
+            enough,
+        } => format!(
+            "a context of {context} tokens is beyond the limit of {limit} for --group-size {group_size} and --neighbor-window {window}: use --group-size {enough}"
+        ),
+        SettingsError::NoExtend { needed, trained } => format!(
+            "{needed} tokens do not fit the trained window of {trained}, and --no-extend forbids extending it; leave it out, or shorten the text"
+        ),
+        SettingsError::TooShort { needed, context } => format!(
+            "{needed} tokens are needed, but --context allows {context}; use --context {needed} or more"
+        ),
+        other => other.to_string(),
+    }
+}
+
+fn flag(setting: Setting) -> String {
+    match setting {
+        Setting::Context => "--context".into(),
+        Setting::GroupSize => "--group-size".into(),
+        Setting::NeighborWindow => "--neighbor-window".into(),
+        other => format!("the {other}"),
     }
 }
 
@@ -83,7 +118,16 @@ impl From<MethodError> for CliError {
 impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
-            ServerError::Memory { .. } => Self::Usage(error.to_string()),
+            ServerError::KvMemory { .. } => Self::Usage(format!(
+                "{error}; raise --kv-memory, lower --context, or use --kv-type q8_0"
+            )),
+            ServerError::Listen { .. } => {
+                Self::Failure(format!("{error}; choose another with --host and --port"))
+            }
+            ServerError::CacheDir { .. } => {
+                Self::Failure(format!("{error}; choose another with --cache-dir"))
+            }
+            ServerError::Engine(error) => error.into(),
             other => Self::Failure(other.to_string()),
         }
     }
@@ -100,7 +144,7 @@ impl From<EvalError> for CliError {
         match error {
             EvalError::Engine(error) => error.into(),
             EvalError::Settings(message) => Self::Usage(message),
-            EvalError::Method { .. } => Self::Usage(error.to_string()),
+            EvalError::Method(_) | EvalError::Unreachable { .. } => Self::Usage(error.to_string()),
             other => Self::Failure(other.to_string()),
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use selfextend::config::ModelConfig;
-use selfextend::{Method, Model};
+use selfextend::{Extension, Model, SessionOptions};
 use std::ops::Range;
 use std::time::Instant;
 
@@ -42,7 +42,7 @@ impl PassCost {
 ///
 /// ```no_run
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let model = selfextend::TextModel::load("model.gguf".as_ref(), Default::default())?;
+/// # let model = selfextend::TextModel::load("model.gguf", Default::default())?;
 /// let speed = selfextend_eval::Speed::measure(&model.model, selfextend::DEFAULT_CHUNK)?;
 /// // A prompt of 30,000 tokens and an answer of 200.
 /// let seconds = speed.prefill_seconds(0..30_000) + speed.decode_seconds(30_000..30_200);
@@ -70,9 +70,8 @@ impl Speed {
     /// The engine's.
     pub fn measure(model: &Model, chunk: usize) -> Result<Self> {
         let config = model.config();
-        let mut options = Method::plain().options(config.trained_window, MEASURED + STEPS)?;
-        options.chunk = chunk;
-        let mut session = model.session(options);
+        let extension = Extension::plain(config.trained_window, MEASURED + STEPS);
+        let mut session = model.session(SessionOptions::new(extension).with_chunk(chunk))?;
         let token = |n: usize| (n * 7919 % config.vocab) as u32;
         let tokens: Vec<u32> = (0..MEASURED).map(token).collect();
         let cost = PassCost::of(config);
@@ -80,11 +79,11 @@ impl Speed {
             cost.of_positions(positions) / start.elapsed().as_secs_f64().max(1e-9)
         };
         let start = Instant::now();
-        session.append(&tokens, &mut |_| Ok(()))?;
+        session.append(&tokens)?;
         let prefill = rate(0..MEASURED, start);
         let start = Instant::now();
         for n in 0..STEPS {
-            session.append(&[token(n)], &mut |_| Ok(()))?;
+            session.append(&[token(n)])?;
         }
         let decode = rate(MEASURED..MEASURED + STEPS, start);
         Ok(Self {

@@ -61,6 +61,14 @@ pub enum EvalError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A results file of other samples or settings.
+    #[error("{path} holds the results of another run ({difference})")]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// What differs first, as in `lengths was [512], is [1024]`.
+        difference: String,
+    },
     /// Settings that cannot be run.
     #[error("{0}")]
     Settings(String),

@@ -11,7 +11,7 @@
 //! use selfextend_eval::{Evaluation, Report, RunFile};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let model = TextModel::load("model.gguf".as_ref(), LoadOptions::default())?;
+//! let model = TextModel::load("model.gguf", LoadOptions::default())?;
 //! let mut sweep = passkey::Sweep::new(vec![4096, 8192]);
 //! sweep.trials = 2;
 //! let samples = sweep.samples(&Prompter::new(&model, false)?)?;

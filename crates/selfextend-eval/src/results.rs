@@ -179,11 +179,10 @@ impl RunWriter {
         }
         let (run, whole) = RunFile::read_whole_lines(path)?;
         if let Some(difference) = run.header.difference(header) {
-            let reason = format!(
-                "holds the results of another run ({difference}); finish that one with its own \
-                 settings, or write to another file"
-            );
-            return Err(EvalError::file(path, reason));
+            return Err(EvalError::OtherRun {
+                path: path.into(),
+                difference,
+            });
         }
         let mut file = OpenOptions::new().write(true).open(path).map_err(&failed)?;
         file.set_len(whole as u64).map_err(&failed)?;

@@ -1,35 +1,84 @@
-//! What a server is started with.
+//! What a server is started with: plain data, which the rest of the crate reads.
 
-use crate::prefix::DiskCache;
-use crate::scheduler;
-use std::net::SocketAddr;
+use selfextend::DEFAULT_CHUNK;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-/// A server's settings.
+/// A server's settings. Start from [`ServerConfig::new`] and set the fields that differ.
 #[derive(Debug, Clone)]
-pub struct Config {
-    /// Where it listens.
+#[non_exhaustive]
+pub struct ServerConfig {
+    /// The address to listen on; port 8080 of this machine by default, port 0 for any free one.
     pub listen: SocketAddr,
     /// The name clients know the model by.
     pub model: String,
     /// What the scheduler may use.
-    pub scheduler: scheduler::Limits,
-    /// Tokens of an answer where the request does not say.
+    pub scheduler: SchedulerLimits,
+    /// The longest answer in tokens where a request sets no limit of its own.
     pub default_max_tokens: usize,
-    /// Keys of which every request but those for health must send one; empty for no keys.
+    /// The accepted API keys. Every request must send one, except for `/`, `/health` and `/ready`;
+    /// empty accepts requests without a key.
     pub api_keys: Vec<String>,
-    /// Where prefixes are kept across restarts.
-    pub disk: Option<DiskCache>,
-    /// Whether prompts and answers go to the log.
+    /// Where prefixes are kept across restarts, if anywhere.
+    pub disk: Option<DiskCacheConfig>,
+    /// Whether prompts are written to the log.
     pub log_prompts: bool,
     /// Limits on what clients send.
     pub http: HttpLimits,
-    /// How long running requests may go on once the server is told to end.
+    /// How long running requests may go on after the server was told to end.
     pub grace: Duration,
+}
+
+impl ServerConfig {
+    /// The default settings for a model that clients know by this name.
+    pub fn new(model: impl Into<String>) -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            model: model.into(),
+            scheduler: SchedulerLimits::default(),
+            default_max_tokens: 1024,
+            api_keys: Vec::new(),
+            disk: None,
+            log_prompts: false,
+            http: HttpLimits::default(),
+            grace: Duration::from_secs(30),
+        }
+    }
+}
+
+/// What the scheduler may use.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct SchedulerLimits {
+    /// Bytes of keys and values, those of the prefix cache included.
+    pub kv_memory: usize,
+    /// Sequences that run at once.
+    pub parallel: usize,
+    /// Requests that may wait.
+    pub queue: usize,
+    /// Prompt tokens that one pass reads while no answer is generated.
+    pub chunk: usize,
+    /// Prompt tokens that one pass reads while answers are generated. It bounds how long a stream
+    /// waits for its next token.
+    pub busy_chunk: usize,
+}
+
+impl Default for SchedulerLimits {
+    fn default() -> Self {
+        Self {
+            kv_memory: 1 << 30,
+            parallel: 16,
+            queue: 64,
+            chunk: DEFAULT_CHUNK,
+            busy_chunk: DEFAULT_CHUNK / 4,
+        }
+    }
 }
 
 /// Limits on what clients send.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct HttpLimits {
     /// Bytes of a body.
     pub body: usize,
@@ -39,7 +88,7 @@ pub struct HttpLimits {
     pub header_time: Duration,
     /// How long a body may take.
     pub body_time: Duration,
-    /// How long a request may wait and run.
+    /// How long a request may take in all: the wait in the queue, reading and answering.
     pub request_time: Duration,
     /// Open connections.
     pub connections: usize,
@@ -54,6 +103,32 @@ impl Default for HttpLimits {
             body_time: Duration::from_secs(60),
             request_time: Duration::from_secs(3600),
             connections: 1024,
+        }
+    }
+}
+
+/// Where blocks of prompts are kept across restarts, and which.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DiskCacheConfig {
+    /// The directory; it is created where it does not exist.
+    pub dir: PathBuf,
+    /// Identifies the model's weights: see [`selfextend::fingerprint`].
+    pub model: String,
+    /// Shorter prompts, in tokens, are not kept.
+    pub least_tokens: usize,
+    /// Bytes of all files together; the oldest are removed first.
+    pub most_bytes: u64,
+}
+
+impl DiskCacheConfig {
+    /// A cache of up to 4 GiB in a directory, for prompts of 1024 tokens and more.
+    pub fn new(dir: impl Into<PathBuf>, model: impl Into<String>) -> Self {
+        Self {
+            dir: dir.into(),
+            model: model.into(),
+            least_tokens: 1024,
+            most_bytes: 4 << 30,
         }
     }
 }

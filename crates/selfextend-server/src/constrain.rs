@@ -1,4 +1,4 @@
-//! Answers that must have a form: JSON, by a grammar that says which tokens may come next.
+//! Answers held to a JSON schema, by a grammar that says which tokens may come next.
 
 use llguidance::api::TopLevelGrammar;
 use llguidance::toktrie::{
@@ -9,7 +9,7 @@ use selfextend::tokenizer::Tokenizer;
 use selfextend::{Error, Result};
 use std::sync::Arc;
 
-/// Makes constraints for one vocabulary.
+/// Makes constraints over one vocabulary.
 pub struct Constraints {
     factory: ParserFactory,
 }
@@ -27,7 +27,7 @@ impl Constraints {
     /// Reads the vocabulary.
     ///
     /// # Errors
-    /// A vocabulary without an end token, or one the grammars cannot use.
+    /// A vocabulary without an end token, or one that the grammars cannot use.
     pub fn new(tokenizer: &Tokenizer) -> Result<Self, String> {
         let size = tokenizer.vocab_size();
         let ends: Vec<u32> = tokenizer.end_tokens().iter().copied().collect();
@@ -35,7 +35,7 @@ impl Constraints {
         let word = |id: u32| {
             let bytes = tokenizer.token_bytes(id).unwrap_or_default();
             if tokenizer.is_control(id) {
-                // Never part of a text.
+                // Never part of a text, so no grammar may match its name.
                 let marked = std::iter::once(TokTrie::SPECIAL_TOKEN_MARKER);
                 marked.chain(bytes.iter().copied()).collect()
             } else {
@@ -54,13 +54,13 @@ impl Constraints {
         Ok(Self { factory })
     }
 
-    /// Answers that are one JSON value of this schema.
+    /// A constraint to one JSON value of this schema.
     ///
     /// # Errors
-    /// What about the schema is wrong or not supported.
+    /// What is wrong with the schema, or not supported.
     pub fn json(&self, mut schema: serde_json::Value) -> Result<Constraint, String> {
         if let Some(object) = schema.as_object_mut() {
-            // Small models can write white space for ever where they may.
+            // Where white space is free, small models may write nothing else.
             let compact = serde_json::json!({
                 "whitespace_flexible": false, "item_separator": ", ", "key_separator": ": ",
             });
@@ -76,17 +76,17 @@ impl Constraints {
 }
 
 impl Constraint {
-    /// The same state for another answer.
+    /// A copy of the state, for another answer.
     pub fn fork(&self) -> Self {
         Self(self.0.deep_clone())
     }
 
-    /// Which tokens may come next: at the end, only end tokens.
+    /// The tokens that may come next; at the end of the value, only end tokens.
     pub fn mask(&mut self) -> Result<SimpleVob> {
         self.0.compute_mask_or_eos().map_err(failed)
     }
 
-    /// Goes on by one token.
+    /// Advances by one token.
     pub fn consume(&mut self, token: u32) -> Result<()> {
         self.0.consume_token(token).map_err(failed)
     }

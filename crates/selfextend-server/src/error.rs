@@ -1,209 +1,44 @@
-//! Errors in the shape OpenAI's clients expect.
+//! Why a server cannot run.
 
-use crate::scheduler::Failure;
-use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use serde_json::{Value, json};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
-/// An answer that says what was wrong.
-#[derive(Debug, Clone)]
-pub struct ApiError {
-    status: StatusCode,
-    kind: &'static str,
-    code: Option<&'static str>,
-    param: Option<String>,
-    message: String,
-    retry_after: Option<Duration>,
-}
-
-impl ApiError {
-    fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            kind,
-            code: None,
-            param: None,
-            message: message.into(),
-            retry_after: None,
-        }
-    }
-
-    /// Something about the request is wrong.
-    pub fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", message)
-    }
-
-    /// A parameter has a value that cannot be used.
-    pub fn parameter(param: impl Into<String>, message: impl Into<String>) -> Self {
-        let param = Some(param.into());
-        Self {
-            param,
-            code: Some("invalid_value"),
-            ..Self::bad_request(message)
-        }
-    }
-
-    /// Something this server does not do.
-    pub fn unsupported(param: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            code: Some("unsupported_parameter"),
-            ..Self::parameter(param, message)
-        }
-    }
-
-    /// More tokens than the largest context.
-    pub fn context_length(context: usize, prompt: usize, answer: usize) -> Self {
-        let total = prompt.saturating_add(answer);
-        let message = format!(
-            "This model's maximum context length is {context} tokens. However, you requested {total} tokens ({prompt} in the prompt, {answer} in the completion). Please reduce the length of either one, or start the server with a larger --context."
-        );
-        Self {
-            code: Some("context_length_exceeded"),
-            ..Self::parameter("messages", message)
-        }
-    }
-
-    /// A key is missing or wrong.
-    pub fn unauthorized() -> Self {
-        Self {
-            code: Some("invalid_api_key"),
-            ..Self::new(
-                StatusCode::UNAUTHORIZED,
-                "invalid_request_error",
-                "Incorrect API key provided: send one of the server's keys as `Authorization: Bearer KEY`",
-            )
-        }
-    }
-
-    /// A web page of another origin asked.
-    pub fn foreign_origin() -> Self {
-        Self::new(
-            StatusCode::FORBIDDEN,
-            "invalid_request_error",
-            "requests from pages of other origins are refused",
-        )
-    }
-
-    /// Nothing is served under this name.
-    pub fn not_found(what: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "invalid_request_error", what)
-    }
-
-    /// A model that is not served here.
-    pub fn no_such_model(model: &str, served: &str) -> Self {
-        Self {
-            code: Some("model_not_found"),
-            param: Some("model".into()),
-            ..Self::not_found(format!(
-                "The model `{model}` does not exist here; this server runs `{served}`"
-            ))
-        }
-    }
-
-    /// The path is served, but not for this method.
-    pub fn method() -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "invalid_request_error",
-            "this path is not served for that method",
-        )
-    }
-
-    /// A body beyond the limit.
-    pub fn too_large(limit: usize) -> Self {
-        Self::new(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "invalid_request_error",
-            format!("the request body is larger than {limit} bytes, the most this server takes"),
-        )
-    }
-
-    /// A body that came too slowly.
-    pub fn too_slow() -> Self {
-        Self::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "invalid_request_error",
-            "the request body did not arrive in time",
-        )
-    }
-
-    /// Something failed here.
-    pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
-    }
-
-    /// The error as JSON.
-    pub fn json(&self) -> Value {
-        json!({"error": {
-            "message": self.message,
-            "type": self.kind,
-            "param": self.param,
-            "code": self.code,
-        }})
-    }
-}
-
-impl From<Failure> for ApiError {
-    fn from(failure: Failure) -> Self {
-        let message = failure.to_string();
-        match failure {
-            Failure::QueueFull { retry_after, .. } | Failure::NoMemory { retry_after, .. } => {
-                Self {
-                    code: Some("rate_limit_exceeded"),
-                    retry_after: Some(retry_after),
-                    ..Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", message)
-                }
-            }
-            Failure::TooLarge { .. } => Self {
-                code: Some("kv_memory_exceeded"),
-                ..Self::bad_request(message)
-            },
-            Failure::Timeout(_) => Self {
-                code: Some("timeout"),
-                ..Self::new(StatusCode::GATEWAY_TIMEOUT, "server_error", message)
-            },
-            Failure::ShuttingDown => Self {
-                code: Some("shutting_down"),
-                retry_after: Some(Duration::from_secs(5)),
-                ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", message)
-            },
-            Failure::Engine(_) => Self::internal(message),
-        }
-    }
-}
-
-impl IntoResponse for ApiError {
-    fn into_response(self) -> Response {
-        let mut response = (self.status, Json(self.json())).into_response();
-        if let Some(after) = self.retry_after {
-            let seconds = HeaderValue::from(after.as_secs().max(1));
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-        }
-        response
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_passes_by_itself_says_when_to_come_back() {
-        let retry_after = Duration::from_secs(3);
-        let busy = Failure::QueueFull {
-            queued: 1,
-            retry_after,
-        };
-        let full = Failure::NoMemory {
-            reason: "none left".into(),
-            retry_after,
-        };
-        for failure in [busy, full] {
-            let response = ApiError::from(failure).into_response();
-            assert_eq!(response.status(), StatusCode::TOO_MANY_REQUESTS);
-            assert_eq!(response.headers()[header::RETRY_AFTER], "3");
-        }
-    }
+/// Why a server cannot run. Requests that fail are answered over HTTP instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// Nothing can listen on the address.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address: [`ServerConfig::listen`](crate::ServerConfig::listen).
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// One sequence of the full context needs more than the budget.
+    #[error(
+        "a context of {context} tokens needs {needed} bytes for its keys and values, but the budget is {budget} bytes"
+    )]
+    KvMemory {
+        /// The largest context in tokens.
+        context: usize,
+        /// Bytes it needs.
+        needed: usize,
+        /// The budget: [`SchedulerLimits::kv_memory`](crate::SchedulerLimits::kv_memory).
+        budget: usize,
+    },
+    /// The directory for prefixes cannot be used.
+    #[error("cannot keep prefixes in {dir}: {source}")]
+    CacheDir {
+        /// The directory: [`DiskCacheConfig::dir`](crate::DiskCacheConfig::dir).
+        dir: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The runtime, a thread or the metrics cannot be started.
+    #[error("cannot start the server: {0}")]
+    Start(String),
+    /// The engine refused the settings of a session.
+    #[error(transparent)]
+    Engine(#[from] selfextend::Error),
 }

@@ -1,15 +1,17 @@
-//! Which map a request runs under: the smallest of a few steps that fits it.
+//! Which position map a request runs under: the lowest rung of a ladder that fits it.
 //!
-//! A request that fits the trained window runs plain. Longer ones run under the map for 2, 4, ...
-//! times that window, up to the largest context. Few steps, because keys computed under one map
-//! are of no use under another: prompts of about one length share their prefixes.
+//! A request that fits the trained window runs under plain attention. Longer ones run under the map
+//! for 2, 4, ... times that window, up to the largest context. There are few rungs, because keys
+//! computed under one map are useless under another: prompts of similar length share their
+//! prefixes.
 
-use selfextend::{Frequencies, PositionMap, SessionOptions};
+use selfextend::{PositionMap, SessionOptions};
 
-/// One step: a context and how sequences of up to that length run.
-#[derive(Debug, Clone, Copy)]
+/// A context, and the options of the sequences that need no more than it.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Rung {
-    /// How its sessions run; `options.context` is the most tokens.
+    /// The options of its sessions.
     pub options: SessionOptions,
     /// Group size of its map; 1 for plain attention.
     pub group_size: usize,
@@ -17,7 +19,7 @@ pub struct Rung {
     pub neighbor_window: usize,
 }
 
-/// The steps, from the trained window to the largest context.
+/// Rungs from the trained window to the largest context.
 #[derive(Debug, Clone)]
 pub struct Ladder {
     trained: usize,
@@ -25,8 +27,8 @@ pub struct Ladder {
 }
 
 impl Ladder {
-    /// Steps from `trained`, the model's window, to `context`; `options(n)` says how sequences of
-    /// `n` tokens run.
+    /// Rungs from `trained`, the model's window in tokens, to `context`; `options(n)` gives the
+    /// options of sequences of up to `n` tokens.
     ///
     /// # Errors
     /// Whatever `options` returns.
@@ -35,12 +37,12 @@ impl Ladder {
         context: usize,
         options: impl Fn(usize) -> Result<SessionOptions, E>,
     ) -> Result<Self, E> {
-        let doubled = std::iter::successors(Some(trained), |step| step.checked_mul(2));
-        let steps = doubled.take_while(|step| *step < context).chain([context]);
+        let doubled = std::iter::successors(Some(trained), |tokens| tokens.checked_mul(2));
+        let contexts = doubled.take_while(|tokens| *tokens < context);
         let mut rungs: Vec<Rung> = Vec::new();
-        for step in steps {
-            let rung = Rung::new(options(step)?, trained);
-            // Steps under the same map are one: its keys serve all of them.
+        for tokens in contexts.chain([context]) {
+            let rung = Rung::new(options(tokens)?, trained);
+            // Rungs under the same map become one: its keys serve all of them.
             if rungs.last().is_some_and(|last| last.runs_like(&rung)) {
                 rungs.pop();
             }
@@ -49,25 +51,28 @@ impl Ladder {
         Ok(Self { trained, rungs })
     }
 
-    /// The step for a request of so many tokens; `None` beyond the largest context.
-    pub fn step_for(&self, tokens: usize) -> Option<usize> {
-        let fits = |rung: &Rung| tokens <= rung.options.context;
+    /// The number of the rung for a request of so many tokens; `None` beyond the largest context.
+    pub fn rung_for(&self, tokens: usize) -> Option<usize> {
+        let fits = |rung: &Rung| tokens <= rung.context();
         self.rungs.iter().position(fits)
     }
 
-    /// A step.
-    pub fn rung(&self, step: usize) -> &Rung {
-        &self.rungs[step]
+    /// The rung of a number.
+    ///
+    /// # Panics
+    /// When there are not so many.
+    pub fn rung(&self, number: usize) -> &Rung {
+        &self.rungs[number]
     }
 
-    /// All steps, the smallest first.
+    /// All rungs, the lowest first.
     pub fn rungs(&self) -> &[Rung] {
         &self.rungs
     }
 
     /// The most tokens a request may have, its answer included.
     pub fn context(&self) -> usize {
-        self.rungs.last().map_or(0, |rung| rung.options.context)
+        self.rungs.last().map_or(0, Rung::context)
     }
 
     /// The model's trained window in tokens.
@@ -79,7 +84,7 @@ impl Ladder {
 impl Rung {
     fn new(options: SessionOptions, trained: usize) -> Self {
         // Other maps than these two say nothing a client could use.
-        let (group_size, neighbor_window) = match options.map {
+        let (group_size, neighbor_window) = match options.extension.map() {
             PositionMap::SelfExtend(map) => (map.group_size(), map.neighbor_window()),
             _ => (1, trained),
         };
@@ -92,53 +97,52 @@ impl Rung {
 
     /// Whether keys computed under one serve the other.
     fn runs_like(&self, other: &Self) -> bool {
-        let how = |rung: &Self| {
-            let options = rung.options;
-            (options.map, options.frequencies, options.query_scaling)
-        };
-        how(self) == how(other)
+        self.options.extension.runs_like(&other.options.extension)
+    }
+
+    /// The most tokens of its sequences.
+    pub fn context(&self) -> usize {
+        self.options.extension.context()
     }
 
     /// Whether it reaches beyond the trained window.
     pub fn extends(&self) -> bool {
-        self.options.map != PositionMap::Plain || self.options.frequencies != Frequencies::Trained
+        self.options.extension.extends()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfextend::settings::{ContextRequest, SettingsError};
+    use selfextend::ContextRequest;
+    use selfextend::settings::SettingsError;
 
     fn ladder(context: usize, group_size: Option<usize>) -> Ladder {
         Ladder::new(512, context, |n| {
-            let request = ContextRequest {
-                context: Some(n),
-                group_size: group_size.filter(|_| n > 512),
-                ..Default::default()
-            };
-            Ok::<_, SettingsError>(request.settings(512)?.into())
+            let mut request = ContextRequest::new().with_context(n);
+            request.group_size = group_size.filter(|_| n > 512);
+            Ok::<_, SettingsError>(request.resolve(512)?.into())
         })
         .unwrap()
     }
 
     #[test]
-    fn a_request_gets_the_smallest_step_that_fits() {
+    fn a_request_gets_the_lowest_rung_that_fits() {
         let ladder = ladder(3000, None);
-        let contexts: Vec<_> = ladder.rungs().iter().map(|r| r.options.context).collect();
+        let contexts: Vec<_> = ladder.rungs().iter().map(Rung::context).collect();
         assert_eq!(contexts, [512, 1024, 2048, 3000]);
         assert!(!ladder.rung(0).extends() && ladder.rung(1).extends());
-        for (tokens, step) in [(1, 0), (512, 0), (513, 1), (2048, 2), (3000, 3)] {
-            assert_eq!(ladder.step_for(tokens), Some(step), "{tokens}");
+        for (tokens, rung) in [(1, 0), (512, 0), (513, 1), (2048, 2), (3000, 3)] {
+            assert_eq!(ladder.rung_for(tokens), Some(rung), "{tokens}");
         }
-        assert_eq!(ladder.step_for(3001), None);
+        assert_eq!(ladder.rung_for(3001), None);
         assert!(ladder.rung(1).group_size < ladder.rung(3).group_size);
     }
 
     #[test]
-    fn one_map_is_one_step_and_a_short_context_is_one_too() {
+    fn one_map_is_one_rung_and_a_short_context_is_one_too() {
         let fixed = ladder(2048, Some(8));
-        let contexts: Vec<_> = fixed.rungs().iter().map(|r| r.options.context).collect();
+        let contexts: Vec<_> = fixed.rungs().iter().map(Rung::context).collect();
         assert_eq!(contexts, [512, 2048]);
         assert_eq!(ladder(100, None).context(), 100);
         assert_eq!(ladder(512, None).rungs().len(), 1);

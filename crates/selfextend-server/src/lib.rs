@@ -1,22 +1,31 @@
-//! A server that extends the context window by itself: OpenAI-compatible, batched, cached.
+//! A server with OpenAI's API that extends the context window by itself, with continuous batching
+//! and a prefix cache.
 //!
-//! * [`ladder`]: which position map a request runs under.
-//! * [`scheduler`]: which sequences run, and when, on one thread with a memory budget.
-//! * [`prefix`]: prompts whose keys and values are kept.
-//! * `api`: the routes, in OpenAI's shapes; `constrain`: answers that must be JSON.
+//! * [`serve`] runs a server until the process is told to end; [`Server`] is the same for callers
+//!   with a runtime of their own.
+//! * [`ServerConfig`] says how. [`Ladder`] says which position map a request runs under, by its
+//!   length.
 //!
-//! [`serve`] runs a server until the process is told to end; [`Server`] is the same for callers
-//! with a runtime of their own.
+//! Inside, from the sockets down: `server` accepts connections, `api` speaks HTTP and JSON,
+//! `scheduler` decides on one thread which sequences run and when, within a memory budget, `prefix`
+//! keeps the keys and values of prompts, in memory and on disk, and `constrain` holds answers to a
+//! JSON schema.
 
 mod api;
-pub mod config;
+mod config;
 mod constrain;
 mod error;
-pub mod ladder;
-pub mod prefix;
-pub mod scheduler;
+mod ladder;
+mod log;
+
+mod prefix;
+mod recorder;
+mod scheduler;
 mod server;
 
-pub use config::{Config, HttpLimits};
-pub use ladder::Ladder;
-pub use server::{Server, ServerError, log_to_stderr, serve};
+pub use config::{DiskCacheConfig, HttpLimits, SchedulerLimits, ServerConfig};
+pub use error::ServerError;
+pub use ladder::{Ladder, Rung};
+pub use log::log_to_stderr;
+pub use scheduler::full_context_bytes;
+pub use server::{Server, serve};

@@ -1,85 +1,25 @@
 //! Sockets, connections, and an orderly end.
 
 use crate::api::{self, App};
-use crate::config::Config;
+use crate::config::{DiskCacheConfig, ServerConfig};
+use crate::error::ServerError;
 use crate::ladder::Ladder;
-use crate::prefix::{Disk, DiskCache, PrefixCache};
-use crate::scheduler::Scheduler;
+use crate::prefix::{Disk, PrefixCache};
+use crate::recorder;
+use crate::scheduler::{Scheduler, full_context_bytes};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use selfextend::TextModel;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
-/// Why a server cannot run.
-#[derive(Debug, thiserror::Error)]
-pub enum ServerError {
-    /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another with --host and --port")]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// One full context does not fit the budget.
-    #[error(
-        "a context of {context} tokens needs {needed} bytes for its keys and values, but --kv-memory allows {budget}; raise it, lower --context, or use --kv-type q8_0"
-    )]
-    Memory {
-        /// The largest context in tokens.
-        context: usize,
-        /// Bytes it needs.
-        needed: usize,
-        /// The budget.
-        budget: usize,
-    },
-    /// The cache directory cannot be used.
-    #[error("cannot keep prefixes in {dir}: {source}; choose another --cache-dir")]
-    CacheDir {
-        /// The directory.
-        dir: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// The runtime, a thread or the metrics cannot be started.
-    #[error("cannot start the server: {0}")]
-    Start(String),
-}
-
-/// Seconds: from a decode step to the prefill of a long document.
-const BUCKETS: [f64; 16] = [
-    0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0,
-];
-
-/// The process's metrics; a process has one recorder however many servers it runs.
-fn recorder() -> Result<PrometheusHandle, ServerError> {
-    static HANDLE: OnceLock<Result<PrometheusHandle, String>> = OnceLock::new();
-    let install = || {
-        let seconds = Matcher::Suffix("_seconds".into());
-        let batches = Matcher::Full("selfextend_decode_batch".into());
-        PrometheusBuilder::new()
-            .set_buckets_for_metric(seconds, &BUCKETS)
-            .and_then(|b| {
-                b.set_buckets_for_metric(batches, &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0])
-            })
-            .and_then(PrometheusBuilder::install_recorder)
-            .map_err(|error| error.to_string())
-    };
-    HANDLE
-        .get_or_init(install)
-        .clone()
-        .map_err(ServerError::Start)
-}
 
 /// A server that listens.
 pub struct Server {
@@ -93,17 +33,17 @@ impl Server {
     /// # Errors
     /// [`ServerError`] when the address is taken or the memory budget holds no full context.
     pub async fn bind(
-        config: Config,
+        config: ServerConfig,
         text: Arc<TextModel>,
         ladder: Ladder,
     ) -> Result<Self, ServerError> {
-        let metrics = recorder()?;
+        let metrics = recorder::install()?;
         let ladder = Arc::new(ladder);
         let address = config.listen;
         let limits = config.scheduler;
-        let needed = Scheduler::full_context(&text, &ladder);
+        let needed = full_context_bytes(&text, &ladder)?;
         if needed > limits.kv_memory {
-            return Err(ServerError::Memory {
+            return Err(ServerError::KvMemory {
                 context: ladder.context(),
                 needed,
                 budget: limits.kv_memory,
@@ -115,14 +55,13 @@ impl Server {
         if let Some(settings) = &config.disk {
             load_prefixes(settings, &text, &ladder, limits.kv_memory, &mut prefixes)?;
         }
-        let scheduler = Scheduler::start(text.clone(), ladder.clone(), limits, prefixes);
-        let scheduler = scheduler.map_err(|error| ServerError::Start(error.to_string()))?;
+        let scheduler = Scheduler::start(text.clone(), ladder.clone(), limits, prefixes)?;
         metrics::gauge!("selfextend_kv_budget_bytes").set(limits.kv_memory as f64);
         let app = Arc::new(App::new(config, text, ladder, scheduler, metrics));
         Ok(Self { listener, app })
     }
 
-    /// Where it listens: the port, where none was asked for.
+    /// The address it listens on, with the port that was chosen where 0 was asked for.
     ///
     /// # Errors
     /// The system's.
@@ -130,8 +69,8 @@ impl Server {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown`; then takes no more requests, lets what runs end within the grace
-    /// period, and fails what does not.
+    /// Serves until `shutdown`. Then it takes no more requests, lets those that run finish within the
+    /// grace period, and fails the others.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
         let Self { listener, app } = self;
         let graceful = GracefulShutdown::new();
@@ -149,7 +88,7 @@ impl Server {
             }
         }
         drop(listener);
-        tracing::info!("shutting down: waiting for what runs");
+        tracing::info!("shutting down: waiting for running requests");
         app.scheduler.drain();
         let end = graceful.shutdown();
         tokio::pin!(end);
@@ -157,18 +96,18 @@ impl Server {
             .await
             .is_err()
         {
-            tracing::warn!("the grace period is over: failing what still runs");
+            tracing::warn!("the grace period is over: failing the requests that still run");
             stop(&app).await;
-            // Clients that do not read what they are told lose their connection.
+            // Clients that do not read their error lose their connection.
             let _ = tokio::time::timeout(Duration::from_secs(2), end).await;
         }
         stop(&app).await;
     }
 }
 
-/// Takes what an earlier server left on disk, and goes on keeping prefixes there.
+/// Loads what an earlier server left on disk, and keeps prefixes there from now on.
 fn load_prefixes(
-    settings: &DiskCache,
+    settings: &DiskCacheConfig,
     text: &TextModel,
     ladder: &Ladder,
     room: usize,
@@ -181,8 +120,8 @@ fn load_prefixes(
     let sessions = ladder
         .rungs()
         .iter()
-        .map(|rung| text.model.session(rung.options));
-    prefixes.load(&disk, &sessions.collect::<Vec<_>>(), room);
+        .map(|rung| text.model.session(rung.options.clone()));
+    prefixes.load(&disk, &sessions.collect::<Result<Vec<_>, _>>()?, room);
     tracing::info!(
         blocks = prefixes.len(),
         bytes = prefixes.bytes(),
@@ -208,7 +147,7 @@ async fn accept(
     match listener.accept().await {
         Ok((stream, _)) => Some((stream, permit)),
         Err(error) => {
-            // Out of file descriptors, most likely: some will be free again soon.
+            // Most likely out of file descriptors, of which some will be free again soon.
             tracing::warn!(%error, "cannot accept a connection");
             tokio::time::sleep(Duration::from_millis(100)).await;
             None
@@ -224,7 +163,7 @@ fn connect(
     graceful: &GracefulShutdown,
 ) {
     let limits = app.config.http;
-    // Tokens are small and should not wait for company.
+    // Tokens are small and should not wait to be sent together.
     let _ = stream.set_nodelay(true);
     let service = TowerToHyperService::new(router.clone());
     let connection = http1::Builder::new()
@@ -241,28 +180,12 @@ fn connect(
     });
 }
 
-/// Writes the log to stderr: lines for people, or JSON. `RUST_LOG` chooses what; without it,
-/// requests and remarks.
-pub fn log_to_stderr(json: bool) {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // An error means that the caller's own log is there already.
-    let _ = if json {
-        log.json().try_init()
-    } else {
-        log.with_target(false).try_init()
-    };
-}
-
 /// Serves until SIGINT or SIGTERM; `ready` is told the address once it listens.
 ///
 /// # Errors
 /// [`ServerError`] when the server cannot start.
 pub fn serve(
-    config: Config,
+    config: ServerConfig,
     text: TextModel,
     ladder: Ladder,
     ready: &mut dyn FnMut(SocketAddr),
@@ -284,7 +207,7 @@ pub fn serve(
         tracing::info!(served_s = started.elapsed().as_secs(), "ended");
         Ok(())
     });
-    // Whoever still tokenises a document is not waited for.
+    // Threads that still tokenise a document are not waited for.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }

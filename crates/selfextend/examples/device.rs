@@ -10,9 +10,7 @@ use selfextend::backend::{Backend, Cache, CacheLayout};
 use selfextend::config::{Activation, LayerAttention, ModelConfig, NormKind, QkNorm, Rotary};
 use selfextend::decoder::{self, LayerWeights, Linear, Norm, Weights, Work};
 use selfextend::gguf::RawTensor;
-use selfextend::{
-    Device, Frequencies, KvType, LoadOptions, Model, PositionMap, QueryScaling, SessionOptions,
-};
+use selfextend::{Device, Extension, KvType, LoadOptions, Model, PositionMap, SessionOptions};
 use selfextend_attention::{LayerKind, Rope, RopeSpec};
 use std::time::Instant;
 
@@ -38,41 +36,38 @@ fn main() -> Result<(), Failure> {
     if model == "random-8b" {
         return random(&lengths, kv_type);
     }
-    let options = LoadOptions {
-        device: Device::Cuda(0),
-        ..LoadOptions::default()
-    };
-    let model = Model::load(model.as_ref(), options)?;
+    let options = LoadOptions::new().with_device(Device::Cuda(0));
+    let model = Model::load(model, options)?;
     let vocab = model.config().vocab as u32;
     for length in lengths {
         let tokens: Vec<u32> = (0..length as u32)
             .map(|i| i.wrapping_mul(2_654_435_761) % vocab)
             .collect();
         for (name, map) in maps(length, model.config().trained_window)? {
-            let mut session = model.session(SessionOptions {
-                context: length + STEPS + 1,
-                map,
-                frequencies: Frequencies::Trained,
-                query_scaling: QueryScaling::None,
-                kv_type,
-                chunk: CHUNK,
-            });
+            let mut session = model.session(options(map, length, kv_type))?;
             // Once outside the clock: buffers, cuBLAS's choices.
-            session.append(&tokens[..CHUNK.min(length)], &mut |_| Ok(()))?;
+            session.append(&tokens[..CHUNK.min(length)])?;
             let _ = session.truncate(0);
             let start = Instant::now();
-            session.append(&tokens, &mut |_| Ok(()))?;
+            session.append(&tokens)?;
             let prefill = start.elapsed().as_secs_f64();
             let mut steps = Vec::new();
             for step in 0..STEPS {
                 let start = Instant::now();
-                session.append(&tokens[step..=step], &mut |_| Ok(()))?;
+                session.append(&tokens[step..=step])?;
                 steps.push(start.elapsed().as_secs_f64());
             }
             tell(name, length, prefill, steps, session.cache_bytes());
         }
     }
     Ok(())
+}
+
+fn options(map: PositionMap, length: usize, kv_type: KvType) -> SessionOptions {
+    let extension = Extension::from_map(map, length, length + STEPS + 1);
+    SessionOptions::new(extension)
+        .with_kv_type(kv_type)
+        .with_chunk(CHUNK)
 }
 
 /// Plain attention, and a SelfExtend that reaches the length from the trained window.
@@ -220,12 +215,9 @@ fn random(lengths: &[usize], kv_type: KvType) -> Result<(), Failure> {
         for (name, map) in maps(length, config.trained_window)? {
             let mut cache = backend.cache(CacheLayout {
                 shape: config.attention_shape()?,
-                kv_type,
                 kinds: vec![LayerKind::new(map, rope.clone())],
                 layers: vec![0; config.layers],
-                scaling: QueryScaling::None,
-                context: length + STEPS + 1,
-                chunk: CHUNK,
+                options: options(map, length, kv_type),
             })?;
             let mut pass = |cache: &mut _, tokens: &[u32]| {
                 let caches = &mut [cache];

@@ -74,8 +74,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let Ok(method) = entry.name.parse::<Method>() else {
             continue;
         };
-        let map = match method.options(TRAINED, tokens + chunk) {
-            Ok(options) if options.map != PositionMap::Plain => options.map,
+        let map = match method.resolve(TRAINED, tokens + chunk) {
+            Ok(extension) if extension.map() != PositionMap::Plain => extension.map(),
             Ok(_) => continue,
             Err(error) => {
                 println!("{:14} {error}", entry.name);

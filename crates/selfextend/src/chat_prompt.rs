@@ -11,7 +11,7 @@
 //! a second time with all text of the messages fenced: if its control tokens are not the
 //! same ones, some came from the messages, and this second rendering is the one to use.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashSet, ops::RangeInclusive};
 
 use crate::{
     chat_template::{ChatTemplate, Message, TemplateError},
@@ -77,12 +77,19 @@ fn control_tokens(tokenizer: &Tokenizer, text: &str) -> impl Iterator<Item = u32
     })
 }
 
-/// A private-use character that neither the messages nor the template contain.
+/// Characters that Unicode leaves to private use, of the planes that serve as fences.
+const PRIVATE_USE: [RangeInclusive<char>; 2] = ['\u{E000}'..='\u{F8FF}', '\u{F0000}'..='\u{FFFFD}'];
+
+/// A private-use character that neither the messages nor the template contain, found in one pass
+/// over them.
 fn choose_fence(template: &ChatTemplate, messages: &[Message]) -> Option<char> {
     let texts = messages.iter().flat_map(|m| [&*m.role, &*m.content]);
-    let texts: Vec<&str> = texts.chain([template.source()]).collect();
-    let mut candidates = ('\u{E000}'..='\u{F8FF}').chain('\u{F0000}'..='\u{FFFFD}');
-    candidates.find(|fence| !texts.iter().any(|text| text.contains(*fence)))
+    let characters = texts.chain([template.source()]).flat_map(str::chars);
+    let used: HashSet<char> = characters
+        .filter(|c| PRIVATE_USE.iter().any(|range| range.contains(c)))
+        .collect();
+    let mut candidates = PRIVATE_USE.into_iter().flatten();
+    candidates.find(|fence| !used.contains(fence))
 }
 
 /// Breaks every control token that is written in `text`.
@@ -213,10 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn the_last_free_fence_is_found() {
+        let free = '\u{F1234}';
+        let used = PRIVATE_USE.into_iter().flatten().filter(|c| *c != free);
+        let template = ChatTemplate::new(CHATML, "", "").unwrap();
+        let message = user(&used.collect::<String>());
+        assert_eq!(choose_fence(&template, &[message]), Some(free));
+    }
+
+    #[test]
     fn without_a_fence_there_is_an_error() {
-        let all: String = ('\u{E000}'..='\u{F8FF}')
-            .chain('\u{F0000}'..='\u{FFFFD}')
-            .collect();
+        let all: String = PRIVATE_USE.into_iter().flatten().collect();
         let template = ChatTemplate::new(CHATML, "", "").unwrap();
         let error = encode_chat(&tokenizer(), &template, &[user(&all)], true).unwrap_err();
         assert!(matches!(error, ChatPromptError::NoFence));

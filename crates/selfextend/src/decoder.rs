@@ -139,9 +139,6 @@ impl<B: Backend> Work<B> {
     }
 }
 
-/// Up to this many sequences, a pass allocates nothing to list them.
-pub(crate) const FEW_SEQUENCES: usize = 4;
-
 /// Rows that pass through the output head together: enough to use its weights well, few enough
 /// that the logits of a long chunk never exist at once.
 const HEAD_ROWS: usize = 128;

@@ -38,9 +38,16 @@ pub enum Error {
     /// A context that the settings cannot reach.
     #[error(transparent)]
     Settings(#[from] crate::settings::SettingsError),
+    /// A method that cannot be read, or cannot run at a context.
+    #[error(transparent)]
+    Method(#[from] crate::method::MethodError),
+    /// A model that cannot be found or fetched.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// More tokens than the session's context has room for.
     #[error(
-        "the context of {context} tokens is full: {used} used, {more} more asked for; start again with a larger --context"
+        "the context of {context} tokens is full: {used} used, {more} more asked for; start again with a larger context"
     )]
     ContextFull {
         /// The session's limit.
@@ -50,6 +57,12 @@ pub enum Error {
         /// Tokens that did not fit.
         more: usize,
     },
+    /// A pass over a session that was opened on another model.
+    #[error("the session belongs to another model; open one on the model that runs the pass")]
+    OtherModel,
+    /// A prompt of no tokens.
+    #[error("the prompt is empty")]
+    EmptyPrompt,
     /// A token id outside the vocabulary.
     #[error("token id {id} at position {position} is outside the vocabulary of {vocab} tokens")]
     Token {

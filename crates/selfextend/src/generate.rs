@@ -6,8 +6,10 @@ use crate::session::Session;
 use crate::tokenizer::{DecodeStream, SpecialTokens, Tokenizer};
 use std::ops::ControlFlow;
 
-/// How long to go on, and how to choose tokens.
-#[derive(Debug, Clone, Default)]
+/// How long to go on, and how to choose tokens. By default at most 256 tokens, the most probable one
+/// each time.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct GenerateOptions {
     /// The most tokens to generate.
     pub max_tokens: usize,
@@ -15,6 +17,42 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+}
+
+/// Default of [`GenerateOptions::max_tokens`].
+pub const DEFAULT_MAX_TOKENS: usize = 256;
+
+impl Default for GenerateOptions {
+    fn default() -> Self {
+        Self {
+            max_tokens: DEFAULT_MAX_TOKENS,
+            stop: Vec::new(),
+            sampling: Sampling::default(),
+        }
+    }
+}
+
+impl GenerateOptions {
+    /// The defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With at most so many tokens.
+    pub fn with_max_tokens(self, max_tokens: usize) -> Self {
+        Self { max_tokens, ..self }
+    }
+
+    /// With texts that end the answer.
+    pub fn with_stop(self, stop: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let stop = stop.into_iter().map(Into::into).collect();
+        Self { stop, ..self }
+    }
+
+    /// With another way of choosing tokens.
+    pub fn with_sampling(self, sampling: Sampling) -> Self {
+        Self { sampling, ..self }
+    }
 }
 
 /// Why a generation ended.
@@ -43,7 +81,7 @@ pub struct Generation {
     pub finish: Finish,
 }
 
-/// Turns the logits of one sequence into tokens and text, step by step: [`generate`] for callers
+/// Turns the logits of one sequence into tokens and text, step by step: an [`Answer`] for callers
 /// that run several sequences at once.
 #[derive(Debug)]
 pub struct Writer<'t> {
@@ -131,46 +169,107 @@ impl<'t> Writer<'t> {
     }
 }
 
-/// Generates from the logits of the session's last token. `on_text` gets the text as it becomes
-/// certain: never half a character, never the start of a stop text.
+/// An answer as it is generated: an iterator over pieces of text, which are never half a character
+/// and never the start of a stop text. Dropping it stops the work; the session then holds what was
+/// appended so far.
+pub struct Answer<'a> {
+    session: &'a mut Session,
+    writer: Writer<'a>,
+    /// Of the session's last token.
+    logits: Vec<f32>,
+    /// A token that was drawn and is not appended yet.
+    drawn: Option<u32>,
+    finish: Option<Finish>,
+}
+
+impl<'a> Answer<'a> {
+    /// Generates from the logits of the session's last token.
+    ///
+    /// # Errors
+    /// Sampling settings outside their range.
+    pub fn new(
+        session: &'a mut Session,
+        tokenizer: &'a Tokenizer,
+        logits: Vec<f32>,
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        Ok(Self {
+            session,
+            writer: Writer::new(tokenizer, options)?,
+            logits,
+            drawn: None,
+            finish: (options.max_tokens == 0).then_some(Finish::MaxTokens),
+        })
+    }
+
+    /// Why it ended, once it has.
+    pub fn finish(&self) -> Option<&Finish> {
+        self.finish.as_ref()
+    }
+
+    /// All of it so far.
+    pub fn into_generation(self) -> Generation {
+        Generation {
+            tokens: self.writer.tokens,
+            text: self.writer.gate.passed,
+            finish: self.finish.unwrap_or(Finish::Stopped),
+        }
+    }
+
+    /// The next text that is certain, or nothing where that has ended.
+    fn piece(&mut self) -> Result<Option<String>> {
+        while self.finish.is_none() {
+            if let Some(token) = self.drawn {
+                if self.session.len() == self.session.context() {
+                    self.finish = Some(Finish::ContextFull);
+                    return Ok(Some(self.writer.rest()).filter(|rest| !rest.is_empty()));
+                }
+                self.logits = self.session.append(&[token])?;
+            }
+            let written = self.writer.write(&self.logits, None)?;
+            self.drawn = Some(written.token);
+            self.finish = written.finish;
+            if !written.text.is_empty() {
+                return Ok(Some(written.text));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Iterator for Answer<'_> {
+    type Item = Result<String>;
+
+    fn next(&mut self) -> Option<Result<String>> {
+        let piece = self.piece();
+        if piece.is_err() {
+            // Nothing comes after an error.
+            self.finish.get_or_insert(Finish::Stopped);
+        }
+        piece.transpose()
+    }
+}
+
+/// Generates from the logits of the session's last token, with a callback: `on_text` gets the pieces
+/// of an [`Answer`] and may break off.
 ///
 /// # Errors
 /// Sampling settings outside their range and what the model's pass returns.
 pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,
-    mut logits: Vec<f32>,
+    logits: Vec<f32>,
     options: &GenerateOptions,
-    on_text: &mut dyn FnMut(&str) -> ControlFlow<()>,
+    mut on_text: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut writer = Writer::new(tokenizer, options)?;
-    let finish = loop {
-        if options.max_tokens == 0 {
-            break Finish::MaxTokens;
+    let mut answer = Answer::new(session, tokenizer, logits, options)?;
+    while let Some(piece) = answer.next().transpose()? {
+        // Where the end is reached, whether the receiver wants more no longer matters.
+        if on_text(&piece).is_break() {
+            break;
         }
-        let written = writer.write(&logits, None)?;
-        let broken = !written.text.is_empty() && on_text(&written.text).is_break();
-        if let Some(finish) = written.finish {
-            break finish;
-        }
-        if broken {
-            break Finish::Stopped;
-        }
-        if session.len() == session.options().context {
-            let rest = writer.rest();
-            if !rest.is_empty() {
-                // The end is reached: whether the receiver wants more no longer matters.
-                let _ = on_text(&rest);
-            }
-            break Finish::ContextFull;
-        }
-        logits = session.append(&[written.token], &mut |_| Ok(()))?;
-    };
-    Ok(Generation {
-        tokens: writer.tokens,
-        text: writer.gate.passed,
-        finish,
-    })
+    }
+    Ok(answer.into_generation())
 }
 
 /// Lets text through as soon as it cannot be the start of a stop text.

@@ -5,48 +5,69 @@
 //! plain attention.
 //!
 //! ```no_run
-//! use selfextend::settings::ContextRequest;
-//! use selfextend::{GenerateOptions, LoadOptions, TextModel, generate};
-//! use std::ops::ControlFlow;
+//! use selfextend::{GenerateOptions, TextModel};
 //!
 //! # fn main() -> Result<(), selfextend::Error> {
-//! let text = TextModel::load("model.gguf".as_ref(), LoadOptions::default())?;
-//! let prompt = text.tokenizer.encode("A very long text ...")?;
-//! let request = ContextRequest { needed: prompt.len() + 100, ..Default::default() };
-//! let settings = request.settings(text.model.config().trained_window)?;
-//! let mut session = text.model.session(settings.into());
-//! let logits = session.append(&prompt, &mut |_| Ok(()))?;
-//! let options = GenerateOptions { max_tokens: 100, ..Default::default() };
-//! generate(&mut session, &text.tokenizer, logits, &options, &mut |piece| {
-//!     print!("{piece}");
-//!     ControlFlow::Continue(())
-//! })?;
+//! // A path, a known model's name, or an id of the Hugging Face hub.
+//! let model = TextModel::open("smollm2-135m")?;
+//! // Four times the window that this model was trained on.
+//! let mut session = model.session(32_768)?;
+//! let book = std::fs::read_to_string("book.txt").unwrap();
+//! let prompt = format!("{book}\n\nWho is the murderer?");
+//! for piece in model.answer(&mut session, &prompt, &GenerateOptions::default())? {
+//!     print!("{}", piece?);
+//! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! * [`settings`]: from a context to a group size and a neighbour window; [`method`]: every
-//!   training-free method by name.
 //! * [`TextModel`], [`Model`], [`Session`]: text, ids, one sequence.
-//! * [`backend`]: the narrow waist between the decoder and the machine.
-//! * [`gguf`], [`safetensors`]: the file formats; [`hub`]: where files come from.
+//! * [`ContextRequest`]: from a context to settings of SelfExtend; [`Method`]: every training-free
+//!   method by name; [`Extension`]: what either comes to on a model, and what a session runs under.
+//! * [`Session::append_with`], [`Model::forward`], [`Writer`], [`Block`]: progress and cancelling,
+//!   several sequences in one pass, steps of generation, shared prefixes, for servers.
+//! * [`ModelFile`]: what a file says of its model.
+//!
+//! # Cargo features
+//!
+//! * `hub` (default): models by name, fetched and kept in a cache. Without it, no HTTP client and no
+//!   archive reader are compiled.
+//! * `cuda`: NVIDIA GPUs.
+//! * `unstable`: the modules `backend`, `decoder`, `gguf` and `safetensors`, for tests and benchmarks.
+//!   They may change in any version.
 
+#[cfg(feature = "unstable")]
 pub mod backend;
+#[cfg(not(feature = "unstable"))]
+mod backend;
 pub mod chat_prompt;
 pub mod chat_template;
 pub mod config;
+#[cfg(feature = "unstable")]
 pub mod decoder;
+#[cfg(not(feature = "unstable"))]
+mod decoder;
+mod device_model;
 mod error;
+mod extension;
 mod fingerprint;
 mod generate;
+#[cfg(feature = "unstable")]
 pub mod gguf;
+#[cfg(not(feature = "unstable"))]
+mod gguf;
+#[cfg(feature = "hub")]
 pub mod hub;
 pub mod method;
 mod model;
 mod model_file;
+mod options;
 pub mod profile;
-mod runner;
+mod request;
+#[cfg(feature = "unstable")]
 pub mod safetensors;
+#[cfg(not(feature = "unstable"))]
+mod safetensors;
 pub mod sampling;
 mod session;
 pub mod settings;
@@ -56,17 +77,24 @@ mod text;
 pub mod tokenizer;
 mod weights;
 
-pub use backend::{Block, Device, Phase};
+pub use backend::{Block, Device, Phase, SessionBytes};
+pub use device_model::LogitRows;
 pub use error::{Error, Result};
+pub use extension::Extension;
 pub use fingerprint::fingerprint;
-pub use generate::{Finish, GenerateOptions, Generation, Writer, Written, generate};
+pub use generate::{
+    Answer, DEFAULT_MAX_TOKENS, Finish, GenerateOptions, Generation, Writer, Written, generate,
+};
+pub use gguf::TensorInfo;
 pub use method::Method;
-pub use model::{LoadOptions, Model};
+pub use model::Model;
 pub use model_file::ModelFile;
+pub use options::{DEFAULT_CHUNK, LoadOptions, SessionOptions};
+pub use request::ContextRequest;
 pub use sampling::Sampling;
 pub use selfextend_attention::cache::PAGE;
 pub use selfextend_attention::{
     Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
 };
-pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
+pub use session::{Input, Session};
 pub use text::TextModel;

@@ -2,16 +2,20 @@
 //! `yarn:s=4`, `rerope:scale=log-n`.
 //!
 //! [`table`] lists them all. What a method computes, with its paper and its limits, is in the file
-//! of its map in [`selfextend_attention::position`] or in [`selfextend_attention::rope`].
+//! of its map in [`selfextend_attention::position`] or in [`selfextend_attention::rope`]. What it
+//! comes to on a model is an [`Extension`](crate::Extension).
 
+mod error;
+mod parameter;
 pub mod table;
 
-use crate::session::{DEFAULT_CHUNK, SessionOptions};
-use crate::settings::{SettingsError, parse_tokens};
-use selfextend_attention::{AttentionError, KvType, PositionMap, QueryScaling};
+pub use error::MethodError;
+
+use parameter::{Parameters, Value};
+use selfextend_attention::{PositionMap, QueryScaling};
 use std::fmt;
 use std::str::FromStr;
-use table::{At, Entry, Extension, Kind, METHODS, SCALE};
+use table::{At, CUSTOM, Change, Entry, METHODS};
 
 /// How a sequence is extended. Read from and written as `name:key=value,...`; parameters that are
 /// not given follow from the model's trained window and the context. Every method takes
@@ -20,11 +24,11 @@ use table::{At, Entry, Extension, Kind, METHODS, SCALE};
 /// ```
 /// use selfextend::Method;
 /// let method: Method = "selfextend:G=8,W=1024".parse()?;
-/// let options = method.options(8192, 16384)?;
-/// assert_eq!(options.map, selfextend::PositionMap::self_extend(8, 1024).unwrap());
 /// assert_eq!(method.to_string(), "selfextend:G=8,W=1024");
+/// let extension = method.resolve(8192, 16384)?;
+/// assert_eq!(extension.map(), selfextend::PositionMap::self_extend(8, 1024).unwrap());
 /// let method: Method = "rerope:scale=log-n".parse()?;
-/// assert_eq!(method.options(8192, 100_000)?.map.reach(8192), None); // without limit
+/// assert_eq!(method.resolve(8192, 100_000)?.map().reach(8192), None); // without limit
 /// # Ok::<(), selfextend::method::MethodError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
@@ -33,59 +37,34 @@ pub struct Method {
     parameters: Parameters,
 }
 
-/// A method that cannot be read, or cannot run at a context.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum MethodError {
-    /// A name no method has.
-    #[error("no method is called {name:?}; methods: {}", names())]
-    Unknown {
-        /// What was written.
-        name: String,
-    },
-    /// Parameters that are misspelt or no numbers.
-    #[error("method {method:?}: {reason}")]
-    Parameters {
-        /// What was written.
-        method: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// A context in which the method would use positions the model was not trained on.
-    #[error(
-        "method {method} reaches {reach} tokens on a trained window of {trained}, not {context}; change its parameters, or leave them out to have them chosen"
-    )]
-    Beyond {
-        /// The method.
-        method: String,
-        /// Tokens asked for.
-        context: usize,
-        /// The most it reaches.
-        reach: usize,
-        /// The model's trained window.
-        trained: usize,
-    },
-    /// Settings of SelfExtend that do not work.
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    /// Settings no position map can have.
-    #[error(transparent)]
-    Attention(#[from] AttentionError),
-}
-
-fn names() -> String {
-    let names: Vec<_> = METHODS.iter().map(|entry| entry.name).collect();
-    names.join(", ")
-}
-
 impl Method {
     /// Attention as the model was trained, at any length.
     pub fn plain() -> Self {
         Self::named("plain")
     }
 
-    /// SelfExtend with the settings [`crate::settings::ContextRequest`] chooses for the context.
+    /// SelfExtend with settings that are chosen for the context.
     pub fn automatic() -> Self {
         Self::named("selfextend")
+    }
+
+    /// SelfExtend with a group size and a neighbour window.
+    pub(crate) fn self_extend(group_size: usize, neighbor_window: usize) -> Self {
+        Self {
+            parameters: Parameters::new(vec![
+                ("G", Value::Tokens(group_size)),
+                ("W", Value::Tokens(neighbor_window)),
+            ]),
+            ..Self::automatic()
+        }
+    }
+
+    /// What a map given directly is called.
+    pub(crate) fn custom() -> Self {
+        Self {
+            entry: CUSTOM,
+            parameters: Parameters::default(),
+        }
     }
 
     /// A method of the table, with nothing but defaults.
@@ -106,101 +85,23 @@ impl Method {
         self.entry
     }
 
-    /// What a session of `context` tokens needs on a model trained on `trained` positions.
-    ///
-    /// # Errors
-    /// [`MethodError`] when parameters contradict each other, a file of factors cannot be read, or
-    /// the method does not reach the context.
-    pub fn options(&self, trained: usize, context: usize) -> Result<SessionOptions, MethodError> {
-        let at = At { trained, context };
-        let Extension { map, frequencies } = (self.entry.build)(&self.parameters, at)?;
+    /// What it changes on a model and in a context, and what queries are multiplied by.
+    pub(crate) fn build(&self, at: At) -> Result<(Change, QueryScaling), MethodError> {
+        let change = (self.entry.build)(&self.parameters, at)?;
         // Plain positions are those of methods that change frequencies, or the baseline.
-        let reach = match map {
+        let reach = match change.map {
             PositionMap::Plain => None,
-            map => map.reach(trained),
+            map => map.reach(at.trained),
         };
-        if let Some(reach) = reach.filter(|&reach| reach < context) {
+        if let Some(reach) = reach.filter(|&reach| reach < at.context) {
             return Err(MethodError::Beyond {
                 method: self.to_string(),
-                context,
+                context: at.context,
                 reach,
-                trained,
+                trained: at.trained,
             });
         }
-        Ok(SessionOptions {
-            context,
-            map,
-            frequencies,
-            query_scaling: self.query_scaling(at),
-            kv_type: KvType::default(),
-            chunk: DEFAULT_CHUNK,
-        })
-    }
-
-    fn query_scaling(&self, at: At) -> QueryScaling {
-        match self.parameters.word(SCALE.name) {
-            Some("log-n") => QueryScaling::LogN { base: at.trained },
-            Some("yarn") => QueryScaling::Yarn { factor: at.times() },
-            _ => QueryScaling::None,
-        }
-    }
-}
-
-/// The parameters that were given, in the order of the table.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Parameters(Vec<(&'static str, Value)>);
-
-#[derive(Debug, Clone, PartialEq)]
-enum Value {
-    Tokens(usize),
-    Number(f64),
-    Word(String),
-}
-
-impl Parameters {
-    fn get(&self, name: &str) -> Option<&Value> {
-        let mut given = self.0.iter();
-        given.find(|(key, _)| *key == name).map(|(_, value)| value)
-    }
-
-    /// A number of tokens.
-    pub fn tokens(&self, name: &str) -> Option<usize> {
-        match self.get(name) {
-            Some(&Value::Tokens(tokens)) => Some(tokens),
-            _ => None,
-        }
-    }
-
-    /// A number.
-    pub fn number(&self, name: &str) -> Option<f64> {
-        match self.get(name) {
-            Some(&Value::Number(number)) => Some(number),
-            _ => None,
-        }
-    }
-
-    /// A word or a path.
-    pub fn word(&self, name: &str) -> Option<&str> {
-        match self.get(name) {
-            Some(Value::Word(word)) => Some(word),
-            _ => None,
-        }
-    }
-}
-
-impl Kind {
-    fn read(&self, text: &str) -> Result<Value, String> {
-        match self {
-            Self::Tokens => parse_tokens(text).map(Value::Tokens),
-            Self::Number => match text.parse::<f64>() {
-                Ok(number) if number.is_finite() => Ok(Value::Number(number)),
-                _ => Err(format!("{text:?} is no number")),
-            },
-            Self::File if text.is_empty() => Err("a file is needed".into()),
-            Self::File => Ok(Value::Word(text.into())),
-            Self::OneOf(words) if words.contains(&text) => Ok(Value::Word(text.into())),
-            Self::OneOf(words) => Err(format!("{text:?} is none of {}", words.join(", "))),
-        }
+        Ok((change, table::query_scaling(&self.parameters, at)))
     }
 }
 
@@ -213,7 +114,14 @@ impl FromStr for Method {
             None => (text, None),
         };
         let entry = METHODS.iter().find(|entry| entry.name == name);
-        let entry = entry.ok_or_else(|| MethodError::Unknown { name: text.into() })?;
+        let entry = entry.ok_or_else(|| MethodError::Unknown {
+            name: text.into(),
+            known: METHODS
+                .iter()
+                .map(|entry| entry.name)
+                .collect::<Vec<_>>()
+                .join(", "),
+        })?;
         let bad = |reason: String| MethodError::Parameters {
             method: text.into(),
             reason,
@@ -244,30 +152,20 @@ impl FromStr for Method {
         let given = named.filter_map(|(name, value)| Some((name, value?)));
         Ok(Self {
             entry,
-            parameters: Parameters(given.collect()),
+            parameters: Parameters::new(given.collect()),
         })
     }
 }
 
 impl fmt::Display for Method {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.entry.name)?;
-        for (n, (key, value)) in self.parameters.0.iter().enumerate() {
-            let before = if n == 0 { ':' } else { ',' };
-            match value {
-                Value::Tokens(tokens) => write!(f, "{before}{key}={tokens}")?,
-                Value::Number(number) => write!(f, "{before}{key}={number}")?,
-                Value::Word(word) => write!(f, "{before}{key}={word}")?,
-            }
-        }
-        Ok(())
+        write!(f, "{}{}", self.entry.name, self.parameters)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use selfextend_attention::Frequencies;
 
     fn method(text: &str) -> Method {
         text.parse().unwrap()
@@ -300,91 +198,6 @@ mod tests {
             "yarn:s=inf",
         ] {
             assert!(text.parse::<Method>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn settings_beyond_their_reach_are_refused() {
-        let short = method("selfextend:G=2,W=1024").options(2048, 100_000);
-        assert!(matches!(
-            short,
-            Err(MethodError::Settings(SettingsError::TooLong { .. }))
-        ));
-        let short = method("leaky-rerope:W=512,k=2").options(2048, 100_000);
-        assert!(matches!(short, Err(MethodError::Beyond { .. })));
-        let plain = Method::plain().options(2048, 100_000).unwrap();
-        assert_eq!(plain.map, PositionMap::Plain);
-    }
-
-    /// The promise behind every default: whatever the context, no position the model never saw, or
-    /// a refusal.
-    #[test]
-    fn by_default_every_method_fits_every_context() {
-        for entry in METHODS.iter().filter(|entry| entry.name != "longrope") {
-            for trained in [64, 512, 8192] {
-                for times in [1, 2, 3, 8, 30] {
-                    let context = trained * times + times;
-                    let options = match method(entry.name).options(trained, context) {
-                        Ok(options) => options,
-                        // Shifted positions end at twice the window.
-                        Err(MethodError::Beyond { .. }) if entry.name == "string" && times > 1 => {
-                            continue;
-                        }
-                        Err(error) => panic!("{} at {times} x {trained}: {error}", entry.name),
-                    };
-                    let plain = options.map == PositionMap::Plain
-                        && options.frequencies == Frequencies::Trained;
-                    assert_eq!(
-                        plain,
-                        entry.name == "plain",
-                        "{} at {times} x {trained}",
-                        entry.name
-                    );
-                }
-            }
-        }
-    }
-
-    /// The last query of a text about twice the trained window long, by hand.
-    #[test]
-    fn defaults_are_those_of_the_papers() {
-        let relative = |name: &str, j: usize| {
-            let map = method(name).options(4096, 8192).unwrap().map;
-            map.positions().relative(8191, j)
-        };
-        assert_eq!(relative("rerope", 0), Some(512.0));
-        assert_eq!(relative("rerope", 8000), Some(191.0));
-        // S = 7000 + 128 - 4096.
-        let string = method("string").options(4096, 7000).unwrap().map;
-        assert_eq!(string.relative(6999, 0), Some((6999 - 3032 + 128) as f64));
-        // The key's chunk of 3072 is two before the query's.
-        assert_eq!(relative("dca", 10), Some((4095 - 10) as f64));
-        assert_eq!(relative("jet-long", 0), Some(4095.0));
-        assert_eq!(relative("streaming-llm", 4), None);
-        assert_eq!(relative("streaming-llm", 3), Some((4095 - 3) as f64));
-        assert_eq!(relative("lm-infinite", 9), Some(4096.0));
-        assert_eq!(relative("lm-infinite", 10), None);
-        let yarn = method("yarn").options(4096, 8192).unwrap().frequencies;
-        assert!(matches!(yarn, Frequencies::Yarn(yarn) if yarn.factor == 2.0));
-    }
-
-    #[test]
-    fn longrope_needs_a_file_of_factors() {
-        assert!(method("longrope").options(512, 1024).is_err());
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("factors.json");
-        for (text, works) in [
-            ("[1.0, 2.0]", true),
-            (
-                r#"{"long_factor": [1.0, 2.0], "short_factor": [1, 1]}"#,
-                true,
-            ),
-            (r#"{"long": [1.0]}"#, false),
-            ("[0.0]", false),
-        ] {
-            std::fs::write(&path, text).unwrap();
-            let longrope = method(&format!("longrope:factors={}", path.display()));
-            assert_eq!(longrope.options(512, 1024).is_ok(), works, "{text}");
         }
     }
 }

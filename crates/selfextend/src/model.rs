@@ -1,13 +1,13 @@
-//! A loaded model and the sequences that run on it.
+//! A loaded model: its configuration, its rotary embeddings, its weights where they run.
 
-use crate::backend::{CacheLayout, Device, Phase};
+use crate::backend::{Cache, CacheLayout, Phase, SessionBytes};
 use crate::config::{LayerAttention, ModelConfig, Rotary};
 use crate::decoder::OnLayer;
+use crate::device_model::{self, DeviceModel, OnRow, PassInput};
 use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
-use crate::runner::{self, Engine};
+use crate::options::{LoadOptions, SessionOptions};
 use crate::sampling::TokenScore;
-use crate::session::{Fault, Input, Session, SessionOptions};
 use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
     AttentionError, AttentionShape, Frequencies, PositionMap, Rope, RopeSpec, parallel,
@@ -15,27 +15,13 @@ use selfextend_attention::{
 use std::path::Path;
 use std::sync::Arc;
 
-/// How a model is loaded.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct LoadOptions {
-    /// Threads; 0 for one per core.
-    pub threads: usize,
-    /// Widen every weight to float32 at load (`--linear f32`): the reference mode.
-    pub exact: bool,
-    /// Under a position map that reaches further than training did, keep the sliding window of a
-    /// model whose layers all have one. Switched off by default: the map would be of no use.
-    pub keep_sliding_window: bool,
-    /// Where the model runs.
-    pub device: Device,
-}
-
 /// A model in memory. Cloning shares it.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
 struct Inner {
     config: ModelConfig,
-    engine: Box<dyn Engine>,
+    weights: Box<dyn DeviceModel>,
     shape: AttentionShape,
     ropes: Ropes,
     keep_sliding_window: bool,
@@ -74,8 +60,8 @@ impl Model {
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or holds a model this version cannot run.
-    pub fn load(path: &Path, options: LoadOptions) -> Result<Self> {
-        Self::from_file(&ModelFile::open(path)?, options)
+    pub fn load(path: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
+        Self::from_file(&ModelFile::open(path.as_ref())?, options)
     }
 
     /// Loads the weights of an opened file.
@@ -93,12 +79,12 @@ impl Model {
                 reason: error.to_string(),
             })?;
         let pool = Arc::new(pool);
-        let engine = runner::load(file, &config, &pool, options)?;
+        let weights = device_model::load(file, &config, &pool, options)?;
         let shape = config.attention_shape()?;
         let ropes = Ropes::new(&config)?;
         Ok(Self(Arc::new(Inner {
             config,
-            engine,
+            weights,
             shape,
             ropes,
             keep_sliding_window: options.keep_sliding_window,
@@ -113,7 +99,7 @@ impl Model {
 
     /// Bytes of weights held in memory.
     pub fn weight_bytes(&self) -> usize {
-        self.0.engine.weight_bytes()
+        self.0.weights.weight_bytes()
     }
 
     /// Threads it runs on.
@@ -121,17 +107,23 @@ impl Model {
         self.0.pool.current_num_threads()
     }
 
-    /// An empty sequence of at most `context` tokens under a position map and frequencies. Where
-    /// the frequencies do not fit the model, or the device the session, appending to it says so.
-    pub fn session(&self, options: SessionOptions) -> Session {
+    /// What a session under these options will take of the memory that holds keys and values.
+    ///
+    /// # Errors
+    /// As [`Model::session`].
+    pub fn session_bytes(&self, options: &SessionOptions) -> Result<SessionBytes> {
+        self.0.weights.session_bytes(self.layout(options)?)
+    }
+
+    /// An empty cache for a session.
+    pub(crate) fn cache(&self, options: &SessionOptions) -> Result<Box<dyn Cache>> {
+        self.0.weights.cache(self.layout(options)?)
+    }
+
+    /// How the layers of a session attend.
+    fn layout(&self, options: &SessionOptions) -> Result<CacheLayout> {
         let Inner { config, shape, .. } = &*self.0;
-        let (rope, fault) = match self.global_rope(&options) {
-            Ok(rope) => (rope, None),
-            Err(error) => {
-                let rope = self.0.ropes.global.clone();
-                (rope, Some(Fault::Frequencies(error)))
-            }
-        };
+        let rope = self.global_rope(options)?;
         // Kinds of layers that attend alike, and the kind of each layer.
         let mut alike: Vec<LayerAttention> = Vec::new();
         let mut number = |layer: &LayerAttention| {
@@ -141,42 +133,25 @@ impl Model {
                 alike.len() - 1
             })
         };
-        let numbers: Vec<usize> = config.attention.iter().map(&mut number).collect();
-        let kinds = alike
-            .into_iter()
-            .map(|layer| self.kind(layer, options.map, &rope))
-            .collect();
-        let layout = CacheLayout {
+        let layers: Vec<usize> = config.attention.iter().map(&mut number).collect();
+        let kinds = alike.into_iter();
+        let kinds = kinds.map(|layer| self.kind(layer, options.extension.map(), &rope));
+        Ok(CacheLayout {
             shape: *shape,
-            kv_type: options.kv_type,
-            kinds,
-            layers: numbers,
-            scaling: options.query_scaling,
-            context: options.context,
-            chunk: options.chunk,
-        };
-        match self.0.engine.cache(layout.clone()) {
-            Ok(cache) => Session::new(self.clone(), cache, options, fault),
-            Err(error) => {
-                let fault = fault.unwrap_or_else(|| Fault::of_cache(error));
-                Session::new(
-                    self.clone(),
-                    Box::new(layout.on_cpu()),
-                    options,
-                    Some(fault),
-                )
-            }
-        }
+            kinds: kinds.collect(),
+            layers,
+            options: options.clone(),
+        })
     }
 
     /// The rotary embedding of a session's global layers.
     fn global_rope(&self, options: &SessionOptions) -> Result<Arc<Rope>, AttentionError> {
         let ropes = &self.0.ropes;
         let rope = match &ropes.short {
-            Some((longest, short)) if options.context <= *longest => short,
+            Some((longest, short)) if options.extension.context() <= *longest => short,
             _ => &ropes.global,
         };
-        match options.frequencies {
+        match options.extension.frequencies() {
             Frequencies::Trained => Ok(rope.clone()),
             change => Ok(Arc::new(rope.extended(&change)?)),
         }
@@ -194,9 +169,10 @@ impl Model {
             Rotary::Local => (&ropes.local, true),
             Rotary::None => (&ropes.none, false),
         };
-        let map = match is_local || !knows_positions {
-            true => PositionMap::Plain,
-            false => map,
+        let map = if is_local || !knows_positions {
+            PositionMap::Plain
+        } else {
+            map
         };
         let kind = LayerKind::new(map, rope.clone());
         match layer.window.filter(|_| !switched_off) {
@@ -205,53 +181,37 @@ impl Model {
         }
     }
 
-    /// One pass over the new tokens of several sequences, whose linear layers run together.
-    /// `on_layer` is called before each layer and stops the pass with an error; `visit(input,
-    /// row, logits)` gets the logits each input asked for, in order; `row` counts its new tokens.
-    ///
-    /// # Errors
-    /// Tokens outside the vocabulary or beyond a session's context, and whatever `on_layer`
-    /// returns. The sessions are then as they were before.
-    pub fn forward(
-        &self,
-        inputs: &mut [Input],
-        on_layer: OnLayer,
-        visit: &mut (dyn FnMut(usize, usize, &[f32]) + Send),
-    ) -> Result<()> {
-        self.forward_in(Phase::ByLength, inputs, on_layer, visit)
-    }
-
-    /// [`Model::forward`] through the kernels of one phase. In [`Phase::Prefill`] and
-    /// [`Phase::Decode`] (one token a sequence) the logits of a sequence are bit for bit the same
-    /// whatever else is in the pass and however a prefill is cut.
-    ///
-    /// # Errors
-    /// As [`Model::forward`].
-    pub fn forward_in(
+    /// See [`Model::forward_in`].
+    pub(crate) fn pass(
         &self,
         phase: Phase,
-        inputs: &mut [Input],
+        inputs: &mut [PassInput],
         on_layer: OnLayer,
-        visit: &mut (dyn FnMut(usize, usize, &[f32]) + Send),
+        visit: OnRow,
     ) -> Result<()> {
-        for input in inputs.iter() {
-            input.check(self.config().vocab)?;
-        }
-        self.0
-            .engine
-            .forward(self.config(), phase, inputs, on_layer, visit)
+        let Inner {
+            weights, config, ..
+        } = &*self.0;
+        weights.forward(config, phase, inputs, on_layer, visit)
     }
 
-    /// See [`Session::score`].
+    /// See [`crate::Session::score`].
     pub(crate) fn score(
         &self,
-        input: Input,
+        input: PassInput,
         targets: &[u32],
         on_layer: OnLayer,
         visit: &mut (dyn FnMut(TokenScore) + Send),
     ) -> Result<()> {
-        let engine = &self.0.engine;
-        engine.score(self.config(), input, targets, on_layer, visit)
+        let Inner {
+            weights, config, ..
+        } = &*self.0;
+        weights.score(config, input, targets, on_layer, visit)
+    }
+
+    /// Whether both are the same model in memory.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
     }
 
     /// Does something else for each of some sequences on the threads that run the passes, as to

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// How the next token is chosen. The steps run in this order (as in transformers): bias, penalties,
 /// temperature, top-k, top-p, min-p, draw.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Sampling {
     /// Divides the logits; 0 takes the most probable token.
     pub temperature: f32,
@@ -42,6 +43,70 @@ impl Default for Sampling {
             bias: Vec::new(),
             seed: 0,
         }
+    }
+}
+
+impl Sampling {
+    /// The most probable token each time.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// With a temperature; 0 takes the most probable token.
+    pub fn with_temperature(self, temperature: f32) -> Self {
+        Self {
+            temperature,
+            ..self
+        }
+    }
+
+    /// With the `k` most probable tokens only; 0 keeps all.
+    pub fn with_top_k(self, top_k: usize) -> Self {
+        Self { top_k, ..self }
+    }
+
+    /// With the most probable tokens that together have this probability; 1 keeps all.
+    pub fn with_top_p(self, top_p: f32) -> Self {
+        Self { top_p, ..self }
+    }
+
+    /// Without tokens less probable than this share of the most probable one; 0 drops none.
+    pub fn with_min_p(self, min_p: f32) -> Self {
+        Self { min_p, ..self }
+    }
+
+    /// With a repetition penalty; 1 changes nothing.
+    pub fn with_repetition_penalty(self, repetition_penalty: f32) -> Self {
+        Self {
+            repetition_penalty,
+            ..self
+        }
+    }
+
+    /// With a presence penalty; 0 changes nothing.
+    pub fn with_presence_penalty(self, presence_penalty: f32) -> Self {
+        Self {
+            presence_penalty,
+            ..self
+        }
+    }
+
+    /// With a frequency penalty; 0 changes nothing.
+    pub fn with_frequency_penalty(self, frequency_penalty: f32) -> Self {
+        Self {
+            frequency_penalty,
+            ..self
+        }
+    }
+
+    /// With numbers that are added to the logits of some tokens.
+    pub fn with_bias(self, bias: Vec<(u32, f32)>) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// With a seed of the draws.
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
     }
 }
 

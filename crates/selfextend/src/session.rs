@@ -1,62 +1,13 @@
 //! One sequence: its tokens, its KV cache and its settings.
 
-use crate::backend::{Block, Cache};
+use crate::backend::{Block, Cache, FEW_SEQUENCES, Phase};
+use crate::device_model::{LogitRows, PassInput};
 use crate::error::{Error, Result};
+use crate::extension::Extension;
 use crate::model::Model;
+use crate::options::SessionOptions;
 use crate::sampling::TokenScore;
-use crate::settings::ContextSettings;
-use selfextend_attention::{AttentionError, Frequencies, KvType, PositionMap, QueryScaling};
-
-/// How a sequence runs.
-#[derive(Debug, Clone, Copy)]
-pub struct SessionOptions {
-    /// The most tokens it may hold.
-    pub context: usize,
-    /// The map from query and key to a relative position.
-    pub map: PositionMap,
-    /// How the model's frequencies are changed.
-    pub frequencies: Frequencies,
-    /// What queries are multiplied by.
-    pub query_scaling: QueryScaling,
-    /// How keys and values are stored.
-    pub kv_type: KvType,
-    /// Tokens of a prefill that pass through the model together.
-    pub chunk: usize,
-}
-
-impl From<ContextSettings> for SessionOptions {
-    fn from(settings: ContextSettings) -> Self {
-        let ContextSettings {
-            context,
-            map,
-            frequencies,
-            query_scaling,
-            ..
-        } = settings;
-        Self {
-            context,
-            map,
-            frequencies,
-            query_scaling,
-            kv_type: KvType::default(),
-            chunk: DEFAULT_CHUNK,
-        }
-    }
-}
-
-/// Default tokens of a prefill chunk: the cost of widening the weights is spread over them.
-pub const DEFAULT_CHUNK: usize = 512;
-
-/// Which new tokens a pass computes logits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogitRows {
-    /// None.
-    None,
-    /// The last one.
-    Last,
-    /// All.
-    All,
-}
+use smallvec::SmallVec;
 
 /// One sequence's part of a pass.
 pub struct Input<'a> {
@@ -69,19 +20,12 @@ pub struct Input<'a> {
 }
 
 impl Input<'_> {
-    pub(crate) fn check(&self, vocab: usize) -> Result<()> {
-        if let Some(fault) = &self.session.fault {
-            return Err(fault.clone().into());
+    fn part(&mut self) -> PassInput<'_> {
+        PassInput {
+            cache: &mut *self.session.cache,
+            tokens: self.tokens,
+            logits: self.logits,
         }
-        let (context, used) = (self.session.options.context, self.session.len());
-        if self.tokens.len() > context.saturating_sub(used) {
-            return Err(Error::ContextFull {
-                context,
-                used,
-                more: self.tokens.len(),
-            });
-        }
-        check_tokens(self.tokens, vocab)
     }
 }
 
@@ -96,61 +40,70 @@ fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
     }
 }
 
-/// A sequence of tokens on a model. It knows ids only; text lives one floor up.
+/// A sequence of tokens on a model. It knows ids only; [`TextModel`](crate::TextModel) knows text.
 pub struct Session {
     model: Model,
-    pub(crate) cache: Box<dyn Cache>,
+    cache: Box<dyn Cache>,
     options: SessionOptions,
-    /// Why nothing can be appended.
-    fault: Option<Fault>,
 }
 
-/// Why nothing can be appended to a session.
-#[derive(Debug, Clone)]
-pub(crate) enum Fault {
-    /// Frequencies that do not fit the model.
-    Frequencies(AttentionError),
-    /// A device without kernels for it.
-    Device(String),
-    /// One that has no memory left.
-    Memory(String),
-}
-
-impl Fault {
-    /// Why there is no cache.
-    pub(crate) fn of_cache(error: Error) -> Self {
-        match error {
-            Error::DeviceMemory(reason) => Self::Memory(reason),
-            error => Self::Device(error.to_string()),
-        }
+impl Model {
+    /// An empty sequence under these options, or under an [`Extension`] and default options.
+    ///
+    /// # Errors
+    /// Frequencies that do not fit the model, or a device without kernels or memory for the session.
+    pub fn session(&self, options: impl Into<SessionOptions>) -> Result<Session> {
+        let options = options.into();
+        Ok(Session {
+            model: self.clone(),
+            cache: self.cache(&options)?,
+            options,
+        })
     }
-}
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
-        match fault {
-            Fault::Frequencies(error) => error.into(),
-            Fault::Device(reason) => Self::Device(reason),
-            Fault::Memory(reason) => Self::DeviceMemory(reason),
+    /// One pass over the new tokens of several sequences, whose linear layers run together.
+    /// `visit(input, row, logits)` gets the logits each input asked for, in order; `row` counts its
+    /// new tokens. In [`Phase::Prefill`] and [`Phase::Decode`] (one token a sequence) the logits of a
+    /// sequence on the CPU are bit for bit the same whatever else is in the pass and however a
+    /// prefill is cut.
+    ///
+    /// # Errors
+    /// Sessions of another model, tokens outside the vocabulary or beyond a session's context. The
+    /// sessions are then as they were before.
+    pub fn forward(
+        &self,
+        phase: Phase,
+        inputs: &mut [Input],
+        visit: impl FnMut(usize, usize, &[f32]) + Send,
+    ) -> Result<()> {
+        self.forward_with(phase, inputs, |_| Ok(()), visit)
+    }
+
+    /// [`Model::forward`] that can be stopped: `on_layer` is called before each layer with its number
+    /// and ends the pass with an error.
+    ///
+    /// # Errors
+    /// As [`Model::forward`], and whatever `on_layer` returns.
+    pub fn forward_with(
+        &self,
+        phase: Phase,
+        inputs: &mut [Input],
+        mut on_layer: impl FnMut(usize) -> Result<()> + Send,
+        mut visit: impl FnMut(usize, usize, &[f32]) + Send,
+    ) -> Result<()> {
+        for input in inputs.iter() {
+            if !self.is(&input.session.model) {
+                return Err(Error::OtherModel);
+            }
+            input.session.check(input.tokens)?;
         }
+        let mut parts: SmallVec<[PassInput; FEW_SEQUENCES]> =
+            inputs.iter_mut().map(Input::part).collect();
+        self.pass(phase, &mut parts, &mut on_layer, &mut visit)
     }
 }
 
 impl Session {
-    pub(crate) fn new(
-        model: Model,
-        cache: Box<dyn Cache>,
-        options: SessionOptions,
-        fault: Option<Fault>,
-    ) -> Self {
-        Self {
-            model,
-            cache,
-            options,
-            fault,
-        }
-    }
-
     /// Tokens it holds.
     pub fn len(&self) -> usize {
         self.cache.len()
@@ -161,6 +114,16 @@ impl Session {
         self.cache.is_empty()
     }
 
+    /// The most tokens it may hold.
+    pub fn context(&self) -> usize {
+        self.options.extension.context()
+    }
+
+    /// How it attends.
+    pub fn extension(&self) -> &Extension {
+        &self.options.extension
+    }
+
     /// Its settings.
     pub fn options(&self) -> &SessionOptions {
         &self.options
@@ -169,12 +132,6 @@ impl Session {
     /// The model it runs on.
     pub fn model(&self) -> &Model {
         &self.model
-    }
-
-    /// Why nothing can be appended, if so: frequencies that do not fit the model, or a device without
-    /// kernels or memory for the session.
-    pub fn fault(&self) -> Option<Error> {
-        self.fault.clone().map(Error::from)
     }
 
     /// Takes the memory that so many tokens in all need, on a device, which otherwise takes it by
@@ -191,43 +148,54 @@ impl Session {
         self.cache.bytes()
     }
 
-    /// Appends tokens in chunks and returns the logits of the last one. `progress(done)` is called
-    /// before each layer with the tokens appended so far, and stops the work with an error.
+    /// Appends tokens and returns the logits of the last one.
     ///
     /// # Errors
-    /// As [`Model::forward`]; chunks that were finished before stay appended.
-    pub fn append(
+    /// Tokens outside the vocabulary or beyond the context, and then nothing is appended; on a device,
+    /// too little memory.
+    pub fn append(&mut self, tokens: &[u32]) -> Result<Vec<f32>> {
+        self.append_with(tokens, |_| Ok(()))
+    }
+
+    /// [`Session::append`] that tells how far it is and can be stopped: `progress(done)` is called
+    /// before each layer of each chunk with the tokens appended so far, and ends the work with an
+    /// error.
+    ///
+    /// # Errors
+    /// As [`Session::append`], and whatever `progress` returns; chunks that were finished before stay
+    /// appended.
+    pub fn append_with(
         &mut self,
         tokens: &[u32],
-        progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
+        mut progress: impl FnMut(usize) -> Result<()> + Send,
     ) -> Result<Vec<f32>> {
         let mut last = Vec::new();
-        self.in_chunks(tokens, LogitRows::Last, progress, &mut |_, row| {
+        let visit = &mut |_, row: &[f32]| {
             last.clear();
             last.extend_from_slice(row);
-        })?;
+        };
+        self.in_chunks(tokens, LogitRows::Last, &mut progress, visit)?;
         Ok(last)
     }
 
-    /// Appends tokens in chunks; `visit(token, logits)` gets the logits of every one, in order.
+    /// Appends tokens; `visit(token, logits)` gets the logits of every one, in order.
     ///
     /// # Errors
     /// As [`Session::append`].
     pub fn append_all(
         &mut self,
         tokens: &[u32],
-        progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
-        visit: &mut (dyn FnMut(usize, &[f32]) + Send),
+        mut visit: impl FnMut(usize, &[f32]) + Send,
     ) -> Result<()> {
-        self.in_chunks(tokens, LogitRows::All, progress, visit)
+        self.in_chunks(tokens, LogitRows::All, &mut |_| Ok(()), &mut visit)
     }
 
-    /// Appends tokens in chunks; `visit(token, score)` hears, in order, how probable each of them
-    /// made the one of `targets` that came after it. On a device the logits stay there, which is
-    /// much faster than [`Session::append_all`].
+    /// Appends tokens; `visit(token, score)` is told, in order, how probable each of them made the
+    /// one of `targets` that came after it. On a device the logits stay there, which is much faster
+    /// than [`Session::append_all`].
     ///
     /// # Errors
-    /// As [`Session::append`], and of targets that the vocabulary has not.
+    /// As [`Session::append`], and targets outside the vocabulary.
     ///
     /// # Panics
     /// When there are not as many targets as tokens.
@@ -235,23 +203,39 @@ impl Session {
         &mut self,
         tokens: &[u32],
         targets: &[u32],
-        progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
-        visit: &mut (dyn FnMut(usize, TokenScore) + Send),
+        visit: impl FnMut(usize, TokenScore) + Send,
+    ) -> Result<()> {
+        self.score_with(tokens, targets, |_| Ok(()), visit)
+    }
+
+    /// [`Session::score`] with `progress` as in [`Session::append_with`].
+    ///
+    /// # Errors
+    /// As [`Session::score`], and whatever `progress` returns.
+    ///
+    /// # Panics
+    /// As [`Session::score`].
+    pub fn score_with(
+        &mut self,
+        tokens: &[u32],
+        targets: &[u32],
+        mut progress: impl FnMut(usize) -> Result<()> + Send,
+        mut visit: impl FnMut(usize, TokenScore) + Send,
     ) -> Result<()> {
         assert_eq!(tokens.len(), targets.len(), "a target for each token");
         check_tokens(targets, self.model.config().vocab)?;
-        self.check(tokens, LogitRows::All)?;
-        let model = self.model.clone();
+        self.check(tokens)?;
         let chunk = self.options.chunk.max(1);
         let mut token = 0;
         for (some, targets) in tokens.chunks(chunk).zip(targets.chunks(chunk)) {
             let done = token;
-            let input = Input {
-                session: self,
+            let part = PassInput {
+                cache: &mut *self.cache,
                 tokens: some,
                 logits: LogitRows::All,
             };
-            model.score(input, targets, &mut |_| progress(done), &mut |score| {
+            let on_layer = &mut |_| progress(done);
+            self.model.score(part, targets, on_layer, &mut |score| {
                 visit(token, score);
                 token += 1;
             })?;
@@ -260,13 +244,16 @@ impl Session {
     }
 
     /// Nothing is appended where not everything would fit.
-    fn check(&mut self, tokens: &[u32], logits: LogitRows) -> Result<()> {
-        let whole = Input {
-            session: self,
-            tokens,
-            logits,
-        };
-        whole.check(whole.session.model.config().vocab)
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        let (context, used) = (self.context(), self.len());
+        if tokens.len() > context.saturating_sub(used) {
+            return Err(Error::ContextFull {
+                context,
+                used,
+                more: tokens.len(),
+            });
+        }
+        check_tokens(tokens, self.model.config().vocab)
     }
 
     fn in_chunks(
@@ -276,8 +263,7 @@ impl Session {
         progress: &mut (dyn FnMut(usize) -> Result<()> + Send),
         visit: &mut (dyn FnMut(usize, &[f32]) + Send),
     ) -> Result<()> {
-        self.check(tokens, wanted)?;
-        let model = self.model.clone();
+        self.check(tokens)?;
         let chunk = self.options.chunk.max(1);
         for (n, some) in tokens.chunks(chunk).enumerate() {
             let done = n * chunk;
@@ -287,13 +273,14 @@ impl Session {
             } else {
                 wanted
             };
-            let input = Input {
-                session: self,
+            let part = PassInput {
+                cache: &mut *self.cache,
                 tokens: some,
                 logits,
             };
-            model.forward(
-                &mut [input],
+            self.model.pass(
+                Phase::ByLength,
+                &mut [part],
                 &mut |_| progress(done),
                 &mut |_, row, logits| visit(done + row, logits),
             )?;
@@ -339,11 +326,6 @@ impl Session {
         self.cache.block_bytes()
     }
 
-    /// Bytes that decoding needs beside the blocks, in a context that is full.
-    pub fn ring_bytes(&self) -> usize {
-        self.cache.ring_bytes()
-    }
-
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
     /// what a fresh session gives (on a device, up to rounding). Under a method that forgets
     /// (StreamingLLM, LM-Infinite) none are left on the CPU where tokens would be seen again that are
@@ -354,20 +336,15 @@ impl Session {
     }
 
     /// A second session that continues from the same tokens. Full pages of the cache are shared on
-    /// the CPU; a device copies them, and where it has no memory for that, the new session is
-    /// empty and its [fault](Session::fault) says so.
-    pub fn fork(&self) -> Self {
-        match self.cache.fork() {
-            Ok(cache) => Self {
-                model: self.model.clone(),
-                cache,
-                options: self.options,
-                fault: self.fault.clone(),
-            },
-            Err(error) => Self {
-                fault: Some(Fault::of_cache(error)),
-                ..self.model.session(self.options)
-            },
-        }
+    /// the CPU; a device copies them.
+    ///
+    /// # Errors
+    /// A device without memory for the copy.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Self {
+            model: self.model.clone(),
+            cache: self.cache.fork()?,
+            options: self.options.clone(),
+        })
     }
 }

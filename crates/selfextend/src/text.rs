@@ -1,14 +1,33 @@
-//! A model together with what turns text into its tokens and back.
+//! The front door: a model together with what turns text into its tokens and back.
 
 use crate::chat_prompt::encode_chat;
 use crate::chat_template::{ChatTemplate, Message};
-use crate::error::Result;
-use crate::model::{LoadOptions, Model};
+use crate::error::{Error, Result};
+use crate::generate::{Answer, GenerateOptions};
+use crate::model::Model;
 use crate::model_file::ModelFile;
+use crate::options::LoadOptions;
+use crate::request::ContextRequest;
+use crate::session::Session;
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
 /// A model, its tokenizer and its chat template, all from one file.
+///
+/// ```no_run
+/// use selfextend::{GenerateOptions, TextModel};
+///
+/// # fn main() -> Result<(), selfextend::Error> {
+/// let model = TextModel::open("smollm2-135m")?;
+/// let mut session = model.session(32_768)?;
+/// let options = GenerateOptions::new().with_max_tokens(100);
+/// for piece in model.answer(&mut session, "Why is the sky blue?", &options)? {
+///     print!("{}", piece?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+#[non_exhaustive]
 pub struct TextModel {
     /// The model.
     pub model: Model,
@@ -19,14 +38,30 @@ pub struct TextModel {
 }
 
 impl TextModel {
+    /// Loads a model by its path, or by its name with the cargo feature `hub`: a known model or an
+    /// id of the Hugging Face hub, fetched first if it is not on this machine (see `hub::resolve`).
+    ///
+    /// # Errors
+    /// A model that cannot be found or fetched, and those of [`TextModel::load`].
+    pub fn open(path_or_name: &str) -> Result<Self> {
+        #[cfg(feature = "hub")]
+        {
+            use crate::hub::{PullOptions, resolve};
+            let path = resolve(path_or_name, &PullOptions::from_env(), &mut |_| {})?;
+            Self::load(path, LoadOptions::default())
+        }
+        #[cfg(not(feature = "hub"))]
+        Self::load(path_or_name, LoadOptions::default())
+    }
+
     /// Loads a GGUF file, or a folder of safetensors files with their config.json and
     /// tokenizer.json.
     ///
     /// # Errors
     /// A file that cannot be read, is damaged, or holds a model or tokenizer this version cannot
     /// use.
-    pub fn load(path: &Path, options: LoadOptions) -> Result<Self> {
-        let file = ModelFile::open(path)?;
+    pub fn load(path: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
+        let file = ModelFile::open(path.as_ref())?;
         // The model first: an unsupported architecture is named before its tokenizer is.
         let model = Model::from_file(&file, options)?;
         let tokenizer = file.tokenizer()?;
@@ -45,6 +80,70 @@ impl TextModel {
             tokenizer,
             template,
         })
+    }
+
+    /// An empty session for at most `context` tokens: plain attention within the trained window,
+    /// SelfExtend with settings chosen for the context beyond it. For other methods and settings, give
+    /// [`Model::session`] an [`Extension`](crate::Extension).
+    ///
+    /// # Errors
+    /// A context of 0 tokens, and those of [`Model::session`].
+    pub fn session(&self, context: usize) -> Result<Session> {
+        let request = ContextRequest::new().with_context(context);
+        let trained = self.model.config().trained_window;
+        self.model.session(request.resolve(trained)?)
+    }
+
+    /// Answers a prompt: a user's message where the model has a chat template, else a text to
+    /// continue. The session is emptied first, so that every call stands alone; for a conversation
+    /// that keeps its KV cache, encode it with [`TextModel::encode_chat`] and call
+    /// [`TextModel::answer_tokens`].
+    ///
+    /// # Errors
+    /// A prompt that cannot be turned into tokens or does not fit the session's context, sampling
+    /// settings outside their range, and what the model's pass returns.
+    pub fn answer<'a>(
+        &'a self,
+        session: &'a mut Session,
+        prompt: &str,
+        options: &GenerateOptions,
+    ) -> Result<Answer<'a>> {
+        let tokens = self.encode_prompt(prompt)?;
+        let _ = session.truncate(0);
+        self.answer_tokens(session, &tokens, options)
+    }
+
+    /// Appends tokens to what the session holds and generates what follows.
+    ///
+    /// # Errors
+    /// No tokens, and those of [`Session::append`] and [`Answer::new`].
+    pub fn answer_tokens<'a>(
+        &'a self,
+        session: &'a mut Session,
+        tokens: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Answer<'a>> {
+        if tokens.is_empty() {
+            return Err(Error::EmptyPrompt);
+        }
+        let logits = session.append(tokens)?;
+        Answer::new(session, &self.tokenizer, logits, options)
+    }
+
+    /// The tokens of a prompt: a user's message in the chat template where there is one, else the
+    /// text after the beginning-of-text token where the model wants one.
+    ///
+    /// # Errors
+    /// Text the tokenizer cannot take, or the template refuses.
+    pub fn encode_prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        let message = Message {
+            role: "user".into(),
+            content: prompt.into(),
+        };
+        match self.encode_chat(&[message])? {
+            Some(tokens) => Ok(tokens),
+            None => self.encode(prompt),
+        }
     }
 
     /// The tokens of a text, after the beginning-of-text token where the model wants one.

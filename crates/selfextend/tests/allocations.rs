@@ -3,8 +3,9 @@
 mod common;
 
 use candle_core::quantized::GgmlDType;
-use selfextend::{Input, LoadOptions, LogitRows, Model, SessionOptions};
-use selfextend_attention::{Frequencies, KvType, PositionMap, QueryScaling};
+use selfextend::{
+    Extension, Input, KvType, LoadOptions, LogitRows, Model, Phase, PositionMap, SessionOptions,
+};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 
@@ -19,22 +20,14 @@ fn decode_allocates_nothing_per_token_after_warm_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
     common::write_tiny(&path, GgmlDType::Q4_1, 300);
-    let options = LoadOptions {
-        threads: 2,
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions::new().with_threads(2);
     let model = Model::load(&path, options).unwrap();
     let maps = [PositionMap::Plain, PositionMap::self_extend(4, 16).unwrap()];
     for map in maps {
         for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
-            let mut session = model.session(SessionOptions {
-                context: 1000,
-                map,
-                frequencies: Frequencies::Trained,
-                kv_type,
-                query_scaling: QueryScaling::None,
-                chunk: 512,
-            });
+            let extension = Extension::from_map(map, 64, 1000);
+            let options = SessionOptions::new(extension).with_kv_type(kv_type);
+            let mut session = model.session(options).unwrap();
             let mut decode = |tokens: u32| {
                 for token in 0..tokens {
                     let input = Input {
@@ -43,10 +36,8 @@ fn decode_allocates_nothing_per_token_after_warm_up() {
                         logits: LogitRows::Last,
                     };
                     let mut seen = 0;
-                    let mut visit = |_: usize, _: usize, logits: &[f32]| seen += logits.len();
-                    model
-                        .forward(&mut [input], &mut |_| Ok(()), &mut visit)
-                        .unwrap();
+                    let visit = |_: usize, _: usize, logits: &[f32]| seen += logits.len();
+                    model.forward(Phase::ByLength, &mut [input], visit).unwrap();
                     assert_eq!(seen, 300);
                 }
             };

@@ -18,14 +18,7 @@ fn models() -> Vec<(GgmlDType, Model, Vec<u32>)> {
     let load = |dtype| {
         let path = folder.path().join("tiny.gguf");
         write_tiny(&path, dtype, VOCAB);
-        let model = Model::load(
-            &path,
-            LoadOptions {
-                threads: 2,
-                ..Default::default()
-            },
-        )
-        .unwrap();
+        let model = Model::load(&path, LoadOptions::new().with_threads(2)).unwrap();
         let text = (0..256u32)
             .map(|i| (i * i * 7 + i / 3) % VOCAB as u32)
             .collect();
@@ -45,7 +38,7 @@ fn maps() -> [PositionMap; 3] {
 fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<Vec<f32>> {
     let mut rows = Vec::new();
     let visit = &mut |_, row: &[f32]| rows.push(row.to_vec());
-    session.append_all(ids, &mut |_| Ok(()), visit).unwrap();
+    session.append_all(ids, visit).unwrap();
     rows
 }
 
@@ -88,15 +81,14 @@ fn scores_are_those_of_the_logits() {
             scores.push(score);
         };
         let mut scored = open();
-        let progress = &mut |_| Ok(());
-        scored.score(seen, targets, progress, visit).unwrap();
+        scored.score(seen, targets, visit).unwrap();
         let expected = logits.iter().zip(targets);
         let expected: Vec<_> = expected
             .map(|(row, &target)| TokenScore::new(row, target))
             .collect();
         assert_eq!(scores, expected, "{dtype:?}");
         assert!(scores.iter().any(|score| !score.is_top));
-        let refused = open().score(&seen[..1], &[VOCAB as u32], &mut |_| Ok(()), &mut |_, _| {});
+        let refused = open().score(&seen[..1], &[VOCAB as u32], |_, _| {});
         assert!(matches!(refused, Err(Error::Token { .. })), "{refused:?}");
     }
 }
@@ -108,11 +100,7 @@ fn quantised_weights_stand_for_their_own_numbers() {
     write_tiny(&path, GgmlDType::Q4_1, VOCAB);
     let text: Vec<u32> = (0..40).collect();
     let [exact, packed] = [true, false].map(|exact| {
-        let options = LoadOptions {
-            threads: 1,
-            exact,
-            ..Default::default()
-        };
+        let options = LoadOptions::new().with_threads(1).with_exact(exact);
         let model = Model::load(&path, options).unwrap();
         all_logits(
             &mut session(&model, PositionMap::Plain, KvType::F32, 40),
@@ -133,7 +121,7 @@ fn truncating_and_forking_continue_like_a_fresh_run() {
             let mut long = start(64);
             all_logits(&mut long, &text[..100]);
             all_logits(&mut long, &text[50..190]);
-            let mut fork = long.fork();
+            let mut fork = long.fork().unwrap();
             for session in [&mut long, &mut fork] {
                 assert_eq!(session.truncate(100), 100);
                 assert_eq!(
@@ -168,7 +156,7 @@ fn sequences_in_one_pass_equal_each_alone() {
                 .collect();
             let mut together = vec![Vec::new(); 3];
             let visit = &mut |input: usize, _, row: &[f32]| together[input].push(row.to_vec());
-            model.forward(&mut inputs, &mut |_| Ok(()), visit).unwrap();
+            model.forward(Phase::ByLength, &mut inputs, visit).unwrap();
             for (n, (together, alone)) in together.iter().zip(&alone).enumerate() {
                 assert_close(together, alone, &format!("{dtype:?} {map:?} sequence {n}"));
             }
@@ -180,13 +168,11 @@ fn sequences_in_one_pass_equal_each_alone() {
 fn a_refused_or_stopped_pass_leaves_the_session_as_it_was() {
     let (_, model, text) = models().remove(0);
     let mut session = session(&model, PositionMap::Plain, KvType::F32, 16);
-    let expected = all_logits(&mut session.fork(), &text[..30]);
-    let error = session
-        .append(&[1, VOCAB as u32], &mut |_| Ok(()))
-        .unwrap_err();
+    let expected = all_logits(&mut session.fork().unwrap(), &text[..30]);
+    let error = session.append(&[1, VOCAB as u32]).unwrap_err();
     assert!(matches!(error, Error::Token { position: 1, .. }), "{error}");
     let error = session
-        .append(&text[..10], &mut |_| Err(Error::Stopped))
+        .append_with(&text[..10], |_| Err(Error::Stopped))
         .unwrap_err();
     assert!(matches!(error, Error::Stopped) && session.is_empty());
     assert_eq!(all_logits(&mut session, &text[..30]), expected);
@@ -205,9 +191,7 @@ fn together(phase: Phase, parts: &mut [(&mut Session, &[u32])]) -> Vec<Vec<f32>>
         .collect();
     let mut last = vec![Vec::new(); inputs.len()];
     let visit = &mut |input: usize, _, row: &[f32]| last[input] = row.to_vec();
-    model
-        .forward_in(phase, &mut inputs, &mut |_| Ok(()), visit)
-        .unwrap();
+    model.forward(phase, &mut inputs, visit).unwrap();
     last
 }
 
@@ -254,7 +238,7 @@ fn phases_do_not_depend_on_company() {
 
                 let mut sequences: Vec<Session> = sequences.into_iter().chain([cached]).collect();
                 // Nine more, so that the batch is more than eight.
-                let more: Vec<_> = (0..9).map(|_| sequences[0].fork()).collect();
+                let more: Vec<_> = (0..9).map(|_| sequences[0].fork().unwrap()).collect();
                 sequences.extend(more);
                 for n in 0..12 {
                     let step = [prompt[300 + n]];

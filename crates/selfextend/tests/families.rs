@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Golden, checkpoints, session};
+use common::{Golden, checkpoints};
 use selfextend::{KvType, LoadOptions, Model, ModelFile, PositionMap};
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,7 @@ const GROUP_SIZE: usize = 4;
 const NEIGHBOR_WINDOW: usize = 12;
 
 fn load(path: &Path) -> Model {
-    let options = LoadOptions {
-        threads: 1,
-        ..Default::default()
-    };
+    let options = LoadOptions::new().with_threads(1);
     Model::load(path, options).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -34,11 +31,12 @@ fn each(check: impl Fn(&str, &Model, &Golden)) {
 
 /// Logits of all tokens, in chunks, in a session of so much context.
 fn logits(model: &Model, ids: &[u32], map: PositionMap, context: usize, chunk: usize) -> Vec<f32> {
-    let options = session(model, map, KvType::F32, chunk).options().to_owned();
-    let mut session = model.session(selfextend::SessionOptions { context, ..options });
+    let mut options = common::options(model, map, KvType::F32, chunk);
+    options.extension = options.extension.with_context(context);
+    let mut session = model.session(options).unwrap();
     let mut all = Vec::new();
-    let visit = &mut |_, row: &[f32]| all.extend_from_slice(row);
-    session.append_all(ids, &mut |_| Ok(()), visit).unwrap();
+    let visit = |_, row: &[f32]| all.extend_from_slice(row);
+    session.append_all(ids, visit).unwrap();
     all
 }
 
@@ -90,11 +88,9 @@ fn a_sliding_window_is_kept_where_that_is_asked_for() {
         .find(|it| it.ends_with("mistral"))
         .unwrap();
     let golden = Golden::read(&folder.join("reference.safetensors"));
-    let options = LoadOptions {
-        threads: 1,
-        keep_sliding_window: true,
-        ..Default::default()
-    };
+    let options = LoadOptions::new()
+        .with_threads(1)
+        .with_keep_sliding_window(true);
     let model = Model::load(&folder, options).unwrap();
     // Its window is 17: with all 17 keys among the neighbours, keeping it is plain attention.
     let map = PositionMap::self_extend(GROUP_SIZE, 20).unwrap();

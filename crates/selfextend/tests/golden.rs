@@ -5,23 +5,20 @@ mod common;
 
 use common::{Golden, session, shared, smollm2};
 use selfextend::sampling::{argmax, log_probability};
-use selfextend::{Device, KvType, LoadOptions, Model, PositionMap, Session};
+use selfextend::{KvType, LoadOptions, Model, PositionMap, Session};
 
 /// One float32 implementation against another (`../shared/DESIGN.md`, section 6).
 const TOLERANCE: f64 = 5e-4;
 
-const EXACT: LoadOptions = LoadOptions {
-    threads: 0,
-    exact: true,
-    keep_sliding_window: false,
-    device: Device::Cpu,
-};
+fn exact() -> LoadOptions {
+    LoadOptions::new().with_exact(true)
+}
 
 /// Negative log-likelihood of each token after the first, and the logits of the last `keep`.
 fn score(session: &mut Session, ids: &[u32], keep: usize) -> (Vec<f64>, Vec<Vec<f32>>) {
     let (mut nll, mut last) = (Vec::new(), Vec::new());
     session
-        .append_all(ids, &mut |_| Ok(()), &mut |at, logits| {
+        .append_all(ids, |at, logits| {
             if let Some(&next) = ids.get(at + 1) {
                 nll.push(-log_probability(logits, next));
             }
@@ -49,7 +46,7 @@ fn check_texts(name: &str, map: PositionMap) {
     let Some((golden, path)) = Golden::open(name).zip(smollm2()) else {
         return;
     };
-    let model = Model::load(&path, EXACT).unwrap();
+    let model = Model::load(&path, exact()).unwrap();
     let ids = golden.ids("ids");
     // A chunk that divides nothing: boundaries fall everywhere.
     let mut session = session(&model, map, KvType::F32, 211);
@@ -89,11 +86,9 @@ fn greedy_decoding() {
         let Some((golden, path)) = Golden::open(name).zip(smollm2()) else {
             return;
         };
-        let model = Model::load(&path, EXACT).unwrap();
+        let model = Model::load(&path, exact()).unwrap();
         let mut session = session(&model, map, KvType::F32, 512);
-        let mut logits = session
-            .append(&golden.ids("prompt_ids"), &mut |_| Ok(()))
-            .unwrap();
+        let mut logits = session.append(&golden.ids("prompt_ids")).unwrap();
         for (step, id) in golden.ids("new_ids").into_iter().enumerate() {
             if golden.has("top5_ids") {
                 let top = &golden.ids("top5_ids")[step * 5..(step + 1) * 5];
@@ -111,7 +106,7 @@ fn greedy_decoding() {
                 );
             }
             assert_eq!(argmax(&logits), id, "{name} step {step}");
-            logits = session.append(&[id], &mut |_| Ok(())).unwrap();
+            logits = session.append(&[id]).unwrap();
         }
     }
 }
@@ -147,7 +142,7 @@ fn stories_past_the_window() {
     let Some((golden, path)) = Golden::open("stories260K_2048").zip(path) else {
         return;
     };
-    let model = Model::load(&path, EXACT).unwrap();
+    let model = Model::load(&path, exact()).unwrap();
     let ids = golden.ids("ids");
     let cases = [
         ("plain", PositionMap::Plain),

@@ -1,12 +1,11 @@
-//! One answer: prefill, generation, and how long they took.
+//! One answer: prefill and generation, with their times.
 
-use crate::args::GenerateArgs;
-use crate::engine::{self, describe};
+use crate::args::generate::GenerateArgs;
 use crate::error::{CliError, Result};
-use crate::{interrupt, output};
+use crate::{interrupt, output, setup};
 use selfextend::sampling::Sampler;
 use selfextend::tokenizer::Tokenizer;
-use selfextend::{Finish, GenerateOptions, Generation, PositionMap, Session, generate};
+use selfextend::{Finish, GenerateOptions, Generation, Session, generate};
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -19,18 +18,16 @@ pub struct Answer {
     pub decode_s: f64,
 }
 
-/// Checks what needs no model to be wrong.
+/// The options of a generation, checked before the model is loaded.
 pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
-    let sampling = args.into();
     Sampler::new(args.into())?;
-    Ok(GenerateOptions {
-        max_tokens: args.max_tokens,
-        stop: args.stop.clone(),
-        sampling,
-    })
+    Ok(GenerateOptions::new()
+        .with_max_tokens(args.max_tokens)
+        .with_stop(args.stop.clone())
+        .with_sampling(args.into()))
 }
 
-/// Appends the tokens and generates what follows; `on_text` gets it piece by piece.
+/// Appends the tokens and generates an answer; `on_text` gets it piece by piece.
 pub fn answer(
     session: &mut Session,
     tokenizer: &Tokenizer,
@@ -38,14 +35,15 @@ pub fn answer(
     options: &GenerateOptions,
     on_text: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
-    let (logits, prefill_s) = engine::prefill(session, tokens, "reading")?;
+    let (logits, prefill_s) = setup::prefill(session, tokens, "reading")?;
     let start = Instant::now();
     let mut broken: Option<CliError> = None;
-    let generation = generate(session, tokenizer, logits, options, &mut |piece| {
+    let generation = generate(session, tokenizer, logits, options, |piece| {
         broken = on_text(piece).err();
-        match broken.is_some() || interrupt::asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if broken.is_some() || interrupt::asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     })?;
     let decode_s = start.elapsed().as_secs_f64();
@@ -63,22 +61,17 @@ pub fn answer(
 impl Answer {
     /// The line of statistics that ends an answer.
     pub fn statistics(&self, session: &Session) -> String {
-        let words = describe(session.options());
-        let map = match session.options().map {
-            PositionMap::Plain if words == "plain attention" => "plain".to_owned(),
-            PositionMap::SelfExtend(_) => format!("SelfExtend: {words}"),
-            _ => words,
-        };
         let generated = self.generation.tokens.len();
         format!(
-            "[prompt {} tokens in {:.1} s, {:.0} tok/s | answer {generated} tokens, {:.1} tok/s, {} | context {}/{} | {map}]",
+            "[prompt {} tokens in {:.1} s, {:.0} tok/s | answer {generated} tokens, {:.1} tok/s, {} | context {}/{} | {}]",
             self.prefill_tokens,
             self.prefill_s,
             output::rate(self.prefill_tokens, self.prefill_s),
             output::rate(generated, self.decode_s),
             finish_in_words(&self.generation.finish),
             session.len(),
-            session.options().context,
+            session.context(),
+            session.extension(),
         )
     }
 }
@@ -89,7 +82,7 @@ fn finish_in_words(finish: &Finish) -> &'static str {
         Finish::EndToken => "complete",
         Finish::Stop(_) => "ended by --stop",
         Finish::MaxTokens => "cut at --max-tokens",
-        Finish::ContextFull => "cut as the context is full",
+        Finish::ContextFull => "cut because the context is full",
         Finish::Stopped => "stopped",
     }
 }

@@ -1,9 +1,9 @@
 //! `selfextend bench`: speed and memory at several depths.
 
-use crate::args::BenchArgs;
-use crate::engine::{self, SettingsReport, describe, prefill};
+use crate::args::bench::BenchArgs;
 use crate::error::Result;
 use crate::output;
+use crate::setup::{SettingsReport, Setup, prefill};
 use selfextend::sampling::Sampler;
 use selfextend::{Sampling, Session, TextModel};
 use selfextend_eval::PeakMemory;
@@ -13,27 +13,29 @@ use std::time::Instant;
 
 /// Measures each depth in turn.
 pub fn bench(args: &BenchArgs) -> Result<()> {
-    let model = engine::load(&args.model)?;
+    let setup = Setup::new(&args.model)?;
+    let model = setup.source.load()?;
     let trained = model.model.config().trained_window;
-    // All settings first: an impossible one ends it before anything has run.
-    let settings = args.depths.iter().map(|&depth| {
+    // All settings first: impossible ones are refused before anything runs.
+    let chosen = args.depths.iter().map(|&depth| {
         let needed = depth + args.decode_tokens + 1;
-        args.model.settings(needed, trained)
+        setup.choice.for_text(needed, trained)
     });
-    let settings = settings.collect::<Result<Vec<_>>>()?;
+    let chosen = chosen.collect::<Result<Vec<_>>>()?;
     if !args.json {
         output::line("    depth  prefill tok/s  decode tok/s  peak MiB  settings")?;
     }
-    for (&depth, settings) in args.depths.iter().zip(settings) {
+    for (&depth, chosen) in args.depths.iter().zip(chosen) {
         let memory = PeakMemory::start();
-        let options = args.model.session_options(settings);
-        let mut session = model.model.session(options);
-        let mut row = measure(args, &model, &mut session, depth)?;
-        let mib = |bytes| output::rounded(bytes as f64 / f64::from(1 << 20), 1);
-        row.peak_rss_mib = memory.bytes().map(mib);
-        match args.json {
-            true => output::json(&row)?,
-            false => output::line(&row.in_words(&session))?,
+        let mut session = model
+            .model
+            .session(setup.source.options(chosen.extension))?;
+        let mut row = measure(args, &setup, &model, &mut session, depth)?;
+        row.peak_rss_mib = memory.bytes().map(output::mib);
+        if args.json {
+            output::json(&row)?;
+        } else {
+            output::line(&row.in_words(&session))?;
         }
     }
     Ok(())
@@ -60,13 +62,14 @@ impl Row {
             number(self.prefill_tok_s),
             number(self.decode_tok_s),
             number(self.peak_rss_mib),
-            describe(session.options()),
+            session.extension(),
         )
     }
 }
 
 fn measure(
     args: &BenchArgs,
+    setup: &Setup,
     model: &TextModel,
     session: &mut Session,
     depth: usize,
@@ -85,7 +88,7 @@ fn measure(
     }
     let start = Instant::now();
     for _ in 0..args.decode_tokens {
-        let logits = session.append(&[first], &mut |_| Ok(()))?;
+        let logits = session.append(&[first])?;
         first = sampler.draw(&logits);
     }
     let seconds = start.elapsed().as_secs_f64();
@@ -96,6 +99,6 @@ fn measure(
         decode_tok_s: (args.decode_tokens > 0).then_some(decode),
         peak_rss_mib: None,
         decode_tokens: args.decode_tokens,
-        settings: SettingsReport::new(&args.model, session),
+        settings: SettingsReport::new(setup, session),
     })
 }

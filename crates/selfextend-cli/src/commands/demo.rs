@@ -1,16 +1,14 @@
 //! `selfextend demo`: a passkey hidden in a long text, asked for in two ways.
 
 use super::answer::answer;
-use crate::args::DemoArgs;
-use crate::engine::{self, SettingsReport, describe};
+use crate::args::demo::DemoArgs;
 use crate::error::{CliError, Result};
 use crate::output;
-use selfextend::{
-    Frequencies, GenerateOptions, PositionMap, QueryScaling, SessionOptions, TextModel,
-};
-use selfextend_eval::EvalError;
+use crate::setup::{SettingsReport, Setup};
+use selfextend::{Extension, GenerateOptions, PositionMap, TextModel};
 use selfextend_eval::tasks::Prompter;
 use selfextend_eval::tasks::passkey::Passkey;
+use selfextend_eval::{EvalError, Speed};
 use serde::Serialize;
 
 /// Digits of a key, as in the paper.
@@ -23,11 +21,12 @@ const ANSWER_TOKENS: usize = 12;
 pub fn demo(args: &DemoArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.depth) {
         return Err(CliError::usage(format!(
-            "--depth {} must be between 0 and 1",
+            "--depth {} is not between 0 and 1",
             args.depth
         )));
     }
-    let model = engine::load(&args.model)?;
+    let setup = Setup::new(&args.model)?;
+    let model = setup.source.load()?;
     let trained = model.model.config().trained_window;
     let prompter = Prompter::new(&model, false)?;
     let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed).map_err(
@@ -39,22 +38,17 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         },
     )?;
     let needed = passkey.tokens.len() + ANSWER_TOKENS;
-    let settings = args.model.settings(needed, trained)?;
+    let extended = setup.choice.for_text(needed, trained)?.extension;
     introduce(args, &passkey, trained);
-    if settings.map == PositionMap::Plain {
+    if !extended.extends() {
         output::note(&format!(
-            "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; a larger --tokens shows the difference"
+            "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; use a larger --tokens to see the difference"
         ));
     }
-    let extended = args.model.session_options(settings);
-    let plain = SessionOptions {
-        map: PositionMap::Plain,
-        frequencies: Frequencies::Trained,
-        query_scaling: QueryScaling::None,
-        ..extended
-    };
-    let plain = ask(args, &model, &passkey, plain)?;
-    let extended = ask(args, &model, &passkey, extended)?;
+    let plain = Extension::plain(trained, extended.context());
+    say_cost(args, &model, passkey.tokens.len())?;
+    let plain = ask(&setup, &model, &passkey, plain)?;
+    let extended = ask(&setup, &model, &passkey, extended)?;
     if args.json {
         return output::json(&Report::new(args, &passkey, plain, extended));
     }
@@ -68,12 +62,23 @@ fn introduce(args: &DemoArgs, passkey: &Passkey, trained: usize) {
         args.depth * 100.0,
         output::grouped(passkey.tokens.len()),
         output::grouped(passkey.position),
-        args.model.model,
+        args.model.load.model,
         output::grouped(trained),
     ));
 }
 
-/// One way of asking, and what came of it.
+/// Says how long it will take; in a pipe, nothing else is heard meanwhile.
+fn say_cost(args: &DemoArgs, model: &TextModel, tokens: usize) -> Result<()> {
+    let speed = Speed::measure(&model.model, args.model.load.chunk)?;
+    output::note(&format!(
+        "reading {} tokens twice, about {}",
+        output::grouped(tokens),
+        output::duration(2.0 * speed.prefill_seconds(0..tokens)),
+    ));
+    Ok(())
+}
+
+/// One way of asking, and its outcome.
 #[derive(Debug, Serialize)]
 struct Outcome {
     answer: String,
@@ -84,28 +89,18 @@ struct Outcome {
     decode_tok_s: f64,
     settings: SettingsReport,
     #[serde(skip)]
-    map: PositionMap,
-}
-
-fn way(options: &SessionOptions) -> String {
-    match options.map {
-        PositionMap::SelfExtend(_) => format!("SelfExtend, {}", describe(options)),
-        _ => describe(options),
-    }
+    extension: Extension,
 }
 
 fn ask(
-    args: &DemoArgs,
+    setup: &Setup,
     model: &TextModel,
     passkey: &Passkey,
-    options: SessionOptions,
+    extension: Extension,
 ) -> Result<Outcome> {
-    let mut session = model.model.session(options);
-    let generate = GenerateOptions {
-        max_tokens: ANSWER_TOKENS,
-        ..Default::default()
-    };
-    output::note(&format!("asking with {} ...", way(&options)));
+    let mut session = model.model.session(setup.source.options(extension))?;
+    let generate = GenerateOptions::new().with_max_tokens(ANSWER_TOKENS);
+    output::note(&format!("asking with {} ...", session.extension()));
     let result = answer(
         &mut session,
         &model.tokenizer,
@@ -122,12 +117,24 @@ fn ask(
         prefill_tok_s: output::rounded(output::rate(tokens, result.prefill_s), 1),
         decode_s: output::rounded(result.decode_s, 2),
         decode_tok_s: output::rounded(output::rate(generated, result.decode_s), 1),
-        settings: SettingsReport::new(&args.model, &session),
-        map: options.map,
+        settings: SettingsReport::new(setup, &session),
+        extension: session.extension().clone(),
     })
 }
 
-/// Both outcomes side by side, and who found the key.
+/// An extension at the head of a column.
+fn heading(outcome: &Outcome) -> String {
+    match outcome.extension.map() {
+        PositionMap::SelfExtend(map) => format!(
+            "SelfExtend G={} W={}",
+            map.group_size(),
+            map.neighbor_window()
+        ),
+        _ => outcome.extension.title().to_owned(),
+    }
+}
+
+/// Both outcomes side by side, and which of them found the key.
 fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
     let cell = |text: String| -> String {
         let short: String = text.chars().take(40).collect();
@@ -138,7 +145,6 @@ fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
         format!("{}\n", line.trim_end())
     };
     let yes = |found: bool| if found { "yes" } else { "no" };
-    let heading = |it: &Outcome| it.settings.in_short();
     let mut text = format!(
         "\n{:<16}{}{}\n",
         "",
@@ -157,13 +163,9 @@ fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
 }
 
 fn verdict(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
-    let (key, short) = (&passkey.key, extended.settings.in_short());
-    let name = match extended.map {
-        PositionMap::SelfExtend(_) => "SelfExtend",
-        _ => &short,
-    };
+    let (key, name) = (&passkey.key, extended.extension.title());
     match (plain.found, extended.found) {
-        _ if short == plain.settings.in_short() => {
+        _ if !extended.extension.extends() => {
             format!("Both ways are plain attention here; the key was {key}.")
         }
         (false, true) => format!("{name} found the key {key}; plain attention did not."),

@@ -1,9 +1,9 @@
 //! `selfextend run`: one prompt, one answer.
 
 use super::answer::{Answer, answer, finish_in_json, options};
-use crate::args::RunArgs;
-use crate::engine::{self, SettingsReport};
+use crate::args::run::RunArgs;
 use crate::error::{CliError, Result};
+use crate::setup::{SettingsReport, Setup};
 use crate::{input, output};
 use selfextend::chat_template::Message;
 use selfextend::{Finish, Session, TextModel};
@@ -14,9 +14,10 @@ use std::path::Path;
 pub fn run(args: &RunArgs) -> Result<()> {
     let options = options(&args.generate)?;
     let prompt = prompt(args)?;
-    let model = engine::load(&args.model)?;
+    let setup = Setup::new(&args.model)?;
+    let model = setup.source.load()?;
     let tokens = encode(args, &model, &prompt)?;
-    let mut session = session(args, &model, tokens.len())?;
+    let mut session = session(args, &setup, &model, tokens.len())?;
     let mut ends_line = true;
     let answer = answer(
         &mut session,
@@ -33,12 +34,12 @@ pub fn run(args: &RunArgs) -> Result<()> {
         },
     )?;
     if args.json {
-        output::json(&Report::new(args, &answer, &session))?;
+        output::json(&Report::new(&setup, &answer, &session))?;
     } else if !ends_line {
         output::text("\n")?;
     }
     if answer.generation.finish == Finish::ContextFull && args.model.context.is_none() {
-        let window = session.options().context;
+        let window = session.context();
         output::note(&format!(
             "note: the answer ends where the window of {window} tokens is full; --context {} leaves room for more",
             tokens.len() + args.generate.max_tokens
@@ -64,7 +65,7 @@ fn prompt(args: &RunArgs) -> Result<String> {
     }
     if wants_stdin && !file_is_stdin {
         let mut text = input::stdin()?;
-        // The line end of `echo` is none of the prompt's.
+        // The line end that `echo` adds is not part of the prompt.
         text.truncate(text.trim_end_matches(['\n', '\r']).len());
         parts.push(text);
     }
@@ -72,7 +73,7 @@ fn prompt(args: &RunArgs) -> Result<String> {
     parts.retain(|part| !part.trim().is_empty());
     match parts.len() {
         0 => Err(CliError::usage(
-            "the prompt is empty: give one as argument, with --file or on stdin",
+            "the prompt is empty: give one as an argument, with --file or on stdin",
         )),
         1 => Ok(parts.remove(0)),
         _ => Ok(parts
@@ -96,38 +97,37 @@ fn encode(args: &RunArgs, model: &TextModel, prompt: &str) -> Result<Vec<u32>> {
         }
         if args.system.is_some() {
             return Err(CliError::usage(
-                "the model has no chat template: --system means nothing to it",
+                "the model has no chat template, so --system cannot be used",
             ));
         }
-        output::note("note: the model has no chat template; it continues the text as with --raw");
+        output::note("note: the model has no chat template: it continues the text, as with --raw");
     }
     let tokens = model.encode(prompt)?;
-    match tokens.is_empty() {
-        true => Err(CliError::usage(
+    if tokens.is_empty() {
+        return Err(CliError::usage(
             "the prompt is empty: the model's vocabulary has none of its characters",
-        )),
-        false => Ok(tokens),
+        ));
     }
+    Ok(tokens)
 }
 
-/// A session with room for the prompt, and for the answer where that does not change how the
-/// prompt is read: only a prompt that does not fit extends the window by itself.
-fn session(args: &RunArgs, model: &TextModel, prompt: usize) -> Result<Session> {
+/// A session with room for the prompt, and for the answer if that does not change how the prompt is
+/// read: only a prompt that does not fit extends the window automatically.
+fn session(args: &RunArgs, setup: &Setup, model: &TextModel, prompt: usize) -> Result<Session> {
     let trained = model.model.config().trained_window;
     let wanted = prompt + args.generate.max_tokens;
     let needed = match (args.model.context, args.model.group_size) {
-        (Some(context), _) if prompt < context => prompt,
+        (Some(context), _) if prompt < context => wanted.min(context),
         (None, None) if prompt < trained => prompt,
         _ => wanted,
     };
-    let settings = args.model.settings(needed, trained)?;
     let what = if prompt < trained {
         "the prompt and its answer do"
     } else {
         "the prompt does"
     };
     let why = format!("{what} not fit ({prompt} tokens of prompt)");
-    Ok(engine::session(model, &args.model, settings, &why))
+    setup.session(model, needed, &why)
 }
 
 /// What `--json` writes.
@@ -147,7 +147,7 @@ struct Report<'a> {
 }
 
 impl<'a> Report<'a> {
-    fn new(args: &RunArgs, answer: &'a Answer, session: &Session) -> Self {
+    fn new(setup: &Setup, answer: &'a Answer, session: &Session) -> Self {
         let Answer {
             generation,
             prefill_tokens,
@@ -166,7 +166,7 @@ impl<'a> Report<'a> {
             decode_s: output::rounded(*decode_s, 3),
             decode_tok_s: output::rounded(output::rate(tokens, *decode_s), 1),
             context_used: session.len(),
-            settings: SettingsReport::new(&args.model, session),
+            settings: SettingsReport::new(setup, session),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `selfextend score`: the negative log-likelihood of every token.
 
-use crate::args::ScoreArgs;
-use crate::engine::{self, SettingsReport};
+use crate::args::score::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::progress::Prefill;
+use crate::setup::{SettingsReport, Setup};
 use crate::{input, output};
 use selfextend::{Session, TextModel};
 use serde::Serialize;
@@ -14,24 +14,22 @@ use std::time::Instant;
 /// Scores a text or ids.
 pub fn score(args: &ScoreArgs) -> Result<()> {
     let source = Source::read(args)?;
-    let model = engine::load(&args.model)?;
+    let setup = Setup::new(&args.model)?;
+    let model = setup.source.load()?;
     let ids = source.ids(&model)?;
     if ids.len() < 2 {
         return Err(CliError::usage(format!(
-            "nothing to score: {} token{}, and the first has none before it",
+            "nothing to score: the text has {} token{}, and the first token is never scored",
             ids.len(),
             if ids.len() == 1 { "" } else { "s" }
         )));
     }
-    let settings = args
-        .model
-        .settings(ids.len(), model.model.config().trained_window)?;
     let why = format!("{} tokens do not fit", ids.len());
-    let mut session = engine::session(&model, &args.model, settings, &why);
+    let mut session = setup.session(&model, ids.len(), &why)?;
     let start = Instant::now();
     let nll = score_ids(args, &mut session, &ids)?;
     let seconds = start.elapsed().as_secs_f64();
-    let summary = Summary::new(args, &session, &nll, seconds);
+    let summary = Summary::new(args, &setup, &session, &nll, seconds);
     if args.summary {
         output::json(&summary)?;
     }
@@ -39,7 +37,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// What is to be scored, read before the model is loaded.
+/// The text to score, read before the model is loaded.
 enum Source {
     Text(String),
     Ids(Vec<u32>),
@@ -65,10 +63,10 @@ impl Source {
                 ));
             }
         };
-        match text.is_empty() {
-            true => Err(CliError::usage("the text to score is empty")),
-            false => Ok(Self::Text(text)),
+        if text.is_empty() {
+            return Err(CliError::usage("the text to score is empty"));
         }
+        Ok(Self::Text(text))
     }
 
     fn ids(self, model: &TextModel) -> Result<Vec<u32>> {
@@ -81,7 +79,7 @@ impl Source {
 
 /// The negative log-likelihood of `ids[1..]`, written as JSON lines chunk by chunk.
 fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec<f64>> {
-    let (chunk, vocab) = (args.model.chunk, session.model().config().vocab);
+    let (chunk, vocab) = (args.model.load.chunk, session.model().config().vocab);
     if let Some(position) = ids.iter().position(|&id| id as usize >= vocab) {
         return Err(selfextend::Error::Token {
             id: ids[position],
@@ -96,13 +94,13 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
     let seen = &ids[..ids.len().saturating_sub(1)];
     for tokens in seen.chunks(chunk) {
         let from = nll.len();
-        let mut layer = |_| {
+        let layer = |_| {
             bar.layer(from);
             Ok(())
         };
         let next = &ids[from + 1..][..tokens.len()];
-        session.score(tokens, next, &mut layer, &mut |_, score| {
-            // Not its negative, which of zero is no zero to read.
+        session.score_with(tokens, next, layer, |_, score| {
+            // Not `-log_probability`, which prints zero as -0.
             nll.push(0.0 - score.log_probability);
         })?;
         if !args.summary {
@@ -154,7 +152,7 @@ struct Summary {
 }
 
 impl Summary {
-    fn new(args: &ScoreArgs, session: &Session, nll: &[f64], seconds: f64) -> Self {
+    fn new(args: &ScoreArgs, setup: &Setup, session: &Session, nll: &[f64], seconds: f64) -> Self {
         let mean = |some: &[f64]| some.iter().sum::<f64>() / some.len() as f64;
         let buckets = nll.chunks(args.bucket).enumerate().map(|(b, some)| Bucket {
             first_position: b * args.bucket + 1,
@@ -170,7 +168,7 @@ impl Summary {
             buckets: buckets.collect(),
             seconds: output::rounded(seconds, 3),
             tok_s: output::rounded(output::rate(nll.len() + 1, seconds), 1),
-            settings: SettingsReport::new(&args.model, session),
+            settings: SettingsReport::new(setup, session),
         }
     }
 
@@ -183,8 +181,8 @@ impl Summary {
             self.seconds,
             self.tok_s,
             session.len(),
-            session.options().context,
-            engine::describe(session.options()),
+            session.context(),
+            session.extension(),
         )
     }
 }

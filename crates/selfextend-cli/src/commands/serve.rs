@@ -1,25 +1,26 @@
 //! `selfextend serve`.
 
-use crate::args::{ModelArgs, ServeArgs};
+use crate::args::serve::ServeArgs;
 use crate::error::{CliError, Result};
-use crate::{engine, interrupt, output};
-use selfextend::settings::ContextSettings;
-use selfextend::{SessionOptions, TextModel};
-use selfextend_server::prefix::DiskCache;
-use selfextend_server::{Config, HttpLimits, Ladder, scheduler};
+use crate::setup::Setup;
+use crate::{interrupt, output};
+use selfextend::{Extension, SessionOptions, TextModel};
+use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How many times the trained window a context is, unless told otherwise.
+/// The default context, in trained windows.
 const DEFAULT_EXTENSION: usize = 4;
 
-/// Loads the model and serves until told to end.
+/// Loads the model and serves until told to stop.
 pub fn serve(args: &ServeArgs) -> Result<()> {
     selfextend_server::log_to_stderr(args.log_json);
     let keys = args.keys()?;
-    let text = engine::load(&args.model)?;
-    let ladder = ladder(&args.model, &text)?;
-    let config = config(args, keys, args.disk()?, &text, &ladder);
+    let setup = Setup::new(&args.model)?;
+    let text = setup.source.load()?;
+    let ladder = ladder(&setup, &text)?;
+    let disk = args.disk(&setup)?;
+    let config = config(args, keys, disk, &text, &ladder)?;
     let model = config.model.clone();
     if !config.listen.ip().is_loopback() && config.api_keys.is_empty() {
         output::note(
@@ -27,7 +28,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         );
     }
     let context = ladder.context();
-    // The first Ctrl-C asks for an orderly end, the second one ends the process.
+    // The first Ctrl-C asks for a graceful shutdown, the second one ends the process.
     let _scope = interrupt::scope(interrupt::Mode::Ask);
     let ready = &mut |address: SocketAddr| {
         output::note(&format!(
@@ -38,84 +39,73 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     Ok(selfextend_server::serve(config, text, ladder, ready)?)
 }
 
-/// The steps up to the context that was asked for.
-fn ladder(args: &ModelArgs, text: &TextModel) -> Result<Ladder> {
+/// The rungs up to the context that was asked for.
+fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
     let trained = text.model.config().trained_window;
-    let asked = args.asked_context(trained);
-    let context = match asked {
+    let choice = &setup.choice;
+    let context = match choice.asked_context(trained) {
         Some(context) => context,
-        None if args.no_extend || args.plain => trained,
+        None if choice.stays_within() => trained,
         None => DEFAULT_EXTENSION * trained,
     };
-    Ladder::new(trained, context, |step| -> Result<SessionOptions> {
-        if step <= trained {
-            return Ok(args.session_options(ContextSettings::plain(step)));
-        }
-        let args = ModelArgs {
-            context: Some(step),
-            ..args.clone()
+    Ladder::new(trained, context, |tokens| -> Result<SessionOptions> {
+        let extension = if tokens <= trained {
+            Extension::plain(trained, tokens)
+        } else {
+            choice.for_context(tokens, trained)?
         };
-        Ok(args.session_options(args.settings(step, trained)?))
+        Ok(setup.source.options(extension))
     })
 }
 
 fn config(
     args: &ServeArgs,
     api_keys: Vec<String>,
-    disk: Option<DiskCache>,
+    disk: Option<DiskCacheConfig>,
     text: &TextModel,
     ladder: &Ladder,
-) -> Config {
-    let full = scheduler::Scheduler::full_context(text, ladder);
-    let chunk = args.model.chunk;
-    Config {
-        listen: SocketAddr::new(args.host, args.port),
-        model: args
-            .alias
-            .clone()
-            .unwrap_or_else(|| args.model.model.clone()),
-        scheduler: scheduler::Limits {
-            // Two conversations at full length, and no less than a gibibyte.
-            kv_memory: args.kv_memory.unwrap_or((2 * full).max(1 << 30)),
-            parallel: args.parallel,
-            queue: args.queue,
-            chunk,
-            busy_chunk: (chunk / 4).max(1),
-        },
-        default_max_tokens: args.max_tokens,
-        api_keys,
-        disk,
-        log_prompts: args.log_prompts,
-        http: HttpLimits {
-            body: args.max_body,
-            request_time: Duration::from_secs(args.request_timeout),
-            connections: args.max_connections,
-            ..HttpLimits::default()
-        },
-        grace: Duration::from_secs(args.grace),
-    }
+) -> Result<ServerConfig> {
+    let full = selfextend_server::full_context_bytes(text, ladder)?;
+    let chunk = args.model.load.chunk;
+    let name = args.alias.as_ref().unwrap_or(&args.model.load.model);
+    let mut config = ServerConfig::new(name);
+    config.listen = SocketAddr::new(args.host, args.port);
+    // Two conversations at full length, and no less than a gibibyte.
+    config.scheduler.kv_memory = args.kv_memory.unwrap_or((2 * full).max(1 << 30));
+    config.scheduler.parallel = args.parallel;
+    config.scheduler.queue = args.queue;
+    config.scheduler.chunk = chunk;
+    config.scheduler.busy_chunk = (chunk / 4).max(1);
+    config.default_max_tokens = args.max_tokens;
+    config.api_keys = api_keys;
+    config.disk = disk;
+    config.log_prompts = args.log_prompts;
+    config.http.body = args.max_body;
+    config.http.request_time = Duration::from_secs(args.request_timeout);
+    config.http.connections = args.max_connections;
+    config.grace = Duration::from_secs(args.grace);
+    Ok(config)
 }
 
 impl ServeArgs {
-    /// Where prefixes are kept, if anywhere.
-    fn disk(&self) -> Result<Option<DiskCache>> {
+    /// Where prefixes are kept, if they are.
+    fn disk(&self, setup: &Setup) -> Result<Option<DiskCacheConfig>> {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
-        let path = engine::fetch(&self.model.model)?;
-        let model = selfextend::fingerprint(&path).map_err(|error| {
+        let path = setup.source.path();
+        let model = selfextend::fingerprint(path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
-        Ok(Some(DiskCache {
-            dir,
-            // Weights that were widened give other numbers.
-            model: format!("{model} {:?}", self.model.linear),
-            least_tokens: self.cache_least_tokens,
-            most_bytes: self.cache_size as u64,
-        }))
+        // Widened weights give other numbers.
+        let model = format!("{model} {:?}", self.model.load.linear);
+        let mut config = DiskCacheConfig::new(dir, model);
+        config.least_tokens = self.cache_least_tokens;
+        config.most_bytes = self.cache_size as u64;
+        Ok(Some(config))
     }
 
-    /// The keys given as options, in the file, and in the environment; clap has read the last.
+    /// The keys from options and the file; clap adds the one of the environment to the options.
     fn keys(&self) -> Result<Vec<String>> {
         let mut keys: Vec<String> = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
@@ -129,7 +119,7 @@ impl ServeArgs {
                 .collect();
             if found.is_empty() {
                 return Err(CliError::usage(format!(
-                    "{} holds no key; write one a line",
+                    "{} holds no key; write one per line",
                     path.display()
                 )));
             }

@@ -41,6 +41,29 @@ fn a_turn_answers_as_a_fresh_run_would() {
     assert_eq!(two.stdout, again.stdout);
 }
 
+/// The context that was asked for is used when the trained window is full, and not before.
+#[test]
+fn a_conversation_within_the_window_is_plain_whatever_the_context() {
+    let short = chat(&["-n", "1", "--context", "200"], "hi\n/stats\n").ok();
+    let last = short.stderr.lines().last().unwrap();
+    assert!(
+        last.contains("context 2") && last.contains("/64 tokens"),
+        "{short:?}"
+    );
+    assert!(last.contains("plain attention"), "{short:?}");
+    let lines = "hello the ant\nhow are the ants\nand the others\n/stats\n";
+    let long = chat(&["-n", "4", "--context", "1k"], lines).ok();
+    assert!(
+        long.stderr.contains("outgrows the context of 64"),
+        "{long:?}"
+    );
+    let last = long.stderr.lines().last().unwrap();
+    assert!(
+        last.contains("/1024 tokens") && last.contains("SelfExtend"),
+        "{long:?}"
+    );
+}
+
 #[test]
 fn a_conversation_that_outgrows_the_window_extends_it() {
     let lines = "hello the ant\nhow are the ants\nand the others\n/stats\n";

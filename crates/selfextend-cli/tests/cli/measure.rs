@@ -74,7 +74,13 @@ fn ids_are_scored_as_they_are_and_summed_up_by_bucket() {
         (Some(81), Some(99))
     );
     assert!((buckets[2]["mean_nll"].as_f64().unwrap() - nll(&lines[80..]) / 19.0).abs() < 1e-5);
-    assert_eq!(summary["settings"]["method"], "selfextend");
+    let method = summary["settings"]["method"].as_str().unwrap();
+    assert!(method.starts_with("selfextend:G="), "{method}");
+    // A text within the window runs plain, whatever the context.
+    let short = file("short.json", "[1, 2, 3, 4]");
+    let short = ["--ids", &short, "--context", "1k", "--summary"];
+    let short = on_tiny("score", &short).ok().json();
+    assert_eq!(short["settings"]["method"], "plain");
 }
 
 #[test]
@@ -261,10 +267,9 @@ fn bench_writes_a_line_for_each_depth() {
     assert_eq!(rows.len(), 3);
     assert!(rows[0]["prefill_tok_s"].is_null() && rows[0]["decode_tok_s"].as_f64().unwrap() > 0.0);
     assert!(rows[1]["prefill_tok_s"].as_f64().unwrap() > 0.0);
-    assert_eq!(
-        (rows[1]["method"].as_str(), rows[2]["method"].as_str()),
-        (Some("plain"), Some("selfextend"))
-    );
+    assert_eq!(rows[1]["method"], "plain");
+    let method = rows[2]["method"].as_str().unwrap();
+    assert!(method.starts_with("selfextend:G="), "{method}");
     assert_eq!(
         (
             rows[2]["depth"].as_u64(),
@@ -291,9 +296,17 @@ fn the_demo_asks_twice() {
     let tokens = json["tokens"].as_u64().unwrap();
     assert!((500..=600).contains(&tokens), "{json}");
     assert_eq!(json["plain"]["settings"]["method"], "plain");
-    assert_eq!(json["selfextend"]["settings"]["method"], "selfextend");
+    let method = json["selfextend"]["settings"]["method"].as_str().unwrap();
+    assert!(method.starts_with("selfextend:G="), "{method}");
     assert_eq!(json["passkey"].as_str().unwrap().len(), 5);
-    let table = on_tiny("demo", &args).ok().stdout;
+    let done = on_tiny("demo", &args).ok();
+    // In a pipe: the cost first, then a line for each way, and no drawing.
+    let notes: Vec<_> = done.stderr.lines().collect();
+    let cost = format!("reading {tokens} tokens twice, about ");
+    assert!(notes[1].starts_with(&cost), "{notes:?}");
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(!done.stderr.contains(['\r', '\x1b']), "{notes:?}");
+    let table = done.stdout;
     for part in [
         "plain attention",
         "SelfExtend G=",

@@ -11,7 +11,7 @@ fn raw_text_is_continued_and_statistics_follow() {
     assert!(done.stdout.ends_with('\n'));
     let last = done.stderr.lines().last().unwrap();
     assert!(
-        last.contains("prompt 4 tokens") && last.contains("/64 | plain]"),
+        last.contains("prompt 4 tokens") && last.contains("/64 | plain attention]"),
         "{last}"
     );
 }
@@ -153,7 +153,7 @@ fn a_prompt_beyond_the_window_extends_it_and_says_so() {
             .lines()
             .last()
             .unwrap()
-            .contains("SelfExtend: group size"),
+            .contains("SelfExtend, group size"),
         "{done:?}"
     );
     let json = on_tiny("run", &["--raw", LONG, "-n", "8", "--json"])
@@ -162,7 +162,8 @@ fn a_prompt_beyond_the_window_extends_it_and_says_so() {
     let prompt = json["prompt_tokens"].as_u64().unwrap();
     assert!(prompt > WINDOW as u64);
     assert_eq!(json["settings"]["context"], prompt + 8);
-    assert_eq!(json["settings"]["method"], "selfextend");
+    let method = json["settings"]["method"].as_str().unwrap();
+    assert!(method.starts_with("selfextend:G=") && method.ends_with(",W=16"));
 }
 
 #[test]
@@ -173,15 +174,20 @@ fn an_answer_alone_does_not_extend_the_window() {
     if json["finish"] == "context_full" {
         assert!(done.stderr.contains("--context"), "{done:?}");
     }
-    // Unless room for it was asked for.
-    let json = on_tiny(
-        "run",
-        &["--raw", "the", "-n", "3", "--context", "1k", "--json"],
-    )
-    .ok()
-    .json();
-    assert_eq!(json["settings"]["method"], "selfextend");
-    assert_eq!(json["settings"]["context"], 1024);
+    // Unless room for it was asked for, and it needs that.
+    let settings = |tokens: &str, more: &[&str]| {
+        let args = ["--raw", "the", "-n", tokens, "--context", "1k", "--json"];
+        on_tiny("run", &[&args[..], more].concat()).ok().json()["settings"].clone()
+    };
+    let long = settings("70", &[]);
+    assert!(long["method"].as_str().unwrap().starts_with("selfextend:"));
+    assert_eq!(long["context"], 1024);
+    let short = settings("3", &[]);
+    assert_eq!(short["method"], "plain");
+    assert_eq!(short["context"], WINDOW);
+    // A group size is an order.
+    let asked = settings("3", &["--group-size", "30"]);
+    assert_eq!(asked["method"], "selfextend:G=30,W=16");
 }
 
 #[test]

@@ -114,6 +114,26 @@ fn it_answers_with_the_right_key_and_ends_when_asked() {
 }
 
 #[test]
+fn a_log_in_a_file_has_no_colours() {
+    let (log, model) = (dir().join("serve.log"), tiny());
+    let mut child = command(&["serve", "-m", &model, "--port", "0"])
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let text = || std::fs::read_to_string(&log).unwrap();
+    let start = std::time::Instant::now();
+    while !text().contains("on http://") && start.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
+    assert!(sent.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let text = text();
+    assert!(text.contains("INFO") && !text.contains('\x1b'), "{text}");
+}
+
+#[test]
 fn prefixes_survive_a_crash_and_damaged_files_are_left_out() {
     let cache = dir().join("prefixes");
     let cache_dir = cache.display().to_string();

@@ -66,15 +66,15 @@ impl<'a> Evaluation<'a> {
     /// How a sample's session runs under a method.
     pub(super) fn options(&self, method: &Method, sample: &Sample) -> Result<SessionOptions> {
         let trained = self.model.model.config().trained_window;
-        let options = method.options(trained, sample.context);
-        let mut options = options.map_err(|source| EvalError::Unreachable {
+        let extension = method.resolve(trained, sample.context);
+        let extension = extension.map_err(|source| EvalError::Unreachable {
             method: method.to_string(),
             context: sample.context,
             source,
         })?;
-        options.kv_type = self.kv_type;
-        options.chunk = self.chunk;
-        Ok(options)
+        Ok(SessionOptions::new(extension)
+            .with_kv_type(self.kv_type)
+            .with_chunk(self.chunk))
     }
 
     /// Checks that there are samples, that no method or sample is listed twice and, unless

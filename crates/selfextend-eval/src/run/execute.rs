@@ -42,7 +42,7 @@ impl Evaluation<'_> {
                 let mut record = Record::empty(sample, index, &name);
                 match session {
                     Ok(options) => {
-                        let reader = self.reader(&mut open, options);
+                        let reader = self.reader(&mut open, options)?;
                         measurement.measure(sample, method, reader, observer, &mut record)?;
                     }
                     Err(error) => {
@@ -72,13 +72,15 @@ impl Evaluation<'_> {
         &self,
         open: &'r mut Option<(String, Reader)>,
         options: SessionOptions,
-    ) -> &'r mut Reader {
+    ) -> Result<&'r mut Reader> {
         let key = session_key(self, &options);
         if open.as_ref().is_some_and(|(ours, _)| *ours != key) {
             *open = None;
         }
-        let model = &self.model.model;
-        let new = || (key, Reader::new(model, options, self.share));
-        &mut open.get_or_insert_with(new).1
+        let reader = match open.take() {
+            Some((_, reader)) => reader,
+            None => Reader::new(&self.model.model, options, self.share)?,
+        };
+        Ok(&mut open.insert((key, reader)).1)
     }
 }

@@ -103,11 +103,9 @@ impl<'a> Measurement<'a> {
         let prompt = question.prompt;
         let logits = self.read(prompt, current)?;
         let start = Instant::now();
-        let options = GenerateOptions {
-            max_tokens: question.max_tokens,
-            stop: question.stop.to_vec(),
-            ..Default::default()
-        };
+        let options = GenerateOptions::new()
+            .with_max_tokens(question.max_tokens)
+            .with_stop(question.stop.to_vec());
         let Current {
             reader, observer, ..
         } = current;

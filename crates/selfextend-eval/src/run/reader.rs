@@ -47,12 +47,16 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    pub(super) fn new(model: &Model, options: SessionOptions, share: bool) -> Self {
-        Self {
-            session: model.session(options),
+    pub(super) fn new(
+        model: &Model,
+        options: SessionOptions,
+        share: bool,
+    ) -> selfextend::Result<Self> {
+        Ok(Self {
+            session: model.session(options)?,
             tokens: Vec::new(),
             share,
-        }
+        })
     }
 
     /// Reads a prompt; returns the logits of its last token and the tokens computed for it.
@@ -65,9 +69,9 @@ impl Reader {
         let mut logits = Vec::new();
         let mut at = start;
         for pass in passes(prompt.len() - start, self.chunk()) {
-            logits = self.session.append(&prompt[at..at + pass], &mut |done| {
-                progress(at - start + done)
-            })?;
+            logits = self
+                .session
+                .append_with(&prompt[at..at + pass], |done| progress(at - start + done))?;
             self.remember(&prompt[at..at + pass]);
             at += pass;
         }
@@ -88,7 +92,7 @@ impl Reader {
             let (some, targets) = (&tokens[at..at + pass], &targets[at..at + pass]);
             let progress = &mut |done| progress(at + done);
             let visit = &mut |_, score| scores.push(score);
-            self.session.score(some, targets, progress, visit)?;
+            self.session.score_with(some, targets, progress, visit)?;
         }
         Ok(scores)
     }

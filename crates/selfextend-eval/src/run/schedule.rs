@@ -50,7 +50,10 @@ fn order(evaluation: &Evaluation, method: &Method) -> Vec<Turn> {
     let mut sessions: Vec<(String, usize, Vec<Turn>)> = Vec::new();
     for turn in samples.iter().enumerate().map(turn) {
         let (key, context) = match &turn.session {
-            Ok(options) => (session_key(evaluation, options), options.context),
+            Ok(options) => (
+                session_key(evaluation, options),
+                options.extension.context(),
+            ),
             Err(_) => (String::new(), 0),
         };
         match sessions.iter_mut().find(|(ours, ..)| *ours == key) {
@@ -66,7 +69,7 @@ fn order(evaluation: &Evaluation, method: &Method) -> Vec<Turn> {
         turns.sort_by(|a, b| first(a).cmp(first(b)));
         turns.into_iter().map(move |mut turn| {
             if let Ok(options) = &mut turn.session {
-                options.context = context;
+                options.extension = options.extension.clone().with_context(context);
             }
             turn
         })
@@ -77,9 +80,9 @@ fn order(evaluation: &Evaluation, method: &Method) -> Vec<Turn> {
 /// What sessions have in common that compute the same from the same tokens. Where lengths share
 /// prefixes, the number of tokens they may hold is no part of it.
 pub(super) fn session_key(evaluation: &Evaluation, options: &SessionOptions) -> String {
-    let mut options = *options;
+    let mut options = options.clone();
     if evaluation.share_lengths {
-        options.context = 0;
+        options.extension = options.extension.with_context(0);
     }
     format!("{options:?}")
 }

@@ -7,8 +7,8 @@ use super::perplexity::{Mode, Perplexity};
 use super::prompt::Prompter;
 use crate::error::{EvalError, Result};
 use crate::sample::Sample;
-use selfextend::Method;
 use selfextend::method::table::{Kind, METHODS};
+use selfextend::{Extension, Method};
 use std::path::PathBuf;
 
 /// The name of the task in results.
@@ -121,7 +121,7 @@ pub fn default_lengths(trained: usize, context: Option<usize>) -> Vec<usize> {
 /// # Errors
 /// None in practice: names that no method has.
 pub fn default_methods(trained: usize, lengths: &[usize]) -> Result<(Vec<Method>, Vec<String>)> {
-    let mut methods: Vec<(Method, Vec<String>)> = Vec::new();
+    let mut methods: Vec<(Method, Vec<Option<Extension>>)> = Vec::new();
     let mut left_out = Vec::new();
     for entry in METHODS {
         if entry.keys.iter().any(|key| key.kind == Kind::File) {
@@ -132,14 +132,18 @@ pub fn default_methods(trained: usize, lengths: &[usize]) -> Result<(Vec<Method>
             continue;
         }
         let method: Method = entry.name.parse()?;
-        let at = |&length: &usize| format!("{:?}", method.options(trained, length));
-        let options: Vec<String> = lengths.iter().map(at).collect();
-        match methods.iter().find(|(_, theirs)| *theirs == options) {
+        let at = |&length: &usize| method.resolve(trained, length).ok();
+        let extensions: Vec<_> = lengths.iter().map(at).collect();
+        let is_same = |theirs: &[Option<Extension>]| {
+            let mut both = theirs.iter().zip(&extensions);
+            both.all(|pair| matches!(pair, (Some(a), Some(b)) if a.runs_like(b)))
+        };
+        match methods.iter().find(|(_, theirs)| is_same(theirs)) {
             Some((same, _)) => left_out.push(format!(
                 "{} is the same as {same} at these lengths",
                 entry.name
             )),
-            None => methods.push((method, options)),
+            None => methods.push((method, extensions)),
         }
     }
     let methods = methods.into_iter().map(|(method, _)| method).collect();

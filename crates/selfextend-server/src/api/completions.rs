@@ -1,10 +1,11 @@
 //! `/v1/chat/completions` and `/v1/completions`, whole or streamed.
 
-use super::generation::{Generation, Kind, lost, start};
+use super::app::SharedApp;
+use super::body::whole;
+use super::error::ApiError;
 use super::reply::{Answer, Reply};
-use super::{Shared, whole};
-use crate::error::ApiError;
-use crate::scheduler::Event;
+use super::submission::{Endpoint, Submission, submit};
+use crate::scheduler::{Event, Failure};
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
@@ -16,39 +17,39 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
-/// The next message of a conversation.
-pub async fn chat(State(app): State<Shared>, body: Body) -> Result<Response, ApiError> {
-    complete(app, Kind::Chat, body).await
+/// `/v1/chat/completions`: the next message of a conversation.
+pub async fn chat(State(app): State<SharedApp>, body: Body) -> Result<Response, ApiError> {
+    complete(app, Endpoint::Chat, body).await
 }
 
-/// What follows a text.
-pub async fn plain(State(app): State<Shared>, body: Body) -> Result<Response, ApiError> {
-    complete(app, Kind::Plain, body).await
+/// `/v1/completions`: what follows a text.
+pub async fn plain(State(app): State<SharedApp>, body: Body) -> Result<Response, ApiError> {
+    complete(app, Endpoint::Completions, body).await
 }
 
-async fn complete(app: Shared, kind: Kind, body: Body) -> Result<Response, ApiError> {
+async fn complete(app: SharedApp, endpoint: Endpoint, body: Body) -> Result<Response, ApiError> {
     let body = whole(&app, body).await?;
-    let mut generation = start(&app, kind, body).await?;
-    let admitted = generation.admitted().await?;
-    let headers = generation.headers(admitted);
-    let mut reply = Reply::new(generation.common.clone(), app.clone());
+    let mut submission = submit(&app, endpoint, body).await?;
+    let admitted = submission.admitted().await?;
+    let headers = submission.headers(admitted);
+    let mut reply = Reply::new(submission.info.clone(), app.clone());
     reply.admitted(admitted);
-    if generation.common.stream {
-        let stream = Sse::new(events(generation, reply));
+    if submission.info.stream {
+        let stream = Sse::new(events(submission, reply));
         let stream = stream.keep_alive(KeepAlive::new().interval(Duration::from_secs(15)));
         return Ok((headers, stream).into_response());
     }
-    Ok((headers, Json(collect(generation, reply).await?)).into_response())
+    Ok((headers, Json(collect(submission, reply).await?)).into_response())
 }
 
-/// Waits for everything.
-async fn collect(mut generation: Generation, mut reply: Reply) -> Result<Value, ApiError> {
-    let common = &generation.common;
-    let mut answers: Vec<Answer> = (0..common.prompts * common.n)
-        .map(|n| Answer::new(common.echo.get(n / common.n).cloned().unwrap_or_default()))
+/// Waits until all answers are complete.
+async fn collect(mut submission: Submission, mut reply: Reply) -> Result<Value, ApiError> {
+    let info = &submission.info;
+    let mut answers: Vec<Answer> = (0..info.prompts * info.n)
+        .map(|n| Answer::new(info.echo.get(n / info.n).cloned().unwrap_or_default()))
         .collect();
     loop {
-        match generation.events.recv().await.ok_or_else(lost)? {
+        match submission.events.recv().await.ok_or_else(Failure::ended)? {
             Event::Admitted(admitted) => reply.admitted(admitted),
             Event::Text(piece) => answers[piece.choice].push(piece),
             Event::Finished { choice, finish } => answers[choice].finish = Some(finish),
@@ -62,22 +63,22 @@ async fn collect(mut generation: Generation, mut reply: Reply) -> Result<Value, 
     }
 }
 
-/// Where a stream is.
+/// The state of a stream.
 struct Streaming {
-    generation: Generation,
+    submission: Submission,
     reply: Reply,
     ready: VecDeque<sse::Event>,
     ended: bool,
 }
 
-/// The answers as they come. An error after the first word is told in the stream, as its last.
+/// The answers as they come. An error after the start of the stream is its last event.
 fn events(
-    generation: Generation,
+    submission: Submission,
     reply: Reply,
 ) -> impl Stream<Item = Result<sse::Event, Infallible>> {
     let ready = reply.openings().iter().map(event).collect();
     let state = Streaming {
-        generation,
+        submission,
         reply,
         ready,
         ended: false,
@@ -87,8 +88,8 @@ fn events(
             if state.ended {
                 return None;
             }
-            let next = state.generation.events.recv().await;
-            state.take(next.unwrap_or_else(|| Event::Failed(lost())));
+            let next = state.submission.events.recv().await;
+            state.take(next.unwrap_or_else(|| Event::Failed(Failure::ended())));
         }
         state.ready.pop_front().map(|event| (Ok(event), state))
     })

@@ -1,7 +1,7 @@
-//! Who may ask, and how often it was asked.
+//! Which requests are let in, and how many there were.
 
-use super::Shared;
-use crate::error::ApiError;
+use super::app::SharedApp;
+use super::error::ApiError;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, Uri, header};
 use axum::middleware::Next;
@@ -9,14 +9,16 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-/// Paths that need no key: health, for supervisors, and the page itself, which holds no secrets
-/// and asks for a key before it does anything.
+/// Paths that need no key: health, for supervisors, and the page itself, which holds no secrets and
+/// asks for a key before it does anything.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
 
-/// The keys of a server, as digests: all of one length, so that comparing them takes one time.
+/// The keys of a server, as digests: they are of one length, so comparing them takes the same time
+/// for all.
 pub struct Keys(Vec<[u8; 32]>);
 
 impl Keys {
+    /// The digests of some keys.
     pub fn new(keys: &[String]) -> Self {
         Self(keys.iter().map(|key| Sha256::digest(key).into()).collect())
     }
@@ -40,7 +42,7 @@ impl Keys {
 }
 
 /// Refuses requests without a key, and those that pages of other origins make.
-pub async fn check(State(app): State<Shared>, request: Request, next: Next) -> Response {
+pub async fn check(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if !same_origin(request.headers()) {
         return ApiError::foreign_origin().into_response();
@@ -51,8 +53,8 @@ pub async fn check(State(app): State<Shared>, request: Request, next: Next) -> R
     next.run(request).await
 }
 
-/// Whether the request comes from no page, or from one that this server gave out: any page could
-/// otherwise use a server on the reader's own machine.
+/// Whether the request comes from no web page, or from one that this server sent: otherwise any page
+/// could use a server on the reader's own machine.
 fn same_origin(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else {
         return true;

@@ -1,9 +1,9 @@
-//! The page: one file, no requests to anyone else.
+//! The web page: one file that sends requests to this server only.
 
 use axum::http::{HeaderName, header};
 use axum::response::{Html, IntoResponse, Response};
 
-/// Nothing but this server, no frames, no plug-ins.
+/// Allows connections to this server only, and no frames or plug-ins.
 const POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
     connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 

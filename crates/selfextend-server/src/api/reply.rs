@@ -1,12 +1,12 @@
 //! Answers in OpenAI's shapes.
 
-use super::Shared;
-use super::generation::{Common, Kind};
+use super::app::SharedApp;
+use super::submission::{Endpoint, RequestInfo};
 use crate::scheduler::{Admitted, Piece, TokenLogprob};
 use selfextend::Finish;
 use serde_json::{Map, Value, json};
 
-/// An answer as far as it has come.
+/// An answer as far as it is generated.
 #[derive(Debug)]
 pub struct Answer {
     pub text: String,
@@ -24,29 +24,29 @@ impl Answer {
         }
     }
 
-    /// Adds what came.
+    /// Appends a piece.
     pub fn push(&mut self, piece: Piece) {
         self.text.push_str(&piece.text);
         self.logprobs.extend(piece.logprob);
     }
 }
 
-/// Writes the parts of a reply.
+/// Writes a reply, whole or in chunks.
 pub struct Reply {
-    common: Common,
-    app: Shared,
+    info: RequestInfo,
+    app: SharedApp,
     cached_tokens: usize,
     completion_tokens: usize,
     done: usize,
-    /// Characters of each answer that were sent, which old-style probabilities count.
+    /// Characters sent of each answer: the text offsets of /v1/completions count them.
     sent: Vec<usize>,
 }
 
 impl Reply {
-    pub fn new(common: Common, app: Shared) -> Self {
+    pub fn new(info: RequestInfo, app: SharedApp) -> Self {
         Self {
-            sent: vec![0; common.prompts * common.n],
-            common,
+            sent: vec![0; info.prompts * info.n],
+            info,
             app,
             cached_tokens: 0,
             completion_tokens: 0,
@@ -54,25 +54,25 @@ impl Reply {
         }
     }
 
-    /// Notes that a prompt runs.
+    /// Notes that a prompt was admitted.
     pub fn admitted(&mut self, admitted: Admitted) {
         self.cached_tokens += admitted.cached_tokens;
     }
 
-    /// Notes that the answers to a prompt are there; true for the last one.
+    /// Notes that the answers to a prompt are complete; true for the last prompt.
     pub fn done(&mut self, completion_tokens: usize) -> bool {
         self.completion_tokens += completion_tokens;
         self.done += 1;
-        self.done == self.common.prompts
+        self.done == self.info.prompts
     }
 
     fn usage(&self) -> Value {
-        let Common {
+        let RequestInfo {
             prompt_tokens,
             rung,
             trained_window,
             ..
-        } = &self.common;
+        } = &self.info;
         json!({
             "prompt_tokens": prompt_tokens,
             "completion_tokens": self.completion_tokens,
@@ -82,22 +82,22 @@ impl Reply {
                 "group_size": rung.group_size,
                 "neighbor_window": rung.neighbor_window,
                 "trained_window": trained_window,
-                "context": rung.options.context,
+                "context": rung.context(),
             },
         })
     }
 
     fn envelope(&self, chunk: bool, choices: Vec<Value>) -> Map<String, Value> {
-        let object = match (self.common.kind, chunk) {
-            (Kind::Chat, false) => "chat.completion",
-            (Kind::Chat, true) => "chat.completion.chunk",
-            (Kind::Plain, _) => "text_completion",
+        let object = match (self.info.endpoint, chunk) {
+            (Endpoint::Chat, false) => "chat.completion",
+            (Endpoint::Chat, true) => "chat.completion.chunk",
+            (Endpoint::Completions, _) => "text_completion",
         };
         Map::from_iter([
-            ("id".to_owned(), json!(self.common.id)),
+            ("id".to_owned(), json!(self.info.id)),
             ("object".to_owned(), json!(object)),
-            ("created".to_owned(), json!(self.common.created)),
-            ("model".to_owned(), json!(self.common.model)),
+            ("created".to_owned(), json!(self.info.created)),
+            ("model".to_owned(), json!(self.info.model)),
             (
                 "system_fingerprint".to_owned(),
                 json!(concat!("selfextend-", env!("CARGO_PKG_VERSION"))),
@@ -115,12 +115,12 @@ impl Reply {
                 "logprobs": logprobs,
                 "finish_reason": answer.finish.as_ref().map(reason),
             });
-            match self.common.kind {
-                Kind::Chat => {
+            match self.info.endpoint {
+                Endpoint::Chat => {
                     choice["message"] =
                         json!({"role": "assistant", "content": answer.text, "refusal": null});
                 }
-                Kind::Plain => choice["text"] = json!(answer.text),
+                Endpoint::Completions => choice["text"] = json!(answer.text),
             }
             choice
         });
@@ -131,7 +131,7 @@ impl Reply {
 
     fn chunk(&self, choice: Value) -> Value {
         let mut chunk = self.envelope(true, vec![choice]);
-        if self.common.include_usage {
+        if self.info.include_usage {
             chunk.insert("usage".into(), Value::Null);
         }
         chunk.into()
@@ -143,19 +143,19 @@ impl Reply {
             "logprobs": logprobs,
             "finish_reason": finish.map(reason),
         });
-        match self.common.kind {
-            Kind::Chat if finish.is_some() => choice["delta"] = json!({}),
-            Kind::Chat => choice["delta"] = json!({"content": text}),
-            Kind::Plain => choice["text"] = json!(text),
+        match self.info.endpoint {
+            Endpoint::Chat if finish.is_some() => choice["delta"] = json!({}),
+            Endpoint::Chat => choice["delta"] = json!({"content": text}),
+            Endpoint::Completions => choice["text"] = json!(text),
         }
         self.chunk(choice)
     }
 
-    /// What a stream begins with.
+    /// The first chunks of a stream.
     pub fn openings(&self) -> Vec<Value> {
-        let answers = 0..self.common.prompts * self.common.n;
-        match self.common.kind {
-            Kind::Chat => answers
+        let answers = 0..self.info.prompts * self.info.n;
+        match self.info.endpoint {
+            Endpoint::Chat => answers
                 .map(|index| {
                     let delta = json!({"role": "assistant", "content": ""});
                     self.chunk(json!({
@@ -163,9 +163,8 @@ impl Reply {
                     }))
                 })
                 .collect(),
-            Kind::Plain => {
-                let echo =
-                    |index: usize| Some((index, self.common.echo.get(index / self.common.n)?));
+            Endpoint::Completions => {
+                let echo = |index: usize| Some((index, self.info.echo.get(index / self.info.n)?));
                 let texts = answers.filter_map(echo);
                 texts
                     .map(|(index, text)| self.delta(index, text, Value::Null, None))
@@ -174,7 +173,7 @@ impl Reply {
         }
     }
 
-    /// A part of a stream.
+    /// The chunk of a piece.
     pub fn piece(&mut self, piece: &Piece) -> Value {
         let some: Vec<TokenLogprob> = piece.logprob.iter().cloned().collect();
         let logprobs = self.logprobs(&some, self.sent[piece.choice]);
@@ -184,21 +183,21 @@ impl Reply {
         self.delta(piece.choice, &piece.text, logprobs, None)
     }
 
-    /// The end of an answer in a stream.
+    /// The chunk that ends an answer.
     pub fn finished(&self, index: usize, finish: &Finish) -> Value {
         self.delta(index, "", Value::Null, Some(finish))
     }
 
-    /// What a stream ends with.
+    /// The last chunk of a stream, where usage was asked for.
     pub fn closing(&self) -> Option<Value> {
-        self.common.include_usage.then(|| {
+        self.info.include_usage.then(|| {
             let mut last = self.envelope(true, Vec::new());
             last.insert("usage".into(), self.usage());
             last.into()
         })
     }
 
-    /// A token's text, which need not be whole characters, and its bytes.
+    /// A token's text, in which incomplete characters are replaced, and its bytes.
     fn token(&self, id: u32) -> (String, Vec<u8>) {
         let bytes = self.app.text.tokenizer.token_bytes(id).unwrap_or_default();
         (
@@ -207,7 +206,7 @@ impl Reply {
         )
     }
 
-    /// A token's name among others: its text, or its bytes where those are no text.
+    /// A token's text, or its bytes in hexadecimal where they are not valid UTF-8.
     fn token_name(&self, id: u32) -> String {
         let (text, bytes) = self.token(id);
         if std::str::from_utf8(&bytes).is_ok() {
@@ -223,8 +222,8 @@ impl Reply {
         if tokens.is_empty() {
             return Value::Null;
         }
-        match self.common.kind {
-            Kind::Chat => {
+        match self.info.endpoint {
+            Endpoint::Chat => {
                 let entry = |(id, logprob): (u32, f64)| {
                     let (token, bytes) = self.token(id);
                     json!({"token": token, "logprob": logprob, "bytes": bytes})
@@ -237,7 +236,7 @@ impl Reply {
                 });
                 json!({"content": content.collect::<Vec<_>>(), "refusal": null})
             }
-            Kind::Plain => {
+            Endpoint::Completions => {
                 let mut at = offset;
                 let offsets = tokens.iter().map(|token| {
                     let count = self.token(token.token).0.chars().count();

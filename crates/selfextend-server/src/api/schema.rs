@@ -1,6 +1,6 @@
-//! The bodies of requests, as OpenAI's API documents them, and their limits.
+//! The bodies of requests, after OpenAI's API, and their limits.
 
-use crate::error::ApiError;
+use super::error::ApiError;
 use selfextend::Sampling;
 use selfextend::chat_template::Message;
 use serde::Deserialize;
@@ -50,11 +50,11 @@ pub struct ChatMessage {
 #[serde(untagged, expecting = "content must be a text or a list of text parts")]
 pub enum Content {
     Text(String),
-    Parts(Vec<Part>),
+    Parts(Vec<ContentPart>),
 }
 
 #[derive(Debug, Deserialize)]
-pub struct Part {
+pub struct ContentPart {
     #[serde(rename = "type")]
     pub kind: String,
     pub text: Option<String>,
@@ -79,7 +79,7 @@ pub enum OneOrMore {
     More(Vec<String>),
 }
 
-/// A flag for chats, a number for plain completions.
+/// True or false for chats, a number for plain completions.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(
     untagged,
@@ -119,11 +119,11 @@ pub struct Detokenize {
     pub tokens: Vec<u32>,
 }
 
-/// Reads a body, and says where in it something is wrong.
+/// Reads a body; an error names the field that is wrong.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
-        // serde would take a list for an object's values in order.
+        // serde accepts a list as the values of an object in order.
         return Err(ApiError::bad_request("the body must be a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -133,7 +133,7 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         if inner.is_data() && path != "." {
             ApiError::parameter(&*path, format!("{path}: {inner}"))
         } else {
-            ApiError::bad_request(format!("the body is no JSON that can be used: {inner}"))
+            ApiError::bad_request(format!("the body is not valid JSON: {inner}"))
         }
     })?;
     let rest = reader.end();
@@ -141,12 +141,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
-/// The most stop texts, and the longest.
+/// The most stop texts, and the longest in bytes.
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 1024;
 
 impl Completion {
-    /// Refuses what would change the answer but is not done here.
+    /// Refuses parameters that would change the answer but are not supported.
     pub fn refuse_unsupported(&self) -> Result<(), ApiError> {
         let given = |list: &Option<Vec<_>>| list.as_ref().is_some_and(|list| !list.is_empty());
         let refused = [
@@ -171,7 +171,7 @@ impl Completion {
         }
     }
 
-    /// How tokens are chosen.
+    /// The sampling settings, each within its range.
     pub fn sampling(&self, vocab: usize) -> Result<Sampling, ApiError> {
         let within = |name: &str, value: Option<f32>, low: f32, high: f32, default: f32| {
             let value = value.unwrap_or(default);
@@ -184,24 +184,26 @@ impl Completion {
         let defaults = Sampling::default();
         let top_p = within("top_p", self.top_p, 0.0, 1.0, 1.0)?;
         let temperature = within("temperature", self.temperature, 0.0, 2.0, 1.0)?;
-        Ok(Sampling {
-            // Nothing but the most probable token is within a probability of 0.
-            temperature: if top_p == 0.0 { 0.0 } else { temperature },
-            top_p: if top_p == 0.0 { 1.0 } else { top_p },
-            top_k: self.top_k.unwrap_or(0),
-            min_p: within("min_p", self.min_p, 0.0, 1.0, 0.0)?,
-            repetition_penalty: within(
-                "repetition_penalty",
-                self.repetition_penalty,
-                0.01,
-                100.0,
-                defaults.repetition_penalty,
-            )?,
-            presence_penalty: within("presence_penalty", self.presence_penalty, -2.0, 2.0, 0.0)?,
-            frequency_penalty: within("frequency_penalty", self.frequency_penalty, -2.0, 2.0, 0.0)?,
-            bias: self.bias(vocab)?,
-            seed: self.seed.map_or_else(rand::random, |seed| seed as u64),
-        })
+        let repetition = within(
+            "repetition_penalty",
+            self.repetition_penalty,
+            0.01,
+            100.0,
+            defaults.repetition_penalty,
+        )?;
+        let presence = within("presence_penalty", self.presence_penalty, -2.0, 2.0, 0.0)?;
+        let frequency = within("frequency_penalty", self.frequency_penalty, -2.0, 2.0, 0.0)?;
+        Ok(defaults
+            // A top_p of 0 leaves only the most probable token.
+            .with_temperature(if top_p == 0.0 { 0.0 } else { temperature })
+            .with_top_p(if top_p == 0.0 { 1.0 } else { top_p })
+            .with_top_k(self.top_k.unwrap_or(0))
+            .with_min_p(within("min_p", self.min_p, 0.0, 1.0, 0.0)?)
+            .with_repetition_penalty(repetition)
+            .with_presence_penalty(presence)
+            .with_frequency_penalty(frequency)
+            .with_bias(self.bias(vocab)?)
+            .with_seed(self.seed.map_or_else(rand::random, |seed| seed as u64)))
     }
 
     fn bias(&self, vocab: usize) -> Result<Vec<(u32, f32)>, ApiError> {
@@ -236,7 +238,7 @@ impl Completion {
         Ok(stops)
     }
 
-    /// The most tokens of an answer, where the request says.
+    /// The limit on the tokens of an answer, where the request sets one.
     pub fn max_tokens(&self) -> Result<Option<usize>, ApiError> {
         let (name, value) = match self.max_completion_tokens {
             Some(value) => ("max_completion_tokens", Some(value)),
@@ -251,7 +253,7 @@ impl Completion {
         }
     }
 
-    /// How many of the most probable tokens are to be reported with each token.
+    /// How many of the most probable tokens to report with each token.
     pub fn top_logprobs(&self, chat: bool) -> Result<Option<usize>, ApiError> {
         let most = if chat { 20 } else { 5 };
         let wanted = match (self.logprobs, self.top_logprobs) {
@@ -274,7 +276,7 @@ impl Completion {
         Ok(wanted)
     }
 
-    /// The schema an answer must follow.
+    /// The JSON schema that the answer must follow, if any.
     pub fn schema(&mut self) -> Result<Option<serde_json::Value>, ApiError> {
         let Some(format) = &mut self.response_format else {
             return Ok(None);
@@ -298,7 +300,7 @@ impl Completion {
         }
     }
 
-    /// The conversation.
+    /// The messages of a chat.
     pub fn conversation(&mut self) -> Result<Vec<Message>, ApiError> {
         let messages = self.messages.take().unwrap_or_default();
         if messages.is_empty() {
@@ -317,7 +319,7 @@ impl Completion {
 
 impl ChatMessage {
     fn read(self, n: usize) -> Result<Message, ApiError> {
-        // Only roles that are known: templates build markup out of them.
+        // Only known roles: templates build markup out of them.
         let role = match self.role.as_str() {
             "developer" => "system",
             known @ ("system" | "user" | "assistant") => known,
@@ -368,7 +370,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_its_place() {
         for (json, part) in [
-            ("{", "no JSON"),
+            ("{", "not valid JSON"),
             ("[]", "must be a JSON object"),
             ("{} x", "after the JSON"),
             (

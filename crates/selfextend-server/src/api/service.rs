@@ -1,8 +1,9 @@
-//! Everything beside completions.
+//! Everything except completions.
 
+use super::app::{App, SharedApp};
+use super::body::{off_thread, whole};
+use super::error::ApiError;
 use super::schema::{self, Detokenize, Tokenize};
-use super::{Shared, whole};
-use crate::error::ApiError;
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
@@ -11,13 +12,13 @@ use axum::response::{IntoResponse, Response};
 use selfextend::tokenizer::SpecialTokens;
 use serde_json::{Value, json};
 
-/// The process is there.
+/// `/health`: the process is alive.
 pub async fn health() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// It takes requests.
-pub async fn ready(State(app): State<Shared>) -> Response {
+/// `/ready`: whether requests are taken, and what is held.
+pub async fn ready(State(app): State<SharedApp>) -> Response {
     let scheduler = &app.scheduler;
     let ready = scheduler.is_alive() && !scheduler.is_draining();
     let status = if ready {
@@ -35,16 +36,16 @@ pub async fn ready(State(app): State<Shared>) -> Response {
     (status, Json(state)).into_response()
 }
 
-/// Prometheus' text format.
-pub async fn metrics(State(app): State<Shared>) -> Response {
+/// `/metrics`, in Prometheus' text format.
+pub async fn metrics(State(app): State<SharedApp>) -> Response {
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response()
 }
 
-fn describe(app: &Shared) -> Value {
-    let steps = app.ladder.rungs().iter().map(|rung| {
+fn describe(app: &App) -> Value {
+    let rungs = app.ladder.rungs().iter().map(|rung| {
         json!({
-            "context": rung.options.context,
+            "context": rung.context(),
             "group_size": rung.group_size,
             "neighbor_window": rung.neighbor_window,
         })
@@ -57,19 +58,19 @@ fn describe(app: &Shared) -> Value {
         "context_length": app.ladder.context(),
         "selfextend": {
             "trained_window": app.ladder.trained(),
-            "steps": steps.collect::<Vec<_>>(),
+            "rungs": rungs.collect::<Vec<_>>(),
         },
     })
 }
 
-/// The one model there is.
-pub async fn models(State(app): State<Shared>) -> Json<Value> {
+/// `/v1/models`: the one model.
+pub async fn models(State(app): State<SharedApp>) -> Json<Value> {
     Json(json!({"object": "list", "data": [describe(&app)]}))
 }
 
-/// The same by its name.
+/// `/v1/models/NAME`: the same by its name.
 pub async fn model(
-    State(app): State<Shared>,
+    State(app): State<SharedApp>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
     if id == app.config.model {
@@ -79,7 +80,7 @@ pub async fn model(
     }
 }
 
-/// Not what a language model is for.
+/// `/v1/embeddings`: refused.
 pub async fn embeddings() -> ApiError {
     ApiError::unsupported(
         "model",
@@ -87,8 +88,8 @@ pub async fn embeddings() -> ApiError {
     )
 }
 
-/// The tokens of a text.
-pub async fn tokenize(State(app): State<Shared>, body: Body) -> Result<Json<Value>, ApiError> {
+/// `/tokenize`: the tokens of a text.
+pub async fn tokenize(State(app): State<SharedApp>, body: Body) -> Result<Json<Value>, ApiError> {
     let body = whole(&app, body).await?;
     let work = move || {
         let Tokenize {
@@ -106,8 +107,8 @@ pub async fn tokenize(State(app): State<Shared>, body: Body) -> Result<Json<Valu
     off_thread(work).await
 }
 
-/// The text of tokens.
-pub async fn detokenize(State(app): State<Shared>, body: Body) -> Result<Json<Value>, ApiError> {
+/// `/detokenize`: the text of tokens.
+pub async fn detokenize(State(app): State<SharedApp>, body: Body) -> Result<Json<Value>, ApiError> {
     let body = whole(&app, body).await?;
     let work = move || {
         let Detokenize { tokens } = schema::parse(&body)?;
@@ -116,12 +117,4 @@ pub async fn detokenize(State(app): State<Shared>, body: Body) -> Result<Json<Va
         Ok(Json(json!({"content": text})))
     };
     off_thread(work).await
-}
-
-/// Runs what may take long where it blocks no other request.
-pub async fn off_thread<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(ApiError::internal(error.to_string())))
 }

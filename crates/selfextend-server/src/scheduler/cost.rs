@@ -1,52 +1,55 @@
-//! What requests are charged for.
+//! How many bytes of KV memory a request is charged.
 
-use super::Request;
+use super::request::Request;
 use crate::ladder::Rung;
 use selfextend::{PAGE, TextModel};
 
-/// Bytes of KV memory under one step of the ladder.
+/// Bytes of KV memory under one rung of the ladder.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Cost {
+pub struct Cost {
+    /// Bytes of a block.
     pub block: usize,
+    /// Bytes of the rings of derived keys of one sequence.
     pub ring: usize,
-    /// Whether sequences share blocks, among each other and with the prefix cache; elsewhere each has
-    /// a copy of its own.
+    /// Whether sequences share blocks with each other and with the prefix cache. If not, each has
+    /// its own copies.
     pub shares: bool,
 }
 
 impl Cost {
-    pub fn new(text: &TextModel, rung: &Rung) -> Self {
-        let session = text.model.session(rung.options);
-        Self {
-            block: session.block_bytes(),
-            ring: session.ring_bytes(),
-            shares: session.shares_blocks(),
-        }
+    pub fn new(text: &TextModel, rung: &Rung) -> selfextend::Result<Self> {
+        let bytes = text.model.session_bytes(&rung.options)?;
+        Ok(Self {
+            block: bytes.block,
+            ring: bytes.rings,
+            shares: bytes.shares_blocks,
+        })
     }
 
-    /// What a request can come to use: blocks of its prompt that its answers share, and for each
-    /// answer those from there on and a window ring.
+    /// The most bytes a request can use: the blocks of its prompt that its answers share, and for
+    /// each answer the blocks from there on and the rings.
     pub fn of(&self, prompt: usize, max_tokens: usize, choices: usize) -> usize {
         let shared = if self.shares { prompt / PAGE } else { 0 };
         let own = (prompt + max_tokens).div_ceil(PAGE) - shared;
         (shared + choices * own) * self.block + choices * self.ring
     }
 
+    /// The same for a request.
     pub fn of_request(&self, request: &Request) -> usize {
         let max_tokens = request.options.max_tokens;
         self.of(request.prompt.len(), max_tokens, request.choices)
     }
 
-    /// What a request that costs `all` is charged when so many full blocks of it are in the prefix
-    /// cache.
+    /// The charge for a request that costs `all` bytes when `cached` full blocks of it are in the
+    /// prefix cache.
     pub fn beside(&self, all: usize, cached: usize) -> usize {
         let shared = if self.shares { cached } else { 0 };
         all - shared * self.block
     }
 
-    /// How many of `cached` blocks a request can take over that lacks `over` bytes while all of them
-    /// stay: a copy needs room beside what it is copied from, and rather than wait for that it is read
-    /// again.
+    /// How many of `cached` blocks a request can use when it lacks `over` bytes while all of them
+    /// stay. A copy needs room beside its original. Where there is none, the tokens are read again
+    /// instead of waiting for room.
     pub fn kept(&self, cached: usize, over: usize) -> usize {
         if self.shares {
             return cached;
@@ -86,7 +89,7 @@ mod tests {
         assert_eq!(COPIED.beside(all, 9), all);
     }
 
-    /// A request that fits the memory alone is never kept out by what it could take over.
+    /// A request that fits the memory alone is never kept out by the blocks it could use.
     #[test]
     fn a_copy_makes_room_for_itself() {
         assert_eq!(SHARED.kept(9, 1), 9);

@@ -1,21 +1,21 @@
-//! Who goes next: the queue, and how a chunk of prefill is divided. Pure rules, no clock, no model.
+//! Who goes next: the queue, and how a chunk of prefill is divided. Pure rules: no clock, no model.
 //!
-//! Three rules keep short requests moving beside long ones, and long ones from being starved:
+//! Three rules keep short requests moving beside long ones without starving the long ones:
 //!
-//! 1. **Passing.** Requests are admitted first come, first served. When the first one has no room,
-//!    a later one that has may pass it, until those that passed the first one were charged, together,
-//!    as much as it needs itself. From then on nobody passes. So what is admitted before a request
-//!    is at most twice what waited before it, and as much as itself.
-//! 2. **An eighth is not for long requests** ([`leaves_room`]), neither of the memory nor of the
-//!    places: else a few documents fill the budget, and there is nothing that could be passed to.
+//! 1. **Passing.** Requests are admitted first come, first served. When the first one has no room, a
+//!    later one that has may pass it, until the requests that passed it were charged, together, as
+//!    much as it needs itself. After that nobody passes. So what is admitted before a request is at
+//!    most twice what waited before it, plus as much as itself.
+//! 2. **A reserve of one eighth** ([`leaves_room`]): long requests may not use the last eighth of
+//!    the memory or of the places. Otherwise a few documents fill the budget and nothing can pass.
 //! 3. **Shortest first, but half for the oldest** ([`shares`]): a short prompt is read in a few
-//!    chunks whatever is read beside it, and the oldest moves on in every chunk.
+//!    chunks whatever is read beside it, and the oldest prompt advances in every chunk.
 
 use std::collections::VecDeque;
 
-/// Requests that wait, in the order they came.
+/// Waiting requests in the order they arrived.
 #[derive(Debug)]
-pub(super) struct Queue<T>(VecDeque<Waiting<T>>);
+pub struct Queue<T>(VecDeque<Waiting<T>>);
 
 #[derive(Debug)]
 struct Waiting<T> {
@@ -43,26 +43,29 @@ impl<T> Queue<T> {
         });
     }
 
+    /// Requests that wait.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
+    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Removes the requests that are not to be kept.
     pub fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.0.retain(|waiting| keep(&waiting.request));
     }
 
-    /// Takes out all, in order.
+    /// Removes all requests, in order.
     pub fn drain(&mut self) -> impl Iterator<Item = T> {
         self.0.drain(..).map(|waiting| waiting.request)
     }
 
-    /// Takes out the request that is admitted next, if there is one. `room(request, most)` gives
-    /// what it is admitted with and the bytes it is charged: none when it has no room now or would
-    /// be charged more than `most`.
+    /// Removes and returns the request that is admitted next, if there is one. `room(request, most)`
+    /// gives what it is admitted with and the bytes it is charged, or nothing when it has no room
+    /// now or would be charged more than `most` bytes.
     pub fn admit<R>(
         &mut self,
         mut room: impl FnMut(&T, usize) -> Option<(R, usize)>,
@@ -82,15 +85,15 @@ impl<T> Queue<T> {
     }
 }
 
-/// Whether one more long request leaves an eighth of `total` to short ones. A single one may always
-/// have all of it.
-pub(super) fn leaves_room(total: usize, held_by_long: usize, wanted: usize) -> bool {
+/// Whether one more long request leaves an eighth of `total` to short ones. A single long request
+/// may always have all of it.
+pub fn leaves_room(total: usize, held_by_long: usize, wanted: usize) -> bool {
     held_by_long == 0 || held_by_long + wanted <= total - total.div_ceil(8)
 }
 
-/// Divides a chunk among prompts of which so many tokens are unread, the oldest first: half of it
-/// is for the oldest, the rest for those that have least to be read.
-pub(super) fn shares(chunk: usize, unread: &[usize]) -> Vec<usize> {
+/// Divides a chunk of tokens among prompts with so many unread tokens each, the oldest prompt first:
+/// half of it goes to the oldest, the rest to those with the fewest unread tokens.
+pub fn shares(chunk: usize, unread: &[usize]) -> Vec<usize> {
     let mut shares = vec![0; unread.len()];
     let mut left = chunk;
     let mut give = |n: usize, most: usize| {
@@ -144,7 +147,7 @@ mod tests {
         assert!(leaves_room(1, 0, 1) && !leaves_room(2, 1, 1));
     }
 
-    /// A request of the model below: its bytes, and turns it runs once it is read.
+    /// A request in the simulation below: its bytes, and the turns it runs once it is read.
     #[derive(Debug, Clone)]
     struct Job {
         bytes: usize,
@@ -174,8 +177,8 @@ mod tests {
     }
 
     proptest! {
-        /// The worker's rules on jobs without a model: all are served, within the budget, none
-        /// passed beyond its bound, none read slower than its turn as the oldest allows.
+        /// The worker's rules on jobs without a model: all are served within the budget, none is
+        /// passed beyond its bound, and none is read slower than its turn as the oldest allows.
         #[test]
         fn everyone_is_served_within_bounds(jobs in jobs()) {
             let mut queue = Queue::default();

@@ -6,42 +6,42 @@ use selfextend::{Finish, GenerateOptions};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Fewer tokens read again are not worth a word.
+/// Fewer tokens that are read again are not reported.
 const LEAST_REREAD: usize = 32;
 
-/// A prompt to be continued.
+/// A prompt and how to continue it.
 #[derive(Debug)]
 pub struct Request {
-    /// Names it in the log.
+    /// Identifies it in the log.
     pub id: String,
     /// Its tokens.
     pub prompt: Vec<u32>,
-    /// The step of the ladder it runs under.
-    pub step: usize,
+    /// The number of the ladder's rung that it runs under.
+    pub rung: usize,
     /// The number of its first answer among those of the client's request.
     pub first_choice: usize,
-    /// How many answers; the seed of answer `n` is the request's plus `n`.
+    /// The number of answers; the seed of answer `n` is the request's plus `n`.
     pub choices: usize,
     /// How tokens are chosen, and when to end.
     pub options: GenerateOptions,
-    /// Report the probability of each token, and of so many most probable ones.
+    /// Report the probability of each token and of this many of the most probable ones.
     pub logprobs: Option<usize>,
-    /// What the answers must look like.
+    /// The grammar that the answers must follow.
     pub constraint: Option<Constraint>,
-    /// When it came.
+    /// When it arrived.
     pub arrived: Instant,
     /// When it must be done.
     pub deadline: Instant,
-    /// Where what happens is told. A closed channel cancels the request.
+    /// Receives what happens. Closing the channel cancels the request.
     pub events: UnboundedSender<Event>,
 }
 
 /// What happens to a request.
 #[derive(Debug)]
 pub enum Event {
-    /// It runs.
+    /// It starts to run.
     Admitted(Admitted),
-    /// An answer grew.
+    /// An answer continues.
     Text(Piece),
     /// An answer ended.
     Finished {
@@ -50,29 +50,29 @@ pub enum Event {
         /// Why.
         finish: Finish,
     },
-    /// All answers ended: the tokens of all of them.
+    /// All answers ended.
     Done {
-        /// Tokens generated, end tokens included.
+        /// Tokens generated in all of them, end tokens included.
         completion_tokens: usize,
     },
-    /// It came to nothing.
+    /// It failed.
     Failed(Failure),
 }
 
-/// How a request was taken up.
+/// How a request was admitted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Admitted {
     /// Prompt tokens whose keys were in the prefix cache.
     pub cached_tokens: usize,
-    /// Prompt tokens that were in the cache under the map of another step, and are read again:
-    /// the conversation grew past a step.
+    /// Prompt tokens that were in the cache under the map of another rung and are read again: the
+    /// conversation outgrew its rung.
     pub reread_tokens: usize,
 }
 
 impl Admitted {
-    /// Of a prompt of so many tokens, of which some are cached and some are held under another step:
-    /// those that are held there only count where they are too many to be a system prompt that
-    /// conversations have in common.
+    /// For a prompt of so many tokens, of which some are cached and some are held under another rung.
+    /// The latter are reported only where they are too many to be a system prompt that conversations
+    /// have in common.
     pub(super) fn new(prompt: usize, cached_tokens: usize, elsewhere: usize) -> Self {
         let reread = elsewhere.saturating_sub(cached_tokens);
         let many = reread >= LEAST_REREAD.max(prompt / 8);
@@ -82,7 +82,7 @@ impl Admitted {
         }
     }
 
-    /// Counts it, and tells the log.
+    /// Counts the request in the metrics and writes it to the log.
     pub(super) fn log(self, request: &Request, rung: &Rung) {
         let Self {
             cached_tokens,
@@ -107,7 +107,7 @@ impl Admitted {
                 request = request.id,
                 reread_tokens,
                 group_size = rung.group_size,
-                "the conversation grew past a step: its prefix is read again under the next map"
+                "the conversation outgrew its rung: its prefix is read again under the next map"
             );
         }
     }
@@ -118,13 +118,13 @@ impl Admitted {
 pub struct Piece {
     /// Which answer.
     pub choice: usize,
-    /// Text that has become certain; may be empty.
+    /// Text that is complete: no half character, no start of a stop text. May be empty.
     pub text: String,
     /// The token's probability, where it was asked for.
     pub logprob: Option<TokenLogprob>,
 }
 
-/// A token's probability beside the most probable ones'.
+/// A token's probability and those of the most probable tokens.
 #[derive(Debug, Clone)]
 pub struct TokenLogprob {
     /// The token drawn.
@@ -135,20 +135,20 @@ pub struct TokenLogprob {
     pub top: Vec<(u32, f64)>,
 }
 
-/// Why a request came to nothing.
+/// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// Too many wait already.
-    #[error("{queued} requests are waiting already: try again in {} s", retry_after.as_secs())]
+    /// Too many requests wait already.
+    #[error("{queued} requests are waiting already; try again in {} s", retry_after.as_secs())]
     QueueFull {
         /// Requests that wait.
         queued: usize,
         /// When to come back.
         retry_after: Duration,
     },
-    /// Larger than all memory for keys and values.
+    /// It needs more than all memory for keys and values.
     #[error(
-        "the request needs {needed} bytes of KV memory, more than the {budget} there are: shorten the prompt, lower max_tokens or n, or start the server with a larger --kv-memory"
+        "the request needs {needed} bytes of KV memory, but the server has {budget}; shorten the prompt, or lower max_tokens or n"
     )]
     TooLarge {
         /// Bytes it needs.
@@ -158,7 +158,8 @@ pub enum Failure {
     },
     /// The device has less memory left than the budget says.
     #[error(
-        "the device has no memory left for the request ({reason}): try again in {} s, or start the server with a smaller --kv-memory", retry_after.as_secs()
+        "the device has no memory left for the request ({reason}); try again in {} s",
+        retry_after.as_secs()
     )]
     NoMemory {
         /// What the device said.
@@ -167,14 +168,26 @@ pub enum Failure {
         retry_after: Duration,
     },
     /// It took longer than a request may.
-    #[error("the request was not done within {0} s, the most a request may take here")]
+    #[error("the request was not finished within {0} s, the limit of this server")]
     Timeout(u64),
-    /// The server is on its way out.
+    /// The server is shutting down.
     #[error("the server is shutting down")]
     ShuttingDown,
     /// The engine failed.
     #[error("{0}")]
     Engine(String),
+}
+
+impl Failure {
+    /// The scheduler's thread is gone.
+    pub fn ended() -> Self {
+        Self::Engine("the scheduler has ended; see the server's log".into())
+    }
+
+    /// A request missed its deadline.
+    pub(super) fn timeout(request: &Request) -> Self {
+        Self::Timeout(request.deadline.duration_since(request.arrived).as_secs())
+    }
 }
 
 #[cfg(test)]

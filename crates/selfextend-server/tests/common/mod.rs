@@ -6,9 +6,9 @@
 #[path = "../../../selfextend-cli/tests/common/tiny.rs"]
 mod tiny;
 
-use selfextend::settings::{ContextRequest, SettingsError};
-use selfextend::{LoadOptions, SessionOptions, TextModel};
-use selfextend_server::{Config, HttpLimits, Ladder, Server, scheduler::Limits};
+use selfextend::settings::SettingsError;
+use selfextend::{ContextRequest, LoadOptions, SessionOptions, TextModel};
+use selfextend_server::{Ladder, Server, ServerConfig};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader};
 use std::sync::{Arc, OnceLock};
@@ -74,49 +74,34 @@ fn model() -> Arc<TextModel> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tiny.gguf");
         tiny::Tiny::default().write(&path);
-        let options = LoadOptions {
-            threads: 2,
-            ..LoadOptions::default()
-        };
+        let options = LoadOptions::new().with_threads(2);
         Arc::new(TextModel::load(&path, options).unwrap())
     };
     MODEL.get_or_init(load).clone()
 }
 
 /// Settings to start from.
-pub fn config() -> Config {
-    Config {
-        listen: "127.0.0.1:0".parse().unwrap(),
-        model: "tiny".into(),
-        scheduler: Limits {
-            kv_memory: 64 << 20,
-            parallel: 16,
-            queue: 64,
-            chunk: 128,
-            busy_chunk: 32,
-        },
-        default_max_tokens: 24,
-        api_keys: Vec::new(),
-        disk: None,
-        log_prompts: false,
-        http: HttpLimits::default(),
-        grace: Duration::from_secs(20),
-    }
+pub fn config() -> ServerConfig {
+    let mut config = ServerConfig::new("tiny");
+    config.listen.set_port(0);
+    config.scheduler.kv_memory = 64 << 20;
+    config.scheduler.chunk = 128;
+    config.scheduler.busy_chunk = 32;
+    config.default_max_tokens = 24;
+    config.grace = Duration::from_secs(20);
+    config
 }
 
 fn ladder() -> Ladder {
     Ladder::new(WINDOW, CONTEXT, |context| {
-        let request = ContextRequest {
-            context: Some(context),
-            ..Default::default()
-        };
-        Ok::<SessionOptions, SettingsError>(request.settings(WINDOW)?.into())
+        let request = ContextRequest::new().with_context(context);
+        Ok::<SessionOptions, SettingsError>(request.resolve(WINDOW)?.into())
     })
     .unwrap()
 }
 
 /// Starts a server.
-pub fn start(config: Config) -> Running {
+pub fn start(config: ServerConfig) -> Running {
     let (send_address, address) = std::sync::mpsc::channel();
     let (shutdown, asked) = oneshot::channel();
     let thread = std::thread::spawn(move || {

@@ -6,13 +6,17 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-/// Keys and values of up to [`PAGE`](selfextend_attention::cache::PAGE) tokens in every layer.
-/// Cloning shares them.
+/// Keys and values of up to [`PAGE`](selfextend_attention::cache::PAGE) tokens in every layer, for
+/// sessions under the same options that begin with the same tokens. Cloning shares them.
 #[derive(Debug, Clone)]
-pub enum Block {
+pub struct Block(pub(super) Held);
+
+#[derive(Debug, Clone)]
+pub(super) enum Held {
     /// Pages of the CPU's caches, which sequences share.
     Pages(KvBlock),
     /// On a device, whose caches copy it.
+    #[cfg_attr(not(any(feature = "cuda", feature = "unstable")), allow(dead_code))]
     Device(Arc<dyn DeviceBlock>),
 }
 
@@ -29,11 +33,17 @@ pub trait DeviceBlock: Any + Debug + Send + Sync {
 }
 
 impl Block {
+    /// One in a device's memory.
+    #[cfg(any(feature = "cuda", feature = "unstable"))]
+    pub fn on_device(block: Arc<dyn DeviceBlock>) -> Self {
+        Self(Held::Device(block))
+    }
+
     /// Bytes allocated.
     pub fn bytes(&self) -> usize {
-        match self {
-            Self::Pages(block) => block.bytes(),
-            Self::Device(block) => block.bytes(),
+        match &self.0 {
+            Held::Pages(block) => block.bytes(),
+            Held::Device(block) => block.bytes(),
         }
     }
 
@@ -42,17 +52,17 @@ impl Block {
     /// # Errors
     /// The device's.
     pub fn to_bytes(&self) -> Result<Vec<u8>> {
-        match self {
-            Self::Pages(block) => Ok(block.to_bytes()),
-            Self::Device(block) => block.to_bytes(),
+        match &self.0 {
+            Held::Pages(block) => Ok(block.to_bytes()),
+            Held::Device(block) => block.to_bytes(),
         }
     }
 
     /// Whether a sequence, or another block, holds it too.
     pub fn is_shared(&self) -> bool {
-        match self {
-            Self::Pages(block) => block.is_shared(),
-            Self::Device(block) => Arc::strong_count(block) > 1,
+        match &self.0 {
+            Held::Pages(block) => block.is_shared(),
+            Held::Device(block) => Arc::strong_count(block) > 1,
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Keys and values of one sequence, whichever backend they live on.
 
-use super::Block;
+use super::block::{Block, Held};
 use crate::error::{Error, Result};
-use selfextend_attention::cache::LayerKind;
-use selfextend_attention::{AttentionShape, KvCache, KvType, QueryScaling};
+use crate::options::SessionOptions;
+use selfextend_attention::cache::{LayerKind, PAGE};
+use selfextend_attention::{AttentionShape, KvCache};
 use std::any::Any;
 
 /// What a cache is made for.
@@ -11,18 +12,38 @@ use std::any::Any;
 pub struct CacheLayout {
     /// Heads and head size.
     pub shape: AttentionShape,
-    /// How keys and values are stored.
-    pub kv_type: KvType,
     /// What layers differ in.
     pub kinds: Vec<LayerKind>,
     /// The kind of each layer.
     pub layers: Vec<usize>,
-    /// What queries are multiplied by.
-    pub scaling: QueryScaling,
-    /// The most tokens it will hold.
+    /// How the sequence runs.
+    pub options: SessionOptions,
+}
+
+/// What a session will take of the memory that holds keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionBytes {
+    /// Bytes of a block: [`PAGE`] tokens in every layer.
+    pub block: usize,
+    /// Bytes that decoding needs beside the blocks, at the full context.
+    pub rings: usize,
+    /// The session's context in tokens.
     pub context: usize,
-    /// Tokens of a prefill that are usually appended together.
-    pub chunk: usize,
+    /// Whether forks and blocks share a session's memory, as on the CPU; on a device they are copies.
+    pub shares_blocks: bool,
+}
+
+impl SessionBytes {
+    /// Bytes of so many tokens, rings included.
+    pub fn of(&self, tokens: usize) -> usize {
+        tokens.div_ceil(PAGE) * self.block + self.rings
+    }
+
+    /// Bytes of a full context.
+    pub fn full(&self) -> usize {
+        self.of(self.context)
+    }
 }
 
 /// Keys and values of one sequence.
@@ -92,8 +113,11 @@ pub(super) fn foreign_block() -> Error {
 impl CacheLayout {
     /// A cache of the CPU, which takes no memory before it is used.
     pub(crate) fn on_cpu(self) -> KvCache {
-        KvCache::with_kinds(self.shape, self.kv_type, self.kinds, self.layers)
-            .with_query_scaling(self.scaling)
+        let SessionOptions {
+            extension, kv_type, ..
+        } = self.options;
+        KvCache::with_kinds(self.shape, kv_type, self.kinds, self.layers)
+            .with_query_scaling(extension.query_scaling())
     }
 }
 
@@ -123,11 +147,11 @@ impl Cache for KvCache {
     }
 
     fn block(&self, number: usize) -> Option<Block> {
-        self.block(number).map(Block::Pages)
+        self.block(number).map(|block| Block(Held::Pages(block)))
     }
 
     fn push_block(&mut self, block: &Block, tokens: usize) -> Result<()> {
-        let Block::Pages(block) = block else {
+        let Block(Held::Pages(block)) = block else {
             return Err(foreign_block());
         };
         self.push_block(block, tokens);
@@ -135,7 +159,8 @@ impl Cache for KvCache {
     }
 
     fn read_block(&self, bytes: &[u8]) -> Result<Option<Block>> {
-        Ok(self.read_block(bytes).map(Block::Pages))
+        let block = self.read_block(bytes);
+        Ok(block.map(|block| Block(Held::Pages(block))))
     }
 
     fn block_bytes(&self) -> usize {

@@ -15,10 +15,15 @@ use crate::config::Activation;
 use crate::error::Result;
 use crate::gguf::RawTensor;
 use crate::sampling::TokenScore;
-pub use block::{Block, DeviceBlock};
-pub use cache::{Cache, CacheLayout};
+pub use block::Block;
+#[cfg(any(feature = "cuda", feature = "unstable"))]
+pub use block::DeviceBlock;
+pub use cache::{Cache, CacheLayout, SessionBytes};
 pub use device::Device;
 use rayon::prelude::*;
+
+/// Up to this many sequences, a pass allocates nothing to list them.
+pub(crate) const FEW_SEQUENCES: usize = 4;
 
 /// Which of a backend's kernels a pass goes through. Few tokens are best served by other kernels
 /// than many, and the two round differently: choosing by what a token *is* makes its result
@@ -103,6 +108,21 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// A layout that the backend has no kernels for, or too little memory.
     fn cache(&self, layout: CacheLayout) -> Result<Self::Cache>;
+
+    /// What a cache will take. An empty one takes next to nothing.
+    ///
+    /// # Errors
+    /// As [`Backend::cache`].
+    fn session_bytes(&self, layout: CacheLayout) -> Result<SessionBytes> {
+        let context = layout.options.extension.context();
+        let cache = self.cache(layout)?;
+        Ok(SessionBytes {
+            block: cache.block_bytes(),
+            rings: cache.ring_bytes(),
+            context,
+            shares_blocks: cache.shares_blocks(),
+        })
+    }
 
     /// Plans a pass of the tokens that follow each cache, and begins it; [`Backend::finish`] ends
     /// it.

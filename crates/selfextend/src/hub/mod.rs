@@ -63,6 +63,7 @@ pub struct Progress {
 ///
 /// The default value knows no directories: it resolves paths to files, and nothing else.
 #[derive(Clone, Default)]
+#[non_exhaustive]
 pub struct PullOptions {
     /// Cache directory; models lie in its `models` folder.
     pub cache_dir: Option<PathBuf>,

@@ -1,25 +1,28 @@
 //! The table of methods: for each its name, its parameters, and how they and the context become a
 //! position map or frequencies.
 
-use super::{MethodError, Parameters};
-use crate::settings::ContextRequest;
+use super::error::MethodError;
+pub use super::parameter::{Key, Kind, Parameters};
+use crate::settings;
 use selfextend_attention::position::{
     DualChunk, JetLong, Lampe, LeakyReRope, LmInfinite, Logistic, ReRope, Shifted, Streaming,
 };
 use selfextend_attention::rope::{Factors, Ramp, Yarn};
-use selfextend_attention::{Frequencies, PositionMap};
+use selfextend_attention::{Frequencies, PositionMap, QueryScaling};
 
 /// A method.
 #[derive(Debug)]
 pub struct Entry {
-    /// Its name.
+    /// Its name, as it is written.
     pub name: &'static str,
+    /// Its name in prose.
+    pub title: &'static str,
     /// What it does, in a line.
     pub about: &'static str,
     /// Its own parameters.
     pub keys: &'static [Key],
     /// What it makes of them.
-    pub build: fn(&Parameters, At) -> Result<Extension, MethodError>,
+    pub build: fn(&Parameters, At) -> Result<Change, MethodError>,
 }
 
 // Two entries are the same when their names are: functions cannot be compared.
@@ -34,30 +37,6 @@ impl Entry {
     pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
         self.keys.iter().chain([&SCALE])
     }
-}
-
-/// A parameter.
-#[derive(Debug, PartialEq)]
-pub struct Key {
-    /// Its name; case does not matter.
-    pub name: &'static str,
-    /// What its values are.
-    pub kind: Kind,
-    /// What it means, and what it is when left out.
-    pub about: &'static str,
-}
-
-/// What values of a parameter are.
-#[derive(Debug, PartialEq)]
-pub enum Kind {
-    /// A number of tokens, as `1024` or `1k`.
-    Tokens,
-    /// A number.
-    Number,
-    /// A path.
-    File,
-    /// One of some words.
-    OneOf(&'static [&'static str]),
 }
 
 /// Where a method is to work.
@@ -78,14 +57,14 @@ impl At {
 
 /// What a method changes.
 #[derive(Debug, Clone, Copy)]
-pub struct Extension {
+pub struct Change {
     /// Positions.
     pub map: PositionMap,
     /// Frequencies.
     pub frequencies: Frequencies,
 }
 
-impl<M: Into<PositionMap>> From<M> for Extension {
+impl<M: Into<PositionMap>> From<M> for Change {
     fn from(map: M) -> Self {
         Self {
             map: map.into(),
@@ -95,8 +74,8 @@ impl<M: Into<PositionMap>> From<M> for Extension {
 }
 
 /// Plain positions with other frequencies.
-const fn changed(frequencies: Frequencies) -> Extension {
-    Extension {
+const fn changed(frequencies: Frequencies) -> Change {
+    Change {
         map: PositionMap::Plain,
         frequencies,
     }
@@ -121,16 +100,41 @@ pub const SCALE: Key = Key {
 
 const TIMES: Key = number("s", "times the trained window; N/L");
 
+/// What queries are multiplied by under some parameters.
+pub(crate) fn query_scaling(given: &Parameters, at: At) -> QueryScaling {
+    match given.word(SCALE.name) {
+        Some("log-n") => QueryScaling::LogN { base: at.trained },
+        Some("yarn") => QueryScaling::Yarn { factor: at.times() },
+        _ => QueryScaling::None,
+    }
+}
+
+/// A position map that was given directly; no name leads to it.
+pub(super) const CUSTOM: &Entry = &Entry {
+    name: "custom",
+    title: "a position map of its own",
+    about: "a position map given directly",
+    keys: &[],
+    build: |_, _| {
+        Err(MethodError::Parameters {
+            method: "custom".into(),
+            reason: "a map that was given directly cannot be made for another context".into(),
+        })
+    },
+};
+
 /// All methods.
 pub const METHODS: &[Entry] = &[
     Entry {
         name: "plain",
+        title: "plain attention",
         about: "attention as the model was trained, at any length",
         keys: &[],
         build: |_, _| Ok(PositionMap::Plain.into()),
     },
     Entry {
         name: "pi",
+        title: "position interpolation",
         about: "position interpolation, arXiv 2306.15595",
         keys: &[TIMES],
         build: |given, at| {
@@ -140,6 +144,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "ntk",
+        title: "NTK-aware base",
         about: "NTK-aware base, arXiv 2309.00071 section 3.1",
         keys: &[TIMES],
         build: |given, at| {
@@ -149,6 +154,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "dynamic-ntk",
+        title: "dynamic NTK",
         about: "NTK-aware base that follows the context, arXiv 2309.00071 section 3.3",
         keys: &[number(
             "factor",
@@ -162,6 +168,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "yarn",
+        title: "YaRN",
         about: "YaRN, arXiv 2309.00071",
         keys: &[
             TIMES,
@@ -177,6 +184,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "longrope",
+        title: "LongRoPE",
         about: "a factor for each pair, arXiv 2402.13753 and 2502.20082",
         keys: &[
             Key {
@@ -190,23 +198,25 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "selfextend",
+        title: "SelfExtend",
         about: "SelfExtend, arXiv 2401.01325",
         keys: &[
             tokens("G", "group size; the smallest with W + (N - W)/G <= L/2"),
             tokens("W", "neighbour window; L/4"),
         ],
         build: |given, at| {
-            let request = ContextRequest {
-                context: Some(at.context),
-                group_size: given.tokens("G"),
-                neighbor_window: given.tokens("W"),
-                ..Default::default()
-            };
-            Ok(request.settings(at.trained)?.map.into())
+            let given = (given.tokens("G"), given.tokens("W"));
+            match settings::self_extend(at.trained, at.context, given.0, given.1)? {
+                Some((group_size, window)) => {
+                    Ok(PositionMap::self_extend(group_size, window)?.into())
+                }
+                None => Ok(PositionMap::Plain.into()),
+            }
         },
     },
     Entry {
         name: "rerope",
+        title: "ReRoPE",
         about: "ReRoPE, kexue.fm/archives/9708",
         keys: &[tokens("W", "window; L/8")],
         build: |given, at| {
@@ -216,6 +226,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "leaky-rerope",
+        title: "Leaky ReRoPE",
         about: "Leaky ReRoPE, kexue.fm/archives/9708",
         keys: &[
             tokens("W", "window; L/8"),
@@ -232,6 +243,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "string",
+        title: "STRING",
         about: "STRING, arXiv 2410.18745",
         keys: &[
             tokens("S", "shift; N/3, or more where that does not fit"),
@@ -247,6 +259,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "dca",
+        title: "Dual Chunk Attention",
         about: "Dual Chunk Attention, arXiv 2402.17463",
         keys: &[
             tokens("chunk", "s; 3L/4"),
@@ -261,6 +274,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "jet-long",
+        title: "Jet-Long",
         about: "Jet-Long, arXiv 2607.07740",
         keys: &[
             tokens("w0", "local window; L/16"),
@@ -279,6 +293,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "self",
+        title: "SELF",
         about: "SELF, arXiv 2505.17296",
         keys: &[
             tokens(
@@ -292,6 +307,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "lampe",
+        title: "LaMPE",
         about: "LaMPE, arXiv 2508.02308",
         keys: &[
             tokens("head", "exact nearest distances; L/16"),
@@ -311,6 +327,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "streaming-llm",
+        title: "StreamingLLM",
         about: "StreamingLLM, arXiv 2309.17453: forgets",
         keys: &[
             tokens("sinks", "first keys kept; 4"),
@@ -325,6 +342,7 @@ pub const METHODS: &[Entry] = &[
     },
     Entry {
         name: "lm-infinite",
+        title: "LM-Infinite",
         about: "LM-Infinite, arXiv 2308.16137: forgets",
         keys: &[
             tokens("sinks", "first keys kept; 10"),
@@ -338,7 +356,7 @@ pub const METHODS: &[Entry] = &[
     },
 ];
 
-fn yarn(given: &Parameters, at: At) -> Result<Extension, MethodError> {
+fn yarn(given: &Parameters, at: At) -> Result<Change, MethodError> {
     let mut yarn = Yarn::new(given.number("s").unwrap_or(at.times()), at.trained);
     yarn.slow = given.number("alpha").unwrap_or(yarn.slow);
     yarn.fast = given.number("beta").unwrap_or(yarn.fast);
@@ -365,7 +383,7 @@ enum FactorFile {
     Named { long_factor: Vec<f32> },
 }
 
-fn longrope(given: &Parameters, at: At) -> Result<Extension, MethodError> {
+fn longrope(given: &Parameters, at: At) -> Result<Change, MethodError> {
     let bad = |reason: String| MethodError::Parameters {
         method: "longrope".into(),
         reason,
@@ -396,7 +414,7 @@ fn longrope(given: &Parameters, at: At) -> Result<Extension, MethodError> {
 
 /// The authors' capacity where it reaches the context, else the smallest power of two (and one) times
 /// 32 that does.
-fn logistic(given: &Parameters, at: At) -> Result<Extension, MethodError> {
+fn logistic(given: &Parameters, at: At) -> Result<Change, MethodError> {
     let rate = given
         .number("r")
         .unwrap_or(Logistic::default_rate(at.trained));

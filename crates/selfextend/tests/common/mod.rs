@@ -10,8 +10,7 @@ use safetensors::SafeTensors;
 use selfextend::backend::{Backend, cpu::Cpu};
 use selfextend::gguf::GgufFile;
 use selfextend::{
-    Frequencies, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions,
-    hub,
+    Extension, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions, hub,
 };
 use selfextend_attention::{AttentionShape, KvCache, Rope};
 use std::path::{Path, PathBuf};
@@ -55,15 +54,16 @@ pub fn checkpoints() -> Vec<PathBuf> {
 
 /// A sequence without a limit that matters.
 pub fn session(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -> Session {
-    let query_scaling = QueryScaling::None;
-    model.session(SessionOptions {
-        context: 1 << 20,
-        map,
-        frequencies: Frequencies::Trained,
-        query_scaling,
-        kv_type,
-        chunk,
-    })
+    let options = options(model, map, kv_type, chunk);
+    model.session(options).unwrap()
+}
+
+/// How it runs.
+pub fn options(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -> SessionOptions {
+    let extension = Extension::from_map(map, model.config().trained_window, 1 << 20);
+    SessionOptions::new(extension)
+        .with_kv_type(kv_type)
+        .with_chunk(chunk)
 }
 
 /// One file of reference outputs.
@@ -116,23 +116,14 @@ pub fn check_toy(name: &str, golden: &Golden, check: impl Fn(&str, &[f32], &[f32
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("toy.gguf");
     write_toy(golden, &path);
-    let model = Model::load(
-        &path,
-        LoadOptions {
-            threads: 2,
-            ..Default::default()
-        },
-    )
-    .unwrap();
+    let model = Model::load(&path, LoadOptions::new().with_threads(2)).unwrap();
     for (case, options) in toy_cases(golden, KvType::F32) {
-        let mut logits = Vec::new();
-        let mut session = model.session(options);
-        let visit = &mut |_, row: &[f32]| logits.extend_from_slice(row);
-        session
-            .append_all(&golden.ids("ids"), &mut |_| Ok(()), visit)
-            .unwrap();
+        let (chunk, mut logits) = (options.chunk, Vec::new());
+        let mut session = model.session(options).unwrap();
+        let visit = |_, row: &[f32]| logits.extend_from_slice(row);
+        session.append_all(&golden.ids("ids"), visit).unwrap();
         check(
-            &format!("{name} {case} chunk {}", options.chunk),
+            &format!("{name} {case} chunk {chunk}"),
             &logits,
             &golden.floats(case),
         );
@@ -149,13 +140,11 @@ pub fn toy_cases(golden: &Golden, kv_type: KvType) -> [(&'static str, SessionOpt
         },
         _ => QueryScaling::None,
     };
-    let options = |map, query_scaling, chunk| SessionOptions {
-        context: 4096,
-        map,
-        frequencies: Frequencies::Trained,
-        query_scaling,
-        kv_type,
-        chunk,
+    let options = |map, query_scaling, chunk| {
+        let extension = Extension::from_map(map, 64, 4096).with_query_scaling(query_scaling);
+        SessionOptions::new(extension)
+            .with_kv_type(kv_type)
+            .with_chunk(chunk)
     };
     [
         (

@@ -25,8 +25,8 @@ use rule::{
 use selfextend::gguf::{GgufFile, TensorInfo};
 use selfextend::method::table::METHODS;
 use selfextend::{
-    Device, Error, Input, KvType, LoadOptions, LogitRows, Method, Model, PAGE, Phase, PositionMap,
-    QueryScaling, Session, SessionOptions,
+    Device, Error, Input, KvType, LogitRows, Method, Model, PAGE, Phase, PositionMap, QueryScaling,
+    Session, SessionOptions,
 };
 use std::path::Path;
 
@@ -103,12 +103,9 @@ fn every_method_gives_the_logits_of_the_cpu() {
     let context = 250;
     for entry in METHODS {
         let options = entry.name.parse::<Method>().map_err(|e| e.to_string());
-        let options = options.and_then(|it| it.options(64, context).map_err(|e| e.to_string()));
-        let options = match options {
-            Ok(options) => SessionOptions {
-                query_scaling: QueryScaling::LogN { base: 64 },
-                ..options
-            },
+        let options = options.and_then(|it| it.resolve(64, context).map_err(|e| e.to_string()));
+        let extension = match options {
+            Ok(extension) => extension.with_query_scaling(QueryScaling::LogN { base: 64 }),
             Err(error) => {
                 println!("{} needs more than its name: {error}", entry.name);
                 continue;
@@ -116,11 +113,9 @@ fn every_method_gives_the_logits_of_the_cpu() {
         };
         seen += 1;
         let run = |model: &Model, kv_type| {
-            let mut session = model.session(SessionOptions {
-                kv_type,
-                chunk: 70,
-                ..options
-            });
+            let options = SessionOptions::new(extension.clone());
+            let options = options.with_kv_type(kv_type).with_chunk(70);
+            let mut session = model.session(options).unwrap();
             let text = text(context as u32);
             let mut rows = all_logits(&mut session, &text[..230]);
             for token in &text[230..] {
@@ -191,7 +186,7 @@ fn long_sequences_grow() {
         };
         let inputs = std::slice::from_mut(&mut input);
         let visit = &mut |_: usize, _: usize, row: &[f32]| rest.push(row.to_vec());
-        device.forward(inputs, &mut |_| Ok(()), visit).unwrap();
+        device.forward(Phase::ByLength, inputs, visit).unwrap();
         actual.extend(rest);
         let what = format!("{map}, 5000 tokens");
         report.rows(&what, &actual, &expected, Report::rule(2, F16));
@@ -212,11 +207,15 @@ fn reserved_room_is_all_a_sequence_takes() {
             let mut session = session(&device, map, kv_type, 300);
             session.reserve(tokens).unwrap();
             let bytes = session.cache_bytes();
-            let blocks = tokens.div_ceil(PAGE) * session.block_bytes();
-            assert!(bytes <= blocks + session.ring_bytes(), "{map} {kv_type:?}");
+            let said = device.session_bytes(session.options()).unwrap();
+            assert!(bytes <= said.of(tokens), "{map} {kv_type:?}");
             all_logits(&mut session, &text(tokens as u32));
             assert_eq!(session.cache_bytes(), bytes, "{map} {kv_type:?}");
-            assert_eq!(session.fork().cache_bytes(), bytes, "{map} {kv_type:?}");
+            assert_eq!(
+                session.fork().unwrap().cache_bytes(),
+                bytes,
+                "{map} {kv_type:?}"
+            );
         }
     }
 }
@@ -234,7 +233,7 @@ fn truncating_and_forking_continue_like_a_fresh_run() {
         let mut long = open(&device, map, 64);
         all_logits(&mut long, &text[..100]);
         all_logits(&mut long, &text[50..90]);
-        let mut fork = long.fork();
+        let mut fork = long.fork().unwrap();
         for (name, session) in [("truncated", &mut long), ("forked", &mut fork)] {
             assert_eq!(session.truncate(100), 100, "{map} {name}");
             let actual = all_logits(session, &text[100..200]);
@@ -269,18 +268,16 @@ fn blocks_of_others_continue_like_a_fresh_run() {
     let prefix = 2 * PAGE + 28;
     for entry in METHODS {
         let method = entry.name.parse::<Method>();
-        let Ok(options) = method.and_then(|it| it.options(64, text.len())) else {
+        let Ok(extension) = method.and_then(|it| it.resolve(64, text.len())) else {
             continue;
         };
         for (kv_type, unit) in [(KvType::F16, F16), (KvType::Q8_0, F16 + BYTES)] {
-            let options = SessionOptions {
-                kv_type,
-                chunk: 70,
-                ..options
-            };
-            let mut first = device.session(options);
+            let options = SessionOptions::new(extension.clone());
+            let options = options.with_kv_type(kv_type).with_chunk(70);
+            let open = || device.session(options.clone()).unwrap();
+            let mut first = open();
             all_logits(&mut first, &text[..prefix + 40]);
-            let mut next = device.session(options);
+            let mut next = open();
             for number in 0..3 {
                 let block = first.block(number).unwrap();
                 assert_eq!(block.bytes(), first.block_bytes());
@@ -292,7 +289,7 @@ fn blocks_of_others_continue_like_a_fresh_run() {
             }
             assert!(first.block(3).is_none() && next.len() == prefix);
             drop(first);
-            let mut fresh = device.session(options);
+            let mut fresh = open();
             all_logits(&mut fresh, &text[..prefix]);
             let [actual, expected] = [&mut next, &mut fresh].map(|session| {
                 let mut rows = all_logits(session, &text[prefix..690]);
@@ -351,9 +348,7 @@ fn sequences_in_one_pass_equal_each_alone() {
         } else {
             Phase::Prefill
         };
-        device
-            .forward_in(phase, &mut inputs, &mut |_| Ok(()), visit)
-            .unwrap();
+        device.forward(phase, &mut inputs, visit).unwrap();
         for (n, (together, alone)) in together.iter().zip(&alone).enumerate() {
             let what = format!("sequence {n} of a batch, {step} tokens");
             report.rows(&what, together, alone, Report::rule(2, F16));
@@ -367,24 +362,20 @@ fn what_a_device_cannot_do_is_refused() {
     let Some((device, _)) = tiny(GgmlDType::F16) else {
         return;
     };
-    let mut wide = session(&device, PositionMap::Plain, KvType::F32, 16);
-    let error = wide.append(&[1, 2], &mut |_| Ok(())).unwrap_err();
+    let wide = common::options(&device, PositionMap::Plain, KvType::F32, 16);
+    let error = device.session(wide).err().unwrap();
     assert!(error.to_string().contains("16 bits"), "{error}");
-    assert!(wide.is_empty());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     write_tiny(&path, GgmlDType::F16, 50);
     let load = |options| Model::load(&path, options).err().unwrap().to_string();
-    let exact = load(LoadOptions {
-        exact: true,
-        ..options(Device::Cuda(0))
-    });
+    let exact = load(options(Device::Cuda(0)).with_exact(true));
     assert!(exact.contains("float32"), "{exact}");
     let absent = load(options(Device::Cuda(99)));
     assert!(absent.contains("cuda"), "{absent}");
     // A stopped pass leaves the session as it was.
     let mut session = open(&device, self_extend(4, 16), 16);
-    let stopped = session.append(&text(40), &mut |done| match done {
+    let stopped = session.append_with(&text(40), |done| match done {
         0 => Ok(()),
         _ => Err(Error::Stopped),
     });

@@ -22,7 +22,10 @@ fn toy_models() {
             return;
         };
         for (case, options) in common::toy_cases(&golden, KvType::F16) {
-            let actual = all_logits(&mut model.session(options), &golden.ids("ids"));
+            let actual = all_logits(
+                &mut model.session(options.clone()).unwrap(),
+                &golden.ids("ids"),
+            );
             let expected = rows(&golden.floats(case), model.config().vocab);
             let what = format!("{name} {case} chunk {}", options.chunk);
             let limit = Report::rule(model.config().layers, F16);
@@ -42,7 +45,7 @@ fn nll(session: &mut Session, ids: &[u32], keep: usize) -> (Vec<f64>, Vec<Vec<f3
             last.push(logits.to_vec());
         }
     };
-    session.append_all(ids, &mut |_| Ok(()), visit).unwrap();
+    session.append_all(ids, visit).unwrap();
     (nll, last)
 }
 
@@ -60,7 +63,7 @@ fn scores_are_those_of_the_logits() {
     let expected: Vec<_> = rows.map(|(row, &id)| TokenScore::new(&row, id)).collect();
     let mut actual = Vec::new();
     let visit = &mut |_, score| actual.push(score);
-    open().score(seen, targets, &mut |_| Ok(()), visit).unwrap();
+    open().score(seen, targets, visit).unwrap();
     assert_eq!(actual.len(), expected.len());
     let pairs = || actual.iter().zip(&expected);
     assert!(pairs().all(|(a, e)| a.is_top == e.is_top));
@@ -126,12 +129,12 @@ fn greedy_decoding() {
         };
         let mut session = open(&model, map, 512);
         let prompt = golden.ids("prompt_ids");
-        let mut logits = session.append(&prompt, &mut |_| Ok(())).unwrap();
+        let mut logits = session.append(&prompt).unwrap();
         let mut worst = 0.0f64;
         for id in golden.ids("new_ids") {
             let behind = logits[argmax(&logits) as usize] - logits[id as usize];
             worst = worst.max(f64::from(behind));
-            logits = session.append(&[id], &mut |_| Ok(())).unwrap();
+            logits = session.append(&[id]).unwrap();
         }
         report.at_most(
             &format!("{name}: the authors' token is behind by"),
@@ -190,9 +193,7 @@ fn long_passes() {
     let mut report = Report::default();
     let limit = Report::rule(model.config().layers, F16);
     for map in [PositionMap::Plain, self_extend(4, 300)] {
-        let last = |session: &mut Session, ids: &[u32]| {
-            vec![session.append(ids, &mut |_| Ok(())).unwrap()]
-        };
+        let last = |session: &mut Session, ids: &[u32]| vec![session.append(ids).unwrap()];
         let expected = last(&mut open(&model, map, 500), &ids);
         let mut session = open(&model, map, ids.len());
         let actual = last(&mut session, &ids);
@@ -200,7 +201,7 @@ fn long_passes() {
         // Half way through its layers.
         assert_eq!(session.truncate(6400), 6400);
         let mut layers = 0;
-        let stopped = session.append(&ids[..90], &mut |_| {
+        let stopped = session.append_with(&ids[..90], |_| {
             layers += 1;
             if layers < 15 {
                 Ok(())

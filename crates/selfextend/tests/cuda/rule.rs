@@ -17,11 +17,9 @@ pub const BF16: f64 = 1.0 / 256.0;
 pub const BYTES: f64 = 0.632 / 254.0;
 
 pub fn options(device: Device) -> LoadOptions {
-    LoadOptions {
-        exact: device == Device::Cpu,
-        device,
-        ..Default::default()
-    }
+    LoadOptions::new()
+        .with_exact(device == Device::Cpu)
+        .with_device(device)
 }
 
 /// A model on the first GPU; `None`, with a word about it, where there is none.
@@ -59,7 +57,7 @@ pub fn open(model: &Model, map: PositionMap, chunk: usize) -> Session {
 pub fn all_logits(session: &mut Session, ids: &[u32]) -> Vec<Vec<f32>> {
     let mut rows = Vec::new();
     let visit = &mut |_, row: &[f32]| rows.push(row.to_vec());
-    session.append_all(ids, &mut |_| Ok(()), visit).unwrap();
+    session.append_all(ids, visit).unwrap();
     rows
 }
 

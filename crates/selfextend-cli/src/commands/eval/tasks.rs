@@ -1,11 +1,12 @@
 //! From arguments to samples, a function for each task.
 
-use super::{Prepared, load, run};
+use super::experiment::{Experiment, names, run};
 use crate::args::eval::{
     AblationArgs, AblationOn, ChoiceArgs, LevalArgs, LongbenchArgs, NeedleArgs, PasskeyArgs,
     PerplexityArgs, RulerArgs, SweepArgs,
 };
 use crate::error::{CliError, Result};
+use crate::setup::Source;
 use selfextend_eval::tasks::choice::ChoiceTask;
 use selfextend_eval::tasks::leval::LEval;
 use selfextend_eval::tasks::longbench::LongBench;
@@ -26,10 +27,12 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
         },
     };
     let task = Perplexity::new(files(&args.files, "txt")?, args.text.lengths.clone(), mode);
-    let model = load(&args.run.model)?;
-    run(Prepared {
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
+    run(Experiment {
         task: "perplexity",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&model)?,
         settings: json!({
@@ -39,18 +42,8 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
             "stride": args.text.stride,
         }),
         methods: None,
+        less: "shorter --lengths or fewer --segments",
     })
-}
-
-/// The names of files, whatever folder they lie in.
-pub(super) fn names(files: &[PathBuf]) -> Vec<String> {
-    let name = |path: &PathBuf| {
-        path.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    files.iter().map(name).collect()
 }
 
 fn sweep(args: &SweepArgs) -> passkey::Sweep {
@@ -74,15 +67,18 @@ fn sweep_settings(args: &SweepArgs) -> Value {
 }
 
 pub(super) fn passkey(args: &PasskeyArgs) -> Result<()> {
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "passkey",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: sweep(&args.sweep).samples(&prompter)?,
         settings: sweep_settings(&args.sweep),
         methods: None,
+        less: "shorter --lengths, fewer --depths or --trials 1",
     })
 }
 
@@ -94,11 +90,13 @@ pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
     task.answer = args.answer.clone();
     task.depths = args.depths.clone();
     task.max_tokens = args.max_tokens;
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "needle",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -112,20 +110,22 @@ pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
             "chat": args.chat,
         }),
         methods: None,
+        less: "shorter --lengths or fewer --depths",
     })
 }
 
 pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
-    let essays = match args.essays.is_empty() {
-        true => Vec::new(),
-        false => files(&args.essays, "txt")?,
+    let essays = if args.essays.is_empty() {
+        Vec::new()
+    } else {
+        files(&args.essays, "txt")?
     };
-    let possible = RulerTask::ALL.map(|(_, task)| task).into_iter();
-    let tasks = match args.tasks.is_empty() {
-        true => possible
-            .filter(|task| !essays.is_empty() || !task.needs_essays())
-            .collect(),
-        false => args.tasks.clone(),
+    let tasks = if args.tasks.is_empty() {
+        let all = RulerTask::ALL.map(|(_, task)| task).into_iter();
+        all.filter(|task| !essays.is_empty() || !task.needs_essays())
+            .collect()
+    } else {
+        args.tasks.clone()
     };
     if let Some(task) = tasks.iter().find(|task| task.needs_essays())
         && essays.is_empty()
@@ -139,12 +139,14 @@ pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
     task.samples = args.samples;
     task.seed = args.seed;
     task.essays = essays;
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
     let names_of_tasks: Vec<_> = task.tasks.iter().map(|task| task.name()).collect();
-    run(Prepared {
+    run(Experiment {
         task: "ruler",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -156,6 +158,7 @@ pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
             "chat": args.chat,
         }),
         methods: None,
+        less: "shorter --lengths, --samples 1 or fewer --tasks",
     })
 }
 
@@ -163,11 +166,13 @@ pub(super) fn leval(args: &LevalArgs) -> Result<()> {
     let mut task = LEval::new(files(&args.files, "jsonl")?);
     task.documents = args.documents;
     task.max_tokens = args.max_tokens;
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "leval",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -177,6 +182,7 @@ pub(super) fn leval(args: &LevalArgs) -> Result<()> {
             "chat": args.chat,
         }),
         methods: None,
+        less: "--documents 1 or fewer files",
     })
 }
 
@@ -191,29 +197,34 @@ pub(super) fn longbench(args: &LongbenchArgs) -> Result<()> {
     let max_lengths = beside(&args.max_lengths, "dataset2maxlen.json");
     let mut task = LongBench::new(found, prompts, max_lengths);
     task.items = args.items;
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "longbench",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({ "files": names(&task.files), "items": task.items, "chat": args.chat }),
         methods: None,
+        less: "--items 5 or fewer files",
     })
 }
 
 pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
     let found = files(&args.files, "jsonl")?;
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let trained = model.model.config().trained_window;
     let mut task = ChoiceTask::new(found, args.context.unwrap_or(trained));
     task.items = args.items;
     task.seed = args.seed;
     task.shots = args.shots;
-    run(Prepared {
+    run(Experiment {
         task: "choice",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&model)?,
         settings: json!({
@@ -224,22 +235,25 @@ pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
             "shots": task.shots,
         }),
         methods: None,
+        less: "--items 20 or fewer files",
     })
 }
 
 pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
     if !args.run.methods.is_empty() {
         return Err(CliError::usage(
-            "eval ablation runs its own grid: give --group-sizes and --neighbor-windows instead of --method",
+            "eval ablation runs a grid of its own: give --group-sizes and --neighbor-windows instead of --method",
         ));
     }
-    let on = args.on.unwrap_or(match args.files.is_empty() {
-        true => AblationOn::Passkey,
-        false => AblationOn::Perplexity,
+    let on = args.on.unwrap_or(if args.files.is_empty() {
+        AblationOn::Passkey
+    } else {
+        AblationOn::Perplexity
     });
     let methods = ablation::methods(&args.group_sizes, &args.neighbor_windows)?;
     let mut settings = sweep_settings(&args.sweep);
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let (task, samples) = match on {
         AblationOn::Passkey => {
             let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
@@ -261,12 +275,14 @@ pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
     };
     settings["group_sizes"] = json!(args.group_sizes);
     settings["neighbor_windows"] = json!(args.neighbor_windows);
-    run(Prepared {
+    run(Experiment {
         task,
         args: &args.run,
+        source: &source,
         model: &model,
         samples,
         settings,
         methods: Some(methods),
+        less: "shorter --lengths, fewer --group-sizes or fewer --neighbor-windows",
     })
 }

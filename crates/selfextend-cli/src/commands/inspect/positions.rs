@@ -1,46 +1,50 @@
 //! `selfextend inspect --positions`: the relative positions of a whole context under any method, on
-//! the terminal and as SVG, with those that the model never saw in training marked.
+//! the terminal and as SVG. Positions that the model never saw in training are marked.
 
-use crate::args::InspectArgs;
-use crate::engine::{self, describe};
+use crate::args::inspect::InspectArgs;
 use crate::error::{CliError, Result};
 use crate::output;
+use crate::setup::{self, Choice};
 use plotters::prelude::*;
-use selfextend::{Frequencies, ModelFile, SessionOptions};
+use selfextend::{Extension, Frequencies, ModelFile};
 use selfextend_eval::report::{DARK, INK, PAPER};
 use serde::Serialize;
 use std::fmt::Write;
 
-/// Cells on a side of the terminal's picture.
+/// Cells per side of the picture on the terminal.
 const TERMINAL_CELLS: usize = 48;
-/// Keys that are not seen.
+/// The colour of keys that are not seen.
 const UNSEEN: RGBColor = RGBColor(0xeb, 0xeb, 0xeb);
-/// No light between cells, and unseen keys darker on dark pages.
+/// No gaps between cells, and unseen keys darker on dark pages.
 const SEAMLESS: &str = "rect { shape-rendering: crispEdges } \
     @media (prefers-color-scheme: dark) { svg [fill=\"#EBEBEB\"] { fill: #2a2f37 } }";
 
-/// Cells on a side of the SVG's.
+/// Cells per side of the SVG.
 const SVG_CELLS: usize = 160;
 
 /// Draws the positions.
 pub fn positions(args: &InspectArgs) -> Result<()> {
-    let trained = match args.trained_window {
-        Some(trained) => trained,
-        None => {
-            let path = engine::fetch(&args.model.model)?;
-            ModelFile::open(&path)?.config()?.trained_window
+    let (trained, choice) = match args.trained_window {
+        Some(trained) if args.model.load.profile.is_none() => {
+            (trained, Choice::new(&args.model, None)?)
+        }
+        trained => {
+            let path = setup::fetch(&args.model.load.model)?;
+            let trained = match trained {
+                Some(trained) => trained,
+                None => ModelFile::open(&path)?.config()?.trained_window,
+            };
+            (trained, Choice::new(&args.model, Some(&path))?)
         }
     };
     let context = args.model.context.unwrap_or(2 * trained);
-    let mut model = args.model.clone();
-    model.context = Some(context);
-    let options: SessionOptions = model.settings(1, trained)?.into();
-    let name = match &model.method {
-        Some(method) => format!("{method} ({})", describe(&options)),
-        None => describe(&options),
+    let extension = choice.for_context(context, trained)?;
+    let name = match &args.model.method {
+        Some(method) => format!("{method} ({extension})"),
+        None => extension.to_string(),
     };
     if let Some(path) = &args.svg {
-        let picture = Picture::new(&name, &options, trained, SVG_CELLS);
+        let picture = Picture::new(&name, &extension, SVG_CELLS);
         let drawn = picture
             .svg()
             .map_err(|error| CliError::failure(format!("cannot draw the picture: {error}")))?;
@@ -49,14 +53,15 @@ pub fn positions(args: &InspectArgs) -> Result<()> {
             return Ok(());
         }
     }
-    let picture = Picture::new(&name, &options, trained, TERMINAL_CELLS);
-    match args.json {
-        true => output::json(&picture),
-        false => output::text(&picture.drawn(output::colours())),
+    let picture = Picture::new(&name, &extension, TERMINAL_CELLS);
+    if args.json {
+        output::json(&picture)
+    } else {
+        output::text(&picture.drawn(output::colours()))
     }
 }
 
-/// Relative positions of a context, one for each cell of a coarse matrix.
+/// The relative positions of a context on a coarse matrix, one per cell.
 #[derive(Debug, Serialize)]
 struct Picture {
     method: String,
@@ -64,19 +69,20 @@ struct Picture {
     trained_window: usize,
     /// The largest relative position of the last query.
     largest: f64,
-    /// Pairs of a query and a key it sees, in thousandths that are beyond the trained window.
+    /// Of the pairs of a query and a key it sees, those beyond the trained window, in thousandths.
     untrained_permille: usize,
-    /// How much the slowest frequencies are divided by.
+    /// What the slowest frequencies are divided by.
     divisor: f64,
     /// A row for each query; null where the key is not seen.
     rows: Vec<Vec<Option<f64>>>,
 }
 
 impl Picture {
-    fn new(name: &str, options: &SessionOptions, trained: usize, cells: usize) -> Self {
-        let (tokens, map) = (options.context, options.map.positions());
+    fn new(name: &str, extension: &Extension, cells: usize) -> Self {
+        let (tokens, map) = (extension.context(), extension.map().positions());
+        let trained = extension.trained_window();
         let cells = cells.min(tokens);
-        let divisor = match options.frequencies {
+        let divisor = match extension.frequencies() {
             Frequencies::Trained => 1.0,
             Frequencies::Interpolated { factor } | Frequencies::Ntk { factor } => factor,
             Frequencies::Yarn(yarn) => yarn.factor,
@@ -103,7 +109,7 @@ impl Picture {
         }
     }
 
-    /// What is seen, in a few words.
+    /// A summary in one sentence.
     fn caption(&self) -> String {
         let beyond = match self.untrained_permille {
             0 => "none beyond it".to_owned(),
@@ -129,7 +135,7 @@ impl Picture {
     /// The matrix as text: a digit for each cell.
     fn drawn(&self, colours: bool) -> String {
         let mut text = format!(
-            "{}.\nRows are queries, columns keys; digits are tenths of the trained window, ! is beyond it, . is not seen.\n",
+            "{}.\nRows are queries, columns keys; digits are tenths of the trained window, ! lies beyond it, . is not seen.\n",
             self.caption()
         );
         for row in &self.rows {
@@ -143,9 +149,10 @@ impl Picture {
                         if tenth < 5 { "34" } else { "36" },
                     ),
                 };
-                let _ = match colours {
-                    true => write!(text, "\x1b[{colour}m{sign}\x1b[0m"),
-                    false => write!(text, "{sign}"),
+                let _ = if colours {
+                    write!(text, "\x1b[{colour}m{sign}\x1b[0m")
+                } else {
+                    write!(text, "{sign}")
                 };
             }
             text.push('\n');
@@ -153,7 +160,7 @@ impl Picture {
         text
     }
 
-    /// The matrix as SVG: a run of equal cells is one rectangle.
+    /// The matrix as SVG; adjacent cells of one colour are one rectangle.
     fn svg(&self) -> Result<String, Box<dyn std::error::Error>> {
         let cells = self.rows.len();
         let mut picture = String::new();
@@ -207,7 +214,7 @@ impl Picture {
         })
     }
 
-    /// Light to dark with distance, in steps; vermilion beyond the trained window, grey if not seen.
+    /// Darker with distance, in steps; vermilion beyond the trained window, grey if not seen.
     fn colour(&self, cell: Option<f64>) -> RGBColor {
         let Some(position) = cell else {
             return UNSEEN;
@@ -227,8 +234,8 @@ mod tests {
     use selfextend::Method;
 
     fn picture(method: &str, trained: usize, context: usize) -> Picture {
-        let options = method.parse::<Method>().unwrap().options(trained, context);
-        Picture::new(method, &options.unwrap(), trained, 10)
+        let extension = method.parse::<Method>().unwrap().resolve(trained, context);
+        Picture::new(method, &extension.unwrap(), 10)
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! the user's own text and asked for at its end; only the likelihood of the answer counts.
 
 use crate::error::{CliError, Result};
-use crate::{interrupt, progress};
+use crate::interrupt;
+use crate::progress::LayerCount;
 use selfextend::profile::Losses;
 use selfextend::{Session, TextModel};
 use selfextend_eval::random::Random;
@@ -102,28 +103,40 @@ impl<'a> Needles<'a> {
         })
     }
 
-    /// What a session loses on sample `number`.
-    pub fn losses(&self, session: &mut Session, number: usize, label: &str) -> Result<Losses> {
+    /// Whether the context has room for a needle, before anything is measured.
+    ///
+    /// # Errors
+    /// A usage error with the smallest context that has.
+    pub fn check(&self) -> Result<()> {
+        self.sample(0).map(drop)
+    }
+
+    /// What a session loses on sample `number`; `progress` gets the share that is done.
+    pub fn losses(
+        &self,
+        session: &mut Session,
+        number: usize,
+        progress: &mut (dyn FnMut(f64) + Send),
+    ) -> Result<Losses> {
         let sample = self.sample(number)?;
         let (tokens, first) = (&sample.tokens, sample.text_from - 1);
-        let config = session.model().config();
-        let chunk = session.options().chunk;
-        let mut bar = progress::Prefill::new(label, tokens.len(), chunk, config.layers);
+        let (layers, chunk) = (session.model().config().layers, session.options().chunk);
+        let mut count = LayerCount::new(tokens.len(), chunk, layers);
         let mut heard = |done: usize| {
             if interrupt::asked() {
                 return Err(selfextend::Error::Stopped);
             }
-            bar.layer(done);
+            progress(count.layer(done) as f64 / tokens.len() as f64);
             Ok(())
         };
-        session.append(&tokens[..first], &mut heard)?;
+        session.append_with(&tokens[..first], &mut heard)?;
         let (mut text, mut needle) = (Vec::new(), Vec::new());
         let last = tokens.len() - 1;
-        session.score(
+        session.score_with(
             &tokens[first..last],
             &tokens[first + 1..],
-            &mut |done| heard(first + done),
-            &mut |row, score| {
+            |done| heard(first + done),
+            |row, score| {
                 let next = first + row + 1;
                 if next >= sample.answer {
                     needle.push(-score.log_probability);

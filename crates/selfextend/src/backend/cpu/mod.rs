@@ -2,9 +2,8 @@
 
 mod matrix;
 
-use super::{Backend, CacheLayout, Phase};
+use super::{Backend, CacheLayout, FEW_SEQUENCES, Phase};
 use crate::config::Activation;
-use crate::decoder::FEW_SEQUENCES;
 use crate::error::Result;
 use crate::gguf::RawTensor;
 pub use matrix::CpuMatrix;

@@ -1,8 +1,9 @@
 //! Keys and values of one sequence on a GPU: a device cache for each kind of layer.
 
 use super::Half;
+use crate::backend::block::{Block, DeviceBlock, Held};
 use crate::backend::cache::foreign_block;
-use crate::backend::{Block, Cache, CacheLayout, DeviceBlock};
+use crate::backend::{Cache, CacheLayout};
 use crate::error::{Error, Result};
 use selfextend_attention::{KvType, QueryScaling};
 use selfextend_cuda::{CudaError, Device, DeviceCache, Room, Storage};
@@ -31,39 +32,46 @@ impl<T: Half> CudaCache<T> {
     /// # Errors
     /// Storage in float32, heads without kernels, or too little memory.
     pub(super) fn new(device: &Device, layout: CacheLayout) -> Result<Self> {
-        let storage = match layout.kv_type {
+        let CacheLayout {
+            shape,
+            kinds,
+            layers,
+            options,
+        } = layout;
+        let context = options.extension.context();
+        let storage = match options.kv_type {
             KvType::F16 => Storage::Halves,
             KvType::Q8_0 => Storage::Bytes,
             KvType::F32 => {
                 return Err(Error::Device(
-                    "a CUDA device keeps keys and values in at most 16 bits, not as f32: use --kv-type f16 or q8_0, or the cpu".into(),
+                    "a CUDA device keeps keys and values in at most 16 bits, not as f32; f16 and q8_0 work, and f32 on the CPU".into(),
                 ));
             }
         };
-        let mut counts = vec![0; layout.kinds.len()];
+        let mut counts = vec![0; kinds.len()];
         let place = |&kind: &usize| {
             counts[kind] += 1;
             (kind, counts[kind] - 1)
         };
-        let layers = layout.layers.iter().map(place).collect();
-        let wave = device.wave(layout.shape.heads());
-        let kinds = layout.kinds.iter().zip(counts).map(|(kind, count)| {
+        let layers = layers.iter().map(place).collect();
+        let wave = device.wave(shape.heads());
+        let kinds = kinds.iter().zip(counts).map(|(kind, count)| {
             let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
-            let chunk = layout.chunk.min(layout.context).min(wave);
+            let chunk = options.chunk.min(context).min(wave);
             let room = Room {
                 layers: count,
                 storage,
                 capacity: 1,
                 chunk,
             };
-            DeviceCache::new(device, layout.shape, map, rope, room)
+            DeviceCache::new(device, shape, map, rope, room)
         });
         Ok(Self {
             kinds: kinds.collect::<Result<_, _>>()?,
             device: device.clone(),
             layers,
-            scaling: layout.scaling,
-            context: layout.context,
+            scaling: options.extension.query_scaling(),
+            context,
             wave,
             len: 0,
         })
@@ -71,7 +79,7 @@ impl<T: Half> CudaCache<T> {
 
     fn in_block(&self, kinds: Vec<selfextend_cuda::Block>) -> Block {
         let device = self.device.clone();
-        Block::Device(Arc::new(CudaBlock { device, kinds }))
+        Block::on_device(Arc::new(CudaBlock { device, kinds }))
     }
 
     /// Makes ready for a pass.
@@ -170,7 +178,7 @@ impl<T: Half> Cache for CudaCache<T> {
     }
 
     fn push_block(&mut self, block: &Block, tokens: usize) -> Result<()> {
-        let Block::Device(block) = block else {
+        let Block(Held::Device(block)) = block else {
             return Err(foreign_block());
         };
         let block: &dyn Any = &**block;

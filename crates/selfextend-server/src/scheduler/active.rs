@@ -1,31 +1,31 @@
 //! A request that runs: one prompt, one or more answers.
 
-use super::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
+use super::request::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
 use crate::constrain::Constraint;
 use selfextend::sampling::log_probability;
-use selfextend::{Finish, GenerateOptions, Result, Session, TextModel, Writer, Written};
+use selfextend::{Finish, Result, Session, TextModel, Writer, Written};
 use std::time::Instant;
 
 /// What a request is admitted with.
-pub(super) struct Place {
-    /// Holds what is cached of its prompt, and room for the rest.
+pub struct Admission {
+    /// Holds the cached part of its prompt, and has room for the rest.
     pub session: Session,
     /// Bytes it may come to use, without those that it shares.
     pub charged: usize,
-    /// Whether it counts among the long ones.
+    /// Whether it counts as long: see `fairness`.
     pub long: bool,
     pub admitted: Admitted,
 }
 
 /// A request that was admitted.
-pub(super) struct Group<'m> {
+pub struct ActiveRequest<'m> {
     pub request: Box<Request>,
     /// Bytes of the budget that it was admitted with.
     pub charged: usize,
-    /// Those that are its own still.
+    /// The part of them that the prefix cache has not taken over.
     pub reserved: usize,
     pub long: bool,
-    /// Reads the prompt; the answers go on from it.
+    /// Reads the prompt; the answers continue it.
     pub session: Option<Session>,
     /// Prompt tokens that are read.
     pub read: usize,
@@ -35,20 +35,20 @@ pub(super) struct Group<'m> {
     last_token: Option<Instant>,
 }
 
-/// One answer.
-pub(super) struct Choice<'m> {
+/// One answer, in OpenAI's word.
+pub struct Choice<'m> {
     pub session: Session,
     writer: Writer<'m>,
     constraint: Option<Constraint>,
     logprobs: Option<usize>,
     index: usize,
-    /// The token to be decoded next.
+    /// The token that the next decode step reads.
     pub next: [u32; 1],
     pub finished: bool,
 }
 
 /// An answer's next token.
-pub(super) struct Drawn {
+pub struct Drawn {
     written: Written,
     logprob: Option<TokenLogprob>,
 }
@@ -75,15 +75,15 @@ impl Choice<'_> {
     }
 }
 
-impl<'m> Group<'m> {
-    pub fn new(request: Box<Request>, place: Place) -> Self {
+impl<'m> ActiveRequest<'m> {
+    pub fn new(request: Box<Request>, admission: Admission) -> Self {
         Self {
-            read: place.session.len(),
-            session: Some(place.session),
+            read: admission.session.len(),
+            session: Some(admission.session),
             request,
-            charged: place.charged,
-            reserved: place.charged,
-            long: place.long,
+            charged: admission.charged,
+            reserved: admission.charged,
+            long: admission.long,
             choices: Vec::new(),
             admitted: Instant::now(),
             completion_tokens: 0,
@@ -91,7 +91,7 @@ impl<'m> Group<'m> {
         }
     }
 
-    /// Prompt tokens that are still to be read.
+    /// Prompt tokens that are not read yet.
     pub fn unread(&self) -> usize {
         self.request.prompt.len() - self.read
     }
@@ -106,30 +106,26 @@ impl<'m> Group<'m> {
         self.session.is_none() && self.choices.iter().all(|choice| choice.finished)
     }
 
-    /// Tells the client, if it is still there.
+    /// Sends the client an event, if it is still there.
     pub fn tell(&self, event: Event) {
         let _ = self.request.events.send(event);
     }
 
-    /// Splits into its answers once the prompt is read, and draws their first tokens. Fails where the
-    /// device has no memory for their sessions, which would fail every pass that they were in.
+    /// Forks the session into the answers once the prompt is read, and draws their first tokens.
+    ///
+    /// # Errors
+    /// No device memory for the sessions, or a token that cannot be drawn.
     pub fn begin(&mut self, text: &'m TextModel, logits: &[f32]) -> Result<()> {
         let Some(session) = self.session.take() else {
             return Ok(());
         };
         let count = self.request.choices;
-        let forks: Vec<Session> = (1..count).map(|_| session.fork()).collect();
-        if let Some(fault) = forks.iter().find_map(Session::fault) {
-            return Err(fault);
-        }
+        let forks: Vec<Session> = (1..count).map(|_| session.fork()).collect::<Result<_>>()?;
         for (index, session) in std::iter::once(session).chain(forks).enumerate() {
             let options = &self.request.options;
             let mut sampling = options.sampling.clone();
             sampling.seed = sampling.seed.wrapping_add(index as u64);
-            let options = GenerateOptions {
-                sampling,
-                ..options.clone()
-            };
+            let options = options.clone().with_sampling(sampling);
             self.choices.push(Choice {
                 session,
                 writer: Writer::new(&text.tokenizer, &options)?,
@@ -149,7 +145,7 @@ impl<'m> Group<'m> {
         Ok(())
     }
 
-    /// Takes in an answer's next token.
+    /// Appends an answer's next token and sends its text.
     pub fn advance(&mut self, choice: usize, drawn: Drawn) {
         self.completion_tokens += 1;
         metrics::counter!("selfextend_generated_tokens_total").increment(1);
@@ -173,7 +169,7 @@ impl<'m> Group<'m> {
         }
     }
 
-    /// Notes how long the answers waited for their tokens.
+    /// Records how long the answers waited for their tokens.
     pub fn stepped(&mut self) {
         let now = Instant::now();
         if let Some(last) = self.last_token.replace(now) {
@@ -182,20 +178,20 @@ impl<'m> Group<'m> {
         }
     }
 
-    /// The last word to a client whose answers are there.
+    /// Tells the client that its answers are complete.
     pub fn finish(&self) {
         self.tell(Event::Done {
             completion_tokens: self.completion_tokens,
         });
     }
 
-    /// The last word to a client whose request came to nothing.
+    /// Tells the client that its request failed.
     pub fn fail(&self, failure: Failure) {
         self.tell(Event::Failed(failure));
     }
 }
 
-/// A token's probability under the model, beside the `top` most probable ones'.
+/// A token's probability under the model, and those of the `top` most probable tokens.
 fn token_logprob(logits: &[f32], token: u32, top: usize) -> TokenLogprob {
     let logprob = log_probability(logits, token);
     // All share the normaliser: the differences of logits are those of log-probabilities.

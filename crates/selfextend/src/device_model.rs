@@ -1,37 +1,60 @@
 //! A model's weights on the backend that its passes run on.
 
 use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Cache, CacheLayout, Device, Phase};
+use crate::backend::{Backend, Cache, CacheLayout, Device, FEW_SEQUENCES, Phase, SessionBytes};
 use crate::config::ModelConfig;
-use crate::decoder::{self, FEW_SEQUENCES, OnLayer, OnLogits, Weights, Work};
+use crate::decoder::{self, OnLayer, OnLogits, Weights, Work};
 use crate::error::{Error, Result};
-use crate::model::LoadOptions;
 use crate::model_file::ModelFile;
+use crate::options::LoadOptions;
 use crate::sampling::TokenScore;
-use crate::session::{Input, LogitRows};
 use rayon::ThreadPool;
 use selfextend_attention::parallel;
 use smallvec::SmallVec;
 use std::any::Any;
 use std::sync::{Arc, Mutex, PoisonError};
 
+/// Which new tokens a pass computes logits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogitRows {
+    /// None.
+    None,
+    /// The last one.
+    Last,
+    /// All.
+    All,
+}
+
+/// One sequence's part of a pass.
+pub(crate) struct PassInput<'a> {
+    /// Its keys and values.
+    pub cache: &'a mut dyn Cache,
+    /// Its new tokens.
+    pub tokens: &'a [u32],
+    /// Which of them get logits.
+    pub logits: LogitRows,
+}
+
 /// Called with an input, the row among its new tokens, and logits.
 pub(crate) type OnRow<'a> = &'a mut (dyn FnMut(usize, usize, &[f32]) + Send);
 
-/// Weights on some backend.
-pub(crate) trait Engine: Send + Sync {
+/// A model's weights where they run, whichever backend that is.
+pub(crate) trait DeviceModel: Send + Sync {
     /// Bytes of weights held in memory.
     fn weight_bytes(&self) -> usize;
 
     /// An empty cache of this backend.
     fn cache(&self, layout: CacheLayout) -> Result<Box<dyn Cache>>;
 
+    /// What such a cache will take.
+    fn session_bytes(&self, layout: CacheLayout) -> Result<SessionBytes>;
+
     /// See [`crate::Model::forward_in`].
     fn forward(
         &self,
         config: &ModelConfig,
         phase: Phase,
-        inputs: &mut [Input],
+        inputs: &mut [PassInput],
         on_layer: OnLayer,
         visit: OnRow,
     ) -> Result<()>;
@@ -40,7 +63,7 @@ pub(crate) trait Engine: Send + Sync {
     fn score(
         &self,
         config: &ModelConfig,
-        input: Input,
+        input: PassInput,
         targets: &[u32],
         on_layer: OnLayer,
         visit: &mut (dyn FnMut(TokenScore) + Send),
@@ -53,11 +76,16 @@ pub(crate) fn load(
     config: &ModelConfig,
     pool: &Arc<ThreadPool>,
     options: LoadOptions,
-) -> Result<Box<dyn Engine>> {
+) -> Result<Box<dyn DeviceModel>> {
     match options.device {
         Device::Cpu => {
             let exact = options.exact;
-            Ok(Box::new(Runner::load(file, config, pool, Cpu { exact })?))
+            Ok(Box::new(BackendModel::load(
+                file,
+                config,
+                pool,
+                Cpu { exact },
+            )?))
         }
         Device::Cuda(_) if options.exact => Err(Error::Device(
             "float32 weights are for the CPU: a CUDA device multiplies 16-bit floats".into(),
@@ -73,15 +101,15 @@ fn cuda(
     file: &ModelFile,
     config: &ModelConfig,
     pool: &Arc<ThreadPool>,
-) -> Result<Box<dyn Engine>> {
+) -> Result<Box<dyn DeviceModel>> {
     use crate::backend::cuda::Cuda;
     let tensors = file.tensors();
     if tensors.iter().any(|tensor| tensor.format == "BF16") {
         let backend = Cuda::<half::bf16>::new(number)?;
-        Ok(Box::new(Runner::load(file, config, pool, backend)?))
+        Ok(Box::new(BackendModel::load(file, config, pool, backend)?))
     } else {
         let backend = Cuda::<half::f16>::new(number)?;
-        Ok(Box::new(Runner::load(file, config, pool, backend)?))
+        Ok(Box::new(BackendModel::load(file, config, pool, backend)?))
     }
 }
 
@@ -91,21 +119,21 @@ fn cuda(
     _file: &ModelFile,
     _config: &ModelConfig,
     _pool: &Arc<ThreadPool>,
-) -> Result<Box<dyn Engine>> {
+) -> Result<Box<dyn DeviceModel>> {
     Err(Error::Device(format!(
         "this build has no CUDA, so no device cuda:{number}: build it with the cargo feature `cuda`, or use the cpu"
     )))
 }
 
 /// A backend with its weights and buffers.
-struct Runner<B: Backend> {
+struct BackendModel<B: Backend> {
     backend: B,
     weights: Weights<B>,
     work: Mutex<Work<B>>,
     pool: Arc<ThreadPool>,
 }
 
-impl<B: Backend> Runner<B> {
+impl<B: Backend> BackendModel<B> {
     fn load(
         file: &ModelFile,
         config: &ModelConfig,
@@ -122,7 +150,7 @@ impl<B: Backend> Runner<B> {
     }
 }
 
-impl<B: Backend> Engine for Runner<B> {
+impl<B: Backend> DeviceModel for BackendModel<B> {
     fn weight_bytes(&self) -> usize {
         self.weights.bytes(&self.backend)
     }
@@ -131,11 +159,15 @@ impl<B: Backend> Engine for Runner<B> {
         Ok(Box::new(self.backend.cache(layout)?))
     }
 
+    fn session_bytes(&self, layout: CacheLayout) -> Result<SessionBytes> {
+        self.backend.session_bytes(layout)
+    }
+
     fn forward(
         &self,
         config: &ModelConfig,
         phase: Phase,
-        inputs: &mut [Input],
+        inputs: &mut [PassInput],
         on_layer: OnLayer,
         visit: OnRow,
     ) -> Result<()> {
@@ -157,7 +189,7 @@ impl<B: Backend> Engine for Runner<B> {
     fn score(
         &self,
         config: &ModelConfig,
-        input: Input,
+        input: PassInput,
         targets: &[u32],
         on_layer: OnLayer,
         visit: &mut (dyn FnMut(TokenScore) + Send),
@@ -182,13 +214,13 @@ impl<B: Backend> Engine for Runner<B> {
 type OnRows<'a, B> =
     &'a mut (dyn FnMut(&[usize], &[(usize, usize)], &mut Work<B>) -> Result<()> + Send);
 
-impl<B: Backend> Runner<B> {
+impl<B: Backend> BackendModel<B> {
     /// All layers, then `end`.
     fn pass(
         &self,
         config: &ModelConfig,
         phase: Phase,
-        inputs: &mut [Input],
+        inputs: &mut [PassInput],
         on_layer: OnLayer,
         end: OnRows<B>,
     ) -> Result<()> {
@@ -205,7 +237,7 @@ impl<B: Backend> Runner<B> {
         let (rows, owners) = wanted_rows(inputs);
         let mut caches: List<&mut B::Cache> = List::new();
         for input in inputs.iter_mut() {
-            let cache: &mut dyn Any = &mut *input.session.cache;
+            let cache: &mut dyn Any = &mut *input.cache;
             let foreign = || Error::Device("a session of a model on another device".into());
             caches.push(cache.downcast_mut().ok_or_else(foreign)?);
         }
@@ -214,9 +246,10 @@ impl<B: Backend> Runner<B> {
             decoder::forward(backend, config, weights, caches, tokens, work, on_layer)?;
             end(&rows, &owners, work)
         };
-        match B::THREADED {
-            true => self.pool.install(|| parallel::awake(pass)),
-            false => pass(),
+        if B::THREADED {
+            self.pool.install(|| parallel::awake(pass))
+        } else {
+            pass()
         }
     }
 }
@@ -225,7 +258,7 @@ impl<B: Backend> Runner<B> {
 type List<T> = SmallVec<[T; FEW_SEQUENCES]>;
 
 /// Packed rows whose logits are wanted, and the input and row within it that each belongs to.
-fn wanted_rows(inputs: &[Input]) -> (List<usize>, List<(usize, usize)>) {
+fn wanted_rows(inputs: &[PassInput]) -> (List<usize>, List<(usize, usize)>) {
     let (mut rows, mut owners, mut first) = (List::new(), List::new(), 0);
     for (n, input) in inputs.iter().enumerate() {
         let count = input.tokens.len();

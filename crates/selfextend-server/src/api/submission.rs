@@ -1,9 +1,10 @@
-//! From a request's body to answers that are on their way.
+//! From a request's body to requests in the scheduler's queue.
 
-use super::schema::{Completion, Prompt};
-use super::{App, Shared, now, service};
+use super::app::{App, SharedApp, now};
+use super::body::off_thread;
+use super::error::ApiError;
+use super::schema::{self, Completion, Prompt};
 use crate::constrain::Constraint;
-use crate::error::ApiError;
 use crate::ladder::Rung;
 use crate::scheduler::{Admitted, Event, Failure, Request};
 use axum::body::Bytes;
@@ -12,19 +13,19 @@ use selfextend::{GenerateOptions, tokenizer::SpecialTokens};
 use std::time::Instant;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
-/// Which of the two APIs is spoken.
+/// Which of the two kinds of completions is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum Endpoint {
     /// `/v1/chat/completions`
     Chat,
     /// `/v1/completions`
-    Plain,
+    Completions,
 }
 
-/// What a request's answers have in common.
+/// What all answers of a request have in common.
 #[derive(Debug, Clone)]
-pub struct Common {
-    pub kind: Kind,
+pub struct RequestInfo {
+    pub endpoint: Endpoint,
     pub id: String,
     pub created: u64,
     pub model: String,
@@ -34,63 +35,67 @@ pub struct Common {
     pub prompts: usize,
     pub n: usize,
     pub prompt_tokens: usize,
-    /// Texts to be put before the answers, one for each prompt, where they were asked for.
+    /// Texts to put before the answers, one for each prompt, where `echo` asks for them.
     pub echo: Vec<String>,
-    /// The map of the longest prompt.
+    /// The rung of the longest prompt.
     pub rung: Rung,
     pub trained_window: usize,
 }
 
-/// Answers on their way.
-pub struct Generation {
-    pub common: Common,
+/// A request whose prompts are queued.
+pub struct Submission {
+    pub info: RequestInfo,
     pub events: UnboundedReceiver<Event>,
 }
 
-/// A request that was read and found good.
-struct Ready {
-    common: Common,
+/// A request that was read and checked.
+struct ParsedRequest {
+    info: RequestInfo,
     prompts: Vec<Vec<u32>>,
-    steps: Vec<usize>,
+    rungs: Vec<usize>,
     options: Vec<GenerateOptions>,
     logprobs: Option<usize>,
     constraint: Option<Constraint>,
 }
 
-/// Reads a body and queues what it asks for.
-pub async fn start(app: &Shared, kind: Kind, body: Bytes) -> Result<Generation, ApiError> {
+/// Reads a body and queues its prompts.
+pub async fn submit(
+    app: &SharedApp,
+    endpoint: Endpoint,
+    body: Bytes,
+) -> Result<Submission, ApiError> {
     let arrived = Instant::now();
     let reader = app.clone();
-    let ready = service::off_thread(move || read(&reader, kind, &body)).await?;
+    let parsed = off_thread(move || read(&reader, endpoint, &body)).await?;
     let (sender, events) = mpsc::unbounded_channel();
-    let parts = ready
+    let prompts = parsed
         .prompts
         .into_iter()
-        .zip(ready.steps)
-        .zip(ready.options);
-    for (number, ((prompt, step), options)) in parts.enumerate() {
+        .zip(parsed.rungs)
+        .zip(parsed.options);
+    for (number, ((prompt, rung), options)) in prompts.enumerate() {
         app.scheduler.submit(Request {
-            id: ready.common.id.clone(),
+            id: parsed.info.id.clone(),
             prompt,
-            step,
-            first_choice: number * ready.common.n,
-            choices: ready.common.n,
+            rung,
+            first_choice: number * parsed.info.n,
+            choices: parsed.info.n,
             options,
-            logprobs: ready.logprobs,
-            constraint: ready.constraint.as_ref().map(Constraint::fork),
+            logprobs: parsed.logprobs,
+            constraint: parsed.constraint.as_ref().map(Constraint::fork),
             arrived,
             deadline: arrived + app.config.http.request_time,
             events: sender.clone(),
         })?;
     }
-    Ok(Generation {
-        common: ready.common,
+    Ok(Submission {
+        info: parsed.info,
         events,
     })
 }
 
-fn read(app: &App, kind: Kind, body: &[u8]) -> Result<Ready, ApiError> {
-    let mut body: Completion = super::schema::parse(body)?;
+fn read(app: &App, endpoint: Endpoint, body: &[u8]) -> Result<ParsedRequest, ApiError> {
+    let mut body: Completion = schema::parse(body)?;
     let config = &app.config;
     if let Some(asked) = body.model.as_ref().filter(|asked| **asked != config.model) {
         return Err(ApiError::no_such_model(asked, &config.model));
@@ -103,32 +108,33 @@ fn read(app: &App, kind: Kind, body: &[u8]) -> Result<Ready, ApiError> {
         return Err(ApiError::parameter("n", message));
     }
     let sampling = body.sampling(app.text.model.config().vocab)?;
-    let logprobs = body.top_logprobs(kind == Kind::Chat)?;
+    let logprobs = body.top_logprobs(endpoint == Endpoint::Chat)?;
     let (stop, asked) = (body.stops()?, body.max_tokens()?);
     let schema = body.schema()?;
     let constraint = schema.map(|schema| app.constraint(schema)).transpose()?;
-    let prompts = match kind {
-        Kind::Chat => vec![chat_prompt(app, &mut body)?],
-        Kind::Plain => plain_prompts(app, &body)?,
+    let prompts = match endpoint {
+        Endpoint::Chat => vec![chat_prompt(app, &mut body)?],
+        Endpoint::Completions => plain_prompts(app, &body)?,
     };
-    let echo = echo(app, &body, kind, &prompts, logprobs)?;
-    let (mut steps, mut options) = (Vec::new(), Vec::new());
+    let echo = echo(app, &body, endpoint, &prompts, logprobs)?;
+    let (mut rungs, mut options) = (Vec::new(), Vec::new());
     for prompt in &prompts {
-        let (step, max_tokens) = place(app, prompt.len(), asked)?;
-        steps.push(step);
-        options.push(GenerateOptions {
-            max_tokens,
-            stop: stop.clone(),
-            sampling: sampling.clone(),
-        });
+        let (rung, max_tokens) = place(app, prompt.len(), asked)?;
+        rungs.push(rung);
+        options.push(
+            GenerateOptions::new()
+                .with_max_tokens(max_tokens)
+                .with_stop(stop.clone())
+                .with_sampling(sampling.clone()),
+        );
     }
-    let prefix = match kind {
-        Kind::Chat => "chatcmpl",
-        Kind::Plain => "cmpl",
+    let prefix = match endpoint {
+        Endpoint::Chat => "chatcmpl",
+        Endpoint::Completions => "cmpl",
     };
-    let longest = steps.iter().copied().max().unwrap_or(0);
-    let common = Common {
-        kind,
+    let longest = rungs.iter().copied().max().unwrap_or(0);
+    let info = RequestInfo {
+        endpoint,
         id: format!("{prefix}-{:032x}", rand::random::<u128>()),
         created: now(),
         model: config.model.clone(),
@@ -141,7 +147,7 @@ fn read(app: &App, kind: Kind, body: &[u8]) -> Result<Ready, ApiError> {
         n,
         prompt_tokens: prompts.iter().map(Vec::len).sum(),
         echo,
-        rung: *app.ladder.rung(longest),
+        rung: app.ladder.rung(longest).clone(),
         trained_window: app.ladder.trained(),
     };
     if config.log_prompts {
@@ -151,27 +157,27 @@ fn read(app: &App, kind: Kind, body: &[u8]) -> Result<Ready, ApiError> {
                 .tokenizer
                 .decode(prompt, SpecialTokens::Show)
                 .unwrap_or_default();
-            tracing::info!(request = common.id, text, "prompt");
+            tracing::info!(request = info.id, text, "prompt");
         }
     }
-    Ok(Ready {
-        common,
+    Ok(ParsedRequest {
+        info,
         prompts,
-        steps,
+        rungs,
         options,
         logprobs,
         constraint,
     })
 }
 
-/// The step a prompt runs under, and the most tokens of its answer.
+/// The number of the rung a prompt runs under, and the most tokens of its answer.
 fn place(app: &App, prompt: usize, asked: Option<usize>) -> Result<(usize, usize), ApiError> {
     let context = app.ladder.context();
     let room = context.saturating_sub(prompt);
     let wanted = asked.unwrap_or(app.config.default_max_tokens.min(room.max(1)));
-    let step = app.ladder.step_for(prompt.saturating_add(wanted));
-    let step = step.ok_or_else(|| ApiError::context_length(context, prompt, wanted))?;
-    Ok((step, wanted))
+    let rung = app.ladder.rung_for(prompt.saturating_add(wanted));
+    let rung = rung.ok_or_else(|| ApiError::context_length(context, prompt, wanted))?;
+    Ok((rung, wanted))
 }
 
 fn chat_prompt(app: &App, body: &mut Completion) -> Result<Vec<u32>, ApiError> {
@@ -181,7 +187,7 @@ fn chat_prompt(app: &App, body: &mut Completion) -> Result<Vec<u32>, ApiError> {
     }
     let messages = body.conversation()?;
     let ids = app.text.encode_chat(&messages);
-    // Templates refuse conversations they cannot write.
+    // Templates refuse conversations that they cannot render.
     let ids = ids.map_err(|error| ApiError::parameter("messages", error.to_string()))?;
     ids.ok_or_else(|| ApiError::bad_request("this model has no chat template: use /v1/completions"))
 }
@@ -220,11 +226,11 @@ fn plain_prompts(app: &App, body: &Completion) -> Result<Vec<Vec<u32>>, ApiError
 fn echo(
     app: &App,
     body: &Completion,
-    kind: Kind,
+    endpoint: Endpoint,
     prompts: &[Vec<u32>],
     logprobs: Option<usize>,
 ) -> Result<Vec<String>, ApiError> {
-    if !body.echo.unwrap_or(false) || kind == Kind::Chat {
+    if !body.echo.unwrap_or(false) || endpoint == Endpoint::Chat {
         return Ok(Vec::new());
     }
     if logprobs.is_some() {
@@ -238,22 +244,22 @@ fn echo(
     prompts.iter().map(text).collect()
 }
 
-impl Generation {
-    /// Waits until the first prompt runs; what fails before is no answer but an error.
+impl Submission {
+    /// Waits until the first prompt is admitted. A failure before that is the whole reply.
     pub async fn admitted(&mut self) -> Result<Admitted, ApiError> {
         match self.events.recv().await {
             Some(Event::Admitted(admitted)) => Ok(admitted),
             Some(Event::Failed(failure)) => Err(failure.into()),
-            _ => Err(lost().into()),
+            _ => Err(Failure::ended().into()),
         }
     }
 
-    /// Headers that say under which map it runs, and what it took.
+    /// Headers with the map it runs under and the prompt tokens that were cached.
     pub fn headers(&self, admitted: Admitted) -> HeaderMap {
-        let rung = &self.common.rung;
+        let rung = &self.info.rung;
         let settings = format!(
             "group_size={}; neighbor_window={}; trained_window={}",
-            rung.group_size, rung.neighbor_window, self.common.trained_window
+            rung.group_size, rung.neighbor_window, self.info.trained_window
         );
         let mut headers = HeaderMap::new();
         let mut put = |name: &'static str, value: String| {
@@ -261,7 +267,7 @@ impl Generation {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        put("x-request-id", self.common.id.clone());
+        put("x-request-id", self.info.id.clone());
         put("x-selfextend", settings);
         put(
             "x-selfextend-cached-tokens",
@@ -275,9 +281,4 @@ impl Generation {
         }
         headers
     }
-}
-
-/// The scheduler ended without a word.
-pub fn lost() -> Failure {
-    Failure::Engine("the scheduler has ended; see the log".into())
 }

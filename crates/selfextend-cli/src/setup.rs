@@ -1,0 +1,116 @@
+//! From the model arguments to one value that every command carries: the model's file, what extends
+//! its window, and how it runs. It is built once; only the length of a text is added later.
+
+mod choice;
+mod source;
+
+pub use choice::{Choice, Found};
+pub use source::{Source, fetch};
+
+use crate::args::model::ModelArgs;
+use crate::error::Result;
+use crate::{interrupt, output, progress};
+use selfextend::{Extension, PositionMap, Session, TextModel};
+use serde::Serialize;
+use std::time::Instant;
+
+/// What the model arguments resolve to.
+pub struct Setup {
+    pub source: Source,
+    pub choice: Choice,
+}
+
+impl Setup {
+    /// Finds the model's file, which may have to be downloaded, and reads a profile that was named.
+    pub fn new(args: &ModelArgs) -> Result<Self> {
+        let source = Source::new(&args.load)?;
+        let choice = Choice::new(args, Some(source.path()))?;
+        Ok(Self { source, choice })
+    }
+
+    /// An empty session for a text of so many tokens, and a note if the window is extended without
+    /// being asked for.
+    pub fn session(&self, model: &TextModel, needed: usize, why: &str) -> Result<Session> {
+        let trained = model.model.config().trained_window;
+        let chosen = self.choice.for_text(needed, trained)?;
+        if chosen.by_itself {
+            output::note(&format!(
+                "note: {why}: the trained window of {trained} tokens is extended to {} with {} (set --context, --group-size and --neighbor-window to choose, --no-extend to refuse)",
+                chosen.extension.context(),
+                as_extension(&chosen.extension),
+            ));
+        }
+        Ok(model.model.session(self.source.options(chosen.extension))?)
+    }
+}
+
+/// An extension in words, as the way to a larger window.
+pub fn as_extension(extension: &Extension) -> String {
+    if extension.extends() {
+        extension.to_string()
+    } else {
+        format!("{extension}, which was not trained for it")
+    }
+}
+
+/// Appends tokens behind a progress bar; returns the last one's logits and the seconds it took.
+pub fn prefill(session: &mut Session, tokens: &[u32], label: &str) -> Result<(Vec<f32>, f64)> {
+    let layers = session.model().config().layers;
+    let mut bar = progress::Prefill::new(label, tokens.len(), session.options().chunk, layers);
+    let start = Instant::now();
+    let logits = session.append_with(tokens, |done| {
+        if interrupt::asked() {
+            return Err(selfextend::Error::Stopped);
+        }
+        bar.layer(done);
+        Ok(())
+    })?;
+    Ok((logits, start.elapsed().as_secs_f64()))
+}
+
+/// The settings in force, for JSON.
+#[derive(Debug, Clone, Serialize)]
+pub struct SettingsReport {
+    model: String,
+    trained_window: usize,
+    context: usize,
+    method: String,
+    group_size: Option<usize>,
+    neighbor_window: Option<usize>,
+    kv_type: &'static str,
+    linear: &'static str,
+    /// The device, where it is not the CPU.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+    threads: usize,
+    chunk: usize,
+}
+
+impl SettingsReport {
+    /// What a session runs with.
+    pub fn new(setup: &Setup, session: &Session) -> Self {
+        let (extension, source) = (session.extension(), &setup.source);
+        let map = match extension.map() {
+            PositionMap::SelfExtend(map) => Some(map),
+            _ => None,
+        };
+        Self {
+            model: source.name.clone(),
+            trained_window: extension.trained_window(),
+            context: extension.context(),
+            // A method may amount to plain attention.
+            method: if extension.extends() {
+                extension.method().to_string()
+            } else {
+                "plain".to_owned()
+            },
+            group_size: map.map(|map| map.group_size()),
+            neighbor_window: map.map(|map| map.neighbor_window()),
+            kv_type: source.kv_name(),
+            linear: source.linear_name(),
+            device: source.device().map(|device| device.to_string()),
+            threads: session.model().threads(),
+            chunk: source.chunk(),
+        }
+    }
+}
