@@ -55,7 +55,9 @@ fn what_tune_finds_is_what_a_profile_runs() {
     let again = on_tiny("tune", &[&common[..], &tried].concat()).ok();
     assert_eq!(again.json(), found);
     let table = on_tiny("tune", &common).ok().stdout;
-    assert!(table.contains("selfextend:G=") && table.contains("On text it was not chosen by"));
+    assert!(
+        table.contains("selfextend:G=") && table.contains("On text that the search did not use")
+    );
 }
 
 #[test]
