@@ -40,6 +40,7 @@
 pub mod backend;
 #[cfg(not(feature = "unstable"))]
 mod backend;
+mod builder;
 pub mod chat_prompt;
 pub mod chat_template;
 pub mod config;
@@ -47,6 +48,7 @@ pub mod config;
 pub mod decoder;
 #[cfg(not(feature = "unstable"))]
 mod decoder;
+mod device;
 mod device_model;
 mod error;
 mod extension;
@@ -77,7 +79,8 @@ mod text;
 pub mod tokenizer;
 mod weights;
 
-pub use backend::{Block, Device, Phase, SessionBytes};
+pub use backend::{Block, Phase, SessionBytes};
+pub use device::{Device, UnknownDevice};
 pub use device_model::LogitRows;
 pub use error::{Error, Result};
 pub use extension::Extension;
