@@ -9,7 +9,7 @@ use selfextend::backend::cuda::Cuda;
 use selfextend::backend::{Backend, Cache, CacheLayout};
 use selfextend::config::{Activation, LayerAttention, ModelConfig, NormKind, QkNorm, Rotary};
 use selfextend::decoder::{self, LayerWeights, Linear, Norm, Weights, Work};
-use selfextend::gguf::RawTensor;
+use selfextend::tensor::{RawTensor, TensorFormat};
 use selfextend::{
     Device, Frequencies, KvType, LoadOptions, Model, PositionMap, QueryScaling, SessionOptions,
 };
@@ -157,7 +157,7 @@ fn weights(config: &ModelConfig, backend: &Cuda<bf16>) -> Result<Weights<Cuda<bf
         data.truncate(bytes);
         backend.matrix(RawTensor {
             name: "random".into(),
-            dtype: candle_core::quantized::GgmlDType::BF16,
+            format: TensorFormat::BF16,
             rows,
             columns,
             data,

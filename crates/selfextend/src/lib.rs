@@ -37,6 +37,7 @@ pub mod chat_template;
 pub mod config;
 pub mod decoder;
 mod error;
+mod families;
 mod fingerprint;
 mod generate;
 pub mod gguf;
@@ -50,6 +51,7 @@ pub mod safetensors;
 pub mod sampling;
 mod session;
 pub mod settings;
+pub mod tensor;
 #[cfg(test)]
 mod test_support;
 mod text;
@@ -69,4 +71,5 @@ pub use selfextend_attention::{
     Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
 };
 pub use session::{DEFAULT_CHUNK, Input, LogitRows, Session, SessionOptions};
+pub use tensor::{TensorFormat, TensorInfo};
 pub use text::TextModel;

@@ -2,8 +2,7 @@
 
 mod common;
 
-use candle_core::quantized::GgmlDType;
-use selfextend::{Input, LoadOptions, LogitRows, Model, SessionOptions};
+use selfextend::{Input, LoadOptions, LogitRows, Model, SessionOptions, TensorFormat};
 use selfextend_attention::{Frequencies, KvType, PositionMap, QueryScaling};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -18,7 +17,7 @@ const POOL: usize = 4;
 fn decode_allocates_nothing_per_token_after_warm_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
-    common::write_tiny(&path, GgmlDType::Q4_1, 300);
+    common::write_tiny(&path, TensorFormat::Q4_1, 300);
     let options = LoadOptions {
         threads: 2,
         ..LoadOptions::default()

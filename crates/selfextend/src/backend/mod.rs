@@ -13,8 +13,8 @@ mod device;
 
 use crate::config::Activation;
 use crate::error::Result;
-use crate::gguf::RawTensor;
 use crate::sampling::TokenScore;
+use crate::tensor::RawTensor;
 pub use block::{Block, DeviceBlock};
 pub use cache::{Cache, CacheLayout};
 pub use device::Device;

@@ -1,12 +1,13 @@
 //! The CPU: plain slices, buffers reused, work cut so that results never depend on the threads.
 
 mod matrix;
+mod pack;
 
 use super::{Backend, CacheLayout, Phase};
 use crate::config::Activation;
 use crate::decoder::FEW_SEQUENCES;
 use crate::error::Result;
-use crate::gguf::RawTensor;
+use crate::tensor::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
