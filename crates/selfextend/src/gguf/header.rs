@@ -60,7 +60,7 @@ pub(super) fn read(path: &Path, len: u64, reader: impl Read) -> Result<Header> {
     let (tensors, pairs) = (source.number("the header")?, source.number("the header")?);
     let mut metadata = Metadata::default();
     for n in 0..pairs {
-        let key = source.name(&format!("key {n}"))?;
+        let key = source.name(&format!("the name of key {n}"))?;
         let value = source.value(&key)?;
         if metadata.insert(key.clone(), value).is_some() {
             return Err(source.damaged(format!("key {key} is there twice")));
