@@ -9,7 +9,7 @@ use selfextend::backend::cuda::Cuda;
 use selfextend::backend::{Backend, Cache, CacheLayout};
 use selfextend::config::{Activation, LayerAttention, ModelConfig, NormKind, QkNorm, Rotary};
 use selfextend::decoder::{self, Activations, LayerWeights, Linear, Norm, Weights};
-use selfextend::gguf::RawTensor;
+use selfextend::tensor::{RawTensor, TensorFormat};
 use selfextend::{Device, Extension, KvType, LoadOptions, Model, PositionMap, SessionOptions};
 use selfextend_attention::{LayerKind, Rope, RopeSpec};
 use std::time::Instant;
@@ -152,7 +152,7 @@ fn weights(config: &ModelConfig, backend: &Cuda<bf16>) -> Result<Weights<Cuda<bf
         data.truncate(bytes);
         backend.matrix(RawTensor {
             name: "random".into(),
-            dtype: candle_core::quantized::GgmlDType::BF16,
+            format: TensorFormat::BF16,
             rows,
             columns,
             data,

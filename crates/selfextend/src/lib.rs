@@ -33,7 +33,7 @@
 //! * `hub` (default): models by name, fetched and kept in a cache. Without it, no HTTP client and no
 //!   archive reader are compiled.
 //! * `cuda`: NVIDIA GPUs.
-//! * `unstable`: the modules `backend`, `decoder`, `gguf` and `safetensors`, for tests and benchmarks.
+//! * `unstable`: the modules `backend`, `decoder`, `gguf`, `safetensors` and `tensor`, for tests and benchmarks.
 //!   They may change in any version.
 
 #[cfg(feature = "unstable")]
@@ -52,6 +52,7 @@ mod device;
 mod device_model;
 mod error;
 mod extension;
+mod families;
 mod fingerprint;
 mod generate;
 #[cfg(feature = "unstable")]
@@ -73,6 +74,10 @@ mod safetensors;
 pub mod sampling;
 mod session;
 pub mod settings;
+#[cfg(feature = "unstable")]
+pub mod tensor;
+#[cfg(not(feature = "unstable"))]
+mod tensor;
 #[cfg(test)]
 mod test_support;
 mod text;
@@ -88,7 +93,6 @@ pub use fingerprint::fingerprint;
 pub use generate::{
     Answer, DEFAULT_MAX_TOKENS, Finish, GenerateOptions, Generation, Writer, Written, generate,
 };
-pub use gguf::TensorInfo;
 pub use method::Method;
 pub use model::Model;
 pub use model_file::ModelFile;
@@ -100,4 +104,5 @@ pub use selfextend_attention::{
     Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
 };
 pub use session::{Input, Session};
+pub use tensor::{TensorFormat, TensorInfo};
 pub use text::TextModel;

@@ -2,20 +2,19 @@
 
 mod common;
 
-use candle_core::quantized::GgmlDType;
 use common::{session, write_tiny};
 use selfextend::sampling::TokenScore;
 use selfextend::{
     Error, Extension, Frequencies, Input, KvType, LoadOptions, LogitRows, Model, PAGE, Phase,
-    PositionMap, Session,
+    PositionMap, Session, TensorFormat,
 };
 use selfextend_attention::rope::Factors;
 
 const VOCAB: usize = 50;
 
 /// A tiny model in each weight format, and a text four times its window.
-fn models() -> Vec<(GgmlDType, Model, Vec<u32>)> {
-    use GgmlDType::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
+fn models() -> Vec<(TensorFormat, Model, Vec<u32>)> {
+    use TensorFormat::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
     let folder = tempfile::tempdir().unwrap();
     let load = |dtype| {
         let path = folder.path().join("tiny.gguf");
@@ -99,7 +98,7 @@ fn scores_are_those_of_the_logits() {
 fn quantised_weights_stand_for_their_own_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
-    write_tiny(&path, GgmlDType::Q4_1, VOCAB);
+    write_tiny(&path, TensorFormat::Q4_1, VOCAB);
     let text: Vec<u32> = (0..40).collect();
     let [exact, packed] = [true, false].map(|exact| {
         let options = LoadOptions::new().with_threads(1).with_exact(exact);

@@ -12,8 +12,8 @@ pub mod cuda;
 
 use crate::config::Activation;
 use crate::error::Result;
-use crate::gguf::RawTensor;
 use crate::sampling::TokenScore;
+use crate::tensor::RawTensor;
 pub use block::Block;
 #[cfg(any(feature = "cuda", feature = "unstable"))]
 pub use block::DeviceBlock;

@@ -1,11 +1,12 @@
 //! The CPU: plain slices, reused buffers, work split so that results never depend on the threads.
 
 mod matrix;
+mod pack;
 
 use super::{Backend, CacheLayout, FEW_SEQUENCES, Phase};
 use crate::config::Activation;
 use crate::error::Result;
-use crate::gguf::RawTensor;
+use crate::tensor::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Step, attend};

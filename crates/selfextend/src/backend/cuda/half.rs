@@ -1,12 +1,12 @@
 //! The 16-bit floats of a device's weights.
 
-use candle_core::quantized::GgmlDType;
+use crate::tensor::TensorFormat;
 use selfextend_cuda::Element;
 
 /// A 16-bit float that weights are kept in, or unpacked to.
 pub trait Half: Element {
     /// Its format in files.
-    const DTYPE: GgmlDType;
+    const FORMAT: TensorFormat;
     /// Rounds.
     fn narrow(x: f32) -> Self;
     /// From a file's bytes.
@@ -14,7 +14,7 @@ pub trait Half: Element {
 }
 
 impl Half for ::half::f16 {
-    const DTYPE: GgmlDType = GgmlDType::F16;
+    const FORMAT: TensorFormat = TensorFormat::F16;
     fn narrow(x: f32) -> Self {
         Self::from_f32(x)
     }
@@ -24,7 +24,7 @@ impl Half for ::half::f16 {
 }
 
 impl Half for ::half::bf16 {
-    const DTYPE: GgmlDType = GgmlDType::BF16;
+    const FORMAT: TensorFormat = TensorFormat::BF16;
     fn narrow(x: f32) -> Self {
         Self::from_f32(x)
     }

@@ -16,14 +16,13 @@
 mod cache;
 mod half;
 
+pub use self::half::Half;
 use super::{Backend, CacheLayout, Phase};
 use crate::config::Activation;
 use crate::error::{Error, Result};
-use crate::gguf::{RawTensor, dequantize};
 use crate::sampling::TokenScore;
+use crate::tensor::{RawTensor, TensorFormat};
 pub use cache::CudaCache;
-use candle_core::quantized::GgmlDType;
-pub use self::half::Half;
 use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
     CudaError, CudaSlice, Device, DeviceCache, FEW, Format, Inputs, LinearScratch, Matrix, Plan,
@@ -190,17 +189,17 @@ impl<T: Half> Backend for Cuda<T> {
     }
 
     fn matrix(&self, tensor: RawTensor) -> Result<Matrix<T>, String> {
+        tensor.check()?;
         let (rows, columns) = (tensor.rows, tensor.columns);
-        if let Some(format) = format(tensor.dtype) {
+        if let Some(format) = format(tensor.format) {
             return Matrix::packed(&self.device, format, &tensor.data, rows, columns)
                 .map_err(|error| error.to_string());
         }
-        let numbers: Vec<T> = if tensor.dtype == T::DTYPE {
+        let numbers: Vec<T> = if tensor.format == T::FORMAT {
             let words = tensor.data.chunks_exact(2);
             words.map(|word| T::read([word[0], word[1]])).collect()
         } else {
-            let floats = dequantize(tensor.dtype, &tensor.data, rows * columns)?;
-            floats.into_iter().map(T::narrow).collect()
+            tensor.to_floats().into_iter().map(T::narrow).collect()
         };
         Matrix::new(&self.device, &numbers, rows, columns).map_err(|error| error.to_string())
     }
@@ -407,17 +406,17 @@ fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<
 }
 
 /// How weights stay packed; `None` for those that become 16-bit floats.
-fn format(dtype: GgmlDType) -> Option<Format> {
-    Some(match dtype {
-        GgmlDType::Q4_0 => Format::Q4_0,
-        GgmlDType::Q4_1 => Format::Q4_1,
-        GgmlDType::Q5_0 => Format::Q5_0,
-        GgmlDType::Q5_1 => Format::Q5_1,
-        GgmlDType::Q8_0 => Format::Q8_0,
-        GgmlDType::Q3K => Format::Q3K,
-        GgmlDType::Q4K => Format::Q4K,
-        GgmlDType::Q5K => Format::Q5K,
-        GgmlDType::Q6K => Format::Q6K,
+fn format(format: TensorFormat) -> Option<Format> {
+    Some(match format {
+        TensorFormat::Q4_0 => Format::Q4_0,
+        TensorFormat::Q4_1 => Format::Q4_1,
+        TensorFormat::Q5_0 => Format::Q5_0,
+        TensorFormat::Q5_1 => Format::Q5_1,
+        TensorFormat::Q8_0 => Format::Q8_0,
+        TensorFormat::Q3K => Format::Q3K,
+        TensorFormat::Q4K => Format::Q4K,
+        TensorFormat::Q5K => Format::Q5K,
+        TensorFormat::Q6K => Format::Q6K,
         _ => return None,
     })
 }
