@@ -144,7 +144,7 @@ impl From<EvalError> for CliError {
         match error {
             EvalError::Engine(error) => error.into(),
             EvalError::Settings(message) => Self::Usage(message),
-            EvalError::Method { .. } => Self::Usage(error.to_string()),
+            EvalError::Method(_) | EvalError::Unreachable { .. } => Self::Usage(error.to_string()),
             other => Self::Failure(other.to_string()),
         }
     }

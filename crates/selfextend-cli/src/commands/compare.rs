@@ -8,7 +8,7 @@ use crate::setup::Source;
 use selfextend::{Method, TextModel};
 use selfextend_eval::Shard;
 use selfextend_eval::tasks::compare::{Compare, TASK, default_lengths, default_methods};
-use selfextend_eval::tasks::{Prompter, ablation, files, passkey};
+use selfextend_eval::tasks::{Prompter, files, passkey};
 use serde_json::json;
 
 /// Where the report goes by default.
@@ -29,12 +29,10 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
     let trained = model.model.config().trained_window;
     let lengths = lengths(args, trained);
     let (methods, mut left_out) = methods(args, &source, &model, &lengths)?;
-    let task = Compare {
-        files: texts,
-        segments: args.segments,
-        lengths,
-        passkey: (!args.no_passkey).then(|| passkeys(args)),
-    };
+    let mut task = Compare::new(lengths);
+    task.files = texts;
+    task.segments = args.segments;
+    task.passkey = (!args.no_passkey).then(|| passkeys(args));
     let (samples, too_short) = task.samples(&Prompter::new(&model, args.keys.chat)?)?;
     left_out.extend(too_short);
     if task.files.is_empty() {
@@ -100,7 +98,7 @@ fn methods(
         return Ok((args.run.methods.clone(), Vec::new()));
     }
     let (methods, left_out) = if args.quick {
-        let methods = QUICK_METHODS.map(ablation::method);
+        let methods = QUICK_METHODS.map(str::parse::<Method>);
         (methods.into_iter().collect::<Result<_, _>>()?, Vec::new())
     } else {
         default_methods(model.model.config().trained_window, lengths)?
@@ -115,15 +113,14 @@ fn methods(
 fn passkeys(args: &CompareArgs) -> passkey::Sweep {
     let depths: &[f64] = if args.quick { &[0.1] } else { &[0.1, 0.5, 0.9] };
     let trials = if args.quick { 1 } else { 2 };
-    passkey::Sweep {
-        lengths: Vec::new(),
-        depths: if args.depths.is_empty() {
-            depths.to_vec()
-        } else {
-            args.depths.clone()
-        },
-        trials: args.trials.unwrap_or(trials),
-        digits: args.keys.digits.into(),
-        seed: args.keys.seed,
-    }
+    let mut sweep = passkey::Sweep::new(Vec::new());
+    sweep.depths = if args.depths.is_empty() {
+        depths.to_vec()
+    } else {
+        args.depths.clone()
+    };
+    sweep.trials = args.trials.unwrap_or(trials);
+    sweep.digits = args.keys.digits.into();
+    sweep.seed = args.keys.seed;
+    sweep
 }

@@ -59,7 +59,7 @@ fn every_method_is_compared_and_shards_join() {
     for words in [
         "no passkey at 64 tokens",
         "too few for 5000",
-        "dynamic-ntk comes to the same as ntk",
+        "dynamic-ntk is the same as ntk",
     ] {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
     }

@@ -17,7 +17,7 @@ const Z: f64 = 1.959_963_984_540_054;
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 2000;
 
-/// Wilson's score interval (1927) for `successes` out of `n`; everything is possible for none.
+/// Wilson's score interval (1927) for `successes` out of `n`; 0 to 1 if `n` is 0.
 ///
 /// ```
 /// let interval = selfextend_eval::metrics::wilson(9.0, 10);
@@ -50,7 +50,7 @@ fn bootstrap<T>(items: &[T], value: impl Fn(&mut dyn Iterator<Item = &T>) -> f64
             high: f64::NAN,
         };
     }
-    // The same numbers for the same items: a report does not change when it is written again.
+    // The seed is fixed, so a report written again has the same numbers.
     let mut random = Random::new(count);
     let mut values: Vec<f64> = (0..RESAMPLES)
         .map(|_| value(&mut (0..count).map(|_| &items[random.below(count) as usize])))
@@ -83,19 +83,19 @@ pub fn bootstrap_perplexity(blocks: &[(usize, f64)]) -> Interval {
     })
 }
 
-/// The mean of some scores between 0 and 1.
+/// The mean of scores between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    /// How many there are.
+    /// How many scores there are.
     pub count: usize,
     /// Their mean.
     pub mean: f64,
-    /// Wilson's interval where every score is 0 or 1, a bootstrap interval elsewhere.
+    /// Wilson's interval if every score is 0 or 1, otherwise a bootstrap interval.
     pub interval: Interval,
 }
 
 impl Summary {
-    /// Sums up scores; nothing for none.
+    /// Summarises scores; `None` if there are none.
     pub fn of(scores: &[f64]) -> Option<Self> {
         if scores.is_empty() {
             return None;
@@ -105,9 +105,10 @@ impl Summary {
         Some(Self {
             count: scores.len(),
             mean: sum / scores.len() as f64,
-            interval: match is_accuracy {
-                true => wilson(sum, scores.len()),
-                false => bootstrap_mean(scores),
+            interval: if is_accuracy {
+                wilson(sum, scores.len())
+            } else {
+                bootstrap_mean(scores)
             },
         })
     }

@@ -108,9 +108,10 @@ fn common_words<'a>(x: &'a [String], y: &[String]) -> Vec<&'a str> {
     let mut table = vec![0u32; (x.len() + 1) * width];
     for (i, a) in x.iter().enumerate() {
         for (j, b) in y.iter().enumerate() {
-            table[(i + 1) * width + j + 1] = match a == b {
-                true => table[i * width + j] + 1,
-                false => table[i * width + j + 1].max(table[(i + 1) * width + j]),
+            table[(i + 1) * width + j + 1] = if a == b {
+                table[i * width + j] + 1
+            } else {
+                table[i * width + j + 1].max(table[(i + 1) * width + j])
             };
         }
     }
@@ -193,9 +194,10 @@ pub fn classification(answer: &str, expected: &str, classes: &[String]) -> f64 {
         }
         at += 1;
     }
-    match named.iter().any(|name| *name == expected) {
-        true => 1.0 / named.len() as f64,
-        false => 0.0,
+    if named.iter().any(|name| *name == expected) {
+        1.0 / named.len() as f64
+    } else {
+        0.0
     }
 }
 

@@ -1,13 +1,14 @@
 //! L-Eval's closed-ended tasks (An et al., arXiv 2307.11088), with its authors' prompts and
 //! scores. A file's name says which task it is, as in its repository.
 
-use super::{Line, Prompter, json_lines, stem};
+use super::data::{Line, first, json_lines, stem};
+use super::prompt::Prompter;
 use crate::error::Result;
 use crate::metrics::{exam_choice, exam_judgement, exam_match};
 use crate::sample::{Ask, Sample, Score, Tags};
 use std::path::PathBuf;
 
-/// What is asked before a document.
+// The instructions before a document.
 const COURSERA: &str = "Now you are given a very long document. Please follow the instruction based on this document. For multi-choice questions, there could be a sinlge correct option or multiple correct options. Please only provide the letter corresponding to the answer (like A or AB) when answering. ";
 const EXAM: &str = "Now you are given a very long document. Please follow the instruction based on this document. For multi-choice questions, there is only a sinlge correct option. Please only provide the letter corresponding to the answer (like A or B) when answering. For other questions, please directly give the concise and accurate answer. ";
 const SCI_FI: &str = "Now you are given a scientific fiction. I will ask you some questions and the answer should be \"True\" or \"False\". Notice that you should answer the question based on the evidence in the document instead of your background knowledge.";
@@ -15,6 +16,7 @@ const TOPICS: &str = "Below is a record of our previous conversation on many dif
 
 /// Data files, and how many of their documents are read.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LEval {
     /// The `.jsonl` files, named as in the authors' repository.
     pub files: Vec<PathBuf>,
@@ -57,7 +59,7 @@ impl Kind {
         match self {
             Self::Choice { several: true } => exam(COURSERA),
             Self::Judgement => exam(SCI_FI),
-            // The record's own form announces the answer of a model without a chat template.
+            // The answer is announced in the form of the record.
             Self::Topics => (
                 format!("{TOPICS}\n\n{document}\n\n{question}"),
                 " \n ASSISTANT:",
@@ -78,20 +80,23 @@ impl Kind {
 }
 
 impl LEval {
+    /// All documents of these files, with the authors' answers of at most 512 tokens.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        Self {
+            files,
+            documents: 0,
+            max_tokens: 512,
+        }
+    }
+
     /// The samples, document by document; the questions to a document share it.
     ///
     /// # Errors
-    /// Data that is not L-Eval's, with file and line.
+    /// Data that is not in L-Eval's format, with file and line.
     pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         for path in &self.files {
-            let lines = json_lines(path)?;
-            let count = if self.documents == 0 {
-                lines.len()
-            } else {
-                self.documents
-            };
-            for line in lines.iter().take(count) {
+            for line in first(&json_lines(path)?, self.documents) {
                 samples.append(&mut self.document(prompter, &stem(path), line)?);
             }
         }

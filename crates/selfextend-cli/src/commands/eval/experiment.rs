@@ -7,8 +7,9 @@ use crate::setup::{Found, Source};
 use crate::{interrupt, output, progress};
 use selfextend::profile::Profile;
 use selfextend::{Method, TextModel};
-use selfextend_eval::tasks::ablation;
-use selfextend_eval::{EvalError, Observer, Plan, Record, RunFile, RunWriter, Runner, Sample};
+use selfextend_eval::{
+    Estimate, EvalError, Evaluation, Observer, Record, RunFile, RunWriter, Sample,
+};
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
 
@@ -43,23 +44,22 @@ pub fn run(experiment: Experiment) -> Result<()> {
     let methods = match methods {
         Some(methods) => methods,
         None if args.methods.is_empty() => {
-            let plain = ablation::method("plain")?;
-            let automatic = ablation::method("selfextend:auto")?;
-            with_profile(vec![plain, automatic], args, source, model, &samples)?
+            let methods = vec![Method::plain(), Method::automatic()];
+            with_profile(methods, args, source, model, &samples)?
         }
         None => args.methods.clone(),
     };
     show::check(&args.show)?;
-    let mut runner = Runner::new(model, methods, samples);
-    runner.kv_type = source.kv_type();
-    runner.chunk = source.chunk();
-    runner.share = !args.no_sharing;
-    runner.share_lengths = task != "compare";
-    runner.allow_unreachable = allow_unreachable;
-    runner.shard = args.shard;
-    let header = runner.header(task, all_settings(source, model, settings));
+    let mut evaluation = Evaluation::new(model, methods, samples);
+    evaluation.kv_type = source.kv_type();
+    evaluation.chunk = source.chunk();
+    evaluation.share = !args.no_sharing;
+    evaluation.share_lengths = task != "compare";
+    evaluation.allow_unreachable = allow_unreachable;
+    evaluation.shard = args.shard;
+    let header = evaluation.header(task, all_settings(source, model, settings));
     if args.dry_run {
-        output::note(&in_words(&runner.plan(&[])?));
+        output::note(&in_words(&evaluation.estimate(&[])?));
         return Ok(());
     }
     let default = PathBuf::from(format!("eval-{task}.jsonl"));
@@ -68,9 +68,9 @@ pub fn run(experiment: Experiment) -> Result<()> {
     // A file that does not exist yet is created only when the run may start.
     let existing = if path.exists() { Some(open()?) } else { None };
     let done = existing.as_ref().map_or(&[][..], |(_, records)| records);
-    let plan = runner.plan(done)?;
-    output::note(&in_words(&plan));
-    args.limit.check(plan.seconds, less)?;
+    let estimate = evaluation.estimate(done)?;
+    output::note(&in_words(&estimate));
+    args.limit.check(estimate.seconds, less)?;
     let (mut writer, mut records) = match existing {
         Some(existing) => existing,
         None => open()?,
@@ -79,7 +79,7 @@ pub fn run(experiment: Experiment) -> Result<()> {
     let ended = {
         let _scope = interrupt::scope(interrupt::Mode::Ask);
         let mut shown = Shown { task, bar: None };
-        runner.run(&done, &mut shown, &mut |record: &Record| {
+        evaluation.run(&done, &mut shown, &mut |record: &Record| {
             records.push(record.clone());
             writer.append(record)
         })
@@ -96,7 +96,7 @@ pub fn run(experiment: Experiment) -> Result<()> {
     show::show(&RunFile::new(header, records), &args.show)
 }
 
-/// Results of other samples lie where these would go.
+/// Adds what to do about a results file of another run.
 fn with_ways_out(error: EvalError) -> CliError {
     match error {
         EvalError::OtherRun { path, difference } => CliError::failure(format!(
@@ -178,21 +178,21 @@ fn all_settings(source: &Source, model: &TextModel, settings: Value) -> Map<Stri
 }
 
 /// The cost of a run, for people.
-fn in_words(plan: &Plan) -> String {
-    let left = plan.results - plan.done;
-    let resumed = match plan.done {
+fn in_words(estimate: &Estimate) -> String {
+    let left = estimate.results - estimate.done;
+    let resumed = match estimate.done {
         0 => String::new(),
-        done => format!(" ({done} of {} exist)", plan.results),
+        done => format!(" ({done} of {} exist)", estimate.results),
     };
-    let saved = match plan.tokens_alone - plan.tokens {
+    let saved = match estimate.tokens_unshared - estimate.tokens {
         0 => String::new(),
         saved => format!(" ({} shared)", output::grouped(saved)),
     };
     format!(
         "{left} results to compute{resumed}: {} tokens to prefill{saved}, at most {} to generate, about {}",
-        output::grouped(plan.tokens),
-        output::grouped(plan.answer_tokens),
-        output::duration(plan.seconds),
+        output::grouped(estimate.tokens),
+        output::grouped(estimate.answer_tokens),
+        output::duration(estimate.seconds),
     )
 }
 
@@ -203,19 +203,19 @@ struct Shown {
 }
 
 impl Observer for Shown {
-    fn plan(&mut self, plan: &Plan) {
-        self.bar = Some(progress::Work::new(self.task, plan.work));
+    fn begin(&mut self, estimate: &Estimate) {
+        self.bar = Some(progress::Work::new(self.task, estimate.operations));
     }
 
-    fn start(&mut self, id: &str, method: &str) {
+    fn sample(&mut self, id: &str, method: &str) {
         if let Some(bar) = &self.bar {
             bar.label(&format!("{} {method} {id}", self.task));
         }
     }
 
-    fn progress(&mut self, work: f64) {
+    fn progress(&mut self, operations: f64) {
         if let Some(bar) = &self.bar {
-            bar.at(work);
+            bar.at(operations);
         }
     }
 

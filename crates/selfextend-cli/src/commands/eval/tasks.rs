@@ -26,11 +26,7 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
             windows: args.text.segments,
         },
     };
-    let task = Perplexity {
-        files: files(&args.files, "txt")?,
-        lengths: args.text.lengths.clone(),
-        mode,
-    };
+    let task = Perplexity::new(files(&args.files, "txt")?, args.text.lengths.clone(), mode);
     let source = Source::new(&args.run.load)?;
     let model = source.load()?;
     run(Experiment {
@@ -51,13 +47,12 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
 }
 
 fn sweep(args: &SweepArgs) -> passkey::Sweep {
-    passkey::Sweep {
-        lengths: args.lengths.clone(),
-        depths: args.depths.clone(),
-        trials: args.trials,
-        digits: args.keys.digits.into(),
-        seed: args.keys.seed,
-    }
+    let mut sweep = passkey::Sweep::new(args.lengths.clone());
+    sweep.depths = args.depths.clone();
+    sweep.trials = args.trials;
+    sweep.digits = args.keys.digits.into();
+    sweep.seed = args.keys.seed;
+    sweep
 }
 
 fn sweep_settings(args: &SweepArgs) -> Value {
@@ -88,15 +83,13 @@ pub(super) fn passkey(args: &PasskeyArgs) -> Result<()> {
 }
 
 pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
-    let task = needle::Needle {
-        haystack: files(&args.haystack, "txt")?,
-        needle: args.needle.clone(),
-        question: args.question.clone(),
-        answer: args.answer.clone(),
-        lengths: args.lengths.clone(),
-        depths: args.depths.clone(),
-        max_tokens: args.max_tokens,
-    };
+    let haystack = files(&args.haystack, "txt")?;
+    let mut task = needle::Needle::new(haystack, args.lengths.clone());
+    task.needle = args.needle.clone();
+    task.question = args.question.clone();
+    task.answer = args.answer.clone();
+    task.depths = args.depths.clone();
+    task.max_tokens = args.max_tokens;
     let source = Source::new(&args.run.load)?;
     let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
@@ -134,13 +127,18 @@ pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
     } else {
         args.tasks.clone()
     };
-    let task = Ruler {
-        tasks,
-        lengths: args.lengths.clone(),
-        samples: args.samples,
-        seed: args.seed,
-        essays,
-    };
+    if let Some(task) = tasks.iter().find(|task| task.needs_essays())
+        && essays.is_empty()
+    {
+        return Err(CliError::usage(format!(
+            "{} hides its needles in essays: name texts for them with --essays, or leave it out",
+            task.name()
+        )));
+    }
+    let mut task = Ruler::new(tasks, args.lengths.clone());
+    task.samples = args.samples;
+    task.seed = args.seed;
+    task.essays = essays;
     let source = Source::new(&args.run.load)?;
     let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
@@ -165,11 +163,9 @@ pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
 }
 
 pub(super) fn leval(args: &LevalArgs) -> Result<()> {
-    let task = LEval {
-        files: files(&args.files, "jsonl")?,
-        documents: args.documents,
-        max_tokens: args.max_tokens,
-    };
+    let mut task = LEval::new(files(&args.files, "jsonl")?);
+    task.documents = args.documents;
+    task.max_tokens = args.max_tokens;
     let source = Source::new(&args.run.load)?;
     let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
@@ -197,12 +193,10 @@ pub(super) fn longbench(args: &LongbenchArgs) -> Result<()> {
             .clone()
             .unwrap_or_else(|| found[0].with_file_name(name))
     };
-    let task = LongBench {
-        prompts: beside(&args.prompts, "dataset2prompt.json"),
-        max_lengths: beside(&args.max_lengths, "dataset2maxlen.json"),
-        files: found,
-        items: args.items,
-    };
+    let prompts = beside(&args.prompts, "dataset2prompt.json");
+    let max_lengths = beside(&args.max_lengths, "dataset2maxlen.json");
+    let mut task = LongBench::new(found, prompts, max_lengths);
+    task.items = args.items;
     let source = Source::new(&args.run.load)?;
     let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
@@ -222,13 +216,11 @@ pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
     let found = files(&args.files, "jsonl")?;
     let source = Source::new(&args.run.load)?;
     let model = source.load()?;
-    let task = ChoiceTask {
-        files: found,
-        items: args.items,
-        seed: args.seed,
-        context: args.context.unwrap_or(model.model.config().trained_window),
-        shots: args.shots,
-    };
+    let trained = model.model.config().trained_window;
+    let mut task = ChoiceTask::new(found, args.context.unwrap_or(trained));
+    task.items = args.items;
+    task.seed = args.seed;
+    task.shots = args.shots;
     run(Experiment {
         task: "choice",
         args: &args.run,
@@ -268,13 +260,11 @@ pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
             ("ablation-passkey", sweep(&args.sweep).samples(&prompter)?)
         }
         AblationOn::Perplexity => {
-            let task = Perplexity {
-                files: files(&args.files, "txt")?,
-                lengths: args.sweep.lengths.clone(),
-                mode: Mode::Single {
-                    segments: args.segments,
-                },
+            let mode = Mode::Single {
+                segments: args.segments,
             };
+            let lengths = args.sweep.lengths.clone();
+            let task = Perplexity::new(files(&args.files, "txt")?, lengths, mode);
             settings = json!({
                 "files": names(&task.files),
                 "lengths": task.lengths,

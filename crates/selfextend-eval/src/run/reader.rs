@@ -1,19 +1,19 @@
-//! A session that reads one prompt after another and keeps what they share.
+//! A session that reads one prompt after another and keeps the prefixes they share.
 
 use selfextend::sampling::TokenScore;
 use selfextend::{Error, Model, Session, SessionOptions};
 
-/// The fewest tokens of a pass. Few rows are computed by other kernels than many (the engine's
-/// decode steps), whose results differ in the last bits; no pass of a prefill is shorter than
-/// this, so a prefix gives bit for bit the same keys however it was read.
+/// The fewest tokens of a pass. The kernels for few rows (the engine's decode steps) differ from
+/// those for many in the last bits. No pass of a prefill is shorter than this, so a prefix gives
+/// bit for bit the same keys however it was read.
 const SHORTEST_PASS: usize = 16;
 
-/// Called before each layer with the tokens read so far of those that must be computed.
-pub(crate) type OnProgress<'a> = &'a mut (dyn FnMut(usize) -> selfextend::Result<()> + Send);
+/// Called before each layer with the number of tokens computed so far.
+pub(super) type OnProgress<'a> = &'a mut (dyn FnMut(usize) -> selfextend::Result<()> + Send);
 
-/// Tokens of a prompt that must be computed after `previous`: those from the returned index on.
-/// At least the last tokens are, for their logits.
-pub(crate) fn first_new(previous: &[u32], prompt: &[u32]) -> usize {
+/// The first token of a prompt that must be computed after `previous` was read. At least
+/// [`SHORTEST_PASS`] tokens at the end are computed, for their logits.
+pub(super) fn first_new(previous: &[u32], prompt: &[u32]) -> usize {
     let common = previous
         .iter()
         .zip(prompt)
@@ -22,8 +22,8 @@ pub(crate) fn first_new(previous: &[u32], prompt: &[u32]) -> usize {
     common.min(prompt.len().saturating_sub(SHORTEST_PASS))
 }
 
-/// The lengths of the passes for so many tokens: of a chunk, the last ones at least
-/// [`SHORTEST_PASS`].
+/// The lengths of the passes for so many tokens: a chunk each, the last one at least
+/// [`SHORTEST_PASS`] where there are that many.
 fn passes(mut tokens: usize, chunk: usize) -> impl Iterator<Item = usize> {
     let chunk = chunk.max(2 * SHORTEST_PASS);
     std::iter::from_fn(move || {
@@ -38,8 +38,8 @@ fn passes(mut tokens: usize, chunk: usize) -> impl Iterator<Item = usize> {
     })
 }
 
-/// A session and the tokens in it that a fresh one would hold in the same way.
-pub(crate) struct Reader {
+/// A session, and its first tokens that a fresh session would hold bit for bit.
+pub(super) struct Reader {
     session: Session,
     tokens: Vec<u32>,
     /// Whether prefixes are kept at all.
@@ -47,7 +47,7 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(
+    pub(super) fn new(
         model: &Model,
         options: SessionOptions,
         share: bool,
@@ -60,7 +60,7 @@ impl Reader {
     }
 
     /// Reads a prompt; returns the logits of its last token and the tokens computed for it.
-    pub(crate) fn prompt(
+    pub(super) fn prompt(
         &mut self,
         prompt: &[u32],
         progress: OnProgress,
@@ -78,9 +78,9 @@ impl Reader {
         Ok((logits, at - start))
     }
 
-    /// Reads tokens after the session's; how probable each made the target that came after it. They
-    /// are not kept for other prompts.
-    pub(crate) fn score(
+    /// Reads tokens after those of the session; returns how probable the target after each was.
+    /// They are not kept for other prompts.
+    pub(super) fn score(
         &mut self,
         tokens: &[u32],
         targets: &[u32],
@@ -98,7 +98,7 @@ impl Reader {
     }
 
     /// The session, to decode with. What it appends is not kept for other prompts.
-    pub(crate) fn session(&mut self) -> &mut Session {
+    pub(super) fn session(&mut self) -> &mut Session {
         &mut self.session
     }
 
@@ -106,21 +106,21 @@ impl Reader {
         self.session.options().chunk
     }
 
-    /// Forgets everything but what a prompt begins with; returns how much that is.
+    /// Truncates the session to what a prompt begins with; returns its length.
     fn keep(&mut self, prompt: &[u32]) -> usize {
         let start = if self.share {
             first_new(&self.tokens, prompt)
         } else {
             0
         };
-        // A method that forgets may have to start afresh.
+        // A method that forgets keys may have to start from the beginning.
         let start = self.session.truncate(start);
         self.tokens.truncate(start);
         start
     }
 
     fn remember(&mut self, tokens: &[u32]) {
-        // What a short pass computed is not what a longer one would have.
+        // A short pass does not give the bits of a longer one.
         if self.share
             && tokens.len() >= SHORTEST_PASS
             && self.tokens.len() + tokens.len() == self.session.len()
@@ -131,7 +131,7 @@ impl Reader {
 }
 
 /// The error that stops a pass.
-pub(crate) fn stop_if(asked: bool) -> selfextend::Result<()> {
+pub(super) fn stop_if(asked: bool) -> selfextend::Result<()> {
     if asked { Err(Error::Stopped) } else { Ok(()) }
 }
 
