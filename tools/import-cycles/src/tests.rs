@@ -181,6 +181,20 @@ fn modules_in_named_files_and_imports_of_themselves_are_read() {
 }
 
 #[test]
+fn a_file_declared_under_two_conditions_is_one_file() {
+    let cycle = found(&[
+        (
+            "lib.rs",
+            "#[cfg(unix)] pub mod a; #[cfg(not(unix))] mod a; mod b;",
+        ),
+        ("a.rs", "pub struct A; use crate::b::B;"),
+        ("b.rs", "pub struct B(crate::a::A);"),
+    ]);
+    assert_eq!(cycle.len(), 1);
+    assert_eq!(cycle[0].matches("->").count(), 2, "{}", cycle[0]);
+}
+
+#[test]
 fn a_missing_file_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("lib.rs");

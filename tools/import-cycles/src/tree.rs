@@ -31,7 +31,8 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Adds the module in `path`, whose child modules lie in `folder`; returns its index.
+    /// Adds the module in `path`, whose child modules lie in `folder`; returns its index. A file may
+    /// be declared twice, under two conditions.
     fn file(&mut self, path: &Path, folder: &Path, parent: Option<usize>) -> Result<usize, Error> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.to_owned(),
@@ -41,8 +42,12 @@ impl Tree {
             path: path.to_owned(),
             source,
         })?;
-        self.files.push(path.to_owned());
-        self.module(&parsed.items, self.files.len() - 1, folder, parent)
+        let known = self.files.iter().position(|file| file == path);
+        let file = known.unwrap_or_else(|| {
+            self.files.push(path.to_owned());
+            self.files.len() - 1
+        });
+        self.module(&parsed.items, file, folder, parent)
     }
 
     /// Adds a module of `items` in file `file`; returns its index.
