@@ -1,5 +1,6 @@
 //! With the feature `cuda`: compiles the kernels with nvcc, for everything since Ampere (sm_80 code
-//! and its PTX), and what uses Hopper's own instructions for sm_90a.
+//! and its PTX), and what uses Hopper's own instructions for sm_90a. Where only documentation is
+//! built (docs.rs sets DOCS_RS) the kernels are empty files, so no compiler is needed.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
