@@ -1,4 +1,5 @@
-//! The kernels on one thread, beside what the core can do: `cargo bench -p selfextend-attention`.
+//! The kernels on one thread, beside what the core can do:
+//! `cargo bench -p selfextend-attention --features unstable`.
 //!
 //! Items are floating-point operations (two for each multiply-add), bytes are those a decode step
 //! reads. The `fastest` column is the one to compare on a shared machine.

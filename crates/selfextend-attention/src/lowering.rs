@@ -270,4 +270,4 @@ fn refill<T>(to: &mut Vec<T>, from: impl Iterator<Item = T>) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -103,8 +103,8 @@ struct UnpackArgs {
   int dim;
   int capacity;
   int slots;
-  int first;   // slot that is written, and all after it
-  int stored;  // slots that hold something
+  int first;   // slot that is written, with all after it
+  int stored;  // slots that hold a token
   int unused;
 };
 
@@ -136,24 +136,21 @@ struct CopyArgs {
 // query, `high` the key after its last; neither decreases from query to query.
 template <int WIDTH>
 struct Tiles {
-  int tile, end;             // the next one, and the one after the last; equal where none is left
-  int low_last, high_first;  // of the block's last query, of its first
+  int low_first, low_last, high_first, high_last;  // of the block's first and last query
 
-  static __device__ __forceinline__ Tiles of(int low_first, int low_last, int high_first,
-                                             int high_last) {
-    const int tile = low_first / WIDTH;
-    return {tile, high_last > low_first ? (high_last + WIDTH - 1) / WIDTH : tile, low_last,
-            high_first};
-  }
   // Of the queries first to last, whose spans are low[query], high[query].
   static __device__ __forceinline__ Tiles of(const int* low, const int* high, int first, int last) {
-    return of(low[first], low[last], high[first], high[last]);
+    return {low[first], low[last], high[first], high[last]};
   }
-  __device__ __forceinline__ int key() const { return tile * WIDTH; }
-  // Whether some query of the block does not see some key of the tile.
-  __device__ __forceinline__ bool is_masked() const {
-    return key() < low_last || key() + WIDTH > high_first;
-  }
+  // Whether there is none; `begin` and `end` mean nothing then.
+  __device__ __forceinline__ bool is_empty() const { return high_last <= low_first; }
+  __device__ __forceinline__ int begin() const { return low_first / WIDTH; }
+  __device__ __forceinline__ int end() const { return (high_last + WIDTH - 1) / WIDTH; }
+  // Whether some query of the block does not see all of the tile that starts with `key`: because it
+  // starts to see keys later, or ends earlier. (Two functions, because prefill.cu spills more
+  // registers where one returns either.)
+  __device__ __forceinline__ bool starts_in(int key) const { return key < low_last; }
+  __device__ __forceinline__ bool ends_in(int key) const { return key + WIDTH > high_first; }
 };
 
 // The same numbers as in src/launch/arguments.rs.
@@ -183,7 +180,7 @@ struct Packed<__half> {
     return __half22float2(*reinterpret_cast<const __half2*>(&a));
   }
   static __device__ __forceinline__ uint2 scaled(uint32_t bytes, __half2 scales) {
-    bytes ^= 0x80808080u;  // 0 to 255, which in the last places of 1024 add just that
+    bytes ^= 0x80808080u;  // 0 to 255, which in the last places of 1024 add exactly that
     auto two = [&](uint32_t selector) {
       const uint32_t x = __byte_perm(bytes, 0x64646464u, selector);
       const __half2 number = __hsub2(*reinterpret_cast<const __half2*>(&x), __half2half2(1152));
@@ -268,7 +265,7 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-// tanh to about 1e-6: the approximate instruction's 5e-4 would be felt, times a soft cap of 50.
+// tanh to about 1e-6: the 5e-4 of the approximate instruction would matter, times a soft cap of 50.
 __device__ __forceinline__ float tanh_fast(float x) {
   return 1.f - __fdividef(2.f, 1.f + exp2_fast(fminf(x * 2.885390082f, 80.f)));
 }
@@ -285,7 +282,7 @@ __device__ __forceinline__ float quad_sum(float x) {
 
 constexpr float MINUS_INFINITY = -__builtin_inff();
 
-// Numbers of rows: in memory, or these few where that is null.
+// Row numbers as an argument: used where the pointer to those in memory is null.
 struct FewRows {
   uint32_t rows[32];
 };

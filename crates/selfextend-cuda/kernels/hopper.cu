@@ -2,8 +2,8 @@
 //
 // One warp copies tiles ahead of two warpgroups of 64 queries each (the roles of FlashAttention-3,
 // Shah et al. 2024). A warpgroup starts the scores of its next tile, then adds the values of this
-// one, and computes the softmax of the next while the values are still being added. The order of
-// tiles does not care where one region ends and the next begins: only the queries change.
+// one, and computes the softmax of the next while the values are still being added. Where one region
+// ends and the next begins, only the queries change.
 #include "hopper.cuh"
 
 struct alignas(128) TensorMap {
@@ -29,15 +29,18 @@ struct Hopper {
 
   // The walk over regions and tiles, the same for the copying warp and the warpgroups.
   struct Cursor {
-    int region = -1;
-    Tiles<BN> tiles{};
+    int region = -1, tile = 0, end = 0;
+    Tiles<BN> tiles;
 
     __device__ __forceinline__ bool next(const PrefillArgs& a, int first, int last) {
-      if (++tiles.tile < tiles.end) return true;
+      if (++tile < end) return true;
       while (++region < a.count) {
         const int* low = a.spans + size_t(2 * region) * a.stride;
         tiles = Tiles<BN>::of(low, low + a.stride, first, last);
-        if (tiles.tile < tiles.end) return true;
+        if (tiles.is_empty()) continue;
+        tile = tiles.begin();
+        end = tiles.end();
+        return true;
       }
       return false;
     }
@@ -89,7 +92,7 @@ struct Hopper {
           queries++;
         }
         const int stage = tiles % STAGES, parity = tiles / STAGES % 2 ^ 1;
-        const int key = c.tiles.key(), slot = uint32_t(key) % a.regions[region].ring;
+        const int key = c.tile * BN, slot = uint32_t(key) % a.regions[region].ring;
         barrier_wait(k_empty + 8 * stage, parity);
         barrier_expect(k_full + 8 * stage, TILE_BYTES);
         for (int s = 0; s < SLABS; s++)
@@ -148,8 +151,8 @@ struct Hopper {
     };
     // Softmax of the scores of the cursor's tile; leaves weights in `score`.
     auto softmax = [&]() {
-      const int key = c.tiles.key();
-      if (c.tiles.is_masked()) {
+      const int key = c.tile * BN;
+      if (c.tiles.starts_in(key) || c.tiles.ends_in(key)) {
         const int* low = a.spans + size_t(2 * c.region) * a.stride;
 #pragma unroll
         for (int half = 0; half < 2; half++) {

@@ -58,11 +58,13 @@ struct Prefill {
     for (int r = 0; r < a.count; r++) {
       const int* low = a.spans + size_t(2 * r) * a.stride;
       const int* high = low + a.stride;
-      auto tiles = Tiles<BN>::of(low, high, first, last);
-      if (tiles.tile == tiles.end) continue;
+      const auto tiles = Tiles<BN>::of(low, high, first, last);
+      if (tiles.is_empty()) continue;
       const uint32_t ring = a.regions[r].ring;
       const T* queries = static_cast<const T*>(a.regions[r].q) + size_t(head) * D;
       const T* keys = static_cast<const T*>(a.regions[r].k) + size_t(kv_head) * ring * D;
+      const int end = tiles.end();
+      int tile = tiles.begin();
 
       auto fetch = [&](int tile, int stage) {
         const int key = tile * BN;
@@ -73,12 +75,12 @@ struct Prefill {
       __syncthreads();  // the region before has been read
       const size_t stride = size_t(a.heads) * D;
       copy_rows(sq, queries + size_t(first) * stride, stride, BM, last + 1 - first);
-      fetch(tiles.tile, 0);
+      fetch(tile, 0);
 
-      for (int stage = 0; tiles.tile < tiles.end; tiles.tile++, stage ^= 1) {
+      for (int stage = 0; tile < end; tile++, stage ^= 1) {
         wait_copies<0>();
         __syncthreads();  // this tile is here, and the other stage has been read
-        if (tiles.tile + 1 < tiles.end) fetch(tiles.tile + 1, stage ^ 1);
+        if (tile + 1 < end) fetch(tile + 1, stage ^ 1);
 
         float score[TALL][BN / 8][4] = {};
 #pragma unroll
@@ -107,8 +109,8 @@ struct Prefill {
 #pragma unroll
               for (int c = 0; c < 4; c++) score[m][n][c] = tanh_fast(score[m][n][c] * bend);
         }
-        const int key = tiles.key();
-        if (tiles.is_masked()) {
+        const int key = tile * BN;
+        if (tiles.starts_in(key) || tiles.ends_in(key)) {
 #pragma unroll
           for (int m = 0; m < TALL; m++)
 #pragma unroll

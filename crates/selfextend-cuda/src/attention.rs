@@ -19,7 +19,7 @@ use selfextend_attention::AttentionShape;
 use selfextend_attention::cache::DECODE_TOKENS;
 use selfextend_attention::position::MAX_REGIONS;
 
-/// Most parts the keys of a decode step are split into: their states fit shared memory.
+/// The most parts that the keys of a decode step are split into: their states fit shared memory.
 const MAX_SPLITS: usize = 128;
 
 /// What a projection may come in.
@@ -56,7 +56,7 @@ pub struct AttentionScratch<T> {
     unpacked: Option<CudaSlice<T>>,
     partial: Option<CudaSlice<f32>>,
     states: Option<CudaSlice<f32>>,
-    /// All zero between launches: the kernel's last block resets what it counted.
+    /// All zero between launches: the kernel's last block resets the counters it used.
     arrived: Option<CudaSlice<u32>>,
 }
 
@@ -75,7 +75,7 @@ impl<T> Default for AttentionScratch<T> {
 /// Rotates and stores the new tokens of some sequences in one layer, then attends for them.
 ///
 /// `out` is `[tokens, heads * padded_dim]`. Caches count the tokens only after
-/// [`DeviceCache::commit`]. The work is queued, not awaited.
+/// [`DeviceCache::commit`]. The work is queued; this does not wait for it.
 ///
 /// # Errors
 /// Slices that do not fit the plan, or the driver's.
@@ -211,7 +211,7 @@ pub fn attend_stored<T: Element>(
     for (to, queries) in queries.iter_mut().zip(&scratch.queries[..plan.regions]) {
         let Some(queries) = queries.as_ref().filter(|q| q.len() >= plan.tokens * width) else {
             return Err(CudaError::Shape(
-                "attention before its tokens were stored".into(),
+                "attention was called before its tokens were stored".into(),
             ));
         };
         *to = address(device, queries);
@@ -303,7 +303,7 @@ fn prefill<T: Element>(
     }
 }
 
-/// The same arguments with what the copy engine must know of each tensor.
+/// The same arguments, with the description of each tensor that the copy engine needs.
 fn hopper_args<T: Element>(
     shape: AttentionShape,
     dim: usize,
@@ -409,8 +409,8 @@ fn decode<T: Element>(
     .run(&args)
 }
 
-/// Parts for the keys of each block, so that all blocks together fill the device twice, but every
-/// warp has two tiles.
+/// Into how many parts the keys of each block are split: so many that all blocks together fill the
+/// device twice, but no more than leave every warp two tiles.
 fn splits(device: &Device, blocks: usize, keys: usize) -> usize {
     let wanted = (2 * device.processors()).div_ceil(blocks.max(1));
     let useful = keys.div_ceil(2 * DECODE_WARPS * DECODE_KEYS);
@@ -431,7 +431,7 @@ fn check<T: Element>(
     match caches.first() {
         Some(first) if fits && caches.iter().all(|c| c.same_kind(first)) => Ok(first.shape()),
         _ => Err(CudaError::Shape(
-            "the caches are not those the pass was planned for".into(),
+            "the caches are not those that the pass was planned for".into(),
         )),
     }
 }

@@ -63,13 +63,14 @@ impl Device {
         })
     }
 
-    /// Notes the kernels of a step instead of launching them, until [`Device::play`]. Memory that
-    /// they use is not to be freed before.
+    /// Records the kernels of a pass instead of launching them, until [`Device::play`]. Memory that
+    /// they use must not be freed before.
     pub fn record(&self) {
         self.queue().record();
     }
 
-    /// Launches the kernels of a step, from the second such step on all at once, as a CUDA graph.
+    /// Launches the kernels of a pass: from the second pass of its kind on all at once, as a CUDA
+    /// graph.
     ///
     /// # Errors
     /// The driver's.
@@ -77,12 +78,12 @@ impl Device {
         self.queue().play()
     }
 
-    /// Launches what was noted, if anything was, one by one; what follows too.
+    /// Launches what was recorded one by one, and what follows at once.
     pub(crate) fn settle(&self) -> Result<(), CudaError> {
         self.queue().settle()
     }
 
-    /// Whether steps become CUDA graphs: without, [`Device::record`] does nothing.
+    /// Turns CUDA graphs on or off; without them [`Device::record`] does nothing.
     pub fn use_graphs(&self, enabled: bool) {
         self.queue().enable(enabled);
     }
@@ -96,7 +97,7 @@ impl Device {
         &self.stream
     }
 
-    /// The same device without what only Hopper has: for comparisons and tests.
+    /// The same device without the kernels that only Hopper runs: for comparisons and tests.
     pub fn portable(self) -> Self {
         Self {
             hopper: None,
@@ -104,7 +105,7 @@ impl Device {
         }
     }
 
-    /// Whether both queue on one stream, so that memory of one can be used with the other.
+    /// Whether both queue on the same stream, so that memory of one can be used with the other.
     pub fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.stream, &other.stream)
     }
@@ -122,7 +123,7 @@ impl Device {
         self.processors
     }
 
-    /// Tokens whose attention fills the device about twice: more at once are no faster.
+    /// How many tokens of attention fill the device about twice: more at once are not faster.
     pub fn wave(&self, heads: usize) -> usize {
         let blocks = (2 * self.processors / heads.max(1)).max(1);
         (blocks * PREFILL_ROWS).max(1024)
@@ -138,7 +139,7 @@ impl Device {
         &self.linear
     }
 
-    /// Makes the device this thread's, for calls that do not do it themselves.
+    /// Makes this the current device of the calling thread, for calls that do not do so themselves.
     ///
     /// # Errors
     /// The driver's.
@@ -161,7 +162,7 @@ impl Launch<'_> {
         queue.submit(self.kernel, self.grid, &[bytes_of(args)])
     }
 
-    /// The same outside of passes, which another thread may be noting.
+    /// The same for a kernel that belongs to no pass, while another thread may be recording one.
     pub(crate) fn run_now<A: Pod>(&self, args: &A) -> Result<(), CudaError> {
         let mut queue = self.device.queue();
         queue.submit_now(self.kernel, self.grid, &[bytes_of(args)])

@@ -4,7 +4,7 @@ use cudarc::driver::{DeviceRepr, ValidAsZeroBits};
 
 /// A 16-bit float.
 pub trait Element: DeviceRepr + ValidAsZeroBits + Copy + Default + Send + Sync + 'static {
-    /// Its name in the kernels' names.
+    /// How the kernels' names call it.
     const NAME: &'static str;
 }
 

@@ -5,7 +5,7 @@ use cudarc::cublas::sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED;
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 
-/// Why a device could not do what it was asked.
+/// Why an operation on a device failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum CudaError {
@@ -20,10 +20,10 @@ pub enum CudaError {
          nvidia-cublas and put its lib folder on LD_LIBRARY_PATH"
     )]
     NoBlas,
-    /// cuBLAS refused.
+    /// cuBLAS reported an error.
     #[error("cuBLAS reports: {0}")]
     Blas(#[from] CublasError),
-    /// The driver refused.
+    /// The driver reported an error.
     #[error("the CUDA driver reports: {0}")]
     Driver(#[from] DriverError),
     /// The card is too old.
@@ -46,12 +46,12 @@ pub enum CudaError {
     SharedMemory {
         /// Components of a head.
         head_dim: usize,
-        /// Of the larger kernel.
+        /// What the larger kernel needs, in bytes.
         needed: usize,
-        /// What a block can have.
+        /// What a block can have, in bytes.
         available: usize,
     },
-    /// Numbers that overflowed.
+    /// Activations that overflowed the 16-bit type named.
     #[error("some logits are not numbers: activations do not fit {0}; use the CPU device")]
     NotFinite(&'static str),
     /// Inputs that do not fit together.

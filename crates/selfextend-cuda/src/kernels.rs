@@ -1,5 +1,5 @@
-//! The attention kernels of a storage and head size, and the sizes of their tiles, which
-//! `kernels/*.cu` have too.
+//! The attention kernels of a storage and head size, and the sizes of their tiles, which mirror
+//! those in `kernels/*.cu`.
 
 use crate::device::{Device, PREFILL_ROWS};
 use crate::element::Element;
@@ -35,8 +35,8 @@ impl PrefillTile {
         })
     }
 
-    /// Of `hopper.cu`, if it has the head size: room for the queries of two regions where there is
-    /// any, and two stages.
+    /// Of `hopper.cu`, if it has the head size: the queries of two regions where they fit, and two
+    /// stages of keys and values.
     fn hopper(head_dim: usize) -> Option<Self> {
         let (keys, queries) = match head_dim {
             64 | 128 => (128, 2),
@@ -77,15 +77,15 @@ pub(crate) fn decode_shared(head_dim: usize, storage: Storage) -> usize {
     DECODE_WARPS * pipes.max(DECODE_ROWS * head_dim * 4)
 }
 
-/// The smallest head size with kernels that takes heads of `head_dim`, padded with zeros: zeros add
-/// nothing to scores, and the results' are left out.
+/// The smallest head size with kernels that takes heads of `head_dim`, padded with zeros: they add
+/// nothing to scores, and their columns of the results are left out.
 pub(crate) fn padded(head_dim: usize) -> Result<usize, CudaError> {
     let sizes = [64, 96, 128, 256];
     let fitting = sizes.into_iter().find(|&size| size >= head_dim);
     fitting.ok_or(CudaError::HeadSize(head_dim))
 }
 
-/// What serves one storage and head size.
+/// The kernels of one storage and head size.
 #[derive(Debug)]
 pub(crate) struct Kernels {
     pub append: CudaFunction,

@@ -14,16 +14,16 @@ use crate::ops::{Ops, THREADS, rows};
 use crate::packed::Layout;
 use cudarc::driver::CudaSlice;
 
-/// Most tokens of a pass that needs no cuBLAS.
+/// The most tokens of a pass that does without cuBLAS.
 pub const FEW: usize = 8;
 /// Threads of a block of `matvec_*`, and the rows that they share.
 const FEW_THREADS: usize = 128;
 const SHARED_ROWS: usize = 4;
-/// Numbers that are unpacked at once: 256 MiB, more than any layer but an output head. In tests so
-/// few that matrices are unpacked in bands.
+/// Numbers that are unpacked at once: 256 MiB, which every layer but an output head fits. Few in
+/// tests, so that matrices are unpacked in bands.
 const UNPACKED: usize = if cfg!(test) { 1 << 14 } else { 128 << 20 };
 
-/// What linear layers keep from call to call.
+/// Buffers that linear layers keep from call to call.
 #[derive(Debug)]
 pub struct LinearScratch<T> {
     narrow: Buffer<T>,
@@ -119,7 +119,7 @@ impl<T: Element> Ops<T> {
         let (outputs, inputs) = (*outputs, *inputs);
         let tokens = rows(x.len(), inputs)?;
         out.resize(&self.device, tokens * outputs)?;
-        // cuBLAS launches at once.
+        // cuBLAS launches at once, so what was recorded must be launched before.
         self.device.settle()?;
         let (x, out) = (self.address(x.slice()?), self.address(out.slice()?));
         let multiply = |first: usize, some: usize, numbers: u64| {

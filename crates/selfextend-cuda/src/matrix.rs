@@ -24,7 +24,7 @@ pub(crate) enum Numbers<T> {
 }
 
 impl<T: Element> Matrix<T> {
-    /// Takes over a matrix.
+    /// Copies a matrix to the device.
     ///
     /// # Errors
     /// [`CudaError::Shape`] for a length that is not the product of the sizes, or the driver's.
@@ -47,7 +47,7 @@ impl<T: Element> Matrix<T> {
         })
     }
 
-    /// Takes over a matrix in the blocks of a file, which stay packed.
+    /// Copies a matrix in the blocks of its file, which stay packed.
     ///
     /// # Errors
     /// [`CudaError::Shape`] for rows that are not whole blocks, or a number of bytes that does not
@@ -84,7 +84,7 @@ impl<T: Element> Matrix<T> {
         self.inputs
     }
 
-    /// On the device.
+    /// Bytes on the device.
     pub fn bytes(&self) -> usize {
         match &self.numbers {
             Numbers::Plain(numbers) => numbers.num_bytes(),
@@ -96,7 +96,7 @@ impl<T: Element> Matrix<T> {
 /// For 1, 2, up to 4 and up to 8 tokens.
 pub(crate) type Products = [CudaFunction; 4];
 
-/// What serves one layout.
+/// The kernels of one layout.
 #[derive(Debug)]
 pub(crate) struct PackedKernels {
     pub products: Products,

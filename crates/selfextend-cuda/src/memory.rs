@@ -5,7 +5,7 @@ use crate::error::CudaError;
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
 
-/// Numbers on the device; grows as needed and is reused from step to step.
+/// Numbers on the device; grows as needed and is reused from pass to pass.
 #[derive(Debug)]
 pub struct Buffer<T> {
     slice: Option<CudaSlice<T>>,
@@ -22,7 +22,7 @@ impl<T> Default for Buffer<T> {
 }
 
 impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
-    /// Numbers that count.
+    /// How many numbers count.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -32,7 +32,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
         self.len == 0
     }
 
-    /// Makes room for `len` numbers, which are then whatever was there.
+    /// Makes room for `len` numbers, whose values are not specified.
     ///
     /// # Errors
     /// The driver's: too little memory.
@@ -46,7 +46,7 @@ impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
         Ok(())
     }
 
-    /// Takes numbers over from the host.
+    /// Copies numbers from the host.
     ///
     /// # Errors
     /// The driver's.

@@ -1,5 +1,5 @@
-//! What a decoder does between its attention and linear layers (`linear.rs`): norms, gates, sums, on
-//! activations in f32.
+//! The operations of a decoder between attention and linear layers (`linear.rs`): norms, gates, sums,
+//! on activations in f32.
 
 use crate::device::{Device, Launch};
 use crate::element::Element;
@@ -306,7 +306,7 @@ impl<T: Element> Ops<T> {
             return Ok(());
         }
         out.resize(&self.device, wanted.len() * width)?;
-        // A step that is only noted so far must not depend on memory that the next may write.
+        // A pass that is only recorded so far must not depend on memory that the next may write.
         let many;
         let place = if wanted.len() <= FEW_ROWS {
             Value::Pointer(0)

@@ -29,7 +29,7 @@ pub struct DevicePlan {
 pub struct Segment<'a, T> {
     /// Where its keys and values are, and go.
     pub cache: &'a DeviceCache<T>,
-    /// New tokens of the pass that come before and are stored before.
+    /// New tokens of the sequence that other segments of the pass have before these.
     pub after: usize,
     /// New tokens.
     pub tokens: usize,
@@ -44,15 +44,16 @@ pub struct Segment<'a, T> {
 pub(crate) struct SegmentPlan {
     pub(crate) row: usize,
     pub(crate) tokens: usize,
-    /// Tokens that the cache counts, and the first new one.
+    /// Tokens that the cache counts.
     pub(crate) counted: usize,
+    /// The first new token.
     pub(crate) start: usize,
     /// Keys that some of its tokens see, of each region.
     pub(crate) extents: [(i32, i32); MAX_REGIONS],
 }
 
 impl DevicePlan {
-    /// Of a number of new tokens for each cache, whose rows follow each other.
+    /// For a number of new tokens of each cache, whose rows follow each other.
     ///
     /// # Errors
     /// As [`DevicePlan::of`].
@@ -79,7 +80,7 @@ impl DevicePlan {
         Self::of(device, &segments, rows)
     }
 
-    /// Of some of the sequences of a pass over `rows` tokens in all.
+    /// For some of the sequences of a pass over `rows` tokens in all.
     ///
     /// # Errors
     /// Tokens that do not fit, caches that differ in shape or map, or the driver's.
@@ -144,8 +145,8 @@ impl DevicePlan {
     }
 }
 
-/// Numbers of all segments, in arrays of one for each row of the pass. Cache positions fit an `i32`
-/// ([`DeviceCache::check`]).
+/// Numbers of all segments, in arrays with a number for each row of the pass. Positions in a cache
+/// fit an `i32` ([`DeviceCache::check`]).
 struct Numbers {
     rows: usize,
     spans: Vec<i32>,
@@ -187,7 +188,7 @@ impl Numbers {
     }
 }
 
-/// Writes numbers to array `array` of those of `rows` each, from row `row` on.
+/// Writes numbers to array number `array` of arrays of `rows` each, from row `row` on.
 fn place<N: Copy + Default>(all: &mut Vec<N>, rows: usize, array: usize, row: usize, from: &[N]) {
     let len = all.len().max((array + 1) * rows);
     all.resize(len, N::default());

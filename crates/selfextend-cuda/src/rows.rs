@@ -22,14 +22,14 @@ pub(crate) enum Rows<T> {
     },
 }
 
-/// Where rows go when the number of their slots changes.
+/// A change of the number of slots.
 #[derive(Debug, Clone)]
 pub(crate) struct Move {
     pub heads: usize,
     pub dim: usize,
     pub old_slots: usize,
     pub new_slots: usize,
-    /// Those that are kept; each is in the slot of its number modulo all.
+    /// The keys that are kept; each is in the slot of its number modulo the number of slots.
     pub keys: Range<usize>,
 }
 

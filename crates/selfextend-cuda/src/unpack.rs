@@ -20,8 +20,8 @@ pub(crate) struct Unpacked {
     pub slots: usize,
 }
 
-/// Unpacks what a segment's tokens see of a layer that is stored as bytes; `None` for another. The
-/// kernels may read all of the tiles that hold a key they see, so those are numbers throughout.
+/// Unpacks what a segment's tokens see of a layer that is stored as bytes; `None` for other storage.
+/// The kernels may read all of each tile that holds a key they see, so such tiles are filled whole.
 pub(crate) fn unpack<T: Element>(
     device: &Device,
     layer: usize,
@@ -38,7 +38,7 @@ pub(crate) fn unpack<T: Element>(
     let stored = segment.start + segment.tokens;
     let slots = stored.next_multiple_of(SLOTS);
     let len = |slots: usize| 2 * heads * slots * dim;
-    // By doubling, but never beyond what the cache may hold.
+    // By doubling, but never beyond the cache's capacity.
     let doubled = 2 * to.as_ref().map_or(0, CudaSlice::len);
     let wanted = match to {
         Some(to) if to.len() >= len(slots) => to.len(),

@@ -1,4 +1,4 @@
-//! One query against all keys: split over pages, so that every core works whatever the number of
+//! One query against all keys: split over pages, so that every core has work whatever the number of
 //! heads, and merged by log-sum-exp in the order of the pages.
 //!
 //! Each stored key and value is read once for all the query heads that share it.
@@ -17,7 +17,7 @@ use std::cell::RefCell;
 pub(super) struct DecodeScratch {
     /// Rotated queries of each (token, key head): region after region, `[group][component]`.
     queries: Vec<f32>,
-    /// The same as quantised keys want them; empty for others.
+    /// The same in the form that quantised keys are multiplied by; empty for other keys.
     rounded: Vec<Rounded>,
     /// Unnormalised results of each split: `[group][padded component]`.
     partial: Vec<f32>,
@@ -31,7 +31,7 @@ struct Split<'a> {
     first: usize,
     /// Rotated for each region: `[region][group][component]`.
     rotated: &'a [f32],
-    /// The same rows as quantised keys want them.
+    /// The same rows in the form that quantised keys are multiplied by.
     rounded: &'a Rounded,
     partial: &'a mut [f32],
     states: &'a mut [Running],

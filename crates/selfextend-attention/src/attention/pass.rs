@@ -18,7 +18,7 @@ pub struct AttentionScratch {
 ///
 /// `q` is `[tokens, heads * head_dim]`, `k` and `v` are `[tokens, kv_heads * head_dim]`, none of
 /// them rotated; `out` is like `q`. Keys and values are stored in the caches, which count them
-/// only after [`KvCache::commit`].
+/// only after [`KvCache::commit`](crate::KvCache::commit).
 ///
 /// # Errors
 /// [`AttentionError`] when the caches' shapes differ or a slice's length does not fit.

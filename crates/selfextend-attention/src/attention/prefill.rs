@@ -243,7 +243,7 @@ impl Kernel for BlockKernel<'_, '_> {
     }
 }
 
-/// Some rows of a block and the tile they meet.
+/// Some rows of a block and the tile that they are multiplied with.
 #[derive(Clone, Copy)]
 struct Rows {
     first: usize,

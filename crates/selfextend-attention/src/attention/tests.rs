@@ -2,13 +2,15 @@
 
 use super::{AttentionScratch, Segment, attend, oracle};
 use crate::cache::{LayerKind, PAGE};
-use crate::position::{LmInfinite, Streaming};
+use crate::lowering::tests::BothSides;
+use crate::position::{LmInfinite, Positions, Streaming};
 use crate::{
     AttentionError, AttentionShape, KvCache, KvType, PairLayout, PositionMap, Rope, RopeScaling,
     RopeSpec,
 };
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::sync::Arc;
 
 /// Random queries, keys and values of `n` tokens.
 struct Data {
@@ -161,6 +163,29 @@ proptest! {
             let all = oracle::attention(data.shape, PositionMap::Plain, &data.rope, &q, &k, &v);
             assert_close(&out[i * row..(i + 1) * row], &all[all.len() - row..], tolerance);
         }
+    }
+
+    /// A map that sees keys after its query (an encoder's) needs nothing but its spans: read in one
+    /// pass, and its last token in a decode step.
+    #[test]
+    fn keys_on_both_sides_are_the_definition(
+        group in 1usize..5, dim in 1usize..40, n in 6usize..400, near in 1usize..200,
+        seed in any::<u64>(), kv in any_kv(),
+    ) {
+        let data = Data::new(2, group, dim, n, 1.0, seed);
+        let map: Arc<dyn Positions> = Arc::new(BothSides { near });
+        let exact = oracle::pairs(
+            data.shape, |i, j| map.relative(i, j), &data.rope, &data.q, &data.k, &data.v,
+        );
+        let open = || {
+            let kind = LayerKind::new(map.clone(), data.rope.clone());
+            KvCache::with_kinds(data.shape, kv, vec![kind], [0])
+        };
+        let out = data.feed(&mut open(), n, |_| n);
+        assert_close(&out, &exact, tolerance(dim, 1.0, kv));
+        let stepped = data.feed(&mut open(), n, |at| if at == 0 { n - 1 } else { 1 });
+        let last = exact.len() - exact.len() / n;
+        assert_close(&stepped[last..], &exact[last..], tolerance(dim, 1.0, kv));
     }
 
     #[test]

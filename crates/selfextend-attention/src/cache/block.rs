@@ -1,4 +1,4 @@
-//! One page of every layer, to be shared between sequences that start alike.
+//! One page of every layer, to be shared between sequences that start with the same text.
 
 use super::kv_cache::KvCache;
 use super::page::{Page, with_stored};
@@ -49,12 +49,12 @@ impl KvCache {
         })
     }
 
-    /// Continues with the first `tokens` tokens of a block of another cache with the same map,
-    /// shape and storage whose tokens, from the first on, are this one's. The page is shared and
-    /// copied only when tokens are appended to it.
+    /// Continues with the first `tokens` tokens of a block of another cache with the same map, shape
+    /// and storage, whose text is the same up to there. The page is shared, and copied only when
+    /// tokens are appended to it.
     ///
     /// # Panics
-    /// When this cache does not end at the start of a page, or the block has other layers.
+    /// When this cache does not end at the end of a page, or the block has another number of layers.
     pub fn push_block(&mut self, block: &KvBlock, tokens: usize) {
         assert!(self.len.is_multiple_of(PAGE) && tokens <= PAGE);
         assert_eq!(self.layers.len(), block.pages.len());

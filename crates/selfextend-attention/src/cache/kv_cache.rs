@@ -51,7 +51,7 @@ impl KvCache {
     /// An empty cache with layers of several kinds; `layers` names the kind of each.
     ///
     /// # Panics
-    /// When a layer is of a kind that is not there.
+    /// When a layer names a kind that does not exist.
     pub fn with_kinds(
         shape: AttentionShape,
         kv_type: KvType,
@@ -201,13 +201,13 @@ impl KvCache {
         });
     }
 
-    /// Brings a layer's rings up to the keys a decode step needs.
+    /// Adds the keys that a decode step needs to a layer's rings.
     pub(crate) fn update_rings(&mut self, layer: usize, plan: &SegmentPlan) {
         let LayerCache { kind, pages, rings } = &mut self.layers[layer];
         let (rope, plan) = (self.kinds[*kind].rope(), &plan.kinds[*kind]);
         let regions = plan.lowering.regions().iter().zip(&plan.rotations);
         for (ring, (region, rotations)) in rings.iter_mut().zip(regions) {
-            // Nothing to add where everything is held already.
+            // Nothing to add where the ring holds everything already.
             if !rotations.deltas.panels().is_empty() {
                 ring.update(pages, rope, &rotations.deltas, region.extent().end);
             }

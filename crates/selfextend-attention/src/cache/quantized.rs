@@ -59,7 +59,7 @@ impl Bytes {
 }
 
 impl Stored for Bytes {
-    /// Derived window keys are half floats: rounding them to bytes again would add an error of
+    /// Derived keys are half floats: rounding them to bytes again would add an error of
     /// their own to the neighbours, which matter most.
     type Near = f16;
 

@@ -1,4 +1,4 @@
-//! What a page must do with its numbers, whatever their type.
+//! What a page does with its numbers, whatever their type.
 
 use crate::shape::AttentionShape;
 use crate::simd::kernels::Rounded;
@@ -16,7 +16,7 @@ pub const DECODE_TOKENS: usize = 4;
 /// How a page keeps its numbers. A panel is 16 tokens of one head; panels are counted within the
 /// page.
 pub trait Stored: Clone + Send + Sync {
-    /// What window keys derived from this page are rounded to.
+    /// What keys derived from this page are rounded to.
     type Near: Element;
 
     /// An empty page.

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 /// Sees keys on both sides: those up to `near` away exactly, all others of the text at half the
 /// distance before it and at a constant one after it.
 #[derive(Debug, Clone, Copy)]
-struct BothSides {
-    near: usize,
+pub(crate) struct BothSides {
+    pub near: usize,
 }
 
 impl Positions for BothSides {

@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The paper speaks of groups that grow with distance; a score that depends on the distance alone
-//! through `g` would not be separable. This is what the authors' prefill computes, on which their
-//! results stand: groups are counted from the start of the text. Their kernel rounds up within a
+//! through `g` would not be separable. This is what the authors' prefill computes, which their
+//! results are based on: groups are counted from the start of the text. Their kernel rounds up within a
 //! class of sizes, which puts the first token of each class into the group before; here every group
 //! has the size of the formula. Their decode kernel numbers groups in another way than their
 //! prefill; here both are the same. Defaults are the code's `C = 33` (doubled until the context

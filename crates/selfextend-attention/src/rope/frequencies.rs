@@ -60,8 +60,8 @@ pub enum Ramp {
     /// The rotations of a pair in the trained window: the paper's equations 19 to 21.
     #[default]
     Rotations,
-    /// The number of the pair, between whole ends: the authors' code, on which published results
-    /// and models stand.
+    /// The number of the pair, between whole ends: the authors' code, which published results
+    /// and models are based on.
     Pairs,
 }
 

@@ -1,4 +1,4 @@
-//! Copies of a page's tokens, for other sequences that start alike.
+//! Copies of a page's tokens, for other sequences that start with the same text.
 
 use super::device_cache::DeviceCache;
 use crate::device::{Device, Launch};
@@ -64,7 +64,7 @@ impl<T: Element> DeviceCache<T> {
     }
 
     /// Continues with the first `tokens` tokens of a block of another cache with the same map, shape
-    /// and storage whose tokens, from the first on, are this one's. Room grows as by
+    /// and storage, whose text is the same up to there. Room grows as by
     /// [`DeviceCache::reserve`], which also derives what blocks do not hold.
     ///
     /// # Errors
@@ -107,7 +107,7 @@ impl<T: Element> DeviceCache<T> {
         Ok(Some(KvBlock(device.stream().clone_htod(bytes)?)))
     }
 
-    /// Copies the rows of some tokens, from slot `first` on, and with them what makes whole units.
+    /// Copies the rows of some tokens, from slot `first` on, rounded up to whole units.
     fn copy(
         &self,
         device: &Device,

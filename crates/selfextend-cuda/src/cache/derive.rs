@@ -67,7 +67,7 @@ impl<T: Element> DeviceCache<T> {
                     shared: self.rope().pairs() * size_of::<[f32; 2]>(),
                 },
             }
-            // Not noted: the positions are freed before a pass is played.
+            // Not recorded: the positions are freed before a pass is launched.
             .run_now(&DeriveArgs {
                 stored,
                 scales,

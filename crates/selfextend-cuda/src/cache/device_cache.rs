@@ -93,7 +93,7 @@ fn slots(kept: Option<Kept>, capacity: usize, chunk: usize) -> usize {
     slots.min(capacity).next_multiple_of(SLOTS)
 }
 
-/// One layer's.
+/// Keys and values of one layer.
 #[derive(Debug)]
 pub(crate) struct Planes<T> {
     /// Keys in each plane, `[kv_heads][slots][dim]`: the stored ones, then those of each derived
@@ -264,7 +264,7 @@ impl<T: Element> DeviceCache<T> {
         self.floors[plane].min(end)..end
     }
 
-    /// Takes note of what is gone once the keys before `end` have been written.
+    /// Records which keys of the rings are overwritten once those before `end` are stored.
     pub(crate) fn overwrite(&mut self, end: usize) {
         for ((floor, slots), kept) in self.floors.iter_mut().zip(&self.slots).zip(&self.kept) {
             if matches!(kept, Some(Kept::Newest(_))) {
@@ -316,8 +316,7 @@ impl<T: Element> DeviceCache<T> {
         2 * self.layers.len() * self.shape.kv_heads() * self.storage.row_bytes(self.dim)
     }
 
-    /// Bytes of the keys that are stored in a rotation of their own, once there is room for so many
-    /// tokens.
+    /// Bytes of the derived keys, once there is room for `capacity` tokens.
     pub fn ring_bytes(&self, capacity: usize) -> usize {
         let rings = self.kept.iter().skip(1);
         let slots: usize = rings.map(|&kept| slots(kept, capacity, self.chunk)).sum();
@@ -325,7 +324,7 @@ impl<T: Element> DeviceCache<T> {
         self.layers.len() * self.shape.kv_heads() * slots * row
     }
 
-    /// Counts the tokens of a step, once all layers have stored them.
+    /// Counts the tokens of a pass, once all layers have stored them.
     pub fn commit(&mut self, tokens: usize) {
         self.len += tokens;
     }
@@ -441,7 +440,7 @@ fn rounded(capacity: usize) -> Result<usize, CudaError> {
         .filter(|&capacity| i32::try_from(capacity).is_ok())
         .ok_or_else(|| {
             CudaError::Shape(format!(
-                "{capacity} tokens are more than a device cache counts"
+                "{capacity} tokens are more than a device cache can count"
             ))
         })
 }

@@ -1,10 +1,10 @@
 //! Launches, one by one or as a CUDA graph.
 //!
-//! A step of few tokens launches hundreds of kernels that each take microseconds, so it lasts as
-//! long as the host takes to launch them. Between [`Queue::record`] and [`Queue::play`] launches
-//! are only noted on a tape. `play` looks for the graph of an earlier tape with the same kernels,
-//! tells it the arguments that differ, a few in a hundred, and launches it whole. Nothing has to be
-//! known of what the arguments mean: a buffer that moved is one more that differs.
+//! A pass over few tokens launches hundreds of kernels that each take microseconds, so it lasts as
+//! long as the host takes to launch them. Between [`Queue::record`] and [`Queue::play`] launches are
+//! only recorded on a tape. `play` looks for the graph of an earlier tape with the same kernels,
+//! writes the arguments that differ into it, a few in a hundred, and launches it whole. What the
+//! arguments mean does not matter: a buffer that moved is one more that differs.
 
 use crate::error::CudaError;
 use cudarc::driver::sys::{self, CUDA_KERNEL_NODE_PARAMS, CUgraph, CUgraphExec, CUgraphNode};
@@ -14,13 +14,13 @@ use std::ops::Range;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
-/// Graphs that are kept: of the kinds of step that a server alternates between.
+/// How many graphs are kept: a server alternates between kinds of passes.
 const KEPT: usize = 16;
 
-/// Tapes without a graph that are remembered.
+/// How many tapes without a graph are remembered.
 const SEEN: usize = 4;
 
-/// Where each argument starts on a tape, at least.
+/// Alignment of each argument on a tape.
 const ALIGNMENT: usize = 16;
 
 /// How many threads run a kernel, and what they share.
@@ -78,7 +78,7 @@ impl Tape {
         a.grid == b.grid && self.bytes[numbers(self, a)] == other.bytes[numbers(other, b)]
     }
 
-    /// What the driver takes: a pointer to each argument. They hold until the tape changes.
+    /// What the driver takes: a pointer to each argument. They are valid until the tape changes.
     fn pointers(&self, call: usize) -> Vec<*mut c_void> {
         let places = &self.arguments[self.calls[call].arguments.clone()];
         places
@@ -130,7 +130,7 @@ impl Tape {
     }
 }
 
-/// A tape that the device knows.
+/// A tape that was made into a CUDA graph.
 #[derive(Debug)]
 struct Graph {
     tape: Tape,
@@ -178,7 +178,7 @@ impl Graph {
         Ok(it)
     }
 
-    /// Launches what is on a tape [like](Tape::is_like) this one, and keeps it as its own.
+    /// Launches what is on a tape [like](Tape::is_like) this one, and keeps that tape as its own.
     fn launch(&mut self, tape: &mut Tape, stream: &CudaStream) -> Result<(), CudaError> {
         for (call, node) in self.nodes.iter().enumerate() {
             if tape.is_same(&self.tape, call) {
@@ -240,12 +240,12 @@ impl Queue {
         }
     }
 
-    /// Whether steps become graphs.
+    /// Turns graphs on or off.
     pub(crate) fn enable(&mut self, enabled: bool) {
         self.enabled = enabled;
     }
 
-    /// Queues a kernel with its arguments, or notes it.
+    /// Queues a kernel with its arguments, or records it.
     ///
     /// The one way to launch anything. Callers pass what the kernel declares, in its order:
     /// pointers into slices of this stream that live until it has run (freeing a slice is queued
@@ -278,7 +278,7 @@ impl Queue {
         launched
     }
 
-    /// Launches what was noted, and a kernel after it that belongs to no pass.
+    /// Launches what was recorded, and then a kernel that belongs to no pass.
     pub(crate) fn submit_now(
         &mut self,
         kernel: &CudaFunction,
@@ -289,13 +289,13 @@ impl Queue {
         self.submit(kernel, grid, arguments)
     }
 
-    /// Notes what is launched from now on, until [`Queue::play`] or [`Queue::settle`].
+    /// Records what is launched from now on, until [`Queue::play`] or [`Queue::settle`].
     pub(crate) fn record(&mut self) {
         self.tape.clear();
         self.recording = self.enabled;
     }
 
-    /// Launches what was noted, as a graph if it came before.
+    /// Launches what was recorded, as a graph if the same kernels came before.
     pub(crate) fn play(&mut self) -> Result<(), CudaError> {
         self.recording = false;
         if self.tape.calls.is_empty() {
@@ -311,7 +311,7 @@ impl Queue {
             }
             match Graph::new(self.seen.remove(at)) {
                 Ok(graph) => graph,
-                // Where there is no room for a graph there may be for the kernels.
+                // Without memory for a graph, the kernels themselves may still run.
                 Err(_) => return self.settle(),
             }
         } else {
@@ -325,7 +325,7 @@ impl Queue {
         launched
     }
 
-    /// Launches what was noted one by one, and what follows at once.
+    /// Launches what was recorded one by one, and what follows at once.
     pub(crate) fn settle(&mut self) -> Result<(), CudaError> {
         self.recording = false;
         if self.tape.calls.is_empty() {

@@ -1,4 +1,4 @@
-//! Derived keys that were made again, and blocks: bit for bit what a cache has that read everything.
+//! Derived keys that were made again, and blocks: bit for bit what a cache that read everything has.
 
 use super::super::{Half, device};
 use super::attend_next;
@@ -153,7 +153,8 @@ fn truncate_far<T: Half>() {
     });
 }
 
-/// The first keys of all are no ring, so LM-Infinite takes more new tokens than a chunk at once.
+/// The first keys of the text are not a ring, so LM-Infinite takes more new tokens than a chunk at
+/// once.
 fn read_all_at_once<T: Half>() {
     let Some(device) = device() else { return };
     for dim in [64, 96] {
