@@ -62,8 +62,14 @@ fn inside(tree: &Tree, at: usize, path: &[String], seen: &mut Seen) -> Vec<Targe
     let Some((name, rest)) = path.split_first() else {
         return vec![Target::Module(at)];
     };
+    let mut targets = member(tree, at, name, seen);
+    // A function may have the name of a module, but nothing follows a function in a path.
+    let is_module = |target: &Target| matches!(target, Target::Module(_));
+    if !rest.is_empty() && targets.iter().any(is_module) {
+        targets.retain(is_module);
+    }
     let mut found = Vec::new();
-    for target in member(tree, at, name, seen) {
+    for target in targets {
         match target {
             Target::Module(module) => found.extend(inside(tree, module, rest, seen)),
             item => found.push(item),

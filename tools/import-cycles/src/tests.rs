@@ -46,6 +46,17 @@ fn one_direction_makes_no_cycle() {
 }
 
 #[test]
+fn a_function_with_the_name_of_a_module_is_not_taken_for_it() {
+    let files = [
+        ("lib.rs", "mod a;"),
+        ("a.rs", "mod b; mod c; use c::go; fn b() { go() }"),
+        ("a/b.rs", "pub struct B;"),
+        ("a/c.rs", "use super::b::B; pub fn go() { B; }"),
+    ];
+    assert!(found(&files).is_empty());
+}
+
+#[test]
 fn three_files_in_a_ring_are_one_cycle() {
     let cycle = found(&[
         ("lib.rs", "mod a; mod b; mod c;"),
