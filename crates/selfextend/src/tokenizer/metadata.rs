@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::quantized::gguf_file::Value;
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// The metadata of one GGUF file.
 #[derive(Clone, Copy)]
@@ -85,7 +85,7 @@ impl<'a> Metadata<'a> {
     }
 }
 
-/// Converters do not agree on the width and sign of integers, so any is taken.
+/// Converters disagree on the width and sign of integers, so any is accepted.
 fn integer(value: &Value) -> Option<i64> {
     match value {
         Value::U8(number) => Some((*number).into()),

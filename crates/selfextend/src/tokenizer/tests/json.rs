@@ -1,6 +1,6 @@
 //! Tokenizers of tokenizer.json.
 
-use super::*;
+use super::{CONTROL, NORMAL, SpecialTokens, Tokenizer, Value};
 use crate::test_support::shared;
 use candle_core::quantized::gguf_file::Content;
 use serde_json::{Value as Json, json};
