@@ -1,4 +1,4 @@
-//! The grammar of the command line: a file for each command, and none of what the commands do.
+//! The grammar of the command line, a file for each command. What the commands do is in `commands`.
 
 pub mod bench;
 pub mod chat;

@@ -56,7 +56,7 @@ pub struct LayerCount {
 }
 
 impl LayerCount {
-    /// Counts a prefill of `tokens` in chunks through so many layers.
+    /// Counts a prefill of `tokens` in chunks of `chunk` through `layers` layers.
     pub fn new(tokens: usize, chunk: usize, layers: usize) -> Self {
         Self {
             tokens,
@@ -162,7 +162,7 @@ impl Pull {
     }
 }
 
-/// Progress of long work whose amount was estimated, in whatever unit.
+/// Progress of long work whose amount was estimated, in any unit.
 #[derive(Debug)]
 pub struct Work {
     bar: Bar,

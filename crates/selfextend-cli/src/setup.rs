@@ -28,7 +28,7 @@ impl Setup {
         Ok(Self { source, choice })
     }
 
-    /// An empty session for a text of so many tokens, and a note if the window is extended without
+    /// An empty session for a text of `needed` tokens, and a note if the window is extended without
     /// being asked for.
     pub fn session(&self, model: &TextModel, needed: usize, why: &str) -> Result<Session> {
         let trained = model.model.config().trained_window;

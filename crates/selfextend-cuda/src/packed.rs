@@ -12,7 +12,7 @@ const BLOCK: usize = 32;
 /// Blocks of 32 columns in a block of the k-quants.
 const SUPER: usize = 8;
 
-/// A block format, named as candle does.
+/// A block format, named as ggml does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// 4 bits around 8 and a scale.

@@ -101,6 +101,7 @@ impl Extension {
     }
 
     /// The same with other frequencies, whatever the method says.
+    #[must_use]
     pub fn with_frequencies(self, frequencies: Frequencies) -> Self {
         let method = if frequencies == self.frequencies {
             self.method
@@ -115,6 +116,7 @@ impl Extension {
     }
 
     /// The same with scaled queries, whatever the method says.
+    #[must_use]
     pub fn with_query_scaling(self, query_scaling: QueryScaling) -> Self {
         let method = if query_scaling == self.query_scaling {
             self.method
@@ -130,6 +132,7 @@ impl Extension {
 
     /// The same map, frequencies and scaling for sequences of another length. A method that depends
     /// on the context is not resolved again.
+    #[must_use]
     pub fn with_context(self, context: usize) -> Self {
         Self { context, ..self }
     }

@@ -1,18 +1,18 @@
-//! Names a model by what its files hold.
+//! Identifies a model by the contents of its files.
 
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a piece between a file's start and its end.
+/// Bytes of each sample between a file's start and its end.
 const PIECE: u64 = 64 << 10;
-/// Bytes of the start: what a GGUF file says of its model, and some weights.
+/// Bytes of the start: a GGUF file's metadata, and some weights.
 const START: u64 = 16 << 20;
 
-/// Names a model file by its length and a digest of its start, its end and pieces between: of a
-/// file of many gigabytes, all of it would take longer than loading it. Of a folder, by its
-/// safetensors files and its config.json.
+/// Identifies a model file by its length and a digest of its start, its end and samples in between:
+/// hashing all of a file of many gigabytes would take longer than loading it. A folder is identified
+/// by its safetensors files and its config.json. Hexadecimal digits.
 ///
 /// # Errors
 /// A file that cannot be read.

@@ -1,5 +1,6 @@
 //! The grammar of `selfextend demo`.
 
+use super::limit::LimitArgs;
 use super::model::ModelArgs;
 use clap::Args;
 use selfextend::settings::parse_tokens;
@@ -22,6 +23,8 @@ pub struct DemoArgs {
     /// Write one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub limit: LimitArgs,
     #[command(flatten)]
     pub model: ModelArgs,
 }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 ///
 /// Writes a line of JSON for every token but the first: its position, its id, and the negative
 /// natural logarithm of its probability given those before it. A text that fits the trained window
-/// runs plain, whatever --context says.
+/// runs plain, even with a larger --context.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  selfextend score --file book.txt --summary\n  selfextend score --file book.txt --plain > plain.jsonl\n  selfextend score --file book.txt --context 32k > extended.jsonl"

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 
 /// Serve OpenAI's API over HTTP.
 ///
-/// A request that fits the trained window runs plain; a longer one runs under SelfExtend for the
-/// smallest of a few steps (2, 4, ... times the trained window, up to --context) that fits it.
+/// A request that fits the trained window runs plain. A longer one runs under SelfExtend, for the
+/// smallest of several contexts that fits it: 2, 4, ... times the trained window, up to --context.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  selfextend serve --context 32k --api-key-file keys.txt --host 0.0.0.0\n  selfextend serve --context 32k --port 8080\n  curl http://127.0.0.1:8080/v1/chat/completions -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hello\"}]}'"
@@ -41,7 +41,7 @@ pub struct ServeArgs {
     /// Keep long prompts' keys and values in this directory across restarts.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,
-    /// Keep there prompts of at least so many tokens.
+    /// The fewest tokens of a prompt that is kept there.
     #[arg(long, default_value = "1k", value_name = "N", value_parser = parse_tokens)]
     pub cache_least_tokens: usize,
     /// The most bytes of files there, as 4g.

@@ -68,7 +68,7 @@ fn step(conversation: &mut Conversation, line: &str, interactive: bool) -> Resul
         ("/file", path) => attach(conversation, path)?,
         (command, _) if command.starts_with('/') && !command[1..].contains('/') => {
             return Err(CliError::usage(format!(
-                "there is no {command}; /help lists the commands"
+                "unknown command {command}; /help lists the commands"
             )));
         }
         _ => say(conversation, line, interactive)?,

@@ -41,12 +41,16 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     let extended = setup.choice.for_text(needed, trained)?.extension;
     introduce(args, &passkey, trained);
     if !extended.extends() {
-        output::note(&format!(
-            "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; use a larger --tokens to see the difference"
-        ));
+        output::note(&if needed <= trained {
+            format!(
+                "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; use a larger --tokens to see the difference"
+            )
+        } else {
+            "note: plain attention was asked for, so both ways are the same".to_owned()
+        });
     }
     let plain = Extension::plain(trained, extended.context());
-    say_cost(args, &model, passkey.tokens.len())?;
+    announce(args, &model, passkey.tokens.len())?;
     let plain = ask(&setup, &model, &passkey, plain)?;
     let extended = ask(&setup, &model, &passkey, extended)?;
     if args.json {
@@ -67,15 +71,16 @@ fn introduce(args: &DemoArgs, passkey: &Passkey, trained: usize) {
     ));
 }
 
-/// Says how long it will take; in a pipe, nothing else is heard meanwhile.
-fn say_cost(args: &DemoArgs, model: &TextModel, tokens: usize) -> Result<()> {
+/// Says how long it will take: in a pipe, nothing else shows that it works.
+fn announce(args: &DemoArgs, model: &TextModel, tokens: usize) -> Result<()> {
     let speed = Speed::measure(&model.model, args.model.load.chunk)?;
+    let seconds = 2.0 * speed.prefill_seconds(0..tokens);
     output::note(&format!(
         "reading {} tokens twice, about {}",
         output::grouped(tokens),
-        output::duration(2.0 * speed.prefill_seconds(0..tokens)),
+        output::duration(seconds),
     ));
-    Ok(())
+    args.limit.check(seconds, "a smaller --tokens")
 }
 
 /// One way of asking, and its outcome.

@@ -18,7 +18,7 @@ use std::path::PathBuf;
 /// The part of the text that settings are chosen by; they are judged on the rest.
 const CHOOSING_SHARE: f64 = 0.6;
 
-/// Samples of the last round and for judging, unless told otherwise.
+/// The default number of samples of the last round, and for judging.
 const SAMPLES: usize = 4;
 
 /// Finds settings and writes them.

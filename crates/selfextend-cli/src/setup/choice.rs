@@ -39,7 +39,7 @@ pub struct Chosen {
 }
 
 impl Choice {
-    /// What the arguments ask for; `model` is the model's file, beside which a profile may lie.
+    /// What the arguments ask for; `model` is the model's file, which may have a profile beside it.
     pub fn new(args: &ModelArgs, model: Option<&Path>) -> Result<Self> {
         let method = |method, found_for| Wanted::Method { method, found_for };
         let wanted = if args.plain {
@@ -68,7 +68,7 @@ impl Choice {
         })
     }
 
-    /// For a text of so many tokens. Within the trained window it runs plain unless a
+    /// The extension for a text of `needed` tokens. Within the trained window it runs plain unless a
     /// method, a profile or a group size was asked for.
     pub fn for_text(&self, needed: usize, trained: usize) -> Result<Chosen> {
         let extension = match &self.wanted {
@@ -102,7 +102,7 @@ impl Choice {
         })
     }
 
-    /// For sequences of up to so many tokens, whatever their texts.
+    /// The extension for sequences of up to `context` tokens, however short their texts are.
     pub fn for_context(&self, context: usize, trained: usize) -> Result<Extension> {
         match &self.wanted {
             Wanted::Method { method, .. } => Ok(method.resolve(trained, context)?),

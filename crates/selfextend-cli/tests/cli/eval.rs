@@ -177,7 +177,7 @@ fn what_cannot_be_run_is_refused_before_it_starts() {
     )
     .fails(2, &["selfextend:G=2,W=16", "5000"]);
     eval("passkey", &["--lengths", "50", "--results", &results])
-        .fails(2, &["takes", "tokens at least"]);
+        .fails(2, &["takes at least", "tokens"]);
     eval("passkey", &["--depths", "2", "--results", &results]).fails(2, &["depth 2"]);
     eval("passkey", &["--lengths", "600", "--plot", "x.gif"]).fails(2, &[".svg or .png"]);
     eval(

@@ -55,7 +55,9 @@ fn what_tune_finds_is_what_a_profile_runs() {
     let again = on_tiny("tune", &[&common[..], &tried].concat()).ok();
     assert_eq!(again.json(), found);
     let table = on_tiny("tune", &common).ok().stdout;
-    assert!(table.contains("selfextend:G=") && table.contains("On text it was not chosen by"));
+    assert!(
+        table.contains("selfextend:G=") && table.contains("On text that the search did not use")
+    );
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn what_cannot_be_tuned_is_refused() {
     );
     quick.fails(2, &["--try", "--up-to 1"]);
     let nonsense = file("profile.txt", "{}");
-    on_tiny("run", &["--profile", &nonsense, "hi"]).fails(1, &["no profile", "profile.txt"]);
+    on_tiny("run", &["--profile", &nonsense, "hi"]).fails(1, &["not a profile", "profile.txt"]);
 }
 
 #[test]
@@ -186,7 +188,7 @@ fn a_profile_beside_the_model_is_used_beyond_the_window() {
         &["run", "-m", &model, "--file", &long, "hi"][..],
         &["serve", "-m", &model],
     ] {
-        selfextend(command).fails(1, &["m.gguf.profile.json", "no profile", "--no-profile"]);
+        selfextend(command).fails(1, &["m.gguf.profile.json", "not a profile", "--no-profile"]);
     }
     score(&long, &["--no-profile"]);
     std::fs::write(&profile, &written).unwrap();

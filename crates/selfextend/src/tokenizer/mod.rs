@@ -22,10 +22,10 @@ mod vocabulary;
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
 };
 
-use candle_core::quantized::gguf_file::Value;
+use crate::gguf;
 
 pub(crate) use self::special::Part;
 use self::{
@@ -67,8 +67,7 @@ enum Model {
 }
 
 impl Tokenizer {
-    /// Builds the tokenizer that a GGUF file describes, from
-    /// [`Content::metadata`](candle_core::quantized::gguf_file::Content::metadata).
+    /// Builds the tokenizer that the metadata of a GGUF file describes.
     ///
     /// # Errors
     ///
@@ -76,7 +75,7 @@ impl Tokenizer {
     /// when the arrays of the vocabulary do not fit together, when a merge, a score, a byte
     /// token or a special id is malformed, and when the kind of tokenizer or its rule for
     /// words is not supported.
-    pub fn from_gguf(metadata: &HashMap<String, Value>) -> Result<Self, TokenizerError> {
+    pub fn from_gguf(metadata: &gguf::Metadata) -> Result<Self, TokenizerError> {
         let metadata = Metadata(metadata);
         let kind = metadata.string(MODEL)?;
         let kind = kind.ok_or(TokenizerError::MissingKey { key: MODEL })?;

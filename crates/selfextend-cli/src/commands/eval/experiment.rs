@@ -96,7 +96,7 @@ pub fn run(experiment: Experiment) -> Result<()> {
     show::show(&RunFile::new(header, records), &args.show)
 }
 
-/// Results of other samples lie where these would go.
+/// Adds what to do about a results file of another run.
 fn with_ways_out(error: EvalError) -> CliError {
     match error {
         EvalError::OtherRun { path, difference } => CliError::failure(format!(

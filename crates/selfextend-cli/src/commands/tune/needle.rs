@@ -52,7 +52,7 @@ impl<'a> Needles<'a> {
         }
     }
 
-    /// Sample `number`: its needle lies at a depth that goes through the text from sample to sample.
+    /// Sample `number`; the depths of the needles cycle through the text.
     fn sample(&self, number: usize) -> Result<Sample> {
         let mut random = Random::new(self.seed.wrapping_add(number as u64));
         let mut pick = |of: usize| random.below(of as u64) as usize;

@@ -33,7 +33,7 @@ pub fn mean(losses: &[Losses]) -> Losses {
 }
 
 impl Search {
-    /// How many times a search over so many candidates measures losses.
+    /// How many times a search over `candidates` methods measures losses.
     pub fn measurements(&self, candidates: usize) -> usize {
         let (mut alive, mut samples) = (candidates, 1);
         let mut total = candidates;

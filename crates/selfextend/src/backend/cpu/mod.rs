@@ -1,11 +1,12 @@
-//! The CPU: plain slices, buffers reused, work cut so that results never depend on the threads.
+//! The CPU: plain slices, reused buffers, work split so that results never depend on the threads.
 
 mod matrix;
+mod pack;
 
 use super::{Backend, CacheLayout, FEW_SEQUENCES, Phase};
 use crate::config::Activation;
 use crate::error::Result;
-use crate::gguf::RawTensor;
+use crate::tensor::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Step, attend};
@@ -15,10 +16,10 @@ use selfextend_attention::{KvCache, parallel};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Rows of activations from which element-wise work is shared between threads.
+/// Rows of activations from which element-wise work is split over threads.
 const PARALLEL_ROWS: usize = 16;
 
-/// What a row counts as where the operation is element by element.
+/// The width that a row is taken to have where an operation is element by element.
 const SHARED_WIDTH: usize = 1024;
 
 /// The CPU backend.
@@ -28,12 +29,12 @@ pub struct Cpu {
     pub exact: bool,
 }
 
-/// What the CPU keeps from step to step.
+/// Scratch memory of the CPU, reused from step to step.
 #[derive(Debug, Default)]
 pub struct CpuScratch {
     phase: Phase,
     attention: AttentionScratch,
-    /// Sums of blocks of the activations at hand.
+    /// Sums of blocks of the current activations.
     block_sums: Vec<f32>,
 }
 
@@ -206,7 +207,7 @@ fn gelu(x: f32) -> f32 {
     0.5 * x * libm::erfcf(-x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
-/// Runs `work(from, to)` on equal ranges of two slices, on several threads where it pays.
+/// Runs `work(from, to)` on equal ranges of two slices, on several threads where that is faster.
 fn in_rows(from: &[f32], to: &mut [f32], width: usize, work: impl Fn(&[f32], &mut [f32]) + Sync) {
     let some = width * PARALLEL_ROWS;
     if to.len() < 2 * some {

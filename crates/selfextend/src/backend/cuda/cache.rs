@@ -1,6 +1,6 @@
 //! Keys and values of one sequence on a GPU: a device cache for each kind of layer.
 
-use super::Half;
+use super::half::Half;
 use crate::backend::block::{Block, DeviceBlock, Held};
 use crate::backend::cache::foreign_block;
 use crate::backend::{Cache, CacheLayout};
@@ -11,8 +11,8 @@ use std::any::Any;
 use std::sync::Arc;
 
 /// Keys and values of one sequence, in 16-bit floats or bytes. It shares no memory with others, and keeps
-/// what a sliding window or a forgetful method no longer sees. Room is what was reserved, and grows by
-/// doubling where that is not enough.
+/// what a sliding window or a method that forgets no longer sees. Capacity is what was reserved, and
+/// grows by doubling where that is not enough.
 pub struct CudaCache<T> {
     device: Device,
     pub(super) kinds: Vec<DeviceCache<T>>,
@@ -82,7 +82,7 @@ impl<T: Half> CudaCache<T> {
         Block::on_device(Arc::new(CudaBlock { device, kinds }))
     }
 
-    /// Makes ready for a pass.
+    /// Prepares for a pass.
     pub(super) fn prepare(&mut self, tokens: usize) -> Result<()> {
         for kind in &mut self.kinds {
             kind.reserve(&self.device, tokens, tokens.min(self.wave), self.context)?;
@@ -91,7 +91,7 @@ impl<T: Half> CudaCache<T> {
     }
 }
 
-/// Memory is given back through the device of the thread that drops it.
+/// Memory is freed through the device of the thread that drops it.
 impl<T> Drop for CudaCache<T> {
     fn drop(&mut self) {
         let _ = self.device.bind();
@@ -149,7 +149,7 @@ impl<T: Half> Cache for CudaCache<T> {
         let more = tokens.min(self.context).saturating_sub(self.len);
         self.device.bind()?;
         for kind in &mut self.kinds {
-            // No more than asked for, and rings for chunks as they usually are.
+            // No more than asked for, and rings for chunks of the usual size.
             kind.reserve(&self.device, more, 0, 0)?;
         }
         Ok(())
@@ -195,7 +195,7 @@ impl<T: Half> Cache for CudaCache<T> {
         });
         match pushed {
             Ok(()) => self.len += tokens,
-            // Of what some kinds have, others may have nothing.
+            // Some kinds may have stored what others have not.
             Err(_) => drop(self.truncate(self.len)),
         }
         Ok(pushed?)

@@ -1,50 +1,27 @@
-//! The model types this reader knows, by the names `transformers` gives them.
+//! The model types this reader knows, by the names `transformers` gives them, and the names of
+//! their tensors.
 
-use crate::config::{Activation, NormKind, QkNorm};
-use crate::weights::{ALL_BIASED, Names, Part};
+use crate::families::{self, Family};
+use crate::weights::{Names, Part};
 
-/// What all models of a type have in common and config.json does not say.
-pub(super) struct Family {
+/// What `transformers` calls a family, and how it stores one.
+pub(super) struct ModelType {
     pub name: &'static str,
-    pub norm: NormKind,
-    /// Whatever config.json calls it.
-    pub activation: Option<Activation>,
-    /// What `use_parallel_residual` is where it is not given.
-    pub parallel: bool,
-    pub qk_norm: QkNorm,
+    pub family: Family,
     /// Norm weights are stored without the 1 that they are added to.
     pub norm_offset: f32,
-    /// Embeddings are multiplied by the square root of their width.
-    pub scales_embedding: bool,
-    /// Which layers have the sliding window, where config.json has no list.
-    pub slides: Slides,
-    /// The base frequencies where config.json has none: of all layers, and of local ones.
-    pub theta: f64,
-    pub local_theta: Option<f64>,
-    /// The share of a head that is rotated, where config.json has none.
-    pub partial_rotary: f64,
-    /// The size of a head, where config.json has none; 0 for the hidden size per head.
-    pub head_dim: usize,
-    /// Every so many layers, the last has no rotary embedding, where config.json has no list.
-    pub no_rope_interval: usize,
     /// Fused queries, keys and values alternate head by head.
     pub by_head: bool,
     pub names: Names,
-    pub biased: &'static [Part],
-    /// Parallel blocks have one norm for both layers.
-    pub may_share_norm: bool,
 }
 
-/// Which layers have a sliding window.
-#[derive(Clone, Copy)]
-pub(super) enum Slides {
-    /// Every layer.
-    All,
-    /// All but the last of every so many.
-    AllButEvery(usize),
-    /// Those from `max_window_layers` on, where `use_sliding_window` says so.
-    Declared,
-}
+const COMMON: ModelType = ModelType {
+    name: "",
+    family: families::LLAMA,
+    norm_offset: 0.0,
+    by_head: false,
+    names: NAMES,
+};
 
 const NAMES: Names = Names {
     embedding: "model.embed_tokens",
@@ -53,27 +30,6 @@ const NAMES: Names = Names {
     layer: "model.layers.{}.",
     parts: &[PRE_NORMS, ATTENTION, GATED],
     ignored: &["rotary_emb.inv_freq"],
-};
-
-/// Most models: RMS norms before sequential attention and a gated feed-forward layer.
-const COMMON: Family = Family {
-    name: "",
-    norm: NormKind::Rms,
-    activation: None,
-    parallel: false,
-    qk_norm: QkNorm::Head,
-    norm_offset: 0.0,
-    scales_embedding: false,
-    slides: Slides::All,
-    theta: 10_000.0,
-    local_theta: None,
-    partial_rotary: 1.0,
-    head_dim: 0,
-    no_rope_interval: 0,
-    by_head: false,
-    names: NAMES,
-    biased: &[],
-    may_share_norm: false,
 };
 
 const PRE_NORMS: &[(Part, &str)] = &[
@@ -106,45 +62,39 @@ const FOUR_NORMS: &[(Part, &str)] = &[
     (Part::FeedForwardNorm, "pre_feedforward_layernorm"),
     (Part::PostFeedForwardNorm, "post_feedforward_layernorm"),
 ];
-const QKV_BIASED: &[Part] = &[Part::Query, Part::Key, Part::Value];
-
 /// One row for each model type.
-pub(super) const FAMILIES: &[Family] = &[
-    Family {
+pub(super) const MODEL_TYPES: &[ModelType] = &[
+    ModelType {
         name: "llama",
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "mistral",
+        family: families::MISTRAL,
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "smollm3",
-        slides: Slides::Declared,
-        no_rope_interval: 4,
+        family: families::SMOLLM3,
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "qwen2",
-        slides: Slides::Declared,
-        biased: QKV_BIASED,
+        family: families::QWEN2,
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "qwen3",
-        slides: Slides::Declared,
-        head_dim: 128,
+        family: families::QWEN3,
         names: Names {
             parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
             ..NAMES
         },
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "phi",
-        norm: NormKind::Layer,
-        parallel: true,
-        partial_rotary: 0.5,
+        family: families::PHI2,
         names: Names {
             output_norm: "model.final_layernorm",
             parts: &[&[
@@ -158,11 +108,11 @@ pub(super) const FAMILIES: &[Family] = &[
             ]],
             ..NAMES
         },
-        biased: ALL_BIASED,
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "phi3",
+        family: families::PHI3,
         names: Names {
             parts: &[
                 PRE_NORMS,
@@ -177,64 +127,49 @@ pub(super) const FAMILIES: &[Family] = &[
         },
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "gemma",
-        activation: Some(Activation::GeluTanh),
+        family: families::GEMMA,
         norm_offset: 1.0,
-        scales_embedding: true,
-        head_dim: 256,
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "gemma2",
-        activation: Some(Activation::GeluTanh),
+        family: families::GEMMA2,
         norm_offset: 1.0,
-        scales_embedding: true,
-        head_dim: 256,
-        slides: Slides::AllButEvery(2),
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, GATED],
             ..NAMES
         },
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "gemma3_text",
-        activation: Some(Activation::GeluTanh),
+        family: families::GEMMA3,
         norm_offset: 1.0,
-        scales_embedding: true,
-        head_dim: 256,
-        slides: Slides::AllButEvery(6),
-        theta: 1e6,
-        local_theta: Some(10_000.0),
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, QK_NORMS, GATED],
             ..NAMES
         },
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "stablelm",
-        norm: NormKind::Layer,
-        partial_rotary: 0.25,
-        biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
-        may_share_norm: true,
+        family: families::STABLELM,
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "olmo2",
-        qk_norm: QkNorm::Row,
+        family: families::OLMO2,
         names: Names {
             parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
             ..NAMES
         },
         ..COMMON
     },
-    Family {
+    ModelType {
         name: "gpt_neox",
-        norm: NormKind::Layer,
-        parallel: true,
-        partial_rotary: 0.25,
+        family: families::GPT_NEOX,
         by_head: true,
         names: Names {
             embedding: "gpt_neox.embed_in",
@@ -256,13 +191,12 @@ pub(super) const FAMILIES: &[Family] = &[
                 "attention.bias",
             ],
         },
-        biased: ALL_BIASED,
         ..COMMON
     },
 ];
 
-impl Family {
+impl ModelType {
     pub(super) fn find(name: &str) -> Option<&'static Self> {
-        FAMILIES.iter().find(|family| family.name == name)
+        MODEL_TYPES.iter().find(|known| known.name == name)
     }
 }

@@ -6,24 +6,29 @@ use std::str::FromStr;
 /// Where a model runs, as in `cpu`, `cuda` or `cuda:1`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Device {
-    /// On the processor.
+    /// On the CPU.
     #[default]
     Cpu,
     /// On the NVIDIA GPU of this number (cargo feature `cuda`).
     Cuda(usize),
 }
 
-impl FromStr for Device {
-    type Err = String;
+/// A name that no device has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a device; use cpu, cuda or cuda:N")]
+pub struct UnknownDevice(pub String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Device {
+    type Err = UnknownDevice;
+
+    fn from_str(text: &str) -> Result<Self, UnknownDevice> {
         let number = match text.split_once(':') {
             None if text == "cpu" => return Ok(Self::Cpu),
             None if text == "cuda" => Some(0),
             Some(("cuda", number)) => number.parse().ok(),
             _ => None,
         };
-        let unknown = || format!("{text:?} is no device; there are cpu, cuda and cuda:N");
+        let unknown = || UnknownDevice(text.to_owned());
         number.map(Self::Cuda).ok_or_else(unknown)
     }
 }
