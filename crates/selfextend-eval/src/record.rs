@@ -32,7 +32,7 @@ pub struct Header {
 
 impl Header {
     /// The version of the file format.
-    pub(crate) const FORMAT: u32 = 1;
+    pub(crate) const FORMAT: u32 = 2;
 
     /// The first difference from another header, in words.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
@@ -169,7 +169,9 @@ pub enum Outcome {
 pub struct ChoiceOutcome {
     /// Summed log-likelihood.
     pub log_likelihood: f64,
-    /// Its length in bytes.
+    /// Its length in characters, without the space before it.
+    pub characters: usize,
+    /// The same in bytes.
     pub bytes: usize,
     /// Whether each of its tokens is the most probable one.
     pub greedy: bool,
@@ -189,11 +191,22 @@ impl Outcome {
         }
     }
 
-    /// As [`score`](Self::score), with log-likelihoods divided by the continuation's bytes.
-    pub fn normalised_score(&self) -> Option<f64> {
+    /// As [`score`](Self::score), with log-likelihoods divided by the continuation's characters:
+    /// `acc_norm` of lm-evaluation-harness.
+    pub fn score_by_character(&self) -> Option<f64> {
+        self.score_by(|choice| choice.characters)
+    }
+
+    /// As [`score`](Self::score), with log-likelihoods divided by the continuation's bytes:
+    /// `acc_bytes` of lm-evaluation-harness.
+    pub fn score_by_byte(&self) -> Option<f64> {
+        self.score_by(|choice| choice.bytes)
+    }
+
+    fn score_by(&self, length: impl Fn(&ChoiceOutcome) -> usize) -> Option<f64> {
         match self {
             Self::Choice { choices, .. } if choices.len() > 1 => {
-                self.pick(|choice| choice.log_likelihood / choice.bytes.max(1) as f64)
+                self.pick(|choice| choice.log_likelihood / length(choice) as f64)
             }
             _ => None,
         }

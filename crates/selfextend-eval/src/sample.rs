@@ -65,7 +65,10 @@ pub struct Choice {
     pub prompt: Vec<u32>,
     /// Its tokens, at least one.
     pub continuation: Vec<u32>,
-    /// Its length as a text, in bytes: what `acc_norm` of lm-evaluation-harness divides by.
+    /// Its length as a text in characters, without the space before it: what `acc_norm` of
+    /// lm-evaluation-harness divides by.
+    pub characters: usize,
+    /// The same in bytes: what its `acc_bytes` divides by.
     pub bytes: usize,
 }
 

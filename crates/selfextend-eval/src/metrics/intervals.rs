@@ -75,12 +75,20 @@ pub fn bootstrap_mean(values: &[f64]) -> Interval {
 /// summed negative log-likelihood. Whole blocks are drawn because neighbouring tokens depend on
 /// each other.
 pub fn bootstrap_perplexity(blocks: &[(usize, f64)]) -> Interval {
-    bootstrap(blocks, |some| {
-        let (count, nll) = some.fold((0.0, 0.0), |(n, sum), block| {
-            (n + block.0 as f64, sum + block.1)
-        });
-        (nll / count).exp()
-    })
+    bootstrap(blocks, |some| perplexity_of(some))
+}
+
+/// The perplexity of texts, from the tokens of each and their summed negative log-likelihood:
+/// lm-evaluation-harness's `weighted_perplexity`.
+pub fn perplexity(texts: &[(usize, f64)]) -> f64 {
+    perplexity_of(&mut texts.iter())
+}
+
+fn perplexity_of(texts: &mut dyn Iterator<Item = &(usize, f64)>) -> f64 {
+    let (count, nll) = texts.fold((0.0, 0.0), |(n, sum), text| {
+        (n + text.0 as f64, sum + text.1)
+    });
+    (nll / count).exp()
 }
 
 /// The mean of scores between 0 and 1.

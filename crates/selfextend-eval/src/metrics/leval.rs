@@ -1,6 +1,11 @@
-//! Scores of L-Eval's closed-ended tasks, as its authors' `auto_eval.py` and `em.py` give them.
+//! Scores of L-Eval's closed-ended tasks: the extraction of its authors' `auto_eval.py`, then the
+//! exact match of `em.py`.
 
+use super::python::{float, is_digit, is_space, pattern, words};
+use super::text::without_articles;
+use regex::Regex;
 use std::collections::BTreeSet;
+use std::sync::LazyLock;
 
 const LETTERS: [char; 4] = ['A', 'B', 'C', 'D'];
 
@@ -10,33 +15,45 @@ fn letters(text: &str) -> String {
 
 /// The letters of a text, each once and in order.
 fn letter_set(text: &str) -> String {
-    letters(text)
-        .chars()
-        .collect::<BTreeSet<_>>()
-        .into_iter()
-        .collect()
+    let set: BTreeSet<char> = letters(text).chars().collect();
+    set.into_iter().collect()
 }
 
-/// Multiple choice: 1 for the right letters, a quarter for some of several right ones (which
-/// only `several` tasks have), 0 otherwise. An answer without a letter counts as A, as the
-/// authors guess for it.
-pub fn exam_choice(answer: &str, expected: &str, several: bool) -> f64 {
-    let said = chosen(answer, several);
-    let right = letters(expected.split_whitespace().next().unwrap_or_default());
-    let right = if right.is_empty() {
-        "A".to_owned()
-    } else {
-        right
-    };
-    match said {
-        said if said == right => 1.0,
-        said if said.chars().all(|c| right.contains(c)) => 0.25,
-        _ => 0.0,
+/// `em.py`: letters are compared as letters, with a quarter for some of several right ones;
+/// numbers as numbers; anything else must occur in the answer, whatever case and spaces.
+pub fn exact_match(answer: &str, expected: &str) -> f64 {
+    let right = without_articles(expected);
+    if right.chars().all(|c| LETTERS.contains(&c)) {
+        let said = without_articles(answer);
+        return if said == right {
+            1.0
+        } else if said.chars().all(|c| right.contains(c)) {
+            0.25
+        } else {
+            0.0
+        };
     }
+    if let (Some(said), Some(right)) = (float(answer), float(expected)) {
+        return super::right(said == right);
+    }
+    let bare = |text: &str| text.to_lowercase().replace(' ', "");
+    super::right(bare(answer).contains(&bare(expected)))
 }
 
-/// The letters an answer names.
+/// Multiple choice. Only Coursera's questions have `several` right letters.
+pub fn exam_choice(answer: &str, expected: &str, several: bool) -> f64 {
+    let right = letters(words(expected).next().unwrap_or_default());
+    let right = if right.is_empty() { "A" } else { &*right };
+    exact_match(&chosen(answer, several), right)
+}
+
+/// The letters an answer names: A, as the authors guess, if it names none, and no letter if it is
+/// empty.
 fn chosen(answer: &str, several: bool) -> String {
+    static ALONE: LazyLock<Regex> = LazyLock::new(|| pattern(r"[A-Z][\s\x1c-\x1f.)]"));
+    if answer.chars().all(is_space) {
+        return "None".into();
+    }
     if "ABCD".contains(answer) {
         return answer.to_owned();
     }
@@ -48,96 +65,147 @@ fn chosen(answer: &str, several: bool) -> String {
     if named.len() > 1 {
         return letter_set(&named);
     }
-    // Letters that stand alone, before white space, a full stop or a bracket.
     let rest = rest.split("Question").next().unwrap_or_default();
-    let mut chars = rest.chars().peekable();
-    while let Some(c) = chars.next() {
-        if LETTERS.contains(&c)
-            && chars
-                .peek()
-                .is_some_and(|&next| next.is_whitespace() || next == '.' || next == ')')
-        {
-            named.push(c);
+    named.extend(ALONE.find_iter(rest).map(|found| found.as_str()));
+    let found = letter_set(&named);
+    if !found.is_empty() {
+        return found;
+    }
+    // The first letters in a row, in their order.
+    let from = rest.find(LETTERS).unwrap_or(rest.len());
+    let run = rest[from..].chars().take_while(|c| LETTERS.contains(c));
+    let run: String = run.collect();
+    if run.is_empty() { "A".into() } else { run }
+}
+
+/// GSM: the number after "The answer is", or the last word with a digit of the first paragraph.
+pub fn exam_math(answer: &str, expected: &str) -> f64 {
+    exact_match(&number(answer), &number(expected))
+}
+
+/// The digits of the number up to its point.
+fn number(text: &str) -> String {
+    static ANSWER: LazyLock<Regex> = LazyLock::new(|| pattern(r"The answer is ([^\s\x1c-\x1f]+)"));
+    let word = match ANSWER.captures(text).and_then(|found| found.get(1)) {
+        Some(word) => word.as_str(),
+        None => {
+            let paragraph = text.split("\n\n").next().unwrap_or_default();
+            let mut words = paragraph.split(' ').rev();
+            words
+                .find(|word| word.chars().any(is_digit))
+                .unwrap_or_default()
         }
-    }
-    match letter_set(&named) {
-        none if none.is_empty() => "A".into(),
-        some => some,
-    }
+    };
+    let before = word.split('.').next().unwrap_or_default();
+    before.chars().filter(|&c| is_digit(c)).collect()
 }
 
-/// True or false: whether the first word that says either says the right one.
-pub fn exam_judgement(answer: &str, expected: &str) -> f64 {
+/// CodeU: the last words of the answer, or those after "the final output", as many as the right
+/// answer has and three more.
+pub fn exam_code(answer: &str, expected: &str) -> f64 {
+    let count = words(expected).count() + 3;
+    let mut text = code_text(answer);
+    for phrase in [
+        "will be",
+        "of the code",
+        "is",
+        "would be",
+        "the value of",
+        "the result of",
+        "printed",
+    ] {
+        text = text.replace(phrase, "");
+    }
+    // `re.split` leaves empty texts at the ends.
+    let split = |text: &str| -> Vec<String> { SPACES.split(text).map(str::to_owned).collect() };
+    let found = match text.rsplit_once("the final output") {
+        Some((_, after)) => {
+            let mut words = split(after);
+            words.truncate(count);
+            words
+        }
+        None => {
+            let words = split(&text);
+            words[words.len().saturating_sub(count)..].to_vec()
+        }
+    };
+    exact_match(&found.join(" "), &code_text(expected))
+}
+
+static SPACES: LazyLock<Regex> = LazyLock::new(|| pattern(r"[\s\x1c-\x1f]+"));
+
+/// A value without the differences that the authors ignore.
+fn code_text(text: &str) -> String {
+    let mut text = SPACES.replace_all(text, " ").into_owned();
+    for (from, to) in [
+        (",", ""),
+        ("'", ""),
+        ("\\", ""),
+        (".0", ""),
+        ("] [", "]["),
+        ("[ [", "[["),
+        ("] ]", "]]"),
+    ] {
+        text = text.replace(from, to);
+    }
+    text
+}
+
+/// Which side of a true-or-false question is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// What holds in the story.
+    Story,
+    /// What holds outside it.
+    Fact,
+}
+
+/// True or false: the first word that says either. The authors join both answers as
+/// `STORY [fact: FACT]` and take them apart at that mark, wherever it is.
+pub fn exam_judgement(answer: &str, expected: &str, side: Side) -> f64 {
     let answer = answer.to_lowercase();
-    let said = answer.split_whitespace().find_map(|word| match word {
-        word if word.contains("true") => Some("true"),
-        word if word.contains("false") => Some("false"),
-        _ => None,
+    let text = match (side, answer.split_once("[fact:")) {
+        (_, None) => &*answer,
+        (Side::Story, Some((before, _))) => before,
+        // They also drop its last character, which they take for the bracket.
+        (Side::Fact, Some((before, _))) => {
+            let mut chars = before.chars();
+            chars.next_back();
+            chars.as_str()
+        }
+    };
+    let said = words(text).find_map(|word| {
+        ["true", "false"]
+            .into_iter()
+            .find(|said| word.contains(said))
     });
-    f64::from(u8::from(
-        said == Some(expected.trim().to_lowercase().as_str()),
-    ))
-}
-
-/// Short answers: whether the first line of more than one character contains the right answer,
-/// whatever case and spaces.
-pub fn exam_match(answer: &str, expected: &str) -> f64 {
-    if let (Ok(said), Ok(right)) = (answer.trim().parse::<f64>(), expected.trim().parse::<f64>()) {
-        return f64::from(u8::from(said == right));
-    }
-    let line = answer
-        .split('\n')
-        .find(|line| line.chars().count() > 1)
-        .unwrap_or(answer);
-    let bare = |text: &str| text.to_lowercase().replace(' ', "");
-    f64::from(u8::from(bare(line).contains(&bare(expected))))
+    exact_match(
+        said.unwrap_or("<error>"),
+        expected.trim_matches(is_space).to_lowercase().as_str(),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The values of the authors' functions for these answers, by hand from their code.
     #[test]
-    fn choices_are_read_as_the_authors_do() {
-        for (answer, several, named) in [
-            ("B", false, "B"),
-            ("The answer is (C) because", false, "C"),
-            ("none of them", false, "A"),
-            ("", false, ""),
-            ("DB", true, "BD"),
-            ("B, D", true, "B"),
-            ("B. and D.", true, "BD"),
-            ("It is A. Question B.", true, "A"),
-            ("nothing", true, "A"),
-        ] {
-            assert_eq!(chosen(answer, several), named, "{answer:?}");
-        }
-        assert_eq!(exam_choice("BD", "BD", true), 1.0);
-        assert_eq!(exam_choice("B", "BD", true), 0.25);
-        assert_eq!(exam_choice("AB", "BD", true), 0.0);
+    fn numbers_are_those_after_the_words() {
         assert_eq!(
-            exam_choice("(B) Their", "(B) Their subconscious", false),
+            exam_math("3+4=7.\nThe answer is 12", "The answer is 12"),
+            1.0
+        );
+        assert_eq!(exam_math("It costs 120", "so\nThe answer is 12"), 0.0);
+        assert_eq!(
+            exam_math("That is $1,200.50 in all", "The answer is 1200"),
             1.0
         );
     }
 
     #[test]
-    fn judgements_and_matches() {
-        assert_eq!(exam_judgement("It is True, I think false", "True"), 1.0);
-        assert_eq!(exam_judgement("untrue", "True"), 1.0);
-        assert_eq!(exam_judgement("maybe", "False"), 0.0);
-        assert_eq!(
-            exam_match(
-                "\n \nThe role of  art in society.\nmore",
-                "The role of art in society"
-            ),
-            1.0
-        );
-        assert_eq!(exam_match("Space", "The role of art"), 0.0);
-        assert_eq!(
-            (exam_match("42.0", "42"), exam_match("42", "4")),
-            (1.0, 0.0)
-        );
+    fn an_empty_choice_is_wrong() {
+        assert_eq!(exam_choice("", "A", false), 0.0);
+        assert_eq!(exam_choice("none of them", "A", false), 1.0);
+        assert_eq!(exam_choice("B", "BD", true), 0.25);
     }
 }

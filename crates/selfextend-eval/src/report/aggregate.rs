@@ -1,6 +1,6 @@
 //! From records to numbers with intervals.
 
-use crate::metrics::{Interval, Summary, bootstrap_perplexity};
+use crate::metrics::{self, Interval, Summary, bootstrap_perplexity};
 use crate::record::{Outcome, Record};
 
 /// A method's perplexity at a length.
@@ -24,13 +24,11 @@ pub(super) fn perplexity(records: &[&Record]) -> Option<Perplexity> {
             texts += 1;
         }
     }
-    let (tokens, nll) = blocks
-        .iter()
-        .fold((0, 0.0), |(n, sum), block| (n + block.0, sum + block.1));
+    let tokens = blocks.iter().map(|(count, _)| count).sum();
     (tokens > 0).then(|| Perplexity {
         texts,
         tokens,
-        value: (nll / tokens as f64).exp(),
+        value: metrics::perplexity(&blocks),
         interval: bootstrap_perplexity(&blocks),
         tokens_per_second: read as f64 / f64::max(seconds, 1e-9),
     })

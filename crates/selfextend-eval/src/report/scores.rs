@@ -7,7 +7,7 @@ use super::lengths::by_length;
 use super::table::Table;
 use super::view::{View, shown};
 use crate::metrics::Summary;
-use crate::record::Record;
+use crate::record::{Outcome, Record};
 use serde_json::Value;
 
 pub(super) fn tables(view: &View) -> Vec<Table> {
@@ -18,13 +18,13 @@ pub(super) fn tables(view: &View) -> Vec<Table> {
         .collect();
     columns.extend(&tags);
     columns.extend(["samples", "score %", "low", "high"]);
-    let is_normalised = view
+    let has_choices = view
         .run
         .records
         .iter()
-        .any(|record| record.outcome.normalised_score().is_some());
-    if is_normalised {
-        columns.extend(["normalised %", "low", "high"]);
+        .any(|record| record.outcome.score_by_character().is_some());
+    if has_choices {
+        columns.extend(["acc_norm %", "low", "high", "acc_bytes %", "low", "high"]);
     }
     let title = "Score in percent (95%: Wilson, or bootstrap where answers score in part)";
     let mut table = Table::new(title, &columns);
@@ -39,13 +39,13 @@ pub(super) fn tables(view: &View) -> Vec<Table> {
             row.extend(group.iter().map(shown));
             row.push(found.count.to_string());
             row.extend(percents(&found));
-            if is_normalised {
-                let scores = records
-                    .iter()
-                    .filter_map(|record| record.outcome.normalised_score());
-                match Summary::of(&scores.collect::<Vec<_>>()) {
-                    Some(found) => row.extend(percents(&found)),
-                    None => row.extend(["-", "-", "-"].map(String::from)),
+            if has_choices {
+                for score in [Outcome::score_by_character, Outcome::score_by_byte] {
+                    let scores = records.iter().filter_map(|record| score(&record.outcome));
+                    match Summary::of(&scores.collect::<Vec<_>>()) {
+                        Some(found) => row.extend(percents(&found)),
+                        None => row.extend(["-", "-", "-"].map(String::from)),
+                    }
                 }
             }
             table.row(row);

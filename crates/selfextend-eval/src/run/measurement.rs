@@ -209,6 +209,7 @@ impl<'a> Measurement<'a> {
         let scores = self.score(&seen, targets, current)?;
         Ok(ChoiceOutcome {
             log_likelihood: log_likelihood(&scores),
+            characters: choice.characters,
             bytes: choice.bytes,
             greedy: scores.iter().all(|score| score.is_top),
         })

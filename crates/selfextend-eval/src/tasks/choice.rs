@@ -110,13 +110,16 @@ impl ChoiceTask {
 
 /// The tokens of context and continuation together, split where the context's own tokens end.
 fn choice(model: &TextModel, context: &str, continuation: &str) -> Result<Choice> {
+    // Without the space that joins it to the context.
+    let text = continuation.strip_prefix(' ').unwrap_or(continuation);
     let prompt = model.encode(context)?;
     let whole = model.encode(&format!("{context}{continuation}"))?;
     let cut = prompt.len().clamp(1, whole.len().max(2) - 1);
     Ok(Choice {
         continuation: whole[cut..].to_vec(),
         prompt: whole[..cut].to_vec(),
-        bytes: continuation.len(),
+        characters: text.chars().count(),
+        bytes: text.len(),
     })
 }
 
