@@ -104,15 +104,21 @@ pub struct Written {
 }
 
 impl<'t> Writer<'t> {
-    /// Continues a text.
+    /// Continues a text whose tokens are `prompt`: the repetition penalty counts them.
     ///
     /// # Errors
     /// Sampling settings outside their range.
-    pub fn new(tokenizer: &'t Tokenizer, options: &GenerateOptions) -> Result<Self> {
+    pub fn new(
+        tokenizer: &'t Tokenizer,
+        prompt: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let mut sampler = Sampler::new(options.sampling.clone())?;
+        sampler.saw(prompt);
         Ok(Self {
             tokenizer,
             max_tokens: options.max_tokens,
-            sampler: Sampler::new(options.sampling.clone())?,
+            sampler,
             stream: tokenizer.continue_stream(SpecialTokens::Skip),
             gate: StopGate::new(options.stop.clone()),
             tokens: Vec::new(),
@@ -182,19 +188,21 @@ pub struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// Generates from the logits of the session's last token.
+    /// Generates from the logits of the session's last token; `prompt` are the tokens that the
+    /// session holds, which the repetition penalty counts.
     ///
     /// # Errors
     /// Sampling settings outside their range.
     pub fn new(
         session: &'a mut Session,
         tokenizer: &'a Tokenizer,
+        prompt: &[u32],
         logits: Vec<f32>,
         options: &GenerateOptions,
     ) -> Result<Self> {
         Ok(Self {
             session,
-            writer: Writer::new(tokenizer, options)?,
+            writer: Writer::new(tokenizer, prompt, options)?,
             logits,
             drawn: None,
             finish: (options.max_tokens == 0).then_some(Finish::MaxTokens),
@@ -257,11 +265,12 @@ impl Iterator for Answer<'_> {
 pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,
+    prompt: &[u32],
     logits: Vec<f32>,
     options: &GenerateOptions,
     mut on_text: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut answer = Answer::new(session, tokenizer, logits, options)?;
+    let mut answer = Answer::new(session, tokenizer, prompt, logits, options)?;
     while let Some(piece) = answer.next().transpose()? {
         // A break after the last piece changes nothing: the answer has its own finish by then.
         if on_text(&piece).is_break() {

@@ -9,7 +9,7 @@ mod common;
 #[path = "../examples/long_document.rs"]
 mod long_document;
 
-use selfextend::{Error, Finish, GenerateOptions, TextModel, generate};
+use selfextend::{Error, Finish, GenerateOptions, Sampling, TextModel, generate};
 use std::ops::ControlFlow;
 
 /// The trained window of the model.
@@ -72,10 +72,17 @@ fn pieces_are_what_the_callback_gets_and_each_answer_stands_alone() {
     let mut other = model.session(WINDOW).unwrap();
     let logits = other.append(&prompt).unwrap();
     let mut heard = Vec::new();
-    let called = generate(&mut other, &model.tokenizer, logits, &options, |piece| {
-        heard.push(piece.to_owned());
-        ControlFlow::Continue(())
-    });
+    let called = generate(
+        &mut other,
+        &model.tokenizer,
+        &prompt,
+        logits,
+        &options,
+        |piece| {
+            heard.push(piece.to_owned());
+            ControlFlow::Continue(())
+        },
+    );
     assert_eq!(called.unwrap().tokens, generation.tokens);
     assert_eq!(heard, pieces);
 
@@ -124,4 +131,29 @@ fn a_session_beyond_the_trained_window_is_extended() {
     let long = model.session(4 * WINDOW).unwrap();
     let words = long.extension().to_string();
     assert!(words.starts_with("SelfExtend, group size"), "{words}");
+}
+
+/// As in transformers, the repetition penalty counts the prompt.
+#[test]
+fn the_repetition_penalty_counts_the_prompt() {
+    let Some(path) = path() else {
+        return;
+    };
+    let model = TextModel::open(&path).unwrap();
+    let prompt = "cat cat cat cat cat cat cat";
+    let seen = model.encode_prompt(prompt).unwrap();
+    let first = |penalty: f32| {
+        let sampling = Sampling::new().with_repetition_penalty(penalty);
+        let options = GenerateOptions::new()
+            .with_max_tokens(1)
+            .with_sampling(sampling);
+        let mut session = model.session(WINDOW).unwrap();
+        let mut answer = model.answer(&mut session, prompt, &options).unwrap();
+        while let Some(piece) = answer.next() {
+            piece.unwrap();
+        }
+        answer.into_generation().tokens[0]
+    };
+    assert!(seen.contains(&first(1.0)));
+    assert!(!seen.contains(&first(100.0)));
 }

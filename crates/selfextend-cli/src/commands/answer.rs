@@ -27,18 +27,20 @@ pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
         .with_sampling(args.into()))
 }
 
-/// Appends the tokens and generates an answer; `on_text` gets it piece by piece.
+/// Appends what the session lacks of the prompt, whose beginning it holds, and generates an answer;
+/// `on_text` gets it piece by piece.
 pub fn answer(
     session: &mut Session,
     tokenizer: &Tokenizer,
-    tokens: &[u32],
+    prompt: &[u32],
     options: &GenerateOptions,
     on_text: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
+    let tokens = &prompt[session.len()..];
     let (logits, prefill_s) = setup::prefill(session, tokens, "reading")?;
     let start = Instant::now();
     let mut broken: Option<CliError> = None;
-    let generation = generate(session, tokenizer, logits, options, |piece| {
+    let generation = generate(session, tokenizer, prompt, logits, options, |piece| {
         broken = on_text(piece).err();
         if broken.is_some() || interrupt::asked() {
             ControlFlow::Break(())

@@ -117,7 +117,14 @@ impl<'a> Measurement<'a> {
             }
         };
         let tokenizer = &self.model.tokenizer;
-        let answer = generate(reader.session(), tokenizer, logits, &options, &mut on_text)?;
+        let answer = generate(
+            reader.session(),
+            tokenizer,
+            prompt,
+            logits,
+            &options,
+            &mut on_text,
+        )?;
         stop_if(observer.stop())?;
         current.record.decode_s = start.elapsed().as_secs_f64();
         let positions = prompt.len()..prompt.len() + question.max_tokens;

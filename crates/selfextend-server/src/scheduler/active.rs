@@ -128,7 +128,7 @@ impl<'m> ActiveRequest<'m> {
             let options = options.clone().with_sampling(sampling);
             self.choices.push(Choice {
                 session,
-                writer: Writer::new(&text.tokenizer, &options)?,
+                writer: Writer::new(&text.tokenizer, &self.request.prompt, &options)?,
                 constraint: self.request.constraint.as_ref().map(Constraint::fork),
                 logprobs: self.request.logprobs,
                 index: self.request.first_choice + index,

@@ -146,7 +146,7 @@ impl<'a> Conversation<'a> {
         let result = answer(
             &mut self.session,
             &self.model.tokenizer,
-            &prompt[kept..],
+            &prompt,
             &self.options,
             on_text,
         );
