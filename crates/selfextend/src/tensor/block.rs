@@ -42,18 +42,25 @@ impl SubBlock {
     pub(crate) fn read(format: TensorFormat, block: &[u8], n: usize) -> Self {
         match format {
             TensorFormat::Q4_0 => {
-                Self::new(half(block), None, |c| nibble(&block[2..], c) as i8 - 8)
+                let codes = nibbles(part(block, 2));
+                Self::new(half(block), None, |c| codes[c] as i8 - 8)
             }
-            TensorFormat::Q4_1 => Self::new(half(block), Some(half(&block[2..])), |c| {
-                nibble(&block[4..], c) as i8
-            }),
+            TensorFormat::Q4_1 => {
+                let codes = nibbles(part(block, 4));
+                Self::new(half(block), Some(half(&block[2..])), |c| codes[c] as i8)
+            }
             TensorFormat::Q5_0 => {
-                Self::new(half(block), None, |c| five_bits(&block[2..], c) as i8 - 16)
+                let codes = five_bits(part(block, 2));
+                Self::new(half(block), None, |c| codes[c] as i8 - 16)
             }
-            TensorFormat::Q5_1 => Self::new(half(block), Some(half(&block[2..])), |c| {
-                five_bits(&block[4..], c) as i8
-            }),
-            TensorFormat::Q8_0 => Self::new(half(block), None, |c| block[2 + c] as i8),
+            TensorFormat::Q5_1 => {
+                let codes = five_bits(part(block, 4));
+                Self::new(half(block), Some(half(&block[2..])), |c| codes[c] as i8)
+            }
+            TensorFormat::Q8_0 => {
+                let codes: &[u8; MOST] = part(block, 2);
+                Self::new(half(block), None, |c| codes[c] as i8)
+            }
             TensorFormat::Q2K => q2_k(block, n),
             TensorFormat::Q3K => q3_k(block, n),
             TensorFormat::Q4K => q4_k(block, n),
@@ -113,43 +120,50 @@ fn half(bytes: &[u8]) -> f32 {
     f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
-/// The code of column `c` of 32 in 16 bytes: the low halves of all bytes, then the high ones.
-fn nibble(codes: &[u8], c: usize) -> u8 {
-    codes[c % 16] >> (c / 16 * 4) & 15
+/// Some bytes of a block, of a length known to the compiler: the loops over them need no checks.
+fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+    block[at..].first_chunk().expect("a whole block")
 }
 
-/// As [`nibble`], after 32 fifth bits.
-fn five_bits(bytes: &[u8], c: usize) -> u8 {
-    let fifth = bytes[c / 8] >> (c % 8) & 1;
-    nibble(&bytes[4..], c) | fifth << 4
+/// 32 codes of 4 bits in 16 bytes: the low halves of all bytes, then the high ones.
+fn nibbles(bytes: &[u8; 16]) -> [u8; MOST] {
+    std::array::from_fn(|c| bytes[c % 16] >> (c / 16 * 4) & 15)
+}
+
+/// As [`nibbles`], after 32 fifth bits.
+fn five_bits(bytes: &[u8; 20]) -> [u8; MOST] {
+    let fifth = u32::from_le_bytes(*part(bytes, 0));
+    let lower = nibbles(part(bytes, 4));
+    std::array::from_fn(|c| lower[c] | ((fifth >> c & 1) as u8) << 4)
 }
 
 /// 16 bytes (a scale in the low half, a minimum in the high), 64 bytes of codes, two half floats.
 fn q2_k(block: &[u8], n: usize) -> SubBlock {
-    let (scales, codes) = (block[n], &block[16..80]);
+    let scales = block[n];
     let (d, dmin) = (half(&block[80..]), half(&block[82..]));
     let (scale, minimum) = (d * f32::from(scales & 15), -dmin * f32::from(scales >> 4));
-    SubBlock::short(scale, Some(minimum), |c| two_bits(codes, 16 * n + c) as i8)
+    let codes = two_bits(part(block, 16), n);
+    SubBlock::short(scale, Some(minimum), |c| codes[c] as i8)
 }
 
-/// 256 codes of two bits: 128 columns are four runs of 32, which share 32 bytes.
-fn two_bits(codes: &[u8], column: usize) -> u8 {
-    let (part, run, at) = (column / 128, column % 128 / 32, column % 32);
-    codes[part * 32 + at] >> (2 * run) & 3
+/// Sub-block `n` of 256 codes of two bits: 128 columns are four runs of 32, which share 32 bytes.
+fn two_bits(codes: &[u8; 64], n: usize) -> [u8; 16] {
+    let bytes: &[u8; 16] = part(codes, n / 8 * 32 + n % 2 * 16);
+    bytes.map(|byte| byte >> (n % 8 / 2 * 2) & 3)
 }
 
 /// 32 bytes of third bits, 64 of lower two, 12 bytes of sixteen 6-bit scales, a half float.
 fn q3_k(block: &[u8], n: usize) -> SubBlock {
-    let (high, low, scales) = (&block[..32], &block[32..96], &block[96..108]);
+    let scales = &block[96..108];
     // Lower four bits in the first eight bytes, upper two in the last four.
     let lower = scales[n % 8] >> (n / 8 * 4) & 15;
     let upper = scales[8 + n % 4] >> (n / 4 * 2) & 3;
     let scale = i16::from(lower | upper << 4) - 32;
+    let (high, low): (&[u8; 16], _) = (part(block, n % 2 * 16), two_bits(part(block, 32), n));
     SubBlock::short(half(&block[108..]) * f32::from(scale), None, |c| {
-        let column = 16 * n + c;
-        let third = high[column % 32] >> (column / 32) & 1;
         // The code is centred on 0: a third bit that is not set takes 4 away.
-        two_bits(low, column) as i8 - 4 * (1 - third as i8)
+        let third = high[c] >> (n / 2) & 1;
+        low[c] as i8 - 4 * (1 - third as i8)
     })
 }
 
@@ -169,35 +183,37 @@ fn scale_and_minimum(block: &[u8], n: usize) -> (f32, Option<f32>) {
     (d * f32::from(scale), Some(-dmin * f32::from(minimum)))
 }
 
-/// Column `c` of sub-block `n` of 256 codes of 4 bits: two sub-blocks share 32 bytes.
-fn wide_nibble(codes: &[u8], n: usize, c: usize) -> u8 {
-    codes[n / 2 * 32 + c] >> (n % 2 * 4) & 15
+/// Sub-block `n` of 256 codes of 4 bits: two sub-blocks share 32 bytes.
+fn wide_nibbles(codes: &[u8; 128], n: usize) -> [u8; MOST] {
+    let bytes: &[u8; MOST] = part(codes, n / 2 * MOST);
+    bytes.map(|byte| byte >> (n % 2 * 4) & 15)
 }
 
 /// Scales and minima, 128 bytes of codes.
 fn q4_k(block: &[u8], n: usize) -> SubBlock {
     let (scale, minimum) = scale_and_minimum(block, n);
-    SubBlock::new(scale, minimum, |c| wide_nibble(&block[16..], n, c) as i8)
+    let codes = wide_nibbles(part(block, 16), n);
+    SubBlock::new(scale, minimum, |c| codes[c] as i8)
 }
 
 /// As Q4_K, with 32 bytes of fifth bits before the codes: bit `n` is that of sub-block `n`.
 fn q5_k(block: &[u8], n: usize) -> SubBlock {
     let (scale, minimum) = scale_and_minimum(block, n);
+    let (fifth, lower): (&[u8; MOST], _) = (part(block, 16), wide_nibbles(part(block, 48), n));
     SubBlock::new(scale, minimum, |c| {
-        let fifth = block[16 + c] >> n & 1;
-        (wide_nibble(&block[48..], n, c) | fifth << 4) as i8
+        (lower[c] | (fifth[c] >> n & 1) << 4) as i8
     })
 }
 
 /// 128 bytes of lower four bits, 64 of upper two, 16 scales (signed bytes), a half float. Each half
-/// of a block is four runs of 32 columns.
+/// of a block is four runs of 32 columns; of the lower bits, the first two runs share 64 bytes with
+/// the last two.
 fn q6_k(block: &[u8], n: usize) -> SubBlock {
-    let (low, high, scales) = (&block[..128], &block[128..192], &block[192..208]);
-    let scale = half(&block[208..]) * f32::from(scales[n] as i8);
+    let scale = half(&block[208..]) * f32::from(block[192 + n] as i8);
+    let lower: &[u8; 16] = part(block, n / 8 * 64 + n % 4 * 16);
+    let upper = two_bits(part(block, 128), n);
     SubBlock::short(scale, None, |c| {
-        let column = 16 * n + c;
-        let (part, run, at) = (column / 128, column % 128 / 32, column % 32);
-        let low = low[part * 64 + run % 2 * 32 + at] >> (run / 2 * 4) & 15;
-        (low | two_bits(high, column) << 4) as i8 - 32
+        let lower = lower[c] >> (n % 8 / 4 * 4) & 15;
+        (lower | upper[c] << 4) as i8 - 32
     })
 }

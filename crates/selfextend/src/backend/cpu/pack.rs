@@ -100,15 +100,15 @@ fn put(panels: PanelFormat, block: &SubBlock, unit: &mut [u8], lane: usize) {
             at += 4 * WIDTH;
         }
     }
-    let lanes = unit[at..].chunks_exact_mut(WIDTH);
+    let lanes = unit[at..].iter_mut().skip(lane).step_by(WIDTH);
     if in_pairs {
         let (low, high) = block.codes().split_at(block.codes().len() / 2);
         for (to, (low, high)) in lanes.zip(low.iter().zip(high)) {
-            to[lane] = (low + shift) as u8 | ((high + shift) as u8) << 4;
+            *to = (low + shift) as u8 | ((high + shift) as u8) << 4;
         }
     } else {
         for (to, code) in lanes.zip(block.codes()) {
-            to[lane] = *code as u8;
+            *to = *code as u8;
         }
     }
 }
