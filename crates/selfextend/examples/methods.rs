@@ -42,7 +42,8 @@ impl Layer {
         let plan = self.cache.plan(tokens);
         let cache = &mut self.cache;
         let mut segments = [Segment { cache, plan: &plan }];
-        attend(0, &mut segments, &q, &kv, &kv, &mut out, &mut self.scratch).expect("lengths that fit");
+        attend(0, &mut segments, &q, &kv, &kv, &mut out, &mut self.scratch)
+            .expect("lengths that fit");
         start.elapsed().as_secs_f64()
     }
 }
