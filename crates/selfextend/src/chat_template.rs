@@ -4,6 +4,7 @@
 //! its settings, its functions (`raise_exception`, `strftime_now`, a `tojson` without HTML
 //! escapes) and Python's methods.
 
+mod float;
 mod json;
 mod python;
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! The filter `tojson` of transformers: Python's `json.dumps` without HTML escapes.
 
-use super::python::python_float;
+use super::float::python_float;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 use std::fmt::Write;

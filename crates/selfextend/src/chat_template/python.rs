@@ -2,6 +2,7 @@
 //! otherwise: methods of Python's strings, lists and dictionaries, filters, tests and functions.
 //! `tests/templates.rs` holds all of it against Jinja2.
 
+use super::float::python_float;
 use super::json;
 use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
@@ -36,23 +37,6 @@ pub(super) fn extend(environment: &mut Environment<'_>) {
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
     environment.add_function("cycler", |items: Rest<Value>| globals::cycler(items.0));
     environment.add_function("joiner", globals::joiner);
-}
-
-/// How Python writes a float; `None` for what is not one.
-pub(super) fn python_float(value: &Value) -> Option<String> {
-    if value.kind() != ValueKind::Number || value.is_integer() {
-        return None;
-    }
-    let number = f64::try_from(value.clone()).ok()?;
-    let size = number.abs();
-    if size == 0.0 || (1e-4..1e16).contains(&size) || !number.is_finite() {
-        return None;
-    }
-    let text = format!("{number:e}");
-    let (digits, exponent) = text.split_once('e')?;
-    let exponent: i32 = exponent.parse().ok()?;
-    let sign = if exponent < 0 { '-' } else { '+' };
-    Some(format!("{digits}e{sign}{:02}", exponent.abs()))
 }
 
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
