@@ -5,7 +5,7 @@ use crate::error::{BenchError, Result};
 use crate::machine::Memory;
 use crate::roofline::attention_flops;
 use rayon::ThreadPool;
-use selfextend_attention::attention::{AttentionScratch, Step, attend};
+use selfextend_attention::attention::{AttentionScratch, Segment, attend};
 use selfextend_attention::{
     AttentionError, AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec, parallel,
 };
@@ -148,9 +148,9 @@ impl Pass {
                 std::hint::black_box(task);
             });
             let start = Instant::now();
-            let mut steps = [Step { cache, plan: &plan }];
+            let mut segments = [Segment { cache, plan: &plan }];
             let (out, scratch) = (&mut self.out, &mut self.scratch);
-            attend(0, &mut steps, &q, &k, &v, out, scratch)?;
+            attend(0, &mut segments, &q, &k, &v, out, scratch)?;
             Ok::<_, AttentionError>(start.elapsed())
         };
         let time = pool.install(|| parallel::awake(layer))?;

@@ -36,8 +36,7 @@ fn main() -> Result<(), Failure> {
     if model == "random-8b" {
         return random(&lengths, kv_type);
     }
-    let options = LoadOptions::new().with_device(Device::Cuda(0));
-    let model = Model::load(model, options)?;
+    let model = Model::load(model, LoadOptions::new().with_device(Device::Cuda(0)))?;
     let vocab = model.config().vocab as u32;
     for length in lengths {
         let tokens: Vec<u32> = (0..length as u32)

@@ -66,7 +66,7 @@ pub fn encode_chat(
     let inert = render(&|content| fence_all(content, fence))?;
     let is_safe = control_tokens(tokenizer, &prompt).eq(control_tokens(tokenizer, &inert));
     let prompt = if is_safe { prompt } else { inert };
-    Ok(tokenizer.encode_fenced(&prompt, Some(fence))?)
+    Ok(tokenizer.encode_fenced(&prompt, fence)?)
 }
 
 fn control_tokens(tokenizer: &Tokenizer, text: &str) -> impl Iterator<Item = u32> {

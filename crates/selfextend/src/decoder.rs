@@ -4,7 +4,7 @@
 use crate::backend::{Backend, Cache, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
-use crate::sampling::TokenScore;
+use crate::sampling::{TokenScore, check_finite, check_score};
 
 /// Weights of a decoder.
 pub struct Weights<B: Backend> {
@@ -406,6 +406,7 @@ pub fn logits<B: Backend>(
             let logits = backend.read(logits);
             backend.finish()?;
             for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
+                check_finite(row)?;
                 visit(first + n, row);
             }
             Ok(())
@@ -436,7 +437,10 @@ pub fn scores<B: Backend>(
             let some = targets[first..].iter().take(HEAD_ROWS);
             let scores = backend.scores(logits, &some.copied().collect::<Vec<_>>());
             backend.finish()?;
-            scores.into_iter().for_each(&mut *visit);
+            for (score, &token) in scores.into_iter().zip(&targets[first..]) {
+                check_score(score, token)?;
+                visit(score);
+            }
             Ok(())
         },
     )

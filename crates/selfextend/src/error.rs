@@ -76,6 +76,16 @@ pub enum Error {
     /// Sampling settings outside their range.
     #[error("{0}")]
     Sampling(String),
+    /// Logits that are not numbers: weights that are damaged, or too large for their format.
+    #[error(
+        "the model does not give numbers (token {token} gets {value}): its file is damaged, or was converted wrongly"
+    )]
+    NotFinite {
+        /// The first token with such a logit.
+        token: u32,
+        /// The logit, or the logarithm of the probability.
+        value: f32,
+    },
     /// Text that cannot be turned into tokens or back.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),

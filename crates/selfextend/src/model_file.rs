@@ -22,7 +22,7 @@ impl ModelFile {
     /// Opens a GGUF file, a folder with config.json and safetensors files, or one of these files.
     ///
     /// # Errors
-    /// As [`GgufFile::open`] and [`SafetensorsFolder::open`].
+    /// A file that cannot be read, is damaged, or is neither of these.
     pub fn open(path: &Path) -> Result<Self> {
         let in_folder =
             |extension: &std::ffi::OsStr| extension == "safetensors" || extension == "json";

@@ -4,10 +4,13 @@ use crate::builder::with_fields;
 use crate::error::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the next token is chosen. The steps run in this order (as in transformers): bias, penalties,
 /// temperature, top-k, top-p, min-p, draw.
+///
+/// Penalties are defined as in transformers and vLLM: the repetition penalty counts the prompt and
+/// the answer, all of them; presence and frequency count the answer alone.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
@@ -19,11 +22,12 @@ pub struct Sampling {
     pub top_p: f32,
     /// Drops tokens less probable than this share of the most probable one; 0 drops none.
     pub min_p: f32,
-    /// Divides positive logits of recent tokens and multiplies negative ones; 1 changes nothing.
+    /// Divides the positive logits of tokens in the prompt or the answer and multiplies their
+    /// negative ones; 1 changes nothing.
     pub repetition_penalty: f32,
-    /// Subtracted from the logit of every token drawn before; 0 changes nothing.
+    /// Subtracted from the logit of every token of the answer; 0 changes nothing.
     pub presence_penalty: f32,
-    /// Subtracted from the logit of a token for each time it was drawn; 0 changes nothing.
+    /// Subtracted from the logit of a token for each time it is in the answer; 0 changes nothing.
     pub frequency_penalty: f32,
     /// Added to the logits of some tokens.
     pub bias: Vec<(u32, f32)>,
@@ -75,21 +79,20 @@ impl Sampling {
     }
 }
 
-/// Tokens the repetition penalty looks back on.
-const PENALTY_WINDOW: usize = 64;
-
 /// Draws tokens one after another.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     settings: Sampling,
     rng: ChaCha8Rng,
-    recent: VecDeque<u32>,
-    /// How often each token was drawn; empty where no penalty needs it.
+    /// The tokens of the prompt and the answer; empty without a repetition penalty.
+    seen: BTreeSet<u32>,
+    /// How often each token was drawn; empty without the other two penalties.
     drawn: BTreeMap<u32, u32>,
 }
 
 impl Sampler {
-    /// Checks the settings and starts a sequence of draws.
+    /// Checks the settings and starts a sequence of draws. The repetition penalty needs to know
+    /// the prompt: see [`saw`](Self::saw).
     ///
     /// # Errors
     /// [`Error::Sampling`] for a value outside its range.
@@ -135,17 +138,16 @@ impl Sampler {
         Ok(Self {
             settings,
             rng,
-            recent: VecDeque::new(),
+            seen: BTreeSet::new(),
             drawn: BTreeMap::new(),
         })
     }
 
-    /// Counts a token that was not drawn, such as the last of a prompt, for the repetition penalty.
-    pub fn saw(&mut self, token: u32) {
-        if self.recent.len() == PENALTY_WINDOW {
-            self.recent.pop_front();
+    /// Tells the repetition penalty which tokens stand before the first draw: those of the prompt.
+    pub fn saw(&mut self, tokens: &[u32]) {
+        if self.settings.repetition_penalty != 1.0 {
+            self.seen.extend(tokens);
         }
-        self.recent.push_back(token);
     }
 
     /// Chooses a token. Equal logits go to the lower id, so the choice never depends on order.
@@ -171,7 +173,7 @@ impl Sampler {
         } else {
             self.random(&logits)
         };
-        self.saw(token);
+        self.saw(&[token]);
         if self.settings.presence_penalty != 0.0 || self.settings.frequency_penalty != 0.0 {
             *self.drawn.entry(token).or_default() += 1;
         }
@@ -189,7 +191,9 @@ impl Sampler {
         for (token, count) in &self.drawn {
             let settings = &self.settings;
             let penalty = settings.presence_penalty + settings.frequency_penalty * *count as f32;
-            logits[*token as usize] -= penalty;
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit -= penalty;
+            }
         }
     }
 
@@ -198,11 +202,8 @@ impl Sampler {
         if penalty == 1.0 {
             return;
         }
-        let mut tokens: Vec<u32> = self.recent.iter().copied().collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        for token in tokens {
-            if let Some(logit) = logits.get_mut(token as usize) {
+        for token in &self.seen {
+            if let Some(logit) = logits.get_mut(*token as usize) {
                 *logit = if *logit > 0.0 {
                     *logit / penalty
                 } else {
@@ -261,7 +262,7 @@ struct Descending {
 
 impl Descending {
     fn new(logits: &[f32], top_k: usize, temperature: f64) -> Self {
-        // A token that a mask or a bias forbids is not a candidate, and neither is NaN.
+        // A token that a mask or a bias forbids is not a candidate.
         let possible = (0..)
             .zip(logits)
             .filter(|(_, logit)| **logit > f32::NEG_INFINITY);
@@ -313,6 +314,41 @@ pub fn argmax(logits: &[f32]) -> u32 {
         }
     }
     best.0
+}
+
+/// Looks for a logit that is not a number or infinite: what a model with damaged weights gives.
+/// It compares bits as integers, which takes a fraction of the time of copying them.
+///
+/// # Errors
+/// [`Error::NotFinite`] with the first such token.
+pub(crate) fn check_finite(logits: &[f32]) -> Result<()> {
+    const INFINITY: u32 = f32::INFINITY.to_bits();
+    let size = |logit: &f32| logit.abs().to_bits();
+    if logits.iter().map(size).fold(0, u32::max) < INFINITY {
+        return Ok(());
+    }
+    let mut bad = (0..)
+        .zip(logits)
+        .filter(|(_, logit)| size(logit) >= INFINITY);
+    let (token, logit) = bad.next().unwrap_or((0, &f32::NAN));
+    Err(Error::NotFinite {
+        token,
+        value: *logit,
+    })
+}
+
+/// The same for a score: logits that are not finite make it no finite number either.
+///
+/// # Errors
+/// [`Error::NotFinite`].
+pub(crate) fn check_score(score: TokenScore, token: u32) -> Result<()> {
+    if score.log_probability.is_finite() {
+        return Ok(());
+    }
+    Err(Error::NotFinite {
+        token,
+        value: score.log_probability as f32,
+    })
 }
 
 /// The probability that a model gave to the token that followed.

@@ -9,16 +9,17 @@
 //! middle, all others:         m(i) - m(j) + h - m(h) - 1
 //! ```
 //!
-//! where `b` makes the tail continue the middle: `b = N - 1 - t - (m(N - 1 - t) + h - m(h) - 1)`. The authors fit `U = c / (1 + exp(-(a N + b)))` to
-//! each model. The default here is their fit for Llama 3 (trained on 8192 tokens) in units of the
-//! trained window: `a = 0.860 / L`, `b = -2.467`, `c = 0.757 L`, which is a guess for other models;
-//! `map=` sets `U`. Head and tail are theirs for Llama 3 too, L/16 and L/41. Their code multiplies
-//! queries and keys by `0.1 ln 2 + 1` by default (its example does not); `scale=yarn` is near that.
-//! Keys at distance `h` are in the head *and* the middle of their prefill; here they are in the
-//! middle. Within `2 h` tokens, as in their code, attention is plain.
+//! where `b` makes the tail continue the middle: `b = N - 1 - t - (m(N - 1 - t) + h - m(h) - 1)`.
+//! The authors fit `U = c / (1 + exp(-(a N + b)))` to each model. The default here is their fit for
+//! Llama 3 (trained on 8192 tokens) in units of the trained window: `a = 0.860 / L`, `b = -2.467`,
+//! `c = 0.757 L`, which is a guess for other models; `map=` sets `U`. Head and tail are theirs for
+//! Llama 3 too, L/16 and L/41. Their code multiplies queries and keys by `0.1 ln 2 + 1` by default
+//! (its example does not); `scale=yarn` is near that. Keys at distance `h` are in the head *and*
+//! the middle of their prefill; here they are in the middle. Within `2 h` tokens, as in their code,
+//! attention is plain.
 
-use super::{Keys, Positions, Ready, refuse};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Three regions: exact head, compressed middle, exact tail.
@@ -115,9 +116,13 @@ impl Positions for Lampe {
         })
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let derived = |most| Keys::Derived { most };
-        vec![derived(self.tail), Keys::Stored, derived(self.head)]
+    fn regions(&self) -> Regions {
+        [
+            Keys::first(self.tail),
+            Keys::Stored,
+            Keys::newest(self.head),
+        ]
+        .into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -10,8 +10,8 @@
 //! context inside the trained window. Reaches `W + (L - 1 - W) k + 1` tokens. The code also
 //! multiplies queries by the log-n factor, which is `scale=log-n` here.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Exact distances below the window `W`; beyond it they grow `k` times slower.
@@ -61,8 +61,8 @@ impl Positions for LeakyReRope {
         }
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored, Keys::Derived { most: self.window }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -12,8 +12,8 @@
 //! `S = 10`. Its third part, top-k keys from the middle in some layers, is not here. No limit, and a
 //! cache of `S + R` keys.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Attention sinks and recent keys, with distances cut off.
@@ -53,8 +53,8 @@ impl Positions for LmInfinite {
         (self.recent > trained).then_some(trained)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Derived { most: self.sinks }, Keys::Stored]
+    fn regions(&self) -> Regions {
+        [Keys::first(self.sinks), Keys::Stored].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

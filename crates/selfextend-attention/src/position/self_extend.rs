@@ -1,7 +1,7 @@
 //! SelfExtend: Jin et al., "LLM Maybe LongLM", ICML 2024, arXiv 2401.01325, section 3.2.
 
-use super::{Keys, Positions, Ready, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Bi-level attention: exact distances inside the neighbour window `W`, floored positions in
@@ -70,9 +70,8 @@ impl Positions for SelfExtend {
         Some(self.max_context(trained))
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let most = self.neighbor_window;
-        vec![Keys::Stored, Keys::Derived { most }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.neighbor_window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

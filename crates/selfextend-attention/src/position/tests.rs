@@ -26,7 +26,7 @@ pub(crate) fn any_map(context: usize) -> impl Strategy<Value = PositionMap> {
     ]
 }
 
-/// The farthest distance a context uses under a map, by asking for every pair of its last queries.
+/// The largest relative position in a context under a map, over all pairs.
 fn farthest(map: &dyn Positions, context: usize) -> f64 {
     let rows = (0..context).flat_map(|i| (0..=i).map(move |j| (i, j)));
     rows.filter_map(|(i, j)| map.relative(i, j))
@@ -67,7 +67,12 @@ proptest! {
             prop_assert!(end <= now.start && now.start <= now.end);
             prop_assert!(now.start <= next.start && now.end <= next.end);
             match *keys {
-                Keys::Derived { most } => prop_assert!(now.len() <= most),
+                Keys::Derived(kept) => {
+                    prop_assert!(now.len() <= kept.most());
+                    if let Kept::First(most) = kept {
+                        prop_assert!(now.end <= most);
+                    }
+                }
                 Keys::Stored => for j in now.clone() {
                     prop_assert_eq!(map.key(region, j), map.stored(j));
                 },

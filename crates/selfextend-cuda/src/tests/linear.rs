@@ -2,8 +2,11 @@
 //! blocks.
 
 use super::{Half, device, ops::random};
+use crate::linear::{FEW, LinearScratch};
+use crate::matrix::Matrix;
 use crate::ops::{Buffer, Ops};
-use crate::{CudaError, Device, FEW, Format, LinearScratch, Matrix};
+use crate::packed::Format;
+use crate::{CudaError, Device};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
 const FORMATS: [(Format, &str); 9] = [

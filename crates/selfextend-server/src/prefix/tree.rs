@@ -309,7 +309,11 @@ mod tests {
     fn copies_do_not_evict_their_own_prompt() {
         let mut cache = PrefixCache::new(1);
         let add = |cache: &mut PrefixCache, parent, token| {
-            cache.add(parent, vec![token; PAGE], Block::Device(Arc::new(Copied)))
+            cache.add(
+                parent,
+                vec![token; PAGE],
+                Block::on_device(Arc::new(Copied)),
+            )
         };
         let first = add(&mut cache, Parent::Root(0), 0);
         add(&mut cache, Parent::Node(first), 0);
@@ -334,7 +338,7 @@ mod tests {
         let mut cache = PrefixCache::new(1);
         let mut parents = vec![Parent::Root(0)];
         for token in 0..3 {
-            let block = Block::Device(Arc::new(Copied));
+            let block = Block::on_device(Arc::new(Copied));
             let id = cache.add(parents[token as usize], vec![token; PAGE], block);
             parents.push(Parent::Node(id));
         }

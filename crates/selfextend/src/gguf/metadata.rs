@@ -11,7 +11,7 @@ pub struct Metadata {
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the types of the GGUF specification")]
+#[allow(missing_docs, reason = "the types of the GGUF specification")]
 pub enum Value {
     U8(u8),
     I8(i8),

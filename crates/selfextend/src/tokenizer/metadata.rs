@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use crate::gguf::{self, Array, Value};
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// The metadata of one GGUF file.
 #[derive(Clone, Copy)]

@@ -9,8 +9,8 @@ use crate::error::Result;
 use crate::tensor::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
-use selfextend_attention::attention::{AttentionScratch, Step, attend};
-use selfextend_attention::cache::StepPlan;
+use selfextend_attention::attention::{AttentionScratch, Segment, attend};
+use selfextend_attention::cache::SegmentPlan;
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
 use selfextend_attention::{KvCache, parallel};
 use smallvec::SmallVec;
@@ -45,7 +45,7 @@ impl Backend for Cpu {
     type Scratch = CpuScratch;
     type Cache = KvCache;
     /// One for each sequence.
-    type Plan = Vec<StepPlan>;
+    type Plan = Vec<SegmentPlan>;
 
     fn enter(&self, phase: Phase, scratch: &mut CpuScratch) {
         scratch.phase = phase;
@@ -119,9 +119,9 @@ impl Backend for Cpu {
         caches: &mut [&mut KvCache],
         tokens: &[&[u32]],
         phase: Phase,
-        plans: &mut Vec<StepPlan>,
+        plans: &mut Vec<SegmentPlan>,
     ) -> Result<()> {
-        plans.resize_with(caches.len(), StepPlan::default);
+        plans.resize_with(caches.len(), SegmentPlan::default);
         for ((cache, plan), tokens) in caches.iter().zip(plans).zip(tokens) {
             match phase {
                 Phase::Prefill => cache.plan_prefill_into(tokens.len(), plan),
@@ -135,7 +135,7 @@ impl Backend for Cpu {
         &self,
         layer: usize,
         caches: &mut [&mut KvCache],
-        plans: &Vec<StepPlan>,
+        plans: &Vec<SegmentPlan>,
         q: &Vec<f32>,
         k: &Vec<f32>,
         v: &Vec<f32>,
@@ -144,10 +144,10 @@ impl Backend for Cpu {
     ) -> Result<()> {
         out.resize(q.len(), 0.0);
         let pairs = caches.iter_mut().zip(plans);
-        let mut steps: SmallVec<[Step; FEW_SEQUENCES]> =
-            pairs.map(|(cache, plan)| Step { cache, plan }).collect();
+        let mut segments: SmallVec<[Segment; FEW_SEQUENCES]> =
+            pairs.map(|(cache, plan)| Segment { cache, plan }).collect();
         let scratch = &mut scratch.attention;
-        Ok(attend(layer, &mut steps, q, k, v, out, scratch)?)
+        Ok(attend(layer, &mut segments, q, k, v, out, scratch)?)
     }
 
     fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>, activation: Activation) {

@@ -6,7 +6,7 @@ use crate::backend::cache::foreign_block;
 use crate::backend::{Cache, CacheLayout};
 use crate::error::{Error, Result};
 use selfextend_attention::{KvType, QueryScaling};
-use selfextend_cuda::{CudaError, Device, DeviceCache, Room, Storage};
+use selfextend_cuda::{CudaError, Device, DeviceCache, KvBlock, Room, Storage};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -56,15 +56,9 @@ impl<T: Half> CudaCache<T> {
         let layers = layers.iter().map(place).collect();
         let wave = device.wave(shape.heads());
         let kinds = kinds.iter().zip(counts).map(|(kind, count)| {
-            let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
             let chunk = options.chunk.min(context).min(wave);
-            let room = Room {
-                layers: count,
-                storage,
-                capacity: 1,
-                chunk,
-            };
-            DeviceCache::new(device, shape, map, rope, room)
+            let room = Room::new(count, 1).with_storage(storage).with_chunk(chunk);
+            DeviceCache::new(device, shape, kind.clone(), room)
         });
         Ok(Self {
             kinds: kinds.collect::<Result<_, _>>()?,
@@ -77,7 +71,7 @@ impl<T: Half> CudaCache<T> {
         })
     }
 
-    fn in_block(&self, kinds: Vec<selfextend_cuda::Block>) -> Block {
+    fn in_block(&self, kinds: Vec<KvBlock>) -> Block {
         let device = self.device.clone();
         Block::on_device(Arc::new(CudaBlock { device, kinds }))
     }
@@ -102,16 +96,16 @@ impl<T> Drop for CudaCache<T> {
 #[derive(Debug)]
 struct CudaBlock {
     device: Device,
-    kinds: Vec<selfextend_cuda::Block>,
+    kinds: Vec<KvBlock>,
 }
 
 impl DeviceBlock for CudaBlock {
     fn bytes(&self) -> usize {
-        self.kinds.iter().map(selfextend_cuda::Block::bytes).sum()
+        self.kinds.iter().map(KvBlock::bytes).sum()
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        let kinds = self.kinds.iter().map(selfextend_cuda::Block::to_bytes);
+        let kinds = self.kinds.iter().map(KvBlock::to_bytes);
         Ok(kinds.collect::<Result<Vec<_>, CudaError>>()?.concat())
     }
 }

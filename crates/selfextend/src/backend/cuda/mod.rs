@@ -25,8 +25,8 @@ use crate::tensor::{RawTensor, TensorFormat};
 pub use cache::CudaCache;
 use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
-    CudaError, CudaSlice, Device, DeviceCache, FEW, Format, Inputs, LinearScratch, Matrix, Plan,
-    Step, Work, attend,
+    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, Element, FEW, Format,
+    Inputs, LinearScratch, Matrix, Segment, attend,
 };
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -106,7 +106,7 @@ pub struct Scratch<T> {
     linear: LinearScratch<T>,
     /// Results of attention, heads padded.
     attended: Buffer<T>,
-    work: Work<T>,
+    attention: AttentionScratch<T>,
 }
 
 impl<T> Default for Scratch<T> {
@@ -114,7 +114,7 @@ impl<T> Default for Scratch<T> {
         Self {
             linear: LinearScratch::default(),
             attended: Buffer::default(),
-            work: Work::default(),
+            attention: AttentionScratch::default(),
         }
     }
 }
@@ -123,7 +123,7 @@ impl<T> Default for Scratch<T> {
 #[derive(Debug)]
 struct Group {
     members: Vec<usize>,
-    plan: Plan,
+    plan: DevicePlan,
 }
 
 /// Groups of sequences for each kind of layer.
@@ -154,9 +154,9 @@ impl<T: Half> Cuda<T> {
         };
         let most = members.iter().map(|&n| tokens[n].len()).max();
         for after in (0..most.unwrap_or(0)).step_by(wave) {
-            let steps = members.iter().map(|&n| {
+            let segments = members.iter().map(|&n| {
                 let skipped = after.min(tokens[n].len());
-                Step {
+                Segment {
                     cache: &caches[n].kinds[kind],
                     after: skipped,
                     tokens: (tokens[n].len() - skipped).min(wave),
@@ -164,10 +164,10 @@ impl<T: Half> Cuda<T> {
                     scaling: caches[n].scaling,
                 }
             });
-            let steps: Vec<Step<T>> = steps.collect();
+            let segments: Vec<Segment<T>> = segments.collect();
             groups.push(Group {
                 members: members.to_vec(),
-                plan: Plan::of(&self.device, &steps, rows)?,
+                plan: DevicePlan::of(&self.device, &segments, rows)?,
             });
         }
         Ok(())
@@ -289,7 +289,11 @@ impl<T: Half> Backend for Cuda<T> {
         out: &mut Buffer<f32>,
         scratch: &mut Scratch<T>,
     ) -> Result<()> {
-        let Scratch { attended, work, .. } = scratch;
+        let Scratch {
+            attended,
+            attention,
+            ..
+        } = scratch;
         self.queue(|| {
             let Some(first) = caches.first() else {
                 return Ok(());
@@ -311,7 +315,7 @@ impl<T: Half> Backend for Cuda<T> {
                     .map(|(_, cache)| &mut cache.kinds[kind])
                     .collect();
                 let (plan, out) = (&group.plan, attended.slice_mut()?);
-                attend(&self.device, place, &mut its, plan, inputs, out, work)?;
+                attend(&self.device, place, &mut its, plan, inputs, out, attention)?;
             }
             self.ops
                 .widen(attended, heads, [shape.head_dim(), padded], out)

@@ -1,7 +1,7 @@
 //! Tokenizers of tokenizer.json.
 
-use super::*;
-use crate::gguf::{Array, GgufFile};
+use super::{CONTROL, NORMAL, SpecialTokens, Tokenizer};
+use crate::gguf::{Array, GgufFile, Value};
 use crate::test_support::shared;
 use serde_json::{Value as Json, json};
 

@@ -4,9 +4,12 @@ mod json;
 mod properties;
 mod reference;
 
+use std::collections::BTreeSet;
+
 use crate::gguf::{self, Value};
 
-use super::*;
+use super::codec::{ADD_BOS, MODEL, PRE};
+use super::{SpecialTokens, Tokenizer, TokenizerError, sentence_piece, vocabulary};
 
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;

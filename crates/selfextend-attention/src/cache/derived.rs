@@ -1,10 +1,12 @@
-//! Keys of regions whose positions differ from the stored ones, derived from those.
+//! Derived keys: those of regions whose positions differ from the stored ones, rotated from these.
 
-use super::page::{Stored, with_stored};
-use super::{KvType, LayerPages, PAGE, Page};
-use crate::attention::AttentionShape;
+use super::kv_type::KvType;
+use super::page::{Page, with_stored};
+use super::pages::LayerPages;
+use super::stored::{DECODE_TOKENS, PAGE, Stored};
 use crate::parallel;
 use crate::rope::Rope;
+use crate::shape::AttentionShape;
 use crate::simd::kernels::{rotate_panel, round_to};
 use crate::simd::{Element, Kernel, Simd, WIDTH, dispatch};
 use half::f16;
@@ -14,7 +16,7 @@ use std::ops::Range;
 /// The rotation from the stored position of some keys to that of a region, in whole panels:
 /// `[panel][pair][16]`, cosines and sines.
 #[derive(Debug, Default)]
-pub struct DeltaTable {
+pub(crate) struct DeltaTable {
     first_panel: usize,
     panels: usize,
     pairs: usize,
@@ -55,7 +57,7 @@ impl DeltaTable {
 
 /// Derives one head's panels `panels` (absolute numbers) as floats, rounded to what a ring would
 /// hold, so that prefill and decode see the same keys: `to` is `[panel][component][16]`.
-pub fn derive_panels(
+pub(crate) fn derive_panels(
     pages: &LayerPages,
     rope: &Rope,
     table: &DeltaTable,
@@ -104,12 +106,12 @@ impl<P: Stored> Kernel for Derive<'_, P> {
     }
 }
 
-/// The keys of one layer's derived region in their rotation, for decode. The keys a query sees
-/// move forwards with the queries, and so does what is held.
+/// The keys of one layer's derived region in their rotation, kept for decode. The keys that a query
+/// sees move forwards with the queries, and so does what the ring holds.
 #[derive(Debug, Clone)]
-pub struct WindowRing {
+pub(crate) struct DerivedRing {
     shape: AttentionShape,
-    /// Panels of each head, allocated at the first decode step.
+    /// Panels of each head, allocated at the first decode step; none where nothing is derived.
     slots: usize,
     keys: RingKeys,
     /// The keys it holds, by position.
@@ -119,21 +121,32 @@ pub struct WindowRing {
 
 /// Keys of a ring: `[kv_head][slot][component][16]`.
 #[derive(Debug, Clone)]
-pub enum RingKeys {
+enum RingKeys {
     /// Full precision.
     F32(Vec<f32>),
     /// Half precision.
     F16(Vec<f16>),
 }
 
-impl WindowRing {
+impl DerivedRing {
+    /// For a region whose queries see at most `most` derived keys.
     pub(super) fn new(shape: AttentionShape, kv_type: KvType, most: usize) -> Self {
+        // The most keys of a query and the few new ones of a decode step touch at most one panel
+        // more than they fill.
+        let slots = (most + DECODE_TOKENS).div_ceil(WIDTH) + 1;
+        Self::of_slots(shape, kv_type, slots)
+    }
+
+    /// For a region whose keys are the stored ones.
+    pub(super) fn none(shape: AttentionShape, kv_type: KvType) -> Self {
+        Self::of_slots(shape, kv_type, 0)
+    }
+
+    fn of_slots(shape: AttentionShape, kv_type: KvType, slots: usize) -> Self {
         let keys = match kv_type {
             KvType::F32 => RingKeys::F32(Vec::new()),
             KvType::F16 | KvType::Q8_0 => RingKeys::F16(Vec::new()),
         };
-        // The most keys of a query and the few new ones of a decode step touch at most one panel more than they fill.
-        let slots = (most + super::DECODE_TOKENS).div_ceil(WIDTH) + 1;
         Self {
             shape,
             slots,
@@ -159,8 +172,8 @@ impl WindowRing {
         self.shape.kv_heads() * self.slots * self.shape.head_dim() * WIDTH * number
     }
 
-    /// The first key that must be derived before a query that sees keys from `needed` on can use
-    /// the ring.
+    /// The first key that must be derived before the ring serves a query that sees keys from
+    /// `needed` on.
     pub(super) fn held_until(&self, needed: usize) -> usize {
         if self.from <= needed && self.until >= needed {
             self.until
@@ -253,7 +266,7 @@ fn fill<E: Element>(
             E::from_slice(derived, to);
         });
     };
-    // A step adds a panel or two; only the first after a prefill fills the whole ring.
+    // A decode step adds a panel or two; only the first one after a prefill fills the whole ring.
     if wanted.len() <= 2 {
         tasks.for_each(derive);
     } else {

@@ -1,19 +1,13 @@
-//! The kernels' arguments and what libraries are called for: with `graph.rs`, all the `unsafe` of
-//! this crate.
-//!
-//! The structures mirror `kernels/common.cuh`. Every launch is held against the f64 oracle by
-//! `tests/`, which needs a GPU.
+//! The kernels' arguments. The structures mirror `kernels/common.cuh`.
 
-use crate::device::{Device, Element};
 use crate::error::CudaError;
-use crate::plan::MAX_PLANES;
 use bytemuck::{Pod, Zeroable, bytes_of};
-use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::sys::{self, CUdeviceptr};
-use cudarc::driver::{CudaContext, CudaFunction, CudaStream};
 use selfextend_attention::position::MAX_REGIONS;
 use std::mem::MaybeUninit;
-use std::sync::Arc;
+
+/// Most planes of keys: the stored ones, and those of each derived region.
+pub(crate) const MAX_PLANES: usize = 1 + MAX_REGIONS;
 
 /// Sequences of one decode launch.
 pub(crate) const MAX_SEQUENCES: usize = 16;
@@ -116,8 +110,8 @@ pub(crate) struct DecodeSequence {
     pub k_scales: [CUdeviceptr; MAX_REGIONS],
     pub v_scales: CUdeviceptr,
     pub ring: [u32; MAX_REGIONS],
-    pub from: [i32; MAX_REGIONS],
-    pub to: [i32; MAX_REGIONS],
+    pub low: [i32; MAX_REGIONS],
+    pub high: [i32; MAX_REGIONS],
     pub keys: i32,
     pub row: i32,
     pub tokens: i32,
@@ -215,15 +209,6 @@ pub(crate) struct CopyArgs {
     pub to_pitch: [i32; 2],
 }
 
-/// A kernel and the shape of its launch.
-pub(crate) struct Launch<'a> {
-    pub device: &'a Device,
-    pub kernel: &'a CudaFunction,
-    pub grid: (u32, u32, u32),
-    pub block: (u32, u32, u32),
-    pub shared: usize,
-}
-
 /// An argument of a kernel that takes several.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value {
@@ -238,7 +223,7 @@ pub(crate) enum Value {
 pub(crate) const FEW_ROWS: usize = 32;
 
 impl Value {
-    fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Pointer(x) | Self::Len(x) => bytes_of(x),
             Self::Int(x) => bytes_of(x),
@@ -246,99 +231,6 @@ impl Value {
             Self::Rows(x) => bytes_of(x),
         }
     }
-}
-
-impl Launch<'_> {
-    /// Queues a kernel that takes one structure; see [`Queue::submit`](crate::graph::Queue::submit).
-    pub(crate) fn run<A: Pod>(&self, args: &A) -> Result<(), CudaError> {
-        self.device.queue().submit(self, &[bytes_of(args)])
-    }
-
-    /// The same outside of passes, which another thread may be noting.
-    pub(crate) fn run_now<A: Pod>(&self, args: &A) -> Result<(), CudaError> {
-        self.device.queue().submit_now(self, &[bytes_of(args)])
-    }
-
-    /// Queues a kernel of `ops.cu` or `linear.cu`.
-    pub(crate) fn run_values(&self, values: &[Value]) -> Result<(), CudaError> {
-        let values: Vec<&[u8]> = values.iter().map(Value::bytes).collect();
-        self.device.queue().submit(self, &values)
-    }
-}
-
-/// cuBLAS on a device's stream.
-#[derive(Debug)]
-pub(crate) struct Blas(CudaBlas);
-
-impl Blas {
-    pub(crate) fn new(device: &Device) -> Result<Self, CudaError> {
-        // SAFETY: loads cuBLAS and runs its initialisers, as any use of it would.
-        if !unsafe { cublas::sys::is_culib_present() } {
-            return Err(CudaError::NoBlas);
-        }
-        Ok(Self(CudaBlas::new(device.stream().clone())?))
-    }
-
-    /// `out[t] = matrix · x[t]`: `[outputs, inputs]` by `[tokens, inputs]`, rows contiguous, to
-    /// tokens `pitch` numbers apart; operands in `T`, result in f32.
-    pub(crate) fn multiply<T: Element>(
-        &self,
-        [outputs, tokens, inputs]: [usize; 3],
-        pitch: usize,
-        matrix: CUdeviceptr,
-        x: CUdeviceptr,
-        out: CUdeviceptr,
-    ) -> Result<(), CudaError> {
-        use cublas::sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
-        use cublas::sys::cudaDataType_t::{CUDA_R_16BF, CUDA_R_16F, CUDA_R_32F};
-        let [m, n, k] = [outputs, tokens, inputs].map(|x| x as i32);
-        let kind = if T::NAME == "f16" {
-            CUDA_R_16F
-        } else {
-            CUDA_R_16BF
-        };
-        let (one, zero) = (1f32, 0f32);
-        // SAFETY: `linear.rs` checked the extents against the slices'; cuBLAS, which counts columns
-        // first, sees the transposes, so `out` is m by n with columns of m, `pitch` apart.
-        unsafe {
-            cublas::result::gemm_ex(
-                *self.0.handle(),
-                CUBLAS_OP_T,
-                CUBLAS_OP_N,
-                m,
-                n,
-                k,
-                (&raw const one).cast(),
-                matrix as *const _,
-                kind,
-                k,
-                x as *const _,
-                kind,
-                k,
-                (&raw const zero).cast(),
-                out as *mut _,
-                CUDA_R_32F,
-                pitch as i32,
-                cublas::sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-                cublas::sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
-            )?;
-        }
-        Ok(())
-    }
-}
-
-/// The one stream of a device.
-pub(crate) fn single_stream(context: &Arc<CudaContext>) -> Result<Arc<CudaStream>, CudaError> {
-    // SAFETY: slices of this crate are used on this stream only (`attention.rs` refuses others), so
-    // there is nothing for events to order.
-    unsafe { context.disable_event_tracking() };
-    Ok(context.new_stream()?)
-}
-
-/// Whether the driver's library can be loaded.
-pub(crate) fn driver_is_present() -> bool {
-    // SAFETY: loads the driver's library and runs its initialisers, as any use of it would.
-    unsafe { cudarc::driver::sys::is_culib_present() }
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Pages that keep keys and values as floats, whole or half.
 
-use super::PAGE;
-use super::block::{Number, read_numbers, write_numbers};
-use super::page::{PanelMut, Stored, WeightScratch, ask};
-use crate::attention::AttentionShape;
+use super::stored::{
+    Number, PAGE, PanelMut, Stored, WeightScratch, prefetch, read_numbers, write_numbers,
+};
+use crate::shape::AttentionShape;
 use crate::simd::kernels::{Rounded, accumulate_few, scores_few, widen, widen_rows};
 use crate::simd::{Element, Simd, WIDTH};
 use std::ops::Range;
@@ -61,15 +61,15 @@ impl<E: Element + Number> Stored for Floats<E> {
     }
 
     #[inline(always)]
-    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+    fn prefetch_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
         let panel = head * (PAGE / WIDTH) + panel;
-        ask(s, &self.keys, panel, WIDTH * shape.head_dim());
+        prefetch(s, &self.keys, panel, WIDTH * shape.head_dim());
     }
 
     #[inline(always)]
-    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+    fn prefetch_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
         let panel = head * (PAGE / WIDTH) + panel;
-        ask(s, &self.values, panel, WIDTH * shape.padded_dim());
+        prefetch(s, &self.values, panel, WIDTH * shape.padded_dim());
     }
 
     #[inline(always)]

@@ -1,13 +1,6 @@
-//! Rotary position embeddings: frequencies, tables of angles, rotations.
-//!
-//! Angles are computed in f64 and rounded once, so a rotation by a large position is as exact as
-//! one by a small position. (Computing them in f32 is off by 1e-3 rad at position 16384.)
+//! The rotary embedding of a model: its frequencies, tables of angles, and rotations.
 
-mod frequencies;
-
-pub use frequencies::{Factors, Frequencies, MAX_PAIRS, Ramp, Yarn};
-
-use crate::AttentionError;
+use crate::error::AttentionError;
 
 /// Which two components of a head are rotated together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +77,9 @@ impl RopeSpec {
 pub struct Rope {
     spec: RopeSpec,
     /// Radians per position, one for each pair.
-    frequencies: Vec<f64>,
+    pub(super) frequencies: Vec<f64>,
     /// What YaRN multiplies rotated queries and keys by.
-    magnitude: f64,
+    pub(super) magnitude: f64,
 }
 
 impl Rope {
@@ -239,13 +232,19 @@ impl RopeTable {
 }
 
 /// YaRN's share of interpolation for each pair.
-struct YarnRamp {
+pub(super) struct YarnRamp {
     low: f64,
     high: f64,
 }
 
 impl YarnRamp {
-    fn new(dim: usize, theta: f64, context: usize, beta_fast: f64, beta_slow: f64) -> Self {
+    pub(super) fn new(
+        dim: usize,
+        theta: f64,
+        context: usize,
+        beta_fast: f64,
+        beta_slow: f64,
+    ) -> Self {
         // The pair that turns `rotations` times in the original window (arXiv 2309.00071, eq. 17).
         let pair = |rotations: f64| {
             let turns = context as f64 / (rotations * 2.0 * std::f64::consts::PI);
@@ -260,7 +259,7 @@ impl YarnRamp {
     }
 
     /// 0 keeps the pair's frequency, 1 interpolates it fully.
-    fn interpolated(&self, pair: usize) -> f64 {
+    pub(super) fn interpolated(&self, pair: usize) -> f64 {
         ((pair as f64 - self.low) / (self.high - self.low)).clamp(0.0, 1.0)
     }
 }

@@ -1,13 +1,12 @@
 //! Launches, one by one or as a CUDA graph.
 //!
-//! A step of few tokens launches hundreds of kernels that each take microseconds, so it lasts as
-//! long as the host takes to launch them. Between [`Queue::record`] and [`Queue::play`] launches
-//! are only noted on a tape. `play` looks for the graph of an earlier tape with the same kernels,
-//! tells it the arguments that differ, a few in a hundred, and launches it whole. Nothing has to be
-//! known of what the arguments mean: a buffer that moved is one more that differs.
+//! A pass over few tokens launches hundreds of kernels that each take microseconds, so it lasts as
+//! long as the host takes to launch them. Between [`Queue::record`] and [`Queue::play`] launches are
+//! only recorded on a tape. `play` looks for the graph of an earlier tape with the same kernels,
+//! writes the arguments that differ into it, a few in a hundred, and launches it whole. What the
+//! arguments mean does not matter: a buffer that moved is one more that differs.
 
 use crate::error::CudaError;
-use crate::launch::Launch;
 use cudarc::driver::sys::{self, CUDA_KERNEL_NODE_PARAMS, CUgraph, CUgraphExec, CUgraphNode};
 use cudarc::driver::{CudaFunction, CudaStream};
 use std::ffi::c_void;
@@ -15,22 +14,31 @@ use std::ops::Range;
 use std::ptr::{null, null_mut};
 use std::sync::Arc;
 
-/// Graphs that are kept: of the kinds of step that a server alternates between.
+/// How many graphs are kept: a server alternates between kinds of passes.
 const KEPT: usize = 16;
 
-/// Tapes without a graph that are remembered.
+/// How many tapes without a graph are remembered.
 const SEEN: usize = 4;
 
-/// Where each argument starts on a tape, at least.
+/// Alignment of each argument on a tape.
 const ALIGNMENT: usize = 16;
+
+/// How many threads run a kernel, and what they share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Grid {
+    /// Blocks.
+    pub blocks: (u32, u32, u32),
+    /// Threads of a block.
+    pub threads: (u32, u32, u32),
+    /// Bytes of dynamic shared memory of a block.
+    pub shared: usize,
+}
 
 /// One launch.
 #[derive(Debug, Clone)]
 struct Call {
     kernel: CudaFunction,
-    grid: (u32, u32, u32),
-    block: (u32, u32, u32),
-    shared: usize,
+    grid: Grid,
     /// Its arguments, among the tape's.
     arguments: Range<usize>,
 }
@@ -55,7 +63,7 @@ impl Tape {
     fn is_like(&self, other: &Self) -> bool {
         self.calls.len() == other.calls.len()
             && self.calls.iter().zip(&other.calls).all(|(a, b)| {
-                a.kernel.cu_function() == b.kernel.cu_function() && a.block == b.block
+                a.kernel.cu_function() == b.kernel.cu_function() && a.grid.threads == b.grid.threads
             })
     }
 
@@ -67,12 +75,10 @@ impl Tape {
             [first, .., last] => first.start..last.end,
             [only] => only.clone(),
         };
-        a.grid == b.grid
-            && a.shared == b.shared
-            && self.bytes[numbers(self, a)] == other.bytes[numbers(other, b)]
+        a.grid == b.grid && self.bytes[numbers(self, a)] == other.bytes[numbers(other, b)]
     }
 
-    /// What the driver takes: a pointer to each argument. They hold until the tape changes.
+    /// What the driver takes: a pointer to each argument. They are valid until the tape changes.
     fn pointers(&self, call: usize) -> Vec<*mut c_void> {
         let places = &self.arguments[self.calls[call].arguments.clone()];
         places
@@ -83,25 +89,19 @@ impl Tape {
 
     fn launch(&self, call: usize, stream: &CudaStream) -> Result<(), CudaError> {
         let mut pointers = self.pointers(call);
-        let Call {
-            kernel,
-            grid,
-            block,
-            shared,
-            ..
-        } = &self.calls[call];
+        let Call { kernel, grid, .. } = &self.calls[call];
         // SAFETY: see `Queue::submit`; the pointers are to this tape's bytes, which the driver
         // copies before it returns.
         unsafe {
             sys::cuLaunchKernel(
                 kernel.cu_function(),
-                grid.0,
-                grid.1,
-                grid.2,
-                block.0,
-                block.1,
-                block.2,
-                *shared as u32,
+                grid.blocks.0,
+                grid.blocks.1,
+                grid.blocks.2,
+                grid.threads.0,
+                grid.threads.1,
+                grid.threads.2,
+                grid.shared as u32,
                 stream.cu_stream(),
                 pointers.as_mut_ptr(),
                 null_mut(),
@@ -112,22 +112,16 @@ impl Tape {
     }
 
     fn node(&self, call: usize, pointers: &mut [*mut c_void]) -> CUDA_KERNEL_NODE_PARAMS {
-        let Call {
-            kernel,
-            grid,
-            block,
-            shared,
-            ..
-        } = &self.calls[call];
+        let Call { kernel, grid, .. } = &self.calls[call];
         CUDA_KERNEL_NODE_PARAMS {
             func: kernel.cu_function(),
-            gridDimX: grid.0,
-            gridDimY: grid.1,
-            gridDimZ: grid.2,
-            blockDimX: block.0,
-            blockDimY: block.1,
-            blockDimZ: block.2,
-            sharedMemBytes: *shared as u32,
+            gridDimX: grid.blocks.0,
+            gridDimY: grid.blocks.1,
+            gridDimZ: grid.blocks.2,
+            blockDimX: grid.threads.0,
+            blockDimY: grid.threads.1,
+            blockDimZ: grid.threads.2,
+            sharedMemBytes: grid.shared as u32,
             kernelParams: pointers.as_mut_ptr(),
             extra: null_mut(),
             kern: null_mut(),
@@ -136,7 +130,7 @@ impl Tape {
     }
 }
 
-/// A tape that the device knows.
+/// A tape that was made into a CUDA graph.
 #[derive(Debug)]
 struct Graph {
     tape: Tape,
@@ -184,7 +178,7 @@ impl Graph {
         Ok(it)
     }
 
-    /// Launches what is on a tape [like](Tape::is_like) this one, and keeps it as its own.
+    /// Launches what is on a tape [like](Tape::is_like) this one, and keeps that tape as its own.
     fn launch(&mut self, tape: &mut Tape, stream: &CudaStream) -> Result<(), CudaError> {
         for (call, node) in self.nodes.iter().enumerate() {
             if tape.is_same(&self.tape, call) {
@@ -246,18 +240,23 @@ impl Queue {
         }
     }
 
-    /// Whether steps become graphs.
+    /// Turns graphs on or off.
     pub(crate) fn enable(&mut self, enabled: bool) {
         self.enabled = enabled;
     }
 
-    /// Queues a kernel with its arguments, or notes it.
+    /// Queues a kernel with its arguments, or records it.
     ///
     /// The one way to launch anything. Callers pass what the kernel declares, in its order:
     /// pointers into slices of this stream that live until it has run (freeing a slice is queued
     /// on the same stream, and [`Queue::settle`] comes before any is freed that a pass uses), and
     /// extents checked against those slices' lengths.
-    pub(crate) fn submit(&mut self, launch: &Launch, arguments: &[&[u8]]) -> Result<(), CudaError> {
+    pub(crate) fn submit(
+        &mut self,
+        kernel: &CudaFunction,
+        grid: Grid,
+        arguments: &[&[u8]],
+    ) -> Result<(), CudaError> {
         let tape = &mut self.tape;
         let first = tape.arguments.len();
         for bytes in arguments {
@@ -267,10 +266,8 @@ impl Queue {
             tape.arguments.push(start..tape.bytes.len());
         }
         tape.calls.push(Call {
-            kernel: launch.kernel.clone(),
-            grid: launch.grid,
-            block: launch.block,
-            shared: launch.shared,
+            kernel: kernel.clone(),
+            grid,
             arguments: first..tape.arguments.len(),
         });
         if self.recording {
@@ -281,23 +278,24 @@ impl Queue {
         launched
     }
 
-    /// Launches what was noted, and a kernel after it that belongs to no pass.
+    /// Launches what was recorded, and then a kernel that belongs to no pass.
     pub(crate) fn submit_now(
         &mut self,
-        launch: &Launch,
+        kernel: &CudaFunction,
+        grid: Grid,
         arguments: &[&[u8]],
     ) -> Result<(), CudaError> {
         self.settle()?;
-        self.submit(launch, arguments)
+        self.submit(kernel, grid, arguments)
     }
 
-    /// Notes what is launched from now on, until [`Queue::play`] or [`Queue::settle`].
+    /// Records what is launched from now on, until [`Queue::play`] or [`Queue::settle`].
     pub(crate) fn record(&mut self) {
         self.tape.clear();
         self.recording = self.enabled;
     }
 
-    /// Launches what was noted, as a graph if it came before.
+    /// Launches what was recorded, as a graph if the same kernels came before.
     pub(crate) fn play(&mut self) -> Result<(), CudaError> {
         self.recording = false;
         if self.tape.calls.is_empty() {
@@ -313,7 +311,7 @@ impl Queue {
             }
             match Graph::new(self.seen.remove(at)) {
                 Ok(graph) => graph,
-                // Where there is no room for a graph there may be for the kernels.
+                // Without memory for a graph, the kernels themselves may still run.
                 Err(_) => return self.settle(),
             }
         } else {
@@ -327,7 +325,7 @@ impl Queue {
         launched
     }
 
-    /// Launches what was noted one by one, and what follows at once.
+    /// Launches what was recorded one by one, and what follows at once.
     pub(crate) fn settle(&mut self) -> Result<(), CudaError> {
         self.recording = false;
         if self.tape.calls.is_empty() {
