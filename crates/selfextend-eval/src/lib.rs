@@ -22,7 +22,8 @@
 //!     records.push(record.clone());
 //!     Ok(())
 //! })?;
-//! let header = evaluation.header("passkey", Default::default());
+//! let fingerprint = selfextend::fingerprint("model.gguf".as_ref())?;
+//! let header = evaluation.header("passkey", &fingerprint, Default::default());
 //! print!("{}", Report::new(&RunFile { header, records }).to_text());
 //! # Ok(())
 //! # }

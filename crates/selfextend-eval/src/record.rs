@@ -18,7 +18,9 @@ pub struct Header {
     pub version: String,
     /// The task.
     pub task: String,
-    /// The task's settings and the model's.
+    /// The fingerprint of the model's contents: [`selfextend::fingerprint`].
+    pub model: String,
+    /// The task's settings, and those of the sessions and the machine that change numbers.
     pub settings: Map<String, Value>,
     /// The methods, in the order in which they run.
     pub methods: Vec<String>,
@@ -54,7 +56,7 @@ impl Header {
         let mut keys: Vec<_> = keys
             .filter(|key| ours.get(*key) != theirs.get(*key))
             .collect();
-        keys.sort_by_key(|key| (*key == "digest", *key == "samples"));
+        keys.sort_by_key(|key| (*key != "model", *key == "digest", *key == "samples"));
         let key = keys.first()?;
         let show = |map: &Map<String, Value>| {
             map.get(*key)
@@ -178,6 +180,18 @@ pub struct ChoiceOutcome {
 }
 
 impl Outcome {
+    /// Whether every number is one.
+    pub(crate) fn is_finite(&self) -> bool {
+        match self {
+            Self::Answer { score, .. } => score.is_finite(),
+            Self::Likelihood { nll, blocks, .. } => {
+                nll.is_finite() && blocks.iter().all(|(_, nll)| nll.is_finite())
+            }
+            Self::Choice { choices, .. } => choices.iter().all(|it| it.log_likelihood.is_finite()),
+            Self::Unreachable { .. } => true,
+        }
+    }
+
     /// The score of an answer, or whether the most likely continuation is the right one; for a
     /// single continuation, whether greedy decoding gives it.
     pub fn score(&self) -> Option<f64> {

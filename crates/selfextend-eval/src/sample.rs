@@ -135,9 +135,10 @@ impl Sample {
         }
     }
 
-    /// A fingerprint of the tokens and how they are asked, 16 hexadecimal digits.
+    /// A fingerprint of the tokens, the context and how they are asked, 16 hexadecimal digits.
     pub fn prompt_hash(&self) -> String {
         let mut hash = Sha256::new();
+        hash.update((self.context as u64).to_le_bytes());
         for tokens in self.sequences() {
             hash.update((tokens.len() as u64).to_le_bytes());
             tokens.iter().for_each(|id| hash.update(id.to_le_bytes()));

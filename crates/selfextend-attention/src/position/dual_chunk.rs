@@ -58,7 +58,7 @@ impl Positions for DualChunk {
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        (self.reach > trained).then_some(trained.min(self.chunk))
+        (self.reach > trained).then_some(trained)
     }
 
     fn regions(&self) -> Regions {

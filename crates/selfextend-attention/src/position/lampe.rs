@@ -108,12 +108,19 @@ impl Positions for Lampe {
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        let last = self.relative(self.context - 1, 0).unwrap_or(0.0);
-        Some(if last < trained as f64 && self.head <= trained {
-            self.context
-        } else {
-            trained
-        })
+        // A query's farthest key is the first one, and farther for later queries; the map is made
+        // for its context and reaches no further.
+        let fits = |i: usize| self.relative(i, 0) <= Some((trained - 1) as f64);
+        let (mut reach, mut beyond) = (0, self.context);
+        while reach < beyond {
+            let middle = reach.midpoint(beyond);
+            if fits(middle) {
+                reach = middle + 1;
+            } else {
+                beyond = middle;
+            }
+        }
+        Some(reach)
     }
 
     fn regions(&self) -> Regions {

@@ -123,9 +123,11 @@ impl Positions for Table {
         let last = self.starts.len() - 1;
         let tokens = match self.starts.get(groups) {
             Some(&start) => start,
-            None => self.starts[last] + (groups - last) * (self.map.capacity - 1),
+            None => (groups - last)
+                .saturating_mul(self.map.capacity - 1)
+                .saturating_add(self.starts[last]),
         };
-        Some(tokens + self.map.window)
+        Some(tokens.saturating_add(self.map.window))
     }
 
     fn regions(&self) -> Regions {

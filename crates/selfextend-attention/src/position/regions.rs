@@ -88,7 +88,8 @@ pub trait Positions: Debug + Send + Sync {
     /// the query does not see the key.
     fn relative(&self, i: usize, j: usize) -> Option<f64>;
 
-    /// The longest context whose relative positions are all below `trained`; `None` without limit.
+    /// The longest context whose relative positions are all at most `trained - 1`, the largest of
+    /// training; `None` without limit. Exact: one token more has a pair beyond it.
     fn reach(&self, trained: usize) -> Option<usize>;
 
     /// The regions, from the farthest keys to the nearest.

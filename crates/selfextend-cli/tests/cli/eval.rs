@@ -287,7 +287,7 @@ fn every_task_runs() {
         &[&choice, &lambada, "--results", &results("choice.jsonl")],
     )
     .ok();
-    assert!(done.stdout.contains("normalised"));
+    assert!(done.stdout.contains("acc_norm"));
     let leval = file(
         "tasks/sci_fi.jsonl",
         "{\"input\": \"An ant.\", \"instructions\": [\"Is it? True or False?\"], \"outputs\": [\"True [fact: False]\"]}\n",

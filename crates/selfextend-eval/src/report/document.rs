@@ -33,7 +33,8 @@ impl Report {
         settings.push(("methods".into(), header.methods.join(" ")));
         settings.push(("selfextend-eval".into(), header.version.clone()));
         settings.push(("samples".into(), header.samples.to_string()));
-        settings.push(("fingerprint".into(), header.digest.clone()));
+        settings.push(("model fingerprint".into(), header.model.clone()));
+        settings.push(("fingerprint of the samples".into(), header.digest.clone()));
         let expected = header.samples * header.methods.len();
         if run.records.len() < expected {
             let done = format!("{} of {expected}", run.records.len());

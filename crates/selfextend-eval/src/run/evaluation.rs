@@ -49,12 +49,21 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The header of the results.
-    pub fn header(&self, task: &str, settings: Map<String, Value>) -> Header {
+    /// The header of the results, by which another run is told from this one: `model` is the
+    /// fingerprint of the model's contents ([`selfextend::fingerprint`]). How sessions run is
+    /// added to the settings; what else changes numbers (the device, widened weights) is the
+    /// caller's to add.
+    pub fn header(&self, task: &str, model: &str, mut settings: Map<String, Value>) -> Header {
+        let config = self.model.model.config();
+        settings.insert("trained_window".into(), config.trained_window.into());
+        settings.insert("kv_type".into(), format!("{:?}", self.kv_type).to_lowercase().into());
+        settings.insert("chunk".into(), self.chunk.into());
+        settings.insert("share_lengths".into(), self.share_lengths.into());
         Header {
             selfextend_eval: Header::FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             task: task.into(),
+            model: model.into(),
             settings,
             methods: self.methods.iter().map(Method::to_string).collect(),
             samples: self.samples.len(),

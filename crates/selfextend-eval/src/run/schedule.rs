@@ -78,11 +78,15 @@ fn order(evaluation: &Evaluation, method: &Method) -> Vec<Turn> {
 }
 
 /// What sessions have in common that compute the same from the same tokens. Where lengths share
-/// prefixes, the number of tokens they may hold is no part of it.
+/// prefixes, the number of tokens they may hold is no part of it, except that a model with two
+/// rotary embeddings (longrope) selects one by it.
 pub(super) fn session_key(evaluation: &Evaluation, options: &SessionOptions) -> String {
     let mut options = options.clone();
+    let context = options.extension.context();
+    let short = evaluation.model.model.config().short_rope.as_ref();
+    let is_short = short.is_some_and(|(most, _)| context <= *most);
     if evaluation.share_lengths {
         options.extension = options.extension.with_context(0);
     }
-    format!("{options:?}")
+    format!("{is_short} {options:?}")
 }

@@ -346,11 +346,13 @@ pub const METHODS: &[Entry] = &[
         about: "LM-Infinite, arXiv 2308.16137: forgets",
         keys: &[
             tokens("sinks", "first keys kept; 10"),
-            tokens("recent", "last keys kept; L"),
+            tokens("recent", "last keys kept; L - 1"),
         ],
         build: |given, At { trained, .. }| {
             let sinks = given.tokens("sinks").unwrap_or(10);
-            let recent = given.tokens("recent").unwrap_or(trained);
+            let recent = given
+                .tokens("recent")
+                .unwrap_or(trained.saturating_sub(1).max(1));
             Ok(LmInfinite::new(sinks, recent)?.into())
         },
     },

@@ -57,7 +57,11 @@ pub fn run(experiment: Experiment) -> Result<()> {
     evaluation.share_lengths = task != "compare";
     evaluation.allow_unreachable = allow_unreachable;
     evaluation.shard = args.shard;
-    let header = evaluation.header(task, all_settings(source, model, settings));
+    let fingerprint = selfextend::fingerprint(source.path()).map_err(|error| {
+        let path = source.path().display();
+        CliError::failure(format!("cannot read {path}: {error}"))
+    })?;
+    let header = evaluation.header(task, &fingerprint, all_settings(source, settings));
     if args.dry_run {
         output::note(&in_words(&evaluation.estimate(&[])?));
         return Ok(());
@@ -154,16 +158,11 @@ pub fn names(files: &[PathBuf]) -> Vec<String> {
 }
 
 /// The task's settings, and those of the model that change results.
-fn all_settings(source: &Source, model: &TextModel, settings: Value) -> Map<String, Value> {
-    let bytes = std::fs::metadata(source.path()).map(|file| file.len());
+fn all_settings(source: &Source, settings: Value) -> Map<String, Value> {
     let name = Path::new(&source.name).file_name().unwrap_or_default();
     let common = json!({
-        "model": name.to_string_lossy(),
-        "model_bytes": bytes.unwrap_or_default(),
-        "trained_window": model.model.config().trained_window,
-        "kv_type": source.kv_name(),
+        "model_name": name.to_string_lossy(),
         "linear": source.linear_name(),
-        "chunk": source.chunk(),
     });
     let mut all = common.as_object().cloned().unwrap_or_default();
     // Without its number: shards may run on several devices of one machine.
