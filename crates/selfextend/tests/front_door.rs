@@ -149,7 +149,7 @@ fn the_repetition_penalty_counts_the_prompt() {
             .with_sampling(sampling);
         let mut session = model.session(WINDOW).unwrap();
         let mut answer = model.answer(&mut session, prompt, &options).unwrap();
-        while let Some(piece) = answer.next() {
+        for piece in answer.by_ref() {
             piece.unwrap();
         }
         answer.into_generation().tokens[0]

@@ -56,7 +56,10 @@ impl<'a> Evaluation<'a> {
     pub fn header(&self, task: &str, model: &str, mut settings: Map<String, Value>) -> Header {
         let config = self.model.model.config();
         settings.insert("trained_window".into(), config.trained_window.into());
-        settings.insert("kv_type".into(), format!("{:?}", self.kv_type).to_lowercase().into());
+        settings.insert(
+            "kv_type".into(),
+            format!("{:?}", self.kv_type).to_lowercase().into(),
+        );
         settings.insert("chunk".into(), self.chunk.into());
         settings.insert("share_lengths".into(), self.share_lengths.into());
         Header {

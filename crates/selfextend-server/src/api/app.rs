@@ -1,7 +1,7 @@
 //! What all handlers share.
 
 use super::error::ApiError;
-use super::guard::Keys;
+use super::keys::Keys;
 use crate::config::ServerConfig;
 use crate::constrain::{Constraint, Constraints};
 use crate::ladder::Ladder;

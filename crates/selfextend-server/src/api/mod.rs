@@ -5,6 +5,7 @@ mod body;
 mod completions;
 mod error;
 mod guard;
+mod keys;
 mod page;
 mod reply;
 mod schema;
