@@ -86,6 +86,7 @@ impl Vocabulary {
         spelling: Spelling,
     ) -> Result<Self, TokenizerError> {
         let texts = metadata.strings(TOKENS)?;
+        check_size(texts.len())?;
         check_unique(&texts)?;
         let types = metadata.integers(TOKEN_TYPES)?;
         check_length(TOKEN_TYPES, types.len(), texts.len())?;
@@ -114,9 +115,7 @@ impl Vocabulary {
         spelling: Spelling,
         ids: SpecialIds,
     ) -> Result<Self, TokenizerError> {
-        if texts.is_empty() || u32::try_from(texts.len()).is_err() {
-            return Err(TokenizerError::VocabularySize { found: texts.len() });
-        }
+        check_size(texts.len())?;
         let mut end_tokens: BTreeSet<u32> = end_texts(&texts, &kinds).collect();
         end_tokens.extend(ids.ends.into_iter().chain(ids.eos));
         Ok(Self {
@@ -178,6 +177,13 @@ pub(super) fn check_length(
         return Ok(());
     }
     Err(TokenizerError::LengthMismatch { key, found, tokens })
+}
+
+fn check_size(found: usize) -> Result<(), TokenizerError> {
+    if found == 0 || u32::try_from(found).is_err() {
+        return Err(TokenizerError::VocabularySize { found });
+    }
+    Ok(())
 }
 
 fn check_unique(texts: &[&str]) -> Result<(), TokenizerError> {
