@@ -25,8 +25,8 @@ use crate::tensor::{RawTensor, TensorFormat};
 pub use cache::CudaCache;
 use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
-    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, Element, FEW, Format,
-    Inputs, LinearScratch, Matrix, Segment, attend,
+    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, FEW, Format, Inputs,
+    LinearScratch, Matrix, Segment, attend,
 };
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
