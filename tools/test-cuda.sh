@@ -43,7 +43,7 @@ pack() {
   done
   rm "$messages"
   pwd | tee $to/first/root $to/second/root >$to/third/root
-  split -b 53M "$cache" $to/model.
+  split -b 52M "$cache" $to/model.
   mv $to/model.aa $to/first/model.0
   mv $to/model.ab $to/second/model.1
   tar -C "$SHARED" -czf $to/second/shared.tar.gz --exclude='long_*' golden models/stories260K
