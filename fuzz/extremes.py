@@ -1,4 +1,4 @@
-"""Writes GGUF files that lie: copies of one file, each with one number of its header at an extreme.
+"""Writes damaged GGUF files: copies of one file, each with one number of its header at an extreme.
 
     python3 extremes.py MODEL.gguf FOLDER
 
@@ -21,9 +21,20 @@ def lies(data):
     after_string = lambda at: at + 8 + read("Q", at)[0]
     tensors, pairs = read("QQ", 8)
     at = 24
+    for version in [0, 1, 2, 4, 3 << 24]:
+        yield data[:4] + struct.pack("<I", version) + data[8:]
+    for length in LENGTHS:
+        for count in [8, 16]:
+            yield data[:count] + struct.pack("<Q", length) + data[count + 8 :]
     for _ in range(pairs):
         at = after_string(at)
         (kind,), value = read("I", at), at + 4
+        for other in range(14):
+            yield data[:at] + struct.pack("<I", other) + data[at + 4 :]
+        if kind in (STRING, ARRAY):
+            length = value if kind == STRING else value + 4
+            for lie in LENGTHS:
+                yield data[:length] + struct.pack("<Q", lie) + data[length + 8 :]
         if kind == STRING:
             at = after_string(value)
         elif kind == ARRAY:
@@ -50,10 +61,12 @@ def lies(data):
             for length in LENGTHS:
                 yield data[:at] + struct.pack("<Q", length) + data[at + 8 :]
             at += 8
-        for kind in range(31):
+        for kind in range(43):
             yield data[:at] + struct.pack("<I", kind) + data[at + 4 :]
+        for offset in [1, 32, 1 << 20, 1 << 63, (1 << 64) - 32]:
+            yield data[: at + 4] + struct.pack("<Q", offset) + data[at + 12 :]
         at += 12
-    for kind, zero in [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 4)]:
+    for kind, zero in [(0, 1), (1, 1), (2, 2), (3, 2), (4, 4), (5, 4), (10, 8), (11, 8)]:
         pair = struct.pack("<Q", 17) + b"general.alignment" + struct.pack("<I", kind) + bytes(zero)
         yield data[:16] + struct.pack("<Q", pairs + 1) + pair + data[24:]
 

@@ -25,8 +25,8 @@ if [ "${1:-}" = --nvcc ]; then
   echo "$NVCC"
   exit
 fi
-cargo clippy -p selfextend-cuda --features cuda --all-targets -- -D warnings
-cargo test -p selfextend-cuda --features cuda
+cargo clippy -p selfextend-cuda --features cuda,unstable --all-targets -- -D warnings
+cargo test -p selfextend-cuda --features cuda,unstable
 # The newest report of each kernel file, as `kernel: registers, spills`.
 for file in append prefill hopper decode linear; do
   report=$(ls -t target/debug/build/selfextend-cuda-*/out/$file.ptxas | head -1)

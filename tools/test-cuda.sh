@@ -30,8 +30,8 @@ pack() {
   local to=target/gpu cache=${SELFEXTEND_CACHE:-$HOME/.cache/selfextend}/models/$MODEL messages name
   mkdir -p $to/first $to/second $to/third
   messages=$(mktemp)
-  cargo test --no-run --message-format json -p selfextend-cuda --features cuda --lib >"$messages"
-  cargo build --message-format json -p selfextend-cuda --features cuda --examples >>"$messages"
+  cargo test --no-run --message-format json -p selfextend-cuda --features cuda,unstable --lib >"$messages"
+  cargo build --message-format json -p selfextend-cuda --features cuda,unstable --examples >>"$messages"
   cargo test --no-run --message-format json -p selfextend --features cuda --test cuda >>"$messages"
   cargo build --message-format json -p selfextend --features cuda --example device >>"$messages"
   cargo build --message-format json -p selfextend-cli --features cuda >>"$messages"
@@ -43,7 +43,7 @@ pack() {
   done
   rm "$messages"
   pwd | tee $to/first/root $to/second/root >$to/third/root
-  split -b 53M "$cache" $to/model.
+  split -b 52M "$cache" $to/model.
   mv $to/model.aa $to/first/model.0
   mv $to/model.ab $to/second/model.1
   tar -C "$SHARED" -czf $to/second/shared.tar.gz --exclude='long_*' golden models/stories260K

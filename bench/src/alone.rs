@@ -1,11 +1,11 @@
-//! Our attention alone, without the model around it.
+//! selfextend's attention alone, without the model around it.
 
 use crate::args::GroupAndWindow;
 use crate::error::{BenchError, Result};
 use crate::machine::Memory;
 use crate::roofline::attention_flops;
 use rayon::ThreadPool;
-use selfextend_attention::attention::{AttentionScratch, Step, attend};
+use selfextend_attention::attention::{AttentionScratch, Segment, attend};
 use selfextend_attention::{
     AttentionError, AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec, parallel,
 };
@@ -27,16 +27,16 @@ const SELF_EXTEND: GroupAndWindow = GroupAndWindow {
     window: 1024,
 };
 
-/// One layer's speeds at one length, a sample each round.
+/// One layer's speeds at one length, one sample for each round.
 #[derive(Debug, Clone, Serialize)]
 pub struct Alone {
     /// Which attention.
     pub map: String,
     /// Tokens of the prefill, and the depth of the decode.
     pub tokens: usize,
-    /// Prefill: operations per second.
+    /// Prefill: billions of operations per second.
     pub gflops: Vec<f64>,
-    /// Decode: keys and values read per second, from memory and not from a cache.
+    /// Decode: gigabytes of keys and values read per second, from memory and not from a cache.
     pub gb_s: Vec<f64>,
     #[serde(skip)]
     positions: Positions,
@@ -116,7 +116,7 @@ fn run(
             rates.push(bytes / seconds / 1e9);
         }
     }
-    // A model's step has tens of such passes: their middle is what counts.
+    // A model's step has tens of such passes: the median counts.
     let gb_s = crate::roofline::median(&rates).unwrap_or_default();
     Ok((gflops, gb_s))
 }
@@ -131,7 +131,7 @@ struct Pass {
 
 impl Pass {
     /// Attention for the next `tokens` tokens; returns the seconds it took. As in a model, whose
-    /// other layers come before, the threads are awake and the plan is there already.
+    /// other layers run before, the threads are awake and the plan exists.
     fn run(
         &mut self,
         cache: &mut KvCache,
@@ -148,9 +148,9 @@ impl Pass {
                 std::hint::black_box(task);
             });
             let start = Instant::now();
-            let mut steps = [Step { cache, plan: &plan }];
+            let mut segments = [Segment { cache, plan: &plan }];
             let (out, scratch) = (&mut self.out, &mut self.scratch);
-            attend(0, &mut steps, &q, &k, &v, out, scratch)?;
+            attend(0, &mut segments, &q, &k, &v, out, scratch)?;
             Ok::<_, AttentionError>(start.elapsed())
         };
         let time = pool.install(|| parallel::awake(layer))?;

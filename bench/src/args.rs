@@ -1,13 +1,14 @@
-//! The command line's grammar.
+//! The command line of the benchmark.
 
 use clap::Parser;
+use selfextend::settings::parse_tokens;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Measure selfextend beside llama.cpp (and candle) and beside what this machine could do at most.
+/// Measure selfextend against llama.cpp (and candle) and against the limits of this machine.
 ///
-/// Prepares the peers under target/bench on first use, builds selfextend, and runs all engines
-/// alternately as child processes; tables go to stdout, and with a picture to --out.
+/// Prepares the peers under target/bench on first use, builds selfextend, and runs all engines in
+/// turns as child processes. Tables go to stdout, and with pictures to --out.
 #[derive(Debug, Parser)]
 #[command(name = "selfextend-bench", version)]
 pub struct Args {
@@ -32,7 +33,7 @@ pub struct Args {
     /// Tokens to decode at each depth.
     #[arg(long, default_value_t = 32, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub decode_tokens: u32,
-    /// Rounds; each runs everything once, every other one backwards.
+    /// Rounds; each runs everything once, every second one in reverse.
     #[arg(long, default_value_t = 3, value_name = "R", value_parser = clap::value_parser!(u32).range(1..))]
     pub reps: u32,
     /// Threads of every engine.
@@ -41,7 +42,7 @@ pub struct Args {
     /// llama.cpp's flash attention: off, on, or both; or `none` for no llama.cpp at all.
     #[arg(long, default_value = "0,1", value_name = "0,1")]
     pub fa: FlashModes,
-    /// How selfextend stores keys and values; the first is the one that ratios are about.
+    /// How selfextend stores keys and values; ratios are those of the first.
     #[arg(
         long,
         default_value = "f16",
@@ -57,10 +58,10 @@ pub struct Args {
         value_name = "T,T,..."
     )]
     pub llama_kv_types: Vec<String>,
-    /// Measure selfextend also with SelfExtend, of this group size and neighbour window.
+    /// Measure SelfExtend as well, with this group size and neighbour window.
     #[arg(long, value_name = "G,W")]
     pub self_extend: Option<GroupAndWindow>,
-    /// Lengths at which our attention is measured alone; or `none`.
+    /// Lengths at which selfextend's attention is measured alone; or `none`.
     #[arg(long, default_value = "4096,16384", value_name = "N,N,...")]
     pub attention: Lengths,
     /// Measure candle-transformers as well (up to its 4096 tokens).
@@ -94,23 +95,15 @@ impl FromStr for Lengths {
     fn from_str(text: &str) -> Result<Self, String> {
         let mut lengths = match text {
             "none" => Vec::new(),
-            _ => text.split(',').map(tokens).collect::<Result<_, _>>()?,
+            _ => text
+                .split(',')
+                .map(parse_tokens)
+                .collect::<Result<_, _>>()?,
         };
         lengths.sort_unstable();
         lengths.dedup();
         Ok(Self(lengths))
     }
-}
-
-fn tokens(text: &str) -> Result<usize, String> {
-    let (digits, unit) = match text.strip_suffix(['k', 'K']) {
-        Some(digits) => (digits, 1024),
-        None => (text, 1),
-    };
-    let number: Option<usize> = digits.parse().ok();
-    number
-        .and_then(|number| number.checked_mul(unit))
-        .ok_or_else(|| format!("`{text}` is no length; write 512 or 8k"))
 }
 
 /// The flash attention settings of llama.cpp to measure.
@@ -151,7 +144,7 @@ impl FromStr for GroupAndWindow {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once(',').and_then(|(group, window)| {
-            let (group, window) = (group.parse().ok()?, tokens(window).ok()?);
+            let (group, window) = (group.parse().ok()?, parse_tokens(window).ok()?);
             (group > 1 && window > 0).then_some(Self { group, window })
         });
         parts.ok_or_else(|| "write a group size above 1 and a window, as in 8,1024".to_owned())

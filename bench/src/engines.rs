@@ -1,4 +1,4 @@
-//! The engines side by side: how each is asked for a measurement, and how its answer is read.
+//! The engines: how each is asked for a measurement, and how its answer is read.
 
 use crate::args::GroupAndWindow;
 use crate::error::{BenchError, Result};
@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-/// llama-bench repeats the whole prompt to warm up. Up to here it may: a first pass also pages in
-/// weights. Longer prompts hide that cost, and would take twice the time.
+/// The longest prompt with which llama-bench warms up, by running it once more. A first pass pages
+/// in the weights; with longer prompts that cost is negligible, and a repetition doubles the time.
 const WARM_UP_TO: usize = 4096;
 
-/// What candle's quantized llama has positions for.
+/// The longest sequence of candle's quantized llama.
 const CANDLE_LIMIT: usize = 4096;
 
 /// An engine in one of its settings: a column of the tables.
@@ -61,7 +61,7 @@ impl Series {
         }
     }
 
-    /// Whether it is one of ours.
+    /// Whether it is selfextend.
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::Ours { .. })
     }
@@ -84,11 +84,11 @@ pub struct Job {
     pub series: Series,
     /// Tokens of the prefill.
     pub length: usize,
-    /// What is wanted of it.
+    /// What it measures.
     pub tasks: Vec<Task>,
 }
 
-/// What a child has measured.
+/// What a child measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reading {
     /// Tokens per second, for each task.
@@ -97,12 +97,12 @@ pub struct Reading {
     pub peak_mib: Option<f64>,
 }
 
-/// Where the engines are, and what all of them are told.
+/// Where the engines are, and the settings that all of them share.
 #[derive(Debug)]
 pub struct Engines {
-    /// Our binary.
+    /// selfextend's binary.
     pub selfextend: PathBuf,
-    /// llama.cpp's.
+    /// llama.cpp's programs.
     pub llama: Option<Llama>,
     /// The binary of `bench/candle`.
     pub candle: Option<PathBuf>,
@@ -110,13 +110,13 @@ pub struct Engines {
     pub threads: usize,
     /// Tokens to decode.
     pub decode_tokens: usize,
-    /// What one child may take.
+    /// The time that one child may take.
     pub timeout: Duration,
 }
 
 impl Engines {
-    /// The children that measure a series at a length. One child of ours does both tasks; llama-bench
-    /// would time prefill and decode together.
+    /// The children that measure a series at a length. One child of selfextend measures both tasks;
+    /// llama-bench would time prefill and decode together.
     pub fn jobs(&self, series: &Series, length: usize, tasks: &[Task]) -> Vec<Job> {
         let job = |tasks: &[Task]| Job {
             series: series.clone(),
@@ -134,7 +134,7 @@ impl Engines {
     /// Runs a job on a model file.
     pub fn run(&self, job: &Job, model: &Path) -> Result<Reading> {
         let Some(mut command) = self.command(job, model) else {
-            return Err(BenchError::failure("this engine is not here"));
+            return Err(BenchError::failure("this engine is not available"));
         };
         let finished = measure(&mut command, self.timeout)?;
         read(job, self.decode_tokens, &finished)
@@ -212,7 +212,7 @@ fn read(job: &Job, decode_tokens: usize, finished: &Finished) -> Result<Reading>
     let (tok_s, own_peak) = parsed.map_err(|reason| finished.unreadable(reason))?;
     Ok(Reading {
         tok_s,
-        // Our own count catches what was held between our last look and its end.
+        // The child's own peak includes what it held after the last poll.
         peak_mib: finished
             .peak_mib
             .into_iter()
@@ -242,9 +242,10 @@ fn parse_rates(stdout: &str, job: &Job) -> Result<Rated, String> {
 fn parse_llama(stdout: &str, job: &Job, decode_tokens: usize) -> Result<f64, String> {
     let results: Vec<LlamaResult> =
         serde_json::from_str(stdout).map_err(|error| error.to_string())?;
-    let wanted = match job.tasks.contains(&Task::Decode) {
-        true => (0, decode_tokens, job.length),
-        false => (job.length, 0, 0),
+    let wanted = if job.tasks.contains(&Task::Decode) {
+        (0, decode_tokens, job.length)
+    } else {
+        (job.length, 0, 0)
     };
     let result = results
         .iter()

@@ -9,20 +9,20 @@ pub type Result<T, E = BenchError> = std::result::Result<T, E>;
 /// Why something could not be measured.
 #[derive(Debug, thiserror::Error)]
 pub enum BenchError {
-    /// A child ended badly, or wrote something else than it should have.
+    /// A child failed, or wrote something unexpected.
     #[error("{problem}: {command}\n{tail}")]
     Child {
-        /// The command, as one would type it.
+        /// The command line.
         command: String,
-        /// What is wrong with it.
+        /// What is wrong.
         problem: String,
         /// The end of what it wrote to stderr.
         tail: String,
     },
-    /// A child took too long and was ended.
-    #[error("ended after {seconds} s: {command}")]
+    /// A child took too long and was killed.
+    #[error("stopped after {seconds} s: {command}")]
     Timeout {
-        /// The command, as one would type it.
+        /// The command line.
         command: String,
         /// How long it was given.
         seconds: u64,
@@ -30,7 +30,7 @@ pub enum BenchError {
     /// A file or a program could not be used.
     #[error("{what}: {reason}")]
     Io {
-        /// What was tried.
+        /// What was attempted.
         what: String,
         /// Why it failed.
         reason: io::Error,
@@ -41,7 +41,7 @@ pub enum BenchError {
 }
 
 impl BenchError {
-    /// A failure with no cause of a known kind.
+    /// A failure of any other kind.
     pub fn failure(message: impl ToString) -> Self {
         Self::Failure(message.to_string())
     }

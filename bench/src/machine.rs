@@ -1,4 +1,4 @@
-//! The machine: what it is, and the most it can do.
+//! The machine: what it is, and its limits.
 
 use crate::process::ask;
 use rayon::ThreadPool;
@@ -16,7 +16,7 @@ pub struct Machine {
     pub date: String,
     /// The processor's name.
     pub cpu: String,
-    /// What our kernels use of it.
+    /// The instruction set that selfextend's kernels use.
     pub instructions: String,
     /// Threads of every engine.
     pub threads: usize,
@@ -55,7 +55,7 @@ fn cpu_name() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Processor time since the machine started: all of it, and what a hypervisor gave to others.
+/// Processor time since the machine started: the total, and what the hypervisor gave to others.
 #[derive(Debug, Clone, Copy)]
 pub struct CpuTime {
     total: u64,
@@ -63,7 +63,7 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
-    /// Now, where the system tells.
+    /// The times now, where the system reports them.
     pub fn now() -> Option<Self> {
         let text = std::fs::read_to_string("/proc/stat").ok()?;
         let numbers = text.lines().next()?.split_whitespace().skip(1);
@@ -81,8 +81,8 @@ impl CpuTime {
     }
 }
 
-/// The two limits, one measurement a round. Limits are the best of them: on a shared machine the
-/// median is what was left over by others.
+/// The two limits, measured once a round. The best measurement counts: on a shared machine the
+/// median is only what others left over.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Limits {
     /// Multiply-adds from registers, two operations each.
@@ -101,8 +101,8 @@ impl Limits {
     }
 }
 
-/// Steps of each chain between two looks at the clock.
-const BLOCK: usize = 100_000;
+/// Steps of each chain between two readings of the clock.
+const STEPS: usize = 100_000;
 
 /// Chains of dependent multiply-adds, as many as the registers hold: enough to hide the latency.
 struct Fma {
@@ -118,9 +118,10 @@ impl Kernel for Fma {
     fn run<S: Simd>(self, simd: S) -> Self::Output {
         // A vector of 16 floats takes one of AVX-512's 32 registers, two of AVX2's 16, four of
         // NEON's 32; factor and addend need one each.
-        match S::ROWS > 6 {
-            true => self.chains::<S, 12>(simd),
-            false => self.chains::<S, 6>(simd),
+        if S::ROWS > 6 {
+            self.chains::<S, 12>(simd)
+        } else {
+            self.chains::<S, 6>(simd)
         }
     }
 }
@@ -133,7 +134,7 @@ impl Fma {
         for (start, chain) in chains.iter_mut().enumerate() {
             *chain = simd.splat(start as f32);
         }
-        for _ in 0..BLOCK {
+        for _ in 0..STEPS {
             for chain in &mut chains {
                 *chain = simd.fma(*chain, factor, addend);
             }
@@ -142,7 +143,7 @@ impl Fma {
         for chain in chains {
             sum += simd.sum(chain);
         }
-        ((2 * WIDTH * CHAINS * BLOCK) as f64, sum)
+        ((2 * WIDTH * CHAINS * STEPS) as f64, sum)
     }
 }
 
@@ -237,11 +238,11 @@ mod tests {
             factor: 1.0,
             addend: 1.0,
         });
-        let chains = operations / (2 * WIDTH * BLOCK) as f64;
+        let chains = operations / (2 * WIDTH * STEPS) as f64;
         assert!(chains == 6.0 || chains == 12.0);
-        // Chain n ends at n + BLOCK in each of 16 lanes.
+        // Chain n ends at n + STEPS in each of 16 lanes.
         let starts = chains * (chains - 1.0) / 2.0;
-        let expected = WIDTH as f64 * (starts + chains * BLOCK as f64);
+        let expected = WIDTH as f64 * (starts + chains * STEPS as f64);
         assert_eq!(f64::from(sum), expected);
     }
 

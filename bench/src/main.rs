@@ -1,19 +1,21 @@
-//! Measures selfextend beside its peers and beside the limits of the machine, in one command:
+//! Measures selfextend against its peers and against the limits of the machine, in one command:
 //!
 //! ```console
 //! $ cargo run --release -p selfextend-bench -- --prefill 512,4096 --decode 0,4096 --reps 5
 //! ```
 //!
-//! Engines run as child processes, alternately, because the speed of a shared machine changes
-//! from minute to minute: only what ran side by side can be compared. No test asserts a speed.
+//! Engines run as child processes, in turns, because the speed of a shared machine changes from
+//! minute to minute: only what ran side by side can be compared. No test asserts a speed.
 
 mod alone;
 mod args;
 mod engines;
 mod error;
 mod machine;
+mod note;
+mod numbers;
 mod peers;
-mod plot;
+mod pictures;
 mod process;
 mod report;
 mod results;
@@ -24,6 +26,7 @@ use clap::Parser;
 use engines::{Engines, Job, Series, Task};
 use error::{BenchError, Result};
 use machine::{CpuTime, Machine, Memory};
+use note::note;
 use peers::Llama;
 use process::ask;
 use results::{ModelResults, Results};
@@ -47,13 +50,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Writes a line to stderr. If nobody can read it, nobody misses it.
-fn note(line: &str) {
-    let _ = writeln!(std::io::stderr(), "{line}");
-}
-
 fn run(args: &Args) -> Result<Results> {
-    // Where this was compiled: the program is part of the checkout it measures.
+    // The checkout in which this was compiled: it is the one that is measured.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let root = root
         .canonicalize()
@@ -87,13 +85,13 @@ fn run(args: &Args) -> Result<Results> {
         for alone in &mut results.alone {
             alone.measure(&pool, &memory)?;
         }
-        // The engines may need it.
+        // The engines may need that memory.
         drop(memory);
         measure_all(args, &engines, &mut results, round);
         results.rounds = round + 1;
         let stolen = start.zip(CpuTime::now());
         results.stolen = stolen.map(|(start, now)| now.stolen_since(start));
-        // After each round, so that an interrupted run leaves what it had.
+        // After each round, so that an interrupted run leaves a report.
         report::write(&results, &out)?;
     }
     let mut stdout = std::io::stdout().lock();
@@ -112,9 +110,10 @@ fn prepare(args: &Args, root: &Path, bench: &Path) -> Result<Engines> {
         None if args.fa.0.is_empty() && args.formats.iter().all(|it| it == OWN) => None,
         None => Some(Llama::prepare(bench)?),
     };
-    let candle = match args.candle {
-        true => Some(peers::prepare_candle(root, bench)?),
-        false => None,
+    let candle = if args.candle {
+        Some(peers::prepare_candle(root, bench)?)
+    } else {
+        None
     };
     Ok(Engines {
         selfextend,
@@ -146,7 +145,7 @@ fn locked<'a>(lock: &'a str, package: &str) -> Option<&'a str> {
     version.strip_suffix('"')
 }
 
-/// The weight format that is the file's own.
+/// The name of the file's own weight format.
 const OWN: &str = "own";
 
 fn models(args: &Args, engines: &Engines, bench: &Path) -> Result<Vec<ModelResults>> {
@@ -198,14 +197,14 @@ fn series(args: &Args) -> Vec<Series> {
     series
 }
 
-/// One round: every engine at every length, neighbours in time where they are compared.
+/// One round: every engine at every length; what is compared runs in succession.
 fn measure_all(args: &Args, engines: &Engines, results: &mut Results, round: usize) {
     let Results {
         models, failures, ..
     } = results;
     for model in models {
         let mut jobs = jobs(args, engines, &model.series);
-        // What runs first finds a cooler processor, or what the one before has left.
+        // The first to run finds a cooler processor, or caches that the one before has filled.
         if round % 2 == 1 {
             jobs.reverse();
         }
@@ -228,7 +227,7 @@ fn measure_all(args: &Args, engines: &Engines, results: &mut Results, round: usi
                 "  {} {name}, {}: {told}",
                 model.format, job.length
             ));
-            // A timeout is a result, and its cell says so.
+            // A timeout is a result: its cell of the table says so.
             if matches!(&reading, Err(error) if !matches!(error, BenchError::Timeout { .. })) {
                 failures.push(told);
             }

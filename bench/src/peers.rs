@@ -1,14 +1,14 @@
-//! Fetching and building what selfextend is measured against, and selfextend itself.
+//! Fetches and builds what selfextend is measured against, and selfextend itself.
 
 use crate::error::{BenchError, Result};
-use crate::note;
+use crate::note::note;
 use crate::process::{ask, ask_aside, prepare, prepare_and_ask};
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The PyPI source package that llama.cpp's sources are taken from: pinned, and to be had wherever
+/// The PyPI source package that llama.cpp's sources are taken from: pinned, and available wherever
 /// pip works.
 const PACKAGE: &str = "llama-cpp-python";
 const VERSION: &str = "0.3.36";
@@ -25,22 +25,22 @@ pub struct Llama {
 }
 
 impl Llama {
-    /// Those of a folder.
+    /// The programs in a folder.
     pub fn in_folder(folder: &Path) -> Result<Self> {
         let llama = Self::at(folder);
-        match llama.is_there() {
-            true => Ok(Self {
-                version: format!("llama.cpp of {}: {}", folder.display(), llama.says()),
-                ..llama
-            }),
-            false => Err(BenchError::failure(format!(
+        if !llama.is_there() {
+            return Err(BenchError::failure(format!(
                 "no llama-bench and llama-quantize in {}",
                 folder.display()
-            ))),
+            )));
         }
+        Ok(Self {
+            version: format!("llama.cpp of {}: {}", folder.display(), llama.says()),
+            ..llama
+        })
     }
 
-    /// Builds them under `bench`, unless they are there already.
+    /// Builds the programs under `bench`, unless they exist.
     pub fn prepare(bench: &Path) -> Result<Self> {
         let home = bench.join("llama.cpp");
         let build = home.join("build");
@@ -74,7 +74,7 @@ impl Llama {
         self.bench.is_file() && self.quantize.is_file()
     }
 
-    /// The version that llama-bench gives itself.
+    /// The version that llama-bench reports.
     fn says(&self) -> String {
         let answer = ask_aside(Command::new(&self.bench).arg("--version")).unwrap_or_default();
         let mut lines = answer.lines();
@@ -82,7 +82,7 @@ impl Llama {
         version.unwrap_or("of unknown version").trim().to_owned()
     }
 
-    /// The model in another weight format, made under `bench` unless it is there already.
+    /// The model in another weight format, made under `bench` unless it exists.
     pub fn requantized(&self, model: &Path, format: &str, bench: &Path) -> Result<PathBuf> {
         let folder = bench.join("models");
         fs::create_dir_all(&folder).map_err(|error| BenchError::path("make", &folder, error))?;
@@ -90,7 +90,7 @@ impl Llama {
         let made = folder.join(format!("{stem}.as-{format}.gguf"));
         if !made.is_file() {
             note(&format!("making {}", made.display()));
-            // Under another name first: a file that exists is whole.
+            // Under another name first, so that a file with the final name is complete.
             let draft = made.with_extension("part");
             let mut command = Command::new(&self.quantize);
             command.arg("--allow-requantize").arg(model).arg(&draft);
@@ -120,7 +120,7 @@ fn pip(bin: &Path) -> Command {
     command
 }
 
-/// llama.cpp's sources, fetched unless they are there already.
+/// llama.cpp's sources, fetched unless they exist.
 fn source(home: &Path, bin: &Path) -> Result<PathBuf> {
     let name = format!("{}-{VERSION}", PACKAGE.replace('-', "_"));
     let source = home.join(&name).join("vendor/llama.cpp");
@@ -130,11 +130,11 @@ fn source(home: &Path, bin: &Path) -> Result<PathBuf> {
             let mut command = pip(bin);
             command.args(["download", "--no-deps", "--no-build-isolation"]);
             command.args(["--no-binary", PACKAGE, &format!("{PACKAGE}=={VERSION}")]);
-            // pip asks the package's build backend for its version, which wants cmake.
+            // pip asks the package's build backend for its version, which needs cmake.
             command.env("PATH", path_with(bin)?);
             prepare(command.arg("-d").arg(home))?;
         }
-        // Beside its place first: a folder that exists is whole.
+        // Beside its place first, so that a folder with the final name is complete.
         let draft = home.join("unpacked");
         let _ = fs::remove_dir_all(&draft);
         let moved = |error| BenchError::path("unpack", &archive, error);
@@ -151,12 +151,12 @@ fn configure(source: &Path, build: &Path, bin: &Path) -> Result<()> {
     let mut command = with_path(bin, "cmake")?;
     command.arg("-S").arg(source).arg("-B").arg(build);
     command.args(["-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"]);
-    // For this very machine, and without the parts that are not measured.
+    // For this machine's processor, and without the parts that are not measured.
     command.args(["-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF"]);
     command.args(["-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF"]);
     command.args(["-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"]);
     command.arg("-DLLAMA_BUILD_SERVER=OFF");
-    // Otherwise it would take our commit for its own.
+    // Otherwise it would report this repository's commit as its own.
     command.env("GIT_CEILING_DIRECTORIES", build.parent().unwrap_or(build));
     prepare(&mut command).map(drop)
 }
@@ -173,14 +173,14 @@ fn path_with(bin: &Path) -> Result<OsString> {
     std::env::join_paths(folders).map_err(BenchError::failure)
 }
 
-/// Builds the workspace of `bench/candle`, for this very machine as llama.cpp is.
+/// Builds the workspace of `bench/candle`, for this machine's processor as llama.cpp is.
 pub fn prepare_candle(root: &Path, bench: &Path) -> Result<PathBuf> {
     let target = bench.join("candle");
     let mut command = cargo();
     command.args(["build", "--release", "--locked"]);
     command.args(["--message-format", "json-render-diagnostics"]);
     command.current_dir(root.join("bench/candle"));
-    // candle chooses its instructions when it is compiled.
+    // candle selects its instructions at compile time.
     command.env("RUSTFLAGS", "-C target-cpu=native");
     command.env("CARGO_TARGET_DIR", &target);
     built(&mut command, "candle-bench")
@@ -198,8 +198,8 @@ fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }
 
-/// Runs a build and takes the program's path from cargo itself, which knows all settings of
-/// target folders.
+/// Runs a build and takes the program's path from cargo, which knows all settings of target
+/// folders.
 fn built(command: &mut Command, name: &str) -> Result<PathBuf> {
     let finished = prepare_and_ask(command)?;
     executable(&finished.stdout, name).ok_or_else(|| finished.unreadable("no executable"))

@@ -1,20 +1,21 @@
-//! Child processes: their output, their peak memory, and their end when they take too long.
+//! Child processes: their output, their peak memory, and their end after a timeout.
 
 use crate::error::{BenchError, Result};
+use crate::note::note;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// How often a child is looked at. Children time themselves, so this costs no accuracy of speed.
+/// How often a child is polled. Children time themselves, so this does not affect speeds.
 const POLL: Duration = Duration::from_millis(20);
 
-/// What a child that ended well has left.
+/// What a child that succeeded left.
 #[derive(Debug)]
 pub struct Finished {
     /// All it wrote to stdout.
     pub stdout: String,
-    /// The most memory it was seen to hold, where the system tells.
+    /// The most memory it was seen to hold, where the system reports it.
     pub peak_mib: Option<f64>,
     /// The command, as one would type it.
     pub command: String,
@@ -59,7 +60,7 @@ pub fn ask_aside(command: &mut Command) -> Result<String> {
     Ok(finished.stderr.trim().to_owned())
 }
 
-/// What of a child's output goes on to our stderr.
+/// Which of a child's output is passed on to stderr.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relay {
     Nothing,
@@ -107,7 +108,7 @@ fn run(command: &mut Command, timeout: Option<Duration>, relay: Relay) -> Result
         (status, _) => Err(BenchError::Child {
             command: text,
             problem: status.map_or("failed".to_owned(), |status| format!("failed ({status})")),
-            // Compilers run by ninja complain on its stdout.
+            // ninja writes the messages of compilers to stdout.
             tail: tail(if stderr.trim().is_empty() {
                 &stdout
             } else {
@@ -117,8 +118,8 @@ fn run(command: &mut Command, timeout: Option<Duration>, relay: Relay) -> Result
     }
 }
 
-/// Waits for the end of a child; `None` if it had to be ended. The peak is the largest ever seen:
-/// `selfextend bench` resets its own count between depths.
+/// Waits for the end of a child; `None` if it had to be killed. The peak is the largest seen,
+/// because `selfextend bench` resets its own between depths.
 fn wait(
     child: &mut Child,
     start: Instant,
@@ -148,7 +149,7 @@ fn peak_kib(pid: u32) -> Option<u64> {
     line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
-/// Reads a pipe to its end, so that the child never waits for a reader.
+/// Reads a pipe to its end, so that the child never blocks on it.
 fn collect(pipe: impl Read + Send + 'static, relay: bool) -> JoinHandle<String> {
     thread::spawn(move || {
         let mut text = String::new();
@@ -158,7 +159,7 @@ fn collect(pipe: impl Read + Send + 'static, relay: bool) -> JoinHandle<String> 
         {
             let line = String::from_utf8_lossy(&line);
             if relay {
-                crate::note(&line);
+                note(&line);
             }
             text.push_str(&line);
             text.push('\n');

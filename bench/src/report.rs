@@ -2,14 +2,15 @@
 
 use crate::engines::Task;
 use crate::error::{BenchError, Result};
-use crate::plot;
+use crate::numbers::{grouped, number, optional, percent, ratio, times, whole};
+use crate::pictures;
 use crate::results::{Cell, ModelResults, Results};
 use crate::roofline::{best, median};
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
 
-/// Writes report.md, report.json and a picture for each model.
+/// Writes report.md, report.json and two pictures for each model.
 pub fn write(results: &Results, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder).map_err(|error| BenchError::path("make", folder, error))?;
     let save = |name: &str, text: &str| {
@@ -20,23 +21,18 @@ pub fn write(results: &Results, folder: &Path) -> Result<()> {
     let json = serde_json::to_string_pretty(results).map_err(BenchError::failure)?;
     save("report.json", &json)?;
     for model in results.models.iter().filter(|it| !it.cells.is_empty()) {
-        save(&picture_name(results, model), &plot::draw(results, model)?)?;
+        for (name, picture) in pictures::draw(results, model)? {
+            save(&name, &picture)?;
+        }
     }
     Ok(())
-}
-
-fn picture_name(results: &Results, model: &ModelResults) -> String {
-    match results.models.len() {
-        1 => "speed.svg".to_owned(),
-        _ => format!("speed-{}.svg", model.format),
-    }
 }
 
 /// All tables.
 pub fn markdown(results: &Results) -> String {
     let machine = &results.machine;
     let mut text = format!(
-        "# Speed beside the peers\n\n{}, {}, {} threads, our kernels at {}. Commit {}, {}.\n",
+        "# Speed against the peers\n\n{}, {}, {} threads, selfextend's kernels at {}. Commit {}, {}.\n",
         machine.date,
         machine.cpu,
         machine.threads,
@@ -60,8 +56,8 @@ pub fn markdown(results: &Results) -> String {
     };
     let _ = writeln!(
         text,
-        "{rounds}, engines alternating; decode is {} tokens after the depth. A peer's \
-         best setting with the same cache counts for the ratio. The limit is what the model needs at least \
+        "{rounds}, engines in turns; decode is {} tokens after the depth. Ratios are against the \
+         best setting of a peer with the same cache. The limit is what the model needs at least \
          (multiply-adds for prefill, bytes for decode) at the limits of the machine below. \
          llama.cpp warms up (a prefill: up to 4096 tokens), selfextend and candle do not.",
         results.decode_tokens
@@ -75,7 +71,7 @@ pub fn markdown(results: &Results) -> String {
     text.push_str(&limits(results));
     text.push_str(&alone(results));
     if !results.failures.is_empty() {
-        text.push_str("\n## What went wrong\n\n");
+        text.push_str("\n## Failures\n\n");
         for failure in &results.failures {
             let _ = writeln!(text, "```\n{failure}\n```");
         }
@@ -117,7 +113,7 @@ fn speeds(results: &Results, model: &ModelResults, task: Task) -> String {
             }
             row.push(text);
         }
-        let limit = limit(results, model, task, length);
+        let limit = results.limit(model, task, length);
         row.push(times(ratio(ours, model.best_peer(task, length))));
         row.push(optional(limit, number));
         row.push(optional(ratio(ours, limit), percent));
@@ -126,17 +122,6 @@ fn speeds(results: &Results, model: &ModelResults, task: Task) -> String {
     let rows: Vec<_> = lengths.iter().map(row).collect();
     let title = format!("\n## {title}, tok/s: {}\n\n", described(model));
     title + &table(&header, &rows)
-}
-
-/// The limit of a model's speed on this machine, for the first series' cache.
-pub fn limit(results: &Results, model: &ModelResults, task: Task, length: usize) -> Option<f64> {
-    let (gflops, gb_s) = results.best_limits()?;
-    let shape = &model.shape;
-    let decoded = results.decode_tokens;
-    Some(match task {
-        Task::Prefill => shape.prefill_limit(length, gflops),
-        Task::Decode => shape.decode_limit(length, decoded, &model.kv_type, gb_s),
-    })
 }
 
 fn memory(model: &ModelResults) -> String {
@@ -151,16 +136,14 @@ fn memory(model: &ModelResults) -> String {
             rows.push(std::iter::once(name).chain(peaks).collect());
         }
     }
-    match rows.is_empty() {
-        true => String::new(),
-        false => {
-            let title = format!("\n## Peak memory, MiB: {}\n\n", described(model));
-            title + &table(&header, &rows)
-        }
+    if rows.is_empty() {
+        return String::new();
     }
+    let title = format!("\n## Peak memory, MiB: {}\n\n", described(model));
+    title + &table(&header, &rows)
 }
 
-/// The file's name says what the weights are.
+/// The file, whose name says in which format its weights are.
 fn described(model: &ModelResults) -> String {
     let name = model.file.file_name().unwrap_or_default();
     format!("`{}`", name.to_string_lossy())
@@ -209,7 +192,7 @@ fn alone(results: &Results) -> String {
     };
     let rows: Vec<_> = results.alone.iter().map(row).collect();
     format!(
-        "\n## Our attention alone\n\nOne layer: 9 query heads, 3 key/value heads of 64, f16 cache, \
+        "\n## selfextend's attention alone\n\nOne layer: 9 query heads, 3 key/value heads of 64, f16 cache, \
          chunks of 512. Operations count two products of every query with every key before it; \
          bytes count every key and value once, read from memory.\n\n{}",
         table(&header.map(str::to_owned), &rows)
@@ -225,43 +208,6 @@ fn in_words(cell: Option<&Cell>) -> String {
         (Some(median), Some(note)) => format!("{} (then {note})", number(median)),
         (None, Some(note)) => note.clone(),
         (None, None) => "-".to_owned(),
-    }
-}
-
-fn ratio(a: Option<f64>, b: Option<f64>) -> Option<f64> {
-    Some(a? / b.filter(|b| *b > 0.0)?)
-}
-
-fn optional(value: Option<f64>, shown: impl Fn(f64) -> String) -> String {
-    value.map_or("-".to_owned(), shown)
-}
-
-/// Three digits, or all that are before the point.
-fn number(value: f64) -> String {
-    match value {
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-fn whole(value: f64) -> String {
-    format!("{value:.0}")
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.0}%", share * 100.0)
-}
-
-fn times(ratio: Option<f64>) -> String {
-    optional(ratio, |ratio| format!("{ratio:.2}x"))
-}
-
-/// A count in groups of three digits.
-pub fn grouped(count: usize) -> String {
-    match count / 1000 {
-        0 => count.to_string(),
-        thousands => format!("{},{:03}", grouped(thousands), count % 1000),
     }
 }
 
@@ -314,7 +260,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| decode at 64 | 110 | 50 | 80 |"), "{text}");
-        assert!(!text.contains("What went wrong"));
+        assert!(!text.contains("Failures"));
     }
 
     #[test]
@@ -326,14 +272,8 @@ mod tests {
         let json: serde_json::Value = serde_json::from_str(&read("report.json")).unwrap();
         assert_eq!(json["models"][0]["cells"][0]["median"], 100.0);
         assert_eq!(json["models"][0]["cells"][0]["series"], "selfextend");
-        assert!(read("speed.svg").contains("llama.cpp, no fa"));
+        assert!(read("speed-prefill.svg").contains("llama.cpp, no fa"));
+        assert!(read("speed-decode.svg").contains("limit of the machine"));
         assert!(read("report.md").starts_with("# Speed"));
-    }
-
-    #[test]
-    fn numbers() {
-        assert_eq!(grouped(1_234_007), "1,234,007");
-        assert_eq!(grouped(512), "512");
-        assert_eq!([123.4, 12.34, 1.234].map(number), ["123", "12.3", "1.23"]);
     }
 }

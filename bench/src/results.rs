@@ -19,15 +19,15 @@ pub struct Results {
     pub rounds: usize,
     /// Tokens decoded by a measurement of decode.
     pub decode_tokens: usize,
-    /// The share of processor time that a hypervisor gave to others meanwhile.
+    /// The share of processor time that the hypervisor gave to others meanwhile.
     pub stolen: Option<f64>,
     /// The machine's limits.
     pub limits: Limits,
-    /// Our attention alone.
+    /// The attention alone.
     pub alone: Vec<Alone>,
     /// One for each weight format.
     pub models: Vec<ModelResults>,
-    /// What went wrong, in the order it did.
+    /// Failures, in order.
     pub failures: Vec<String>,
 }
 
@@ -38,11 +38,11 @@ pub struct ModelResults {
     pub format: String,
     /// The file.
     pub file: PathBuf,
-    /// What it says of itself.
+    /// Its shape, from the file.
     pub shape: ModelShape,
-    /// How the series of the ratios stores keys and values.
+    /// How the first series stores keys and values.
     pub kv_type: String,
-    /// All series in the order of their columns, the series of the ratios first.
+    /// All series in the order of their columns; ratios are those of the first.
     #[serde(skip)]
     pub series: Vec<Series>,
     /// The measurements.
@@ -63,18 +63,29 @@ pub struct Cell {
     pub length: usize,
     /// A sample each round.
     pub tok_s: Vec<f64>,
-    /// Of the samples.
+    /// The median of the samples.
     pub median: Option<f64>,
-    /// The largest of all rounds.
+    /// The largest of all rounds, in MiB.
     pub peak_mib: Option<f64>,
     /// Why it ended early.
     pub note: Option<String>,
 }
 
 impl Results {
-    /// The limits that ratios are about: the best multiply-adds (GFLOP/s) and reads (GB/s).
+    /// The limits to which speeds are compared: the best multiply-adds (GFLOP/s) and reads (GB/s).
     pub fn best_limits(&self) -> Option<(f64, f64)> {
         Some((best(&self.limits.gflops)?, best(&self.limits.gb_s)?))
+    }
+
+    /// The limit of a model's speed on this machine in tokens per second, for the cache of the
+    /// first series.
+    pub fn limit(&self, model: &ModelResults, task: Task, length: usize) -> Option<f64> {
+        let (gflops, gb_s) = self.best_limits()?;
+        let shape = &model.shape;
+        Some(match task {
+            Task::Prefill => shape.prefill_limit(length, gflops),
+            Task::Decode => shape.decode_limit(length, self.decode_tokens, &model.kv_type, gb_s),
+        })
     }
 }
 
@@ -95,8 +106,8 @@ impl ModelResults {
         lengths
     }
 
-    /// The fastest of the peers that store keys and values as the series of the ratios does; of
-    /// all of them if none does.
+    /// The speed of the fastest peer that stores keys and values as the first series does; of the
+    /// fastest of all if none does.
     pub fn best_peer(&self, task: Task, length: usize) -> Option<f64> {
         let fastest = |alike: bool| {
             let peers = self.series.iter().filter(|series| match series {
@@ -111,7 +122,7 @@ impl ModelResults {
         fastest(self.series.iter().any(alike))
     }
 
-    /// Whether a job has failed before, and would cost its time again.
+    /// Whether a job failed before and would only take its time again.
     pub fn is_hopeless(&self, job: &Job) -> bool {
         let mut cells = job.tasks.iter();
         cells.any(|&task| {
@@ -120,7 +131,7 @@ impl ModelResults {
         })
     }
 
-    /// Adds what a child has measured, or why it has not.
+    /// Adds what a child measured, or why it failed.
     pub fn add(&mut self, job: &Job, reading: &Result<Reading, BenchError>) {
         for &task in &job.tasks {
             let cell = self.cell_mut(&job.series, task, job.length);

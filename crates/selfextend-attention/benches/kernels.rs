@@ -1,11 +1,12 @@
-//! The kernels on one thread, beside what the core can do: `cargo bench -p selfextend-attention`.
+//! The kernels on one thread, beside what the core can do:
+//! `cargo bench -p selfextend-attention --features unstable`.
 //!
 //! Items are floating-point operations (two for each multiply-add), bytes are those a decode step
 //! reads. The `fastest` column is the one to compare on a shared machine.
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use selfextend_attention::attention::{AttentionScratch, Step, attend};
+use selfextend_attention::attention::{AttentionScratch, Segment, attend};
 use selfextend_attention::simd::linear::{BLOCK, PanelFormat, block_sums};
 use selfextend_attention::simd::matmul::{Panels, column_blocks, multiply_few, multiply_many};
 use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
@@ -99,8 +100,8 @@ fn step(
     scratch: &mut AttentionScratch,
 ) {
     let plan = cache.plan(tokens);
-    let mut steps = [Step { cache, plan: &plan }];
-    attend(0, &mut steps, q, kv, kv, out, scratch).expect("lengths that fit");
+    let mut segments = [Segment { cache, plan: &plan }];
+    attend(0, &mut segments, q, kv, kv, out, scratch).expect("lengths that fit");
 }
 
 const DEPTH: usize = 8192;

@@ -1,6 +1,6 @@
 //! What can be wrong with the arguments of this crate.
 
-/// An argument that cannot be used; the text says which and what would do.
+/// An argument that cannot be used; the text says which one, and what would be valid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AttentionError {
@@ -14,13 +14,13 @@ pub enum AttentionError {
         what: &'static str,
         /// Its length.
         actual: usize,
-        /// The length the shape asks for.
+        /// The length that the shape and the tokens require.
         expected: usize,
     },
-    /// Settings of a position map that mean nothing.
+    /// Parameters of a position map outside their bounds.
     #[error("position map: {0}")]
     Position(String),
-    /// Settings of the rotary embedding that mean nothing.
+    /// Parameters of the rotary embedding outside their bounds.
     #[error("rotary embedding: {0}")]
     Rope(String),
 }

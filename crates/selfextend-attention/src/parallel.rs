@@ -22,7 +22,7 @@ where
         return;
     }
     let queue = Mutex::new(tasks);
-    // A poisoned lock means another task panicked: that panic is already on its way up.
+    // A poisoned lock means that another task panicked: that panic is being propagated.
     let next = || queue.lock().ok().and_then(|mut queue| queue.next());
     on_threads(threads, &|| {
         while let Some(task) = next() {
@@ -77,7 +77,7 @@ fn look_for_tasks(threads: usize, owner: usize, done: &AtomicBool) {
     rayon::join(look, || look_for_tasks(threads - 1, owner, done));
 }
 
-/// Says that work has ended, also by a panic.
+/// Marks the end of the work, also when it panics.
 struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {

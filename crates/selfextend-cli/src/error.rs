@@ -1,6 +1,5 @@
-//! Why a command ended early, and the exit code that says so.
+//! Why a command ended early, and its exit code.
 
-use crate::{interrupt, output};
 use selfextend::Error;
 use selfextend::hub::HubError;
 use selfextend::method::MethodError;
@@ -9,22 +8,25 @@ use selfextend_eval::EvalError;
 use selfextend_server::ServerError;
 use std::process::ExitCode;
 
+/// The exit code after Ctrl-C: 128 + SIGINT, as shells expect.
+pub const INTERRUPTED: u8 = 130;
+
 /// A result of a command.
 pub type Result<T, E = CliError> = std::result::Result<T, E>;
 
 /// Why a command ended early.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
-    /// What was asked for cannot be done, whatever the files say.
+    /// The arguments ask for something that cannot be done.
     #[error("{0}")]
     Usage(String),
-    /// It could have been done, but something went wrong.
+    /// Something went wrong on the way.
     #[error("{0}")]
     Failure(String),
     /// Ctrl-C.
     #[error("interrupted")]
     Interrupted,
-    /// Nobody reads the output any more, which is no error.
+    /// Nobody reads the output any more, which is not an error.
     #[error("the output was closed")]
     ClosedPipe,
 }
@@ -40,18 +42,12 @@ impl CliError {
         Self::Failure(message.into())
     }
 
-    /// Says what is to be said on stderr; returns the exit code.
-    pub fn report(&self) -> ExitCode {
+    /// What the process returns.
+    pub fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Usage(message) => {
-                output::note(&format!("error: {message}"));
-                ExitCode::from(2)
-            }
-            Self::Failure(message) => {
-                output::note(&format!("error: {message}"));
-                ExitCode::FAILURE
-            }
-            Self::Interrupted => ExitCode::from(interrupt::EXIT_CODE),
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failure(_) => ExitCode::FAILURE,
+            Self::Interrupted => ExitCode::from(INTERRUPTED),
             Self::ClosedPipe => ExitCode::SUCCESS,
         }
     }
@@ -77,7 +73,7 @@ impl From<SettingsError> for CliError {
     }
 }
 
-/// The library's words about settings, in those of the command line.
+/// A message about settings, with the flags of the command line.
 fn with_flags(error: &SettingsError) -> String {
     match error {
         SettingsError::Zero { setting } => format!("{} must be at least 1", flag(*setting)),
@@ -85,7 +81,15 @@ fn with_flags(error: &SettingsError) -> String {
             "--neighbor-window {window} must be smaller than the trained window of {trained} tokens; try {}",
             trained / 4
         ),
-        SettingsError::TooLong { enough, .. } => format!("{error}: use --group-size {enough}"),
+        SettingsError::TooLong {
+            context,
+            limit,
+            group_size,
+            window,
+            enough,
+        } => format!(
+            "a context of {context} tokens is beyond the limit of {limit} for --group-size {group_size} and --neighbor-window {window}: use --group-size {enough}"
+        ),
         SettingsError::NoExtend { needed, trained } => format!(
             "{needed} tokens do not fit the trained window of {trained}, and --no-extend forbids extending it; leave it out, or shorten the text"
         ),
@@ -123,12 +127,8 @@ impl From<ServerError> for CliError {
             ServerError::CacheDir { .. } => {
                 Self::Failure(format!("{error}; choose another with --cache-dir"))
             }
-            ServerError::AllowedHost(_) => {
-                Self::Usage(format!("--allow-host: {error}"))
-            }
-            ServerError::AllowedOrigin(_) => {
-                Self::Usage(format!("--allow-origin: {error}"))
-            }
+            ServerError::AllowedHost(_) => Self::Usage(format!("--allow-host: {error}")),
+            ServerError::AllowedOrigin(_) => Self::Usage(format!("--allow-origin: {error}")),
             ServerError::Engine(error) => error.into(),
             other => Self::Failure(other.to_string()),
         }
@@ -146,7 +146,7 @@ impl From<EvalError> for CliError {
         match error {
             EvalError::Engine(error) => error.into(),
             EvalError::Settings(message) => Self::Usage(message),
-            EvalError::Method { .. } => Self::Usage(error.to_string()),
+            EvalError::Method(_) | EvalError::Unreachable { .. } => Self::Usage(error.to_string()),
             other => Self::Failure(other.to_string()),
         }
     }

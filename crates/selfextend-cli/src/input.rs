@@ -1,4 +1,4 @@
-//! Texts that come in: files and stdin, checked to be text.
+//! Input: files and stdin, checked to be text.
 
 use crate::error::{CliError, Result};
 use std::fs;
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_text_is_refused_with_its_place() {
+    fn what_is_not_text_is_refused_with_its_place() {
         assert_eq!(checked("\u{feff}é".into(), "x").unwrap(), "é");
         let latin1 = checked(b"caf\xe9".to_vec(), "x.txt")
             .unwrap_err()

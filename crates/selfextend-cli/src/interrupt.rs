@@ -1,14 +1,11 @@
-//! Ctrl-C: what it does depends on what is going on.
+//! Ctrl-C, whose effect depends on what the command is doing.
 
-use crate::progress;
+use crate::{error, progress};
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-/// The exit code after Ctrl-C: 128 + SIGINT, as shells expect.
-pub const EXIT_CODE: u8 = 130;
-
-/// How long an orderly end may take before the process ends anyway.
+/// How long clearing up may take before the process ends anyway.
 const GRACE: Duration = Duration::from_secs(3);
 
 static MODE: AtomicU8 = AtomicU8::new(Mode::Exit as u8);
@@ -22,11 +19,11 @@ pub enum Mode {
     Exit,
     /// Asks for a stop, see [`asked`]; a second one ends the process.
     Ask,
-    /// Gives the work a moment to clear up after itself.
+    /// Gives the work a moment to clear up.
     WindDown,
 }
 
-/// Starts to listen. Where that fails, Ctrl-C keeps the system's meaning.
+/// Installs the handler. If that fails, Ctrl-C keeps the system's default.
 pub fn install() {
     let _ = ctrlc::set_handler(on_interrupt);
 }
@@ -75,5 +72,5 @@ fn exit() {
         // The shell's prompt begins on a line of its own.
         let _ = writeln!(std::io::stderr());
     }
-    std::process::exit(EXIT_CODE.into())
+    std::process::exit(error::INTERRUPTED.into())
 }

@@ -1,13 +1,14 @@
 //! The `selfextend` command: language models past the context window they were trained on.
 //!
-//! Results go to stdout, everything else to stderr. The exit code is 0 when the work was done (a
-//! closed stdout included), 1 for failures, 2 for usage errors and 130 after Ctrl-C.
+//! Results go to stdout, everything else to stderr. The exit code is 0 if the work was done or stdout
+//! was closed by its reader, 1 for failures, 2 for usage errors and 130 after Ctrl-C.
 
 mod args;
 mod commands;
 mod error;
 mod input;
 mod interrupt;
+mod limit;
 mod output;
 mod progress;
 mod setup;
@@ -20,6 +21,9 @@ fn main() -> ExitCode {
     interrupt::install();
     match commands::dispatch(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error.report(),
+        Err(error) => {
+            output::error(&error);
+            error.exit_code()
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What goes out: results to stdout, remarks to stderr, files whole or not at all.
+//! Output: results to stdout, notes to stderr, files whole or not at all.
 
 use crate::error::{CliError, Result};
 use serde::Serialize;
@@ -29,9 +29,16 @@ pub fn to_json(value: &impl Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|error| CliError::failure(error.to_string()))
 }
 
-/// Writes a line to stderr. If nobody can read it, nobody misses it.
+/// Writes a line to stderr; a stderr that is closed is ignored.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Writes an error to stderr, where there is something to say.
+pub fn error(error: &CliError) {
+    if let CliError::Usage(message) | CliError::Failure(message) = error {
+        note(&format!("error: {message}"));
+    }
 }
 
 /// Whether stdout takes colours.
@@ -40,13 +47,13 @@ pub fn colours() -> bool {
     io::stdout().is_terminal() && !refused
 }
 
-/// A number with at most `digits` decimals, for JSON that people read too.
+/// A number rounded to at most `digits` decimals, for JSON that people read too.
 pub fn rounded(number: f64, digits: i32) -> f64 {
     let scale = 10f64.powi(digits);
     (number * scale).round() / scale
 }
 
-/// A count in groups of three digits.
+/// A count with its digits in groups of three.
 pub fn grouped(count: usize) -> String {
     let digits = count.to_string();
     let mut grouped = String::with_capacity(digits.len() * 4 / 3);
@@ -59,12 +66,31 @@ pub fn grouped(count: usize) -> String {
     grouped
 }
 
-/// How many things a second; 0 where no time has passed.
+/// How many per second; 0 if no time has passed.
 pub fn rate(count: usize, seconds: f64) -> f64 {
     if seconds > 0.0 {
         count as f64 / seconds
     } else {
         0.0
+    }
+}
+
+/// Bytes in MiB (2^20 bytes), the unit of every size in messages, with one decimal: `88.6 MiB`.
+pub fn size(bytes: usize) -> String {
+    format!("{:.1} MiB", mib(bytes))
+}
+
+/// Bytes in MiB, with one decimal.
+pub fn mib(bytes: usize) -> f64 {
+    rounded(bytes as f64 / f64::from(1 << 20), 1)
+}
+
+/// A time to wait, in seconds, minutes or hours.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 90.0 => format!("{s:.0} s"),
+        s if s < 5400.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
     }
 }
 
@@ -75,13 +101,13 @@ fn stdout_error(error: io::Error) -> CliError {
     }
 }
 
-/// Writes a file whole or not at all; `-` is stdout. What exists and is no regular file, such as
-/// a pipe, is written to directly.
+/// Writes a file whole or not at all; `-` is stdout. Something that exists and is not a regular
+/// file, such as a pipe, is written to directly.
 pub fn file(path: &Path, contents: &str) -> Result<()> {
     bytes(path, contents.as_bytes())
 }
 
-/// As [`file()`], for what is no text.
+/// As [`file()`], for bytes that are not text.
 pub fn bytes(path: &Path, contents: &[u8]) -> Result<()> {
     if path == Path::new("-") {
         let mut out = io::stdout().lock();
@@ -100,7 +126,7 @@ pub fn bytes(path: &Path, contents: &[u8]) -> Result<()> {
             path.display()
         ))),
         Ok(found) if !found.is_file() => fs::write(path, contents).map_err(failed),
-        // A link stays one: the file it leads to is replaced.
+        // A link stays a link: its target is replaced.
         Ok(_) => replace(&fs::canonicalize(path).map_err(failed)?, contents).map_err(failed),
         Err(_) => replace(path, contents).map_err(failed),
     }
@@ -136,6 +162,10 @@ mod tests {
         assert_eq!(grouped(1_000_000), "1,000,000");
         assert_eq!(rounded(1.234_567_89, 3), 1.235);
         assert_eq!(rate(10, 0.0), 0.0);
+        assert_eq!(size(92_871_040), "88.6 MiB");
+        assert_eq!(size(0), "0.0 MiB");
+        let times = [4.4, 89.0, 90.0, 5399.0, 5400.0, 115_200.0].map(duration);
+        assert_eq!(times, ["4 s", "89 s", "2 min", "90 min", "1.5 h", "32.0 h"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Progress bars on a terminal, nothing or single lines elsewhere.
+//! Progress bars on a terminal; elsewhere nothing, or one line.
 
 use crate::output;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -45,18 +45,49 @@ impl Drop for Bar {
     }
 }
 
-/// Shorter prefills are over before anyone has read a bar.
-const WORTH_A_BAR: usize = 64;
-
-/// Progress of a prefill, finer than its chunks: it counts the layers.
+/// Tokens of a prefill that are done, finer than its chunks: it counts the layers.
 #[derive(Debug)]
-pub struct Prefill {
-    bar: Option<Bar>,
+pub struct LayerCount {
     tokens: usize,
     chunk: usize,
     layers: usize,
     done: usize,
     calls: usize,
+}
+
+impl LayerCount {
+    /// Counts a prefill of `tokens` in chunks of `chunk` through `layers` layers.
+    pub fn new(tokens: usize, chunk: usize, layers: usize) -> Self {
+        Self {
+            tokens,
+            chunk,
+            layers,
+            done: 0,
+            calls: 0,
+        }
+    }
+
+    /// To be called before each layer, with the tokens of the chunks that are finished. Returns how
+    /// many tokens are done, layers of an unfinished chunk counting as a share of its tokens.
+    pub fn layer(&mut self, done: usize) -> usize {
+        if done != self.done {
+            (self.done, self.calls) = (done, 0);
+        }
+        let chunk = self.chunk.min(self.tokens.saturating_sub(done));
+        let part = chunk * self.calls.min(self.layers) / self.layers.max(1);
+        self.calls += 1;
+        done + part
+    }
+}
+
+/// Shorter prefills are over before anyone has read a bar.
+const WORTH_A_BAR: usize = 64;
+
+/// Progress of a prefill.
+#[derive(Debug)]
+pub struct Prefill {
+    bar: Option<Bar>,
+    count: LayerCount,
 }
 
 impl Prefill {
@@ -67,58 +98,45 @@ impl Prefill {
             (tokens >= WORTH_A_BAR).then(|| Bar::new(tokens as u64, template, label.to_owned()));
         Self {
             bar,
-            tokens,
-            chunk,
-            layers,
-            done: 0,
-            calls: 0,
+            count: LayerCount::new(tokens, chunk, layers),
         }
     }
 
     /// To be called before each layer, with the tokens of the chunks that are finished.
     pub fn layer(&mut self, done: usize) {
-        if done != self.done {
-            (self.done, self.calls) = (done, 0);
-        }
-        let chunk = self.chunk.min(self.tokens.saturating_sub(done));
-        let part = chunk * self.calls.min(self.layers) / self.layers.max(1);
-        self.calls += 1;
+        let done = self.count.layer(done);
         if let Some(Bar(bar)) = &self.bar {
-            bar.set_position((done + part) as u64);
+            bar.set_position(done as u64);
         }
     }
 }
 
-/// Progress of a pull.
+/// Progress of a download.
 #[derive(Debug)]
 pub struct Pull {
     name: String,
     bar: Option<(hub::Phase, Bar)>,
-    said: bool,
+    is_announced: bool,
 }
 
 impl Pull {
-    /// Nothing is shown until there is progress.
+    /// Shows nothing until there is progress.
     pub fn new(name: &str) -> Self {
         Self {
             name: name.to_owned(),
             bar: None,
-            said: false,
+            is_announced: false,
         }
     }
 
     /// Shows how far it has come.
     pub fn show(&mut self, progress: hub::Progress) {
-        let verb = match progress.phase {
-            hub::Phase::Download => "downloading",
-            hub::Phase::Unpack => "unpacking",
-            hub::Phase::Verify => "checking",
-        };
+        if !self.is_announced && progress.total > 0 {
+            self.is_announced = true;
+            let size = output::size(progress.total as usize);
+            output::note(&format!("downloading {} ({size})", self.name));
+        }
         if !std::io::stderr().is_terminal() {
-            if !std::mem::replace(&mut self.said, true) {
-                let megabytes = progress.total.div_ceil(1_000_000);
-                output::note(&format!("{verb} {} ({megabytes} MB)", self.name));
-            }
             return;
         }
         if self
@@ -126,11 +144,16 @@ impl Pull {
             .as_ref()
             .is_none_or(|(phase, _)| *phase != progress.phase)
         {
-            // The old one goes first, or it would clear the new one's entry.
+            // The old bar goes first: it would clear the new one's entry.
             self.bar = None;
             let template = "{msg} [{bar:30}] {bytes}/{total_bytes}, {bytes_per_sec}, ETA {eta}";
-            let message = format!("{verb} {}", self.name);
-            self.bar = Some((progress.phase, Bar::new(progress.total, template, message)));
+            let message = match progress.phase {
+                hub::Phase::Download => "downloading",
+                hub::Phase::Unpack => "unpacking",
+                hub::Phase::Verify => "checking",
+            };
+            let bar = Bar::new(progress.total, template, message.to_owned());
+            self.bar = Some((progress.phase, bar));
         }
         if let Some((_, Bar(bar))) = &self.bar {
             bar.set_length(progress.total.max(progress.done));
@@ -139,31 +162,49 @@ impl Pull {
     }
 }
 
-/// Progress of a run of many samples, in operations.
+/// Progress of long work whose amount was estimated, in any unit.
 #[derive(Debug)]
 pub struct Work {
     bar: Bar,
+    total: f64,
 }
 
-/// Operations in a step of the bar: they are more than its counter holds.
-const STEP: f64 = 1e6;
+/// Positions of the bar.
+const POSITIONS: f64 = 1e4;
 
 impl Work {
-    /// Starts to show a run.
-    pub fn new(label: &str, work: f64) -> Self {
+    /// Starts to show work of this amount.
+    pub fn new(label: &str, total: f64) -> Self {
         let template = "[{bar:30}] {percent}%, ETA {eta}, {wide_msg}";
         Self {
-            bar: Bar::new((work / STEP).ceil() as u64, template, label.to_owned()),
+            bar: Bar::new(POSITIONS as u64, template, label.to_owned()),
+            total,
         }
     }
 
-    /// What is being worked on.
+    /// Says what is being worked on.
     pub fn label(&self, label: &str) {
         self.bar.0.set_message(label.to_owned());
     }
 
-    /// So much is done.
-    pub fn at(&self, work: f64) {
-        self.bar.0.set_position((work / STEP) as u64);
+    /// Shows how much is done.
+    pub fn at(&self, done: f64) {
+        let share = (done / self.total.max(f64::MIN_POSITIVE)).min(1.0);
+        self.bar.0.set_position((share * POSITIONS) as u64);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_of_an_unfinished_chunk_count_as_a_share_of_its_tokens() {
+        let mut count = LayerCount::new(150, 100, 4);
+        let first = [0, 0, 0, 0].map(|done| count.layer(done));
+        assert_eq!(first, [0, 25, 50, 75]);
+        // The last chunk has 50 tokens.
+        let second = [100, 100, 100, 100].map(|done| count.layer(done));
+        assert_eq!(second, [100, 112, 125, 137]);
     }
 }

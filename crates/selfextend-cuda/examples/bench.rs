@@ -11,9 +11,10 @@ use cudarc::driver::sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCA
 use cudarc::driver::{CudaGraph, CudaSlice};
 use half::bf16;
 use rand::{Rng, SeedableRng, rngs::StdRng};
-use selfextend_attention::{AttentionShape, PositionMap, QueryScaling, Rope, RopeSpec};
+use selfextend_attention::{AttentionShape, LayerKind, PositionMap, QueryScaling, Rope, RopeSpec};
 use selfextend_cuda::{
-    CudaError, Device, DeviceCache, Inputs, Plan, Room, Storage, Work, append, attend_stored,
+    AttentionScratch, CudaError, Device, DeviceCache, DevicePlan, Inputs, Room, Storage, append,
+    attend_stored,
 };
 use serde_json::json;
 
@@ -52,7 +53,7 @@ fn time(
 fn cache(device: &Device, map: PositionMap, room: Room) -> Result<DeviceCache<bf16>, CudaError> {
     let shape = AttentionShape::new(HEADS, KV_HEADS, DIM).expect("a valid shape");
     let rope = Rope::new(RopeSpec::new(DIM, 1e4)).expect("a valid embedding");
-    DeviceCache::new(device, shape, map.positions(), rope, room)
+    DeviceCache::new(device, shape, LayerKind::new(map, rope), room)
 }
 
 /// What is timed beside others.
@@ -96,28 +97,23 @@ impl Random {
 fn prefill(device: &Device, cases: &[Case], n: usize) -> Result<Vec<(f64, f64)>, CudaError> {
     let random = Random::new(device, n)?;
     let mut out = device.stream().alloc_zeros(n * HEADS * DIM)?;
-    let mut work = Work::default();
+    let mut scratch = AttentionScratch::default();
     let mut caches = Vec::new();
     for case in cases {
-        let room = Room {
-            layers: 1,
-            storage: case.storage,
-            capacity: n,
-            chunk: n,
-        };
+        let room = Room::new(1, n).with_storage(case.storage);
         caches.push(cache(device, case.map, room)?);
     }
     let rounds = (1_000_000 / n).clamp(2, 20);
     let mut times = vec![(Vec::new(), Vec::new()); cases.len()];
     for _ in 0..rounds {
         for (cache, (stored, attended)) in caches.iter_mut().zip(&mut times) {
-            let plan = Plan::new(device, &[(&*cache, n)], QueryScaling::None)?;
+            let plan = DevicePlan::new(device, &[(&*cache, n)], QueryScaling::None)?;
             let mut caches = [cache];
             stored.push(time(device, 1, || {
-                append(device, 0, &mut caches, &plan, random.inputs(), &mut work)
+                append(device, 0, &mut caches, &plan, random.inputs(), &mut scratch)
             })?);
             attended.push(time(device, 3, || {
-                attend_stored(device, 0, &caches, &plan, &mut out, &mut work)
+                attend_stored(device, 0, &caches, &plan, &mut out, &mut scratch)
             })?);
         }
     }
@@ -136,9 +132,9 @@ fn median(mut times: Vec<f64>) -> f64 {
 struct Step {
     graphs: [CudaGraph; 2],
     cache: DeviceCache<bf16>,
-    _work: Work<bf16>,
+    _scratch: AttentionScratch<bf16>,
     _out: CudaSlice<bf16>,
-    _plan: Plan,
+    _plan: DevicePlan,
 }
 
 impl Step {
@@ -150,31 +146,35 @@ impl Step {
         n: usize,
         random: &Random,
     ) -> Result<Self, CudaError> {
-        let room = Room {
-            layers,
-            storage: case.storage,
-            capacity: n + 1,
-            chunk: CHUNK,
-        };
+        let room = Room::new(layers, n + 1)
+            .with_storage(case.storage)
+            .with_chunk(CHUNK);
         let mut cache = cache(device, case.map, room)?;
-        let (mut work, inputs) = (Work::default(), random.inputs());
+        let (mut scratch, inputs) = (AttentionScratch::default(), random.inputs());
         while cache.len() < n {
-            let plan = Plan::new(device, &[(&cache, CHUNK)], QueryScaling::None)?;
+            let plan = DevicePlan::new(device, &[(&cache, CHUNK)], QueryScaling::None)?;
             for layer in 0..layers {
-                append(device, layer, &mut [&mut cache], &plan, inputs, &mut work)?;
+                append(
+                    device,
+                    layer,
+                    &mut [&mut cache],
+                    &plan,
+                    inputs,
+                    &mut scratch,
+                )?;
             }
             cache.commit(CHUNK);
         }
-        let plan = Plan::new(device, &[(&cache, 1)], QueryScaling::None)?;
+        let plan = DevicePlan::new(device, &[(&cache, 1)], QueryScaling::None)?;
         let mut out = device.stream().alloc_zeros(HEADS * DIM)?;
         let mut graph = |with_append| {
             let caches = &mut [&mut cache];
             let mut step = || {
                 for layer in 0..layers {
                     if with_append || layer == 0 {
-                        append(device, layer, caches, &plan, inputs, &mut work)?;
+                        append(device, layer, caches, &plan, inputs, &mut scratch)?;
                     }
-                    attend_stored(device, layer, caches, &plan, &mut out, &mut work)?;
+                    attend_stored(device, layer, caches, &plan, &mut out, &mut scratch)?;
                 }
                 Ok::<(), CudaError>(())
             };
@@ -190,7 +190,7 @@ impl Step {
         Ok(Self {
             graphs: [graph(false)?, graph(true)?],
             cache,
-            _work: work,
+            _scratch: scratch,
             _out: out,
             _plan: plan,
         })

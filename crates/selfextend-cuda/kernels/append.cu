@@ -1,5 +1,5 @@
-// Rotates the queries of new tokens for every region and stores their keys and values: what any
-// engine does before attention, with two positions for a key instead of one.
+// Rotates the queries of new tokens for every region and stores their keys and values, as any engine
+// does before attention, but with a position for each plane of keys instead of one.
 //
 // Angles are computed in f64 from positions and frequencies and rounded once, as on the CPU
 // (rope.rs); a block computes those of its token for all heads.
@@ -31,7 +31,7 @@ static __device__ __forceinline__ float2 rotate(float2 angle, float x, float y) 
                      __fmaf_rn(x, angle.y, __fmul_rn(y, angle.x)));
 }
 
-// The two components that a thread rotates, or just stores where there are fewer pairs.
+// The two components that a thread rotates, or only stores where there are fewer pairs.
 struct Pair {
   int x, y;
   bool rotated;
@@ -42,7 +42,7 @@ static __device__ __forceinline__ Pair pair_of(int thread, int pairs, bool inter
   return {halves ? thread : 2 * thread, halves ? thread + pairs : 2 * thread + 1, rotated};
 }
 
-// Stores a thread's two components, and returns what they are worth then.
+// Stores a thread's two components, and returns their values after rounding.
 template <class T>
 static __device__ __forceinline__ float2 store(T* to, Pair at, float2 z) {
   const T x = Packed<T>::one(z.x), y = Packed<T>::one(z.y);
@@ -56,9 +56,9 @@ static __device__ __forceinline__ float widen_byte(int byte, float scale) {
   return Packed<T>::wide(Packed<T>::one(__fmul_rn(float(byte), scale)));
 }
 
-// Rounds a row of floats to bytes, and leaves in it what these are worth: its threads have two
-// components each, and sixteen of them a scale, by which the largest becomes 127 (quantized.rs has
-// the same rule).
+// Rounds a row of floats to bytes, and leaves in it the values of these. Each thread has two
+// components, and each sixteen threads share a scale, by which the largest becomes 127 (the rule of
+// quantized.rs in the attention crate).
 template <class T>
 static __device__ __forceinline__ void quantize(float* from, int8_t* to, __half* scales) {
   const int t = threadIdx.x, lane = (threadIdx.y * blockDim.x + t) % 32;
@@ -81,7 +81,7 @@ static __device__ __forceinline__ void quantize(float* from, int8_t* to, __half*
 
 template <class T, class In, bool BYTES>
 static __device__ __forceinline__ void append(const AppendArgs& a) {
-  __shared__ float rows[512];  // of bytes to be, one for each threadIdx.y
+  __shared__ float rows[512];  // to be rounded to bytes, one row for each threadIdx.y
   extern __shared__ float2 angles[];  // [regions + planes][pairs]: cosine, sine
   const int token = blockIdx.x, slots = a.regions + a.planes;
   const int dim = blockDim.x * 2;  // a thread for each pair and each other two components
@@ -139,7 +139,7 @@ static __device__ __forceinline__ void append(const AppendArgs& a) {
         quantize<T>(row, static_cast<int8_t*>(is_key ? a.k_out[0] : a.v_out) + place * dim,
                     (is_key ? a.k_scales : a.v_scales) + place * (dim / BLOCK));
       __syncthreads();
-      z = make_float2(row[at.x], row[at.y]);  // nobody else writes there before the next barrier
+      z = make_float2(row[at.x], row[at.y]);  // no other thread writes there before the barrier
     } else if (is_there) {
       z = put(static_cast<T*>(is_key ? a.k_out[0] : a.v_out) + place * dim, z);
     }
@@ -165,7 +165,8 @@ APPEND(f16, __half, f16, __half)
 APPEND(bf16, __nv_bfloat16, f32, float)
 APPEND(bf16, __nv_bfloat16, bf16, __nv_bfloat16)
 
-// The keys of a plane again, from what the first plane holds of them: a block has a key, all heads.
+// Makes the keys of a plane again, from those that the first plane holds: a block does one key of
+// all heads.
 template <class T, bool BYTES>
 static __device__ __forceinline__ void derive(const DeriveArgs& a) {
   extern __shared__ float2 angles[];  // [pairs]

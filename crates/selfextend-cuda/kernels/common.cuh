@@ -1,5 +1,6 @@
-// What the kernels share: the argument structures (mirrored in src/launch.rs), and wrappers of the
-// tensor-core, shared-memory and asynchronous-copy instructions of sm_80 and later.
+// What the kernels share: the argument structures (mirrored in src/launch/arguments.rs), the tiles of
+// a region, and wrappers of the tensor-core, shared-memory and asynchronous-copy instructions of
+// sm_80 and later.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
@@ -9,7 +10,8 @@ constexpr int MAX_REGIONS = 3;
 constexpr int MAX_PLANES = 1 + MAX_REGIONS;
 constexpr int MAX_SEQUENCES = 16;  // of one decode launch
 
-// One region of keys (src/plan.rs): of query i, those from spans[r][0][i] up to spans[r][1][i].
+// One region of keys (lowering.rs of the attention crate): of query i, those from spans[r][0][i] up
+// to spans[r][1][i].
 struct Region {
   const void* q;   // queries rotated for this region: [tokens][heads][D]
   const void* k;   // keys rotated for this region: [kv_heads][ring][D]; key j is in slot j % ring
@@ -39,8 +41,8 @@ struct DecodeSequence {
   const __half* k_scales[MAX_REGIONS];  // [kv_heads][ring][D / 32], or null
   const __half* v_scales;               // [kv_heads][capacity][D / 32]
   uint32_t ring[MAX_REGIONS];
-  int from[MAX_REGIONS];  // tiles of 16 keys that some new token sees in each region
-  int to[MAX_REGIONS];
+  int low[MAX_REGIONS];   // keys that some new token sees in each region: the first,
+  int high[MAX_REGIONS];  // and the one after the last
   int keys;
   int row;     // its first token in the packed step
   int tokens;
@@ -101,8 +103,8 @@ struct UnpackArgs {
   int dim;
   int capacity;
   int slots;
-  int first;   // slot that is written, and all after it
-  int stored;  // slots that hold something
+  int first;   // slot that is written, with all after it
+  int stored;  // slots that hold a token
   int unused;
 };
 
@@ -129,7 +131,29 @@ struct CopyArgs {
   int to_pitch[2];
 };
 
-// The same numbers as in src/launch.rs.
+// The tiles of WIDTH keys of a region that a block of queries visits, from left to right: the one
+// rule of all kernels, and `Tiles` in lowering.rs of the attention crate. `low` is the first key of a
+// query, `high` the key after its last; neither decreases from query to query.
+template <int WIDTH>
+struct Tiles {
+  int low_first, low_last, high_first, high_last;  // of the block's first and last query
+
+  // Of the queries first to last, whose spans are low[query], high[query].
+  static __device__ __forceinline__ Tiles of(const int* low, const int* high, int first, int last) {
+    return {low[first], low[last], high[first], high[last]};
+  }
+  // Whether there is none; `begin` and `end` mean nothing then.
+  __device__ __forceinline__ bool is_empty() const { return high_last <= low_first; }
+  __device__ __forceinline__ int begin() const { return low_first / WIDTH; }
+  __device__ __forceinline__ int end() const { return (high_last + WIDTH - 1) / WIDTH; }
+  // Whether some query of the block does not see all of the tile that starts with `key`: because it
+  // starts to see keys later, or ends earlier. (Two functions, because prefill.cu spills more
+  // registers where one returns either.)
+  __device__ __forceinline__ bool starts_in(int key) const { return key < low_last; }
+  __device__ __forceinline__ bool ends_in(int key) const { return key + WIDTH > high_first; }
+};
+
+// The same numbers as in src/launch/arguments.rs.
 static_assert(sizeof(PrefillArgs) == 128);
 static_assert(sizeof(DecodeSequence) == 120);
 static_assert(sizeof(DecodeArgs) == 2008);
@@ -156,7 +180,7 @@ struct Packed<__half> {
     return __half22float2(*reinterpret_cast<const __half2*>(&a));
   }
   static __device__ __forceinline__ uint2 scaled(uint32_t bytes, __half2 scales) {
-    bytes ^= 0x80808080u;  // 0 to 255, which in the last places of 1024 add just that
+    bytes ^= 0x80808080u;  // 0 to 255, which in the last places of 1024 add exactly that
     auto two = [&](uint32_t selector) {
       const uint32_t x = __byte_perm(bytes, 0x64646464u, selector);
       const __half2 number = __hsub2(*reinterpret_cast<const __half2*>(&x), __half2half2(1152));
@@ -241,7 +265,7 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return y;
 }
 
-// tanh to about 1e-6: the approximate instruction's 5e-4 would be felt, times a soft cap of 50.
+// tanh to about 1e-6: the 5e-4 of the approximate instruction would matter, times a soft cap of 50.
 __device__ __forceinline__ float tanh_fast(float x) {
   return 1.f - __fdividef(2.f, 1.f + exp2_fast(fminf(x * 2.885390082f, 80.f)));
 }
@@ -258,7 +282,7 @@ __device__ __forceinline__ float quad_sum(float x) {
 
 constexpr float MINUS_INFINITY = -__builtin_inff();
 
-// Numbers of rows: in memory, or these few where that is null.
+// Row numbers as an argument: used where the pointer to those in memory is null.
 struct FewRows {
   uint32_t rows[32];
 };

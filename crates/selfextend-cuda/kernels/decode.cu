@@ -3,12 +3,12 @@
 // The rows of a block are the query heads that share a key head, for each new token of a
 // sequence, up to 16: keys and values are read once for all of them. A block has a range of the
 // tiles of all regions; each of its warps walks every fourth of them with copies of its own in
-// flight, and meets the others only at the end. The last block to arrive merges what the blocks
-// of its rows left.
+// flight, and joins the others only at the end. The last block of some rows to arrive merges the
+// results of all of them.
 //
 // Where keys and values are bytes, lanes widen them in registers just before their product, whose
 // fragments then take components in an order in which each lane's bytes lie together: of 32 of a
-// key, 8 lane % 4 + i; of 32 of a value, 4 (lane / 4) + i. Keys of a ring are 16-bit floats also then.
+// key, 8 lane % 4 + i; of 32 of a value, 4 (lane / 4) + i. Keys of a ring are 16-bit floats even then.
 #include "common.cuh"
 
 template <class T, int D, int WARPS, int STAGES, bool BYTES>
@@ -166,8 +166,16 @@ struct Decode {
     if (rows <= 0) return;  // a sequence with fewer new tokens than the longest
     const size_t first_value = size_t(kv_head) * s.capacity;
 
+    // All new tokens are one block of queries; masks are compared for every tile.
+    auto tiles_of = [&](int r) {
+      return Tiles<KEYS>{s.low[r], s.low[r], s.high[r], s.high[r]};
+    };
+    auto count_of = [&](int r) {
+      const auto tiles = tiles_of(r);
+      return tiles.is_empty() ? 0 : tiles.end() - tiles.begin();
+    };
     int total = 0;
-    for (int r = 0; r < a.count; r++) total += s.to[r] - s.from[r];
+    for (int r = 0; r < a.count; r++) total += count_of(r);
     const int begin = int(int64_t(total) * blockIdx.x / splits) + warp;
     const int beyond = int(int64_t(total) * (blockIdx.x + 1) / splits);
     const int work = beyond > begin ? (beyond - begin + WARPS - 1) / WARPS : 0;
@@ -175,9 +183,10 @@ struct Decode {
     auto seek = [&](int place) {
       Cursor c{0, 0, 0};
       for (int r = 0; r < a.count; r++) {
-        c = Cursor{r, s.from[r] + place, s.to[r]};
-        if (place < s.to[r] - s.from[r]) break;
-        place -= s.to[r] - s.from[r];
+        const int first = tiles_of(r).begin(), count = count_of(r);
+        c = Cursor{r, first + place, first + count};
+        if (place < count) break;
+        place -= count;
       }
       return c;
     };
@@ -185,8 +194,9 @@ struct Decode {
       c.tile += WARPS;
       while (c.tile >= c.end && c.region + 1 < a.count) {
         c.region++;
-        c.tile += s.from[c.region] - c.end;
-        c.end = s.to[c.region];
+        const int first = tiles_of(c.region).begin();
+        c.tile += first - c.end;
+        c.end = first + count_of(c.region);
       }
     };
 
@@ -417,7 +427,7 @@ struct Decode {
       decode_bytes_##NAME##_##D(const __grid_constant__ DecodeArgs a) {      \
     Decode<T, D, 4, STAGES, true>::run(a);                                   \
   }
-// Sizes are mirrored in src/device.rs.
+// Sizes are mirrored in src/kernels.rs.
 #define DECODES(NAME, T)  \
   DECODE(NAME, T, 64, 4, 2)  \
   DECODE(NAME, T, 96, 3, 2)  \

@@ -2,8 +2,8 @@
 //
 // One warp copies tiles ahead of two warpgroups of 64 queries each (the roles of FlashAttention-3,
 // Shah et al. 2024). A warpgroup starts the scores of its next tile, then adds the values of this
-// one, and computes the softmax of the next while the values are still being added. The order of
-// tiles does not care where one region ends and the next begins: only the queries change.
+// one, and computes the softmax of the next while the values are still being added. Where one region
+// ends and the next begins, only the queries change.
 #include "hopper.cuh"
 
 struct alignas(128) TensorMap {
@@ -30,18 +30,16 @@ struct Hopper {
   // The walk over regions and tiles, the same for the copying warp and the warpgroups.
   struct Cursor {
     int region = -1, tile = 0, end = 0;
-    int low_last, high_first;
+    Tiles<BN> tiles;
 
     __device__ __forceinline__ bool next(const PrefillArgs& a, int first, int last) {
       if (++tile < end) return true;
       while (++region < a.count) {
         const int* low = a.spans + size_t(2 * region) * a.stride;
-        const int* high = low + a.stride;
-        if (high[last] <= low[first]) continue;
-        tile = low[first] / BN;
-        end = (high[last] + BN - 1) / BN;
-        low_last = low[last];
-        high_first = high[first];
+        tiles = Tiles<BN>::of(low, low + a.stride, first, last);
+        if (tiles.is_empty()) continue;
+        tile = tiles.begin();
+        end = tiles.end();
         return true;
       }
       return false;
@@ -154,7 +152,7 @@ struct Hopper {
     // Softmax of the scores of the cursor's tile; leaves weights in `score`.
     auto softmax = [&]() {
       const int key = c.tile * BN;
-      if (key < c.low_last || key + BN > c.high_first) {
+      if (c.tiles.starts_in(key) || c.tiles.ends_in(key)) {
         const int* low = a.spans + size_t(2 * c.region) * a.stride;
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -270,7 +268,7 @@ struct Hopper {
       hopper_##NAME##_##D(const __grid_constant__ HopperArgs h) { \
     Hopper<T, D, BN>::run(h);                                     \
   }
-// Sizes are mirrored in src/device.rs.
+// Sizes are mirrored in src/kernels.rs.
 #define HOPPERS(NAME, T)    \
   HOPPER(NAME, T, 64, 128)  \
   HOPPER(NAME, T, 128, 128) \

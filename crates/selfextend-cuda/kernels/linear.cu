@@ -1,14 +1,15 @@
 // Linear layers: out[t] = matrix · x[t], activations and sums in f32, for weights in the blocks of
 // their files (src/packed.rs puts their parts into planes) and for plain 16-bit floats.
 //
-// matvec_* serve few tokens, T at most. The warps of a block share R rows; each lane loads its weights of
-// all R rows at once, unpacks them in registers and multiplies them by x as it is. unpack_* write
-// rows of a packed matrix as 16-bit floats, for cuBLAS; take_* write some of its rows as floats.
+// matvec_* serve few tokens, at most T. The warps of a block share R rows; each lane loads its weights
+// of all R rows at once, unpacks them in registers and multiplies them by x, which stays in f32.
+// unpack_* write rows of a packed matrix as 16-bit floats, for cuBLAS; take_* write some of its rows
+// as floats.
 #include "common.cuh"
 
 constexpr int WARPS = 4;
 constexpr int ROWS = 4;  // SHARED_ROWS in src/linear.rs
-// Blocks that a processor should hold, by tokens: so many loads are then in flight.
+// Blocks that a multiprocessor should hold, by tokens: enough to keep the loads in flight.
 constexpr int blocks_at_once(int tokens) { return tokens == 1 ? 5 : tokens <= 4 ? 4 : 3; }
 
 // How the 32 or 16 columns of a block are scaled.
@@ -38,8 +39,8 @@ static __device__ __forceinline__ float half_at(uint32_t word, int upper) {
   return __half2float(__ushort_as_half(static_cast<unsigned short>(upper ? word >> 16 : word)));
 }
 
-// (Byte `n` of a word, less CENTRE) times a half float, exactly: the byte's place in a float adds
-// 2^15, whose product is subtracted before the one rounding.
+// (Byte `n` of a word minus CENTRE) times a half float, exactly: the byte's place in a float adds
+// 2^15, whose product is subtracted before the only rounding.
 template <int CENTRE>
 static __device__ __forceinline__ float times_byte(uint32_t word, int n, float factor) {
   const float byte = __uint_as_float(__byte_perm(word, 0x47000000u, 0x7404u + 16 * n));
@@ -73,7 +74,7 @@ struct Lane {
   uint32_t scales[SCALE_WORDS];
   uint32_t super;
 
-  // `unit` counts through all rows. Indices fit 32 bits: src/linear.rs sees to it.
+  // `unit` counts through all rows. Indices fit 32 bits, which src/matrix.rs checks.
   __device__ __forceinline__ void load(const Planes& from, uint32_t unit, int strip) {
 #pragma unroll
     for (int n = 0; n < WORDS / VECTOR; n++)
@@ -159,7 +160,7 @@ static __device__ __forceinline__ float warp_sums(float (&values)[N], int lane) 
   }
 }
 
-// Adds the sums of the block's threads up and writes them: R rows from `first` on, for each token.
+// Adds up the sums of the block's threads and writes them: R rows from `first` on, for each token.
 template <int T, int R>
 static __device__ __forceinline__ void finish(float (&sums)[R * T], float* out, int first, int rows,
                                               int tokens) {
@@ -194,7 +195,7 @@ static __device__ __forceinline__ void load_x(float4 (&v)[T], const float* at, i
 }
 
 // Adds the products of R rows with a lane's columns. For one or two tokens, sums of products with
-// the codes are scaled; for more, weights. (Bytes have not the bits to spare for the former.)
+// the codes are scaled; for more, weights. (Bytes leave no spare bits for the former.)
 template <class L, int T, int R>
 static __device__ __forceinline__ void add_lane(float (&sums)[R * T], const L (&lanes)[R],
                                                 const float* at, int columns, int tokens) {
@@ -256,7 +257,7 @@ static __device__ __forceinline__ void packed_product(const Planes& planes, cons
   finish<T, R>(sums, out, first, rows, tokens);
 }
 
-// Of 16-bit floats in rows.
+// For rows of 16-bit floats.
 template <class E, int T, int R>
 static __device__ __forceinline__ void plain_product(const E* numbers, const float* x, float* out,
                                                      int rows, int columns, int tokens) {
@@ -299,7 +300,7 @@ static __device__ __forceinline__ void plain_product(const E* numbers, const flo
   finish<T, R>(sums, out, first, rows, tokens);
 }
 
-// Rows `first` and on as 16-bit floats. `lanes` is the number of lanes of all rows to be written.
+// Rows from `first` on as 16-bit floats. `lanes` is the number of lanes of all rows to be written.
 template <class L, class E>
 static __device__ __forceinline__ void unpack(const Planes& planes, E* out, int first, int columns,
                                               size_t lanes) {

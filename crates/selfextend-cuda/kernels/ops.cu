@@ -1,5 +1,5 @@
-// What a decoder does between its matrix products and attention, on f32 activations
-// [rows][width]. All of it is bound by memory; a block takes a row, or threads take elements.
+// The operations of a decoder between its matrix products and attention, on f32 activations
+// [rows][width]. All of them are bound by memory; a block takes a row, or threads take elements.
 #include "common.cuh"
 
 // The sum over a block of at most 1024 threads, for every thread.
@@ -24,7 +24,7 @@ extern "C" __global__ void rms_norm(const float* x, const float* weight, float* 
   for (int i = threadIdx.x; i < width; i += blockDim.x) to[i] = from[i] * scale * weight[i];
 }
 
-// With mean and variance; `bias` may be null.
+// Subtracts the mean and divides by the deviation; `bias` may be null.
 extern "C" __global__ void layer_norm(const float* x, const float* weight, const float* bias,
                                       float* out, int width, float eps) {
   const float* from = x + size_t(blockIdx.x) * width;
@@ -80,8 +80,8 @@ extern "C" __global__ void add_bias(float* x, const float* bias, int width, size
   if (i < len) x[i] += bias[i % width];
 }
 
-// How probable each row of logits held its target: the logarithm of its probability, and whether no
-// other was more probable (of equals, the first counts as the most).
+// For each row of logits, the logarithm of its target's probability, and whether no other is more
+// probable (of equals, the first counts as the most probable).
 extern "C" __global__ void score_rows(const float* logits, const uint32_t* targets, double* out,
                                       int width) {
   __shared__ float tops[32];

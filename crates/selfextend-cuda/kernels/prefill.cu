@@ -58,14 +58,13 @@ struct Prefill {
     for (int r = 0; r < a.count; r++) {
       const int* low = a.spans + size_t(2 * r) * a.stride;
       const int* high = low + a.stride;
-      const int low_first = low[first], low_last = low[last];
-      const int high_first = high[first], high_last = high[last];
-      if (high_last <= low_first) continue;
+      const auto tiles = Tiles<BN>::of(low, high, first, last);
+      if (tiles.is_empty()) continue;
       const uint32_t ring = a.regions[r].ring;
       const T* queries = static_cast<const T*>(a.regions[r].q) + size_t(head) * D;
       const T* keys = static_cast<const T*>(a.regions[r].k) + size_t(kv_head) * ring * D;
-      const int tiles = (high_last + BN - 1) / BN;
-      int tile = low_first / BN;
+      const int end = tiles.end();
+      int tile = tiles.begin();
 
       auto fetch = [&](int tile, int stage) {
         const int key = tile * BN;
@@ -78,10 +77,10 @@ struct Prefill {
       copy_rows(sq, queries + size_t(first) * stride, stride, BM, last + 1 - first);
       fetch(tile, 0);
 
-      for (int stage = 0; tile < tiles; tile++, stage ^= 1) {
+      for (int stage = 0; tile < end; tile++, stage ^= 1) {
         wait_copies<0>();
         __syncthreads();  // this tile is here, and the other stage has been read
-        if (tile + 1 < tiles) fetch(tile + 1, stage ^ 1);
+        if (tile + 1 < end) fetch(tile + 1, stage ^ 1);
 
         float score[TALL][BN / 8][4] = {};
 #pragma unroll
@@ -111,7 +110,7 @@ struct Prefill {
               for (int c = 0; c < 4; c++) score[m][n][c] = tanh_fast(score[m][n][c] * bend);
         }
         const int key = tile * BN;
-        if (key < low_last || key + BN > high_first) {
+        if (tiles.starts_in(key) || tiles.ends_in(key)) {
 #pragma unroll
           for (int m = 0; m < TALL; m++)
 #pragma unroll
@@ -210,7 +209,7 @@ struct Prefill {
       prefill_##NAME##_##D(const __grid_constant__ PrefillArgs a) {            \
     Prefill<T, D, BM, BN, WARPS>::run(a);                                      \
   }
-// Sizes are mirrored in src/launch.rs.
+// Sizes are mirrored in src/kernels.rs.
 #define PREFILLS(NAME, T)           \
   PREFILL(NAME, T, 64, 128, 64, 4, 2)  \
   PREFILL(NAME, T, 96, 128, 64, 4, 2)  \

@@ -1,24 +1,25 @@
 //! Attention of one layer for the new tokens of some sequences, on the device.
 
 use crate::cache::DeviceCache;
-use crate::device::{DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, Device, Element, PrefillTile};
+use crate::device::{Device, Launch};
+use crate::element::Element;
 use crate::error::CudaError;
+use crate::kernels::{DECODE_KEYS, DECODE_ROWS, DECODE_WARPS, PrefillTile};
 use crate::launch::{
-    AppendArgs, DecodeArgs, DecodeSequence, HopperArgs, Launch, MAX_SEQUENCES, PrefillArgs, Region,
+    AppendArgs, DecodeArgs, DecodeSequence, Grid, HopperArgs, MAX_SEQUENCES, PrefillArgs, Region,
     Tensor, TensorMap,
 };
-use crate::pass::{Part, Plan};
+use crate::memory::{address, grow};
+use crate::plan::{DevicePlan, SegmentPlan};
 use crate::rows::Rows;
 use crate::unpack::unpack;
 use cudarc::driver::sys::CUdeviceptr;
-use cudarc::driver::{CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
+use cudarc::driver::{CudaSlice, DeviceRepr};
 use selfextend_attention::AttentionShape;
+use selfextend_attention::cache::DECODE_TOKENS;
 use selfextend_attention::position::MAX_REGIONS;
 
-/// Up to this many new tokens of a sequence, its keys are split over the device.
-pub const DECODE_TOKENS: usize = 4;
-
-/// Most parts the keys of a decode step are split into: their states fit shared memory.
+/// The most parts that the keys of a decode step are split into: their states fit shared memory.
 const MAX_SPLITS: usize = 128;
 
 /// What a projection may come in.
@@ -48,18 +49,18 @@ pub struct Inputs<'a, In> {
 
 /// Buffers that passes reuse.
 #[derive(Debug)]
-pub struct Work<T> {
+pub struct AttentionScratch<T> {
     /// Rotated queries for each region.
     pub(crate) queries: [Option<CudaSlice<T>>; MAX_REGIONS],
     /// Keys and values of a layer and sequence that stores bytes, for prefill.
     unpacked: Option<CudaSlice<T>>,
     partial: Option<CudaSlice<f32>>,
     states: Option<CudaSlice<f32>>,
-    /// All zero between launches: the kernel's last block resets what it counted.
+    /// All zero between launches: the kernel's last block resets the counters it used.
     arrived: Option<CudaSlice<u32>>,
 }
 
-impl<T> Default for Work<T> {
+impl<T> Default for AttentionScratch<T> {
     fn default() -> Self {
         Self {
             queries: [const { None }; MAX_REGIONS],
@@ -74,7 +75,7 @@ impl<T> Default for Work<T> {
 /// Rotates and stores the new tokens of some sequences in one layer, then attends for them.
 ///
 /// `out` is `[tokens, heads * padded_dim]`. Caches count the tokens only after
-/// [`DeviceCache::commit`]. The work is queued, not awaited.
+/// [`DeviceCache::commit`]. The work is queued; this does not wait for it.
 ///
 /// # Errors
 /// Slices that do not fit the plan, or the driver's.
@@ -82,13 +83,13 @@ pub fn attend<T: Element, In: Input<T>>(
     device: &Device,
     layer: usize,
     caches: &mut [&mut DeviceCache<T>],
-    plan: &Plan,
+    plan: &DevicePlan,
     inputs: Inputs<In>,
     out: &mut CudaSlice<T>,
-    work: &mut Work<T>,
+    scratch: &mut AttentionScratch<T>,
 ) -> Result<(), CudaError> {
-    append(device, layer, caches, plan, inputs, work)?;
-    attend_stored(device, layer, caches, plan, out, work)
+    append(device, layer, caches, plan, inputs, scratch)?;
+    attend_stored(device, layer, caches, plan, out, scratch)
 }
 
 /// The first half of [`attend`]: rotates queries for every region, stores keys and values.
@@ -99,9 +100,9 @@ pub fn append<T: Element, In: Input<T>>(
     device: &Device,
     layer: usize,
     caches: &mut [&mut DeviceCache<T>],
-    plan: &Plan,
+    plan: &DevicePlan,
     inputs: Inputs<In>,
-    work: &mut Work<T>,
+    scratch: &mut AttentionScratch<T>,
 ) -> Result<(), CudaError> {
     let shape = check(layer, caches, plan)?;
     let dim = shape.head_dim();
@@ -111,7 +112,7 @@ pub fn append<T: Element, In: Input<T>>(
     check_len("queries", inputs.q.len(), plan.tokens * q_width)?;
     check_len("keys", inputs.k.len(), plan.tokens * kv_width)?;
     check_len("values", inputs.v.len(), plan.tokens * kv_width)?;
-    for queries in &mut work.queries[..plan.regions] {
+    for queries in &mut scratch.queries[..plan.regions] {
         grow(device, queries, plan.tokens * stored_width)?;
     }
     let at = |slice: &CudaSlice<In>, element: usize| {
@@ -123,26 +124,26 @@ pub fn append<T: Element, In: Input<T>>(
     let positions = |slice: &CudaSlice<f64>, row: usize| {
         address(device, slice) + (row * size_of::<f64>()) as u64
     };
-    for (cache, part) in caches.iter_mut().zip(&plan.parts) {
-        if part.tokens == 0 {
+    for (cache, segment) in caches.iter_mut().zip(&plan.segments) {
+        if segment.tokens == 0 {
             continue;
         }
-        cache.overwrite(part.start + part.tokens);
+        cache.overwrite(segment.start + segment.tokens);
         let planes = &cache.layers[layer];
         let (v_out, v_scales) = planes.values.addresses(device);
         let (_, k_scales) = planes.keys[0].addresses(device);
         let pairs = cache.rope().pairs();
         let mut args = AppendArgs {
-            q: at(inputs.q, part.row * q_width),
-            k: at(inputs.k, part.row * kv_width),
-            v: at(inputs.v, part.row * kv_width),
+            q: at(inputs.q, segment.row * q_width),
+            k: at(inputs.k, segment.row * kv_width),
+            v: at(inputs.v, segment.row * kv_width),
             v_out,
             k_scales,
             v_scales,
-            q_positions: positions(&plan.query_positions, part.row),
-            k_positions: positions(&plan.key_positions, part.row),
+            q_positions: positions(&plan.query_positions, segment.row),
+            k_positions: positions(&plan.key_positions, segment.row),
             q_factors: match &plan.factors {
-                Some(factors) => address(device, factors) + (part.row * size_of::<f32>()) as u64,
+                Some(factors) => address(device, factors) + (segment.row * size_of::<f32>()) as u64,
                 None => 0,
             },
             frequencies: address(device, &cache.frequencies),
@@ -152,7 +153,7 @@ pub fn append<T: Element, In: Input<T>>(
             interleaved: i32::from(cache.interleaved()),
             magnitude: cache.rope().magnitude() as f32,
             stride: plan.tokens as i32,
-            start: part.start as i32,
+            start: segment.start as i32,
             heads: shape.heads() as i32,
             kv_heads: shape.kv_heads() as i32,
             capacity: cache.capacity() as i32,
@@ -166,10 +167,10 @@ pub fn append<T: Element, In: Input<T>>(
             (args.k_out[r], _) = keys.addresses(device);
             args.ring[r] = slots as u32;
         }
-        for (to, queries) in args.q_out.iter_mut().zip(&work.queries) {
+        for (to, queries) in args.q_out.iter_mut().zip(&scratch.queries) {
             *to = queries
                 .as_ref()
-                .map_or(0, |queries| stored(queries, part.row * stored_width));
+                .map_or(0, |queries| stored(queries, segment.row * stored_width));
         }
         let kernels = &cache.kernels;
         let threads = (padded as u32 / 2, (512 / padded as u32).max(1), 1);
@@ -180,9 +181,11 @@ pub fn append<T: Element, In: Input<T>>(
             } else {
                 &kernels.append
             },
-            grid: (part.tokens as u32, 1, 1),
-            block: threads,
-            shared: (plan.regions + plan.planes) * pairs * size_of::<[f32; 2]>(),
+            grid: Grid {
+                blocks: (segment.tokens as u32, 1, 1),
+                threads,
+                shared: (plan.regions + plan.planes) * pairs * size_of::<[f32; 2]>(),
+            },
         }
         .run(&args)?;
     }
@@ -197,32 +200,32 @@ pub fn attend_stored<T: Element>(
     device: &Device,
     layer: usize,
     caches: &[&mut DeviceCache<T>],
-    plan: &Plan,
+    plan: &DevicePlan,
     out: &mut CudaSlice<T>,
-    work: &mut Work<T>,
+    scratch: &mut AttentionScratch<T>,
 ) -> Result<(), CudaError> {
     let shape = check(layer, caches, plan)?;
     let width = shape.heads() * caches[0].padded_dim();
     check_len("output", out.len(), plan.tokens * width)?;
     let mut queries = [0; MAX_REGIONS];
-    for (to, queries) in queries.iter_mut().zip(&work.queries[..plan.regions]) {
+    for (to, queries) in queries.iter_mut().zip(&scratch.queries[..plan.regions]) {
         let Some(queries) = queries.as_ref().filter(|q| q.len() >= plan.tokens * width) else {
             return Err(CudaError::Shape(
-                "attention before its tokens were stored".into(),
+                "attention was called before its tokens were stored".into(),
             ));
         };
         *to = address(device, queries);
     }
     let out = address(device, out);
-    let parts = || caches.iter().map(|cache| &**cache).zip(&plan.parts);
-    for one in parts().filter(|(_, part)| part.tokens > DECODE_TOKENS) {
-        prefill(device, layer, one, plan, queries, out, work)?;
+    let segments = || caches.iter().map(|cache| &**cache).zip(&plan.segments);
+    for one in segments().filter(|(_, segment)| segment.tokens > DECODE_TOKENS) {
+        prefill(device, layer, one, plan, queries, out, scratch)?;
     }
-    let decoded: Vec<_> = parts()
-        .filter(|(_, part)| (1..=DECODE_TOKENS).contains(&part.tokens))
+    let decoded: Vec<_> = segments()
+        .filter(|(_, segment)| (1..=DECODE_TOKENS).contains(&segment.tokens))
         .collect();
     for some in decoded.chunks(MAX_SEQUENCES) {
-        decode(device, layer, some, plan, queries, out, work)?;
+        decode(device, layer, some, plan, queries, out, scratch)?;
     }
     Ok(())
 }
@@ -239,17 +242,17 @@ fn scales(shape: AttentionShape) -> (f32, f32) {
 fn prefill<T: Element>(
     device: &Device,
     layer: usize,
-    (cache, part): (&DeviceCache<T>, &Part),
-    plan: &Plan,
+    (cache, segment): (&DeviceCache<T>, &SegmentPlan),
+    plan: &DevicePlan,
     queries: [CUdeviceptr; MAX_REGIONS],
     out: CUdeviceptr,
-    work: &mut Work<T>,
+    scratch: &mut AttentionScratch<T>,
 ) -> Result<(), CudaError> {
-    let unpacked = unpack(device, layer, (cache, part), &mut work.unpacked)?;
+    let unpacked = unpack(device, layer, (cache, segment), &mut scratch.unpacked)?;
     let shape = cache.shape();
     let tile = cache.kernels.tile;
     let dim = cache.padded_dim();
-    let skipped = (part.row * shape.heads() * dim * size_of::<T>()) as u64;
+    let skipped = (segment.row * shape.heads() * dim * size_of::<T>()) as u64;
     let (bend, scale) = scales(shape);
     let mut args = PrefillArgs {
         v: match unpacked {
@@ -257,14 +260,14 @@ fn prefill<T: Element>(
             None => cache.layers[layer].values.addresses(device).0,
         },
         out: out + skipped,
-        spans: address(device, &plan.spans) + (part.row * size_of::<i32>()) as u64,
+        spans: address(device, &plan.spans) + (segment.row * size_of::<i32>()) as u64,
         stride: plan.tokens as i32,
         count: plan.regions as i32,
-        tokens: part.tokens as i32,
+        tokens: segment.tokens as i32,
         heads: shape.heads() as i32,
         kv_heads: shape.kv_heads() as i32,
         capacity: unpacked.map_or(cache.capacity(), |it| it.slots) as i32,
-        keys: (part.start + part.tokens) as i32,
+        keys: (segment.start + segment.tokens) as i32,
         scale,
         ..PrefillArgs::default()
     };
@@ -283,13 +286,15 @@ fn prefill<T: Element>(
     let launch = Launch {
         device,
         kernel: &cache.kernels.prefill,
-        grid: (
-            shape.heads() as u32,
-            part.tokens.div_ceil(tile.rows) as u32,
-            1,
-        ),
-        block: (tile.threads as u32, 1, 1),
-        shared: tile.shared,
+        grid: Grid {
+            blocks: (
+                shape.heads() as u32,
+                segment.tokens.div_ceil(tile.rows) as u32,
+                1,
+            ),
+            threads: (tile.threads as u32, 1, 1),
+            shared: tile.shared,
+        },
     };
     if cache.kernels.is_hopper {
         launch.run(&hopper_args::<T>(shape, dim, tile, args)?)
@@ -298,7 +303,7 @@ fn prefill<T: Element>(
     }
 }
 
-/// The same arguments with what the copy engine must know of each tensor.
+/// The same arguments, with the description of each tensor that the copy engine needs.
 fn hopper_args<T: Element>(
     shape: AttentionShape,
     dim: usize,
@@ -339,30 +344,34 @@ fn hopper_args<T: Element>(
 fn decode<T: Element>(
     device: &Device,
     layer: usize,
-    some: &[(&DeviceCache<T>, &Part)],
-    plan: &Plan,
+    some: &[(&DeviceCache<T>, &SegmentPlan)],
+    plan: &DevicePlan,
     queries: [CUdeviceptr; MAX_REGIONS],
     out: CUdeviceptr,
-    work: &mut Work<T>,
+    scratch: &mut AttentionScratch<T>,
 ) -> Result<(), CudaError> {
     let (shape, dim) = (some[0].0.shape(), some[0].0.padded_dim());
     let (bend, scale) = scales(shape);
-    let rows = some.iter().map(|(_, part)| part.tokens * shape.group());
+    let rows = some
+        .iter()
+        .map(|(_, segment)| segment.tokens * shape.group());
     let blocks = rows.max().unwrap_or(0).div_ceil(DECODE_ROWS) * shape.kv_heads();
-    let keys = some.iter().map(|(_, part)| part.start + part.tokens);
+    let keys = some
+        .iter()
+        .map(|(_, segment)| segment.start + segment.tokens);
     let splits = splits(device, blocks * some.len(), keys.max().unwrap_or(0));
     let places = blocks * some.len();
-    let parts = places * splits * DECODE_ROWS;
-    grow(device, &mut work.partial, parts * dim)?;
-    grow(device, &mut work.states, parts * 2)?;
-    grow(device, &mut work.arrived, places)?;
+    let partials = places * splits * DECODE_ROWS;
+    grow(device, &mut scratch.partial, partials * dim)?;
+    grow(device, &mut scratch.states, partials * 2)?;
+    grow(device, &mut scratch.arrived, places)?;
     let mut args = DecodeArgs {
         q: queries,
         out,
         spans: address(device, &plan.spans),
-        partial: work.partial.as_ref().map_or(0, |x| address(device, x)),
-        states: work.states.as_ref().map_or(0, |x| address(device, x)),
-        arrived: work.arrived.as_ref().map_or(0, |x| address(device, x)),
+        partial: scratch.partial.as_ref().map_or(0, |x| address(device, x)),
+        states: scratch.states.as_ref().map_or(0, |x| address(device, x)),
+        arrived: scratch.arrived.as_ref().map_or(0, |x| address(device, x)),
         count: plan.regions as i32,
         tokens: plan.tokens as i32,
         heads: shape.heads() as i32,
@@ -371,41 +380,37 @@ fn decode<T: Element>(
         bend,
         ..DecodeArgs::default()
     };
-    for (to, (cache, part)) in args.sequences.iter_mut().zip(some) {
+    for (to, (cache, segment)) in args.sequences.iter_mut().zip(some) {
         let (v, v_scales) = cache.layers[layer].values.addresses(device);
         *to = DecodeSequence {
             v,
             v_scales,
             capacity: cache.capacity() as i32,
-            keys: (part.start + part.tokens) as i32,
-            row: part.row as i32,
-            tokens: part.tokens as i32,
+            keys: (segment.start + segment.tokens) as i32,
+            row: segment.row as i32,
+            tokens: segment.tokens as i32,
             ..DecodeSequence::default()
         };
         for (r, (keys, slots)) in cache.regions(layer).enumerate() {
             (to.k[r], to.k_scales[r]) = keys.addresses(device);
             to.ring[r] = slots as u32;
-            let (from, end) = part.extents[r];
-            to.from[r] = from / DECODE_KEYS as i32;
-            to.to[r] = if end > from {
-                (end as usize).div_ceil(DECODE_KEYS) as i32
-            } else {
-                to.from[r]
-            };
+            (to.low[r], to.high[r]) = segment.extents[r];
         }
     }
     Launch {
         device,
         kernel: &some[0].0.kernels.decode,
-        grid: (splits as u32, blocks as u32, some.len() as u32),
-        block: (32 * DECODE_WARPS as u32, 1, 1),
-        shared: some[0].0.kernels.decode_shared,
+        grid: Grid {
+            blocks: (splits as u32, blocks as u32, some.len() as u32),
+            threads: (32 * DECODE_WARPS as u32, 1, 1),
+            shared: some[0].0.kernels.decode_shared,
+        },
     }
     .run(&args)
 }
 
-/// Parts for the keys of each block, so that all blocks together fill the device twice, but every
-/// warp has two tiles.
+/// Into how many parts the keys of each block are split: so many that all blocks together fill the
+/// device twice, but no more than leave every warp two tiles.
 fn splits(device: &Device, blocks: usize, keys: usize) -> usize {
     let wanted = (2 * device.processors()).div_ceil(blocks.max(1));
     let useful = keys.div_ceil(2 * DECODE_WARPS * DECODE_KEYS);
@@ -415,18 +420,18 @@ fn splits(device: &Device, blocks: usize, keys: usize) -> usize {
 fn check<T: Element>(
     layer: usize,
     caches: &[&mut DeviceCache<T>],
-    plan: &Plan,
+    plan: &DevicePlan,
 ) -> Result<AttentionShape, CudaError> {
-    let fits = caches.len() == plan.parts.len()
-        && caches.iter().zip(&plan.parts).all(|(cache, part)| {
-            cache.len() == part.counted
+    let fits = caches.len() == plan.segments.len()
+        && caches.iter().zip(&plan.segments).all(|(cache, segment)| {
+            cache.len() == segment.counted
                 && layer < cache.layers.len()
-                && cache.check(part.start, part.tokens).is_ok()
+                && cache.check(segment.start, segment.tokens).is_ok()
         });
     match caches.first() {
         Some(first) if fits && caches.iter().all(|c| c.same_kind(first)) => Ok(first.shape()),
         _ => Err(CudaError::Shape(
-            "the caches are not those the pass was planned for".into(),
+            "the caches are not those that the pass was planned for".into(),
         )),
     }
 }
@@ -438,31 +443,4 @@ fn check_len(what: &str, actual: usize, expected: usize) -> Result<(), CudaError
     Err(CudaError::Shape(format!(
         "{what}: {actual} numbers given, {expected} needed"
     )))
-}
-
-/// A buffer of at least `len`, all zero when it is new.
-pub(crate) fn grow<T: DeviceRepr + ValidAsZeroBits>(
-    device: &Device,
-    buffer: &mut Option<CudaSlice<T>>,
-    len: usize,
-) -> Result<(), CudaError> {
-    if buffer.as_ref().is_none_or(|buffer| buffer.len() < len) {
-        device.settle()?;
-        *buffer = None;
-        *buffer = Some(device.stream().alloc_zeros(len)?);
-    }
-    Ok(())
-}
-
-/// Where a slice starts. Everything runs on one stream, so there is nothing to wait for.
-///
-/// # Panics
-/// When the slice belongs to another stream.
-pub(crate) fn address<T>(device: &Device, slice: &CudaSlice<T>) -> CUdeviceptr {
-    assert_eq!(
-        slice.stream().cu_stream(),
-        device.stream().cu_stream(),
-        "a slice was made on a stream that is not its device's"
-    );
-    slice.device_ptr(device.stream()).0
 }

@@ -5,8 +5,9 @@ use cudarc::cublas::sys::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED;
 use cudarc::driver::DriverError;
 use cudarc::driver::sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY;
 
-/// Why a device could not do what it was asked.
+/// Why an operation on a device failed.
 #[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
 pub enum CudaError {
     /// The driver library is absent.
     #[error(
@@ -19,10 +20,10 @@ pub enum CudaError {
          nvidia-cublas and put its lib folder on LD_LIBRARY_PATH"
     )]
     NoBlas,
-    /// cuBLAS refused.
+    /// cuBLAS reported an error.
     #[error("cuBLAS reports: {0}")]
     Blas(#[from] CublasError),
-    /// The driver refused.
+    /// The driver reported an error.
     #[error("the CUDA driver reports: {0}")]
     Driver(#[from] DriverError),
     /// The card is too old.
@@ -45,15 +46,13 @@ pub enum CudaError {
     SharedMemory {
         /// Components of a head.
         head_dim: usize,
-        /// Of the larger kernel.
+        /// What the larger kernel needs, in bytes.
         needed: usize,
-        /// What a block can have.
+        /// What a block can have, in bytes.
         available: usize,
     },
-    /// Numbers that overflowed.
-    #[error(
-        "the logits hold numbers that are none: activations do not fit {0}; use the CPU device"
-    )]
+    /// Activations that overflowed the 16-bit type named.
+    #[error("some logits are not numbers: activations do not fit {0}; use the CPU device")]
     NotFinite(&'static str),
     /// Inputs that do not fit together.
     #[error("{0}")]
@@ -61,17 +60,17 @@ pub enum CudaError {
     /// More tokens than a cache was made for.
     #[error("{wanted} tokens do not fit a device cache of {capacity}")]
     Capacity {
-        /// Tokens after the step.
+        /// Tokens after the pass.
         wanted: usize,
         /// Tokens it was made for.
         capacity: usize,
     },
-    /// More new tokens at once than a window ring was made for.
-    #[error("{tokens} new tokens at once, but the cache's window ring takes {chunk}")]
+    /// More new tokens at once than a ring of derived keys was made for.
+    #[error("{tokens} new tokens at once, but the cache's rings of derived keys take {chunk}")]
     Chunk {
-        /// New tokens of the step.
+        /// New tokens of the pass.
         tokens: usize,
-        /// Most new tokens of a step.
+        /// The most new tokens of a pass.
         chunk: usize,
     },
 }

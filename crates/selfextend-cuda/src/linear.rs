@@ -5,109 +5,25 @@
 //! unpacked to 16 bits, and cuBLAS multiplies. So a token's results depend on how many others are in
 //! its pass, by those roundings.
 
-use crate::device::{Device, Element};
+use crate::element::Element;
 use crate::error::CudaError;
 use crate::launch::Value;
-use crate::ops::{Buffer, Ops, THREADS, rows};
-use crate::packed::{Format, Layout};
-use cudarc::driver::{CudaFunction, CudaSlice};
+use crate::matrix::{Matrix, Numbers};
+use crate::memory::Buffer;
+use crate::ops::{Ops, THREADS, rows};
+use crate::packed::Layout;
+use cudarc::driver::CudaSlice;
 
-/// Most tokens of a pass that needs no cuBLAS.
+/// The most tokens of a pass that does without cuBLAS.
 pub const FEW: usize = 8;
 /// Threads of a block of `matvec_*`, and the rows that they share.
 const FEW_THREADS: usize = 128;
 const SHARED_ROWS: usize = 4;
-/// Numbers that are unpacked at once: 256 MiB, more than any layer but an output head. In tests so
-/// few that matrices are unpacked in bands.
+/// Numbers that are unpacked at once: 256 MiB, which every layer but an output head fits. Few in
+/// tests, so that matrices are unpacked in bands.
 const UNPACKED: usize = if cfg!(test) { 1 << 14 } else { 128 << 20 };
 
-/// A matrix of a linear layer, `[outputs, inputs]`.
-#[derive(Debug)]
-pub struct Matrix<T> {
-    numbers: Numbers<T>,
-    outputs: usize,
-    inputs: usize,
-}
-
-#[derive(Debug)]
-enum Numbers<T> {
-    /// Row by row.
-    Plain(CudaSlice<T>),
-    /// A block format's planes.
-    Packed(Layout, CudaSlice<u8>),
-}
-
-impl<T: Element> Matrix<T> {
-    /// Takes over a matrix.
-    ///
-    /// # Errors
-    /// [`CudaError::Shape`] for a length that is not the product of the sizes, or the driver's.
-    pub fn new(
-        device: &Device,
-        numbers: &[T],
-        outputs: usize,
-        inputs: usize,
-    ) -> Result<Self, CudaError> {
-        if numbers.is_empty() || outputs.checked_mul(inputs) != Some(numbers.len()) {
-            return Err(CudaError::Shape(format!(
-                "{} numbers are no {outputs} by {inputs} matrix",
-                numbers.len()
-            )));
-        }
-        Ok(Self {
-            numbers: Numbers::Plain(device.stream().clone_htod(numbers)?),
-            outputs,
-            inputs,
-        })
-    }
-
-    /// Takes over a matrix in the blocks of a file, which stay packed.
-    ///
-    /// # Errors
-    /// [`CudaError::Shape`] for rows that are not of whole blocks, and bytes that are not as many as
-    /// the sizes ask for; or the driver's.
-    pub fn packed(
-        device: &Device,
-        format: Format,
-        blocks: &[u8],
-        outputs: usize,
-        inputs: usize,
-    ) -> Result<Self, CudaError> {
-        let layout = Layout::new(format, inputs).filter(|layout| {
-            !blocks.is_empty()
-                // The kernels count words of codes in 32 bits.
-                && blocks.len() < 1 << 34
-                && outputs.checked_mul(layout.file_bytes(inputs)) == Some(blocks.len())
-        });
-        let layout = layout.ok_or_else(|| {
-            CudaError::Shape(format!(
-                "{} bytes of {format:?} are no {outputs} by {inputs} matrix",
-                blocks.len()
-            ))
-        })?;
-        let planes = layout.pack(outputs, inputs, blocks);
-        Ok(Self {
-            numbers: Numbers::Packed(layout, device.stream().clone_htod(&planes)?),
-            outputs,
-            inputs,
-        })
-    }
-
-    /// Columns.
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    /// On the device.
-    pub fn bytes(&self) -> usize {
-        match &self.numbers {
-            Numbers::Plain(numbers) => numbers.num_bytes(),
-            Numbers::Packed(_, planes) => planes.num_bytes(),
-        }
-    }
-}
-
-/// What linear layers keep from call to call.
+/// Buffers that linear layers keep from call to call.
 #[derive(Debug)]
 pub struct LinearScratch<T> {
     narrow: Buffer<T>,
@@ -120,58 +36,6 @@ impl<T> Default for LinearScratch<T> {
             narrow: Buffer::default(),
             unpacked: Buffer::default(),
         }
-    }
-}
-
-/// For 1, 2, up to 4 and up to 8 tokens.
-type Products = [CudaFunction; 4];
-
-/// What serves one layout.
-#[derive(Debug)]
-struct PackedKernels {
-    products: Products,
-    unpack: CudaFunction,
-    take: CudaFunction,
-}
-
-/// The kernels of `linear.cu`.
-#[derive(Debug)]
-pub(crate) struct LinearKernels {
-    plain: Products,
-    packed: Vec<(Layout, PackedKernels)>,
-}
-
-impl LinearKernels {
-    pub(crate) fn new<T: Element>(device: &Device) -> Result<Self, CudaError> {
-        let kernel = |name: &str| device.linear().load_function(name);
-        let products = |name: &str| {
-            Ok::<_, CudaError>([
-                kernel(&format!("matvec_{name}_1"))?,
-                kernel(&format!("matvec_{name}_2"))?,
-                kernel(&format!("matvec_{name}_4"))?,
-                kernel(&format!("matvec_{name}_8"))?,
-            ])
-        };
-        let packed = Layout::all().map(|layout| {
-            let name = layout.name();
-            let kernels = PackedKernels {
-                products: products(&name)?,
-                unpack: kernel(&format!("unpack_{name}_{}", T::NAME))?,
-                take: kernel(&format!("take_{name}"))?,
-            };
-            Ok::<_, CudaError>((layout, kernels))
-        });
-        Ok(Self {
-            plain: products(T::NAME)?,
-            packed: packed.collect::<Result<_, _>>()?,
-        })
-    }
-
-    fn packed(&self, layout: Layout) -> Result<&PackedKernels, CudaError> {
-        let mut all = self.packed.iter();
-        let found = all.find(|(known, _)| *known == layout);
-        let none = || CudaError::Shape(format!("{layout:?} has no kernels"));
-        found.map(|(_, kernels)| kernels).ok_or_else(none)
     }
 }
 
@@ -195,9 +59,10 @@ impl<T: Element> Ops<T> {
             self.narrow(x, &mut scratch.narrow)?;
         }
         for (matrix, out) in matrices.into_iter().zip(out) {
-            match is_few {
-                true => self.few(x, matrix, out)?,
-                false => self.product(&scratch.narrow, matrix, &mut scratch.unpacked, out)?,
+            if is_few {
+                self.few(x, matrix, out)?;
+            } else {
+                self.product(&scratch.narrow, matrix, &mut scratch.unpacked, out)?;
             }
         }
         Ok(())
@@ -254,7 +119,7 @@ impl<T: Element> Ops<T> {
         let (outputs, inputs) = (*outputs, *inputs);
         let tokens = rows(x.len(), inputs)?;
         out.resize(&self.device, tokens * outputs)?;
-        // cuBLAS launches at once.
+        // cuBLAS launches at once, so what was recorded must be launched before.
         self.device.settle()?;
         let (x, out) = (self.address(x.slice()?), self.address(out.slice()?));
         let multiply = |first: usize, some: usize, numbers: u64| {

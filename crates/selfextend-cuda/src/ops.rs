@@ -1,100 +1,14 @@
-//! What a decoder does between its attention and linear layers (`linear.rs`): norms, gates, sums, on
-//! activations in f32.
+//! The operations of a decoder between attention and linear layers (`linear.rs`): norms, gates, sums,
+//! on activations in f32.
 
-use crate::device::{Device, Element};
+use crate::device::{Device, Launch};
+use crate::element::Element;
 use crate::error::CudaError;
-use crate::launch::{Blas, FEW_ROWS, Launch, Value};
-use crate::linear::LinearKernels;
-use cudarc::driver::{CudaFunction, CudaSlice, DevicePtr, DeviceRepr, ValidAsZeroBits};
+use crate::launch::{Blas, FEW_ROWS, Grid, Value};
+use crate::matrix::LinearKernels;
+pub use crate::memory::Buffer;
+use cudarc::driver::{CudaFunction, CudaSlice, DevicePtr};
 use std::marker::PhantomData;
-
-/// Numbers on the device; grows as needed and is reused from step to step.
-#[derive(Debug)]
-pub struct Buffer<T> {
-    slice: Option<CudaSlice<T>>,
-    len: usize,
-}
-
-impl<T> Default for Buffer<T> {
-    fn default() -> Self {
-        Self {
-            slice: None,
-            len: 0,
-        }
-    }
-}
-
-impl<T: DeviceRepr + ValidAsZeroBits> Buffer<T> {
-    /// Numbers that count.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// Makes room for `len` numbers, which are then whatever was there.
-    ///
-    /// # Errors
-    /// The driver's: too little memory.
-    pub fn resize(&mut self, device: &Device, len: usize) -> Result<(), CudaError> {
-        if self.slice.as_ref().is_none_or(|slice| slice.len() < len) {
-            device.settle()?;
-            self.slice = None;
-            self.slice = Some(device.stream().alloc_zeros(len)?);
-        }
-        self.len = len;
-        Ok(())
-    }
-
-    /// Takes numbers over from the host.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn write(&mut self, device: &Device, numbers: &[T]) -> Result<(), CudaError> {
-        self.resize(device, numbers.len())?;
-        if let Some(slice) = &mut self.slice {
-            device.stream().memcpy_htod(numbers, slice)?;
-        }
-        Ok(())
-    }
-
-    /// Copies the numbers to the host, after everything queued before.
-    ///
-    /// # Errors
-    /// The driver's.
-    pub fn read(&self, device: &Device) -> Result<Vec<T>, CudaError> {
-        device.settle()?;
-        match &self.slice {
-            Some(slice) if self.len > 0 => {
-                Ok(device.stream().clone_dtoh(&slice.slice(..self.len))?)
-            }
-            _ => Ok(Vec::new()),
-        }
-    }
-
-    /// All of its memory, of which the first [`Buffer::len`] numbers count.
-    ///
-    /// # Errors
-    /// [`CudaError::Shape`] before the first [`Buffer::resize`].
-    pub fn slice(&self) -> Result<&CudaSlice<T>, CudaError> {
-        self.slice.as_ref().ok_or_else(empty)
-    }
-
-    /// The same, to be written.
-    ///
-    /// # Errors
-    /// As [`Buffer::slice`].
-    pub fn slice_mut(&mut self) -> Result<&mut CudaSlice<T>, CudaError> {
-        self.slice.as_mut().ok_or_else(empty)
-    }
-}
-
-fn empty() -> CudaError {
-    CudaError::Shape("a device buffer was read before anything was written".into())
-}
 
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +53,7 @@ impl<T: Element> Ops<T> {
     pub fn new(device: &Device) -> Result<Self, CudaError> {
         let kernel = |name: &str| device.ops().load_function(name);
         Ok(Self {
-            blas: Blas::new(device)?,
+            blas: Blas::new(device.stream())?,
             linear: LinearKernels::new::<T>(device)?,
             rms_norm: kernel("rms_norm")?,
             layer_norm: kernel("layer_norm")?,
@@ -324,7 +238,7 @@ impl<T: Element> Ops<T> {
     ) -> Result<(), CudaError> {
         if width > pitch || x.len() < rows * pitch {
             return Err(CudaError::Shape(format!(
-                "{} numbers are no {rows} rows of {pitch}",
+                "{} numbers are fewer than {rows} rows of {pitch}",
                 x.len()
             )));
         }
@@ -384,7 +298,7 @@ impl<T: Element> Ops<T> {
     ) -> Result<(), CudaError> {
         if let Some(row) = wanted.iter().find(|&&row| row as usize >= there) {
             return Err(CudaError::Shape(format!(
-                "row {row} of {there} was asked for"
+                "row {row} was requested of {there}"
             )));
         }
         if wanted.is_empty() {
@@ -392,7 +306,7 @@ impl<T: Element> Ops<T> {
             return Ok(());
         }
         out.resize(&self.device, wanted.len() * width)?;
-        // A step that is only noted so far must not depend on memory that the next may write.
+        // A pass that is only recorded so far must not depend on memory that the next may write.
         let many;
         let place = if wanted.len() <= FEW_ROWS {
             Value::Pointer(0)
@@ -468,9 +382,11 @@ impl<T: Element> Ops<T> {
         Launch {
             device: &self.device,
             kernel,
-            grid: (blocks as u32, 1, 1),
-            block: (threads as u32, 1, 1),
-            shared: 0,
+            grid: Grid {
+                blocks: (blocks as u32, 1, 1),
+                threads: (threads as u32, 1, 1),
+                shared: 0,
+            },
         }
         .run_values(values)
     }
@@ -488,7 +404,7 @@ impl<T: Element> Ops<T> {
 pub(crate) fn rows(len: usize, width: usize) -> Result<usize, CudaError> {
     if width == 0 || !len.is_multiple_of(width) {
         return Err(CudaError::Shape(format!(
-            "{len} numbers are no rows of {width}"
+            "{len} numbers are not whole rows of {width}"
         )));
     }
     Ok(len / width)

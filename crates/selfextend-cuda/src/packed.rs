@@ -1,9 +1,9 @@
 //! Matrices in the block formats of GGUF, laid out for `kernels/linear.cu`.
 //!
-//! A file's blocks hold scales and codes side by side, in sizes that loads of 16 bytes do not fit.
-//! Here each part has a plane of its own: low bits of codes, fifth and sixth bits, scales, and what
-//! the scales of 256 columns have in common. No number changes. Four lanes share a unit of one or
-//! four blocks of 32 columns; what a lane loads lies together.
+//! A file's blocks hold scales and codes side by side, in sizes that are not multiples of the 16
+//! bytes of a load. Here each part has a plane of its own: low bits of codes, fifth and sixth bits,
+//! scales, and what the scales of 256 columns have in common. No number changes. Four lanes share a
+//! unit of one or four blocks of 32 columns; what a lane loads is contiguous.
 
 use rayon::prelude::*;
 
@@ -12,7 +12,7 @@ const BLOCK: usize = 32;
 /// Blocks of 32 columns in a block of the k-quants.
 const SUPER: usize = 8;
 
-/// A block format, named as candle does.
+/// A block format, named as ggml does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// 4 bits around 8 and a scale.
@@ -48,7 +48,7 @@ impl Format {
         Self::Q6K,
     ];
 
-    /// Its name in the kernels' names.
+    /// How the kernels' names call it.
     fn name(self) -> &'static str {
         match self {
             Self::Q4_0 => "q4_0",
@@ -114,14 +114,15 @@ impl Layout {
     /// For rows of `columns`; `None` where blocks do not fit them.
     pub(crate) fn new(format: Format, columns: usize) -> Option<Self> {
         let fits = columns > 0 && columns.is_multiple_of(format.block().0);
-        let blocks = match columns.is_multiple_of(4 * BLOCK) {
-            true => 4,
-            false => 1,
+        let blocks = if columns.is_multiple_of(4 * BLOCK) {
+            4
+        } else {
+            1
         };
         fits.then_some(Self { format, blocks })
     }
 
-    /// Its name in the kernels' names.
+    /// How the kernels' names call it.
     pub(crate) fn name(self) -> String {
         let wide = self.blocks > 1 && !self.format.is_super();
         format!("{}{}", self.format.name(), if wide { "_wide" } else { "" })
@@ -158,7 +159,7 @@ impl Layout {
 
     /// Where each plane of a matrix starts, and where the last ends.
     pub(crate) fn starts(self, rows: usize, columns: usize) -> [usize; 5] {
-        // Apart as allocations are: the kernels' loads need 16.
+        // Aligned as allocations are: the kernels' loads need 16 bytes.
         const ALIGNMENT: usize = 256;
         let mut starts = [0; 5];
         for (n, size) in self.sizes(columns).into_iter().enumerate() {

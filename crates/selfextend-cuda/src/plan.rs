@@ -1,178 +1,196 @@
-//! Position maps as data for the kernels, and the rule by which they visit tiles of keys.
+//! What a pass over the new tokens of some sequences needs on the device: their maps, lowered.
 
-use selfextend_attention::position::{Keys, MAX_REGIONS, Positions};
+use crate::cache::DeviceCache;
+use crate::device::Device;
+use crate::element::Element;
+use crate::error::CudaError;
+use cudarc::driver::CudaSlice;
+use selfextend_attention::lowering::Lowering;
+use selfextend_attention::position::{MAX_REGIONS, QueryScaling};
 
-/// Most rotations that keys are stored in: for ever, and for each region of its own.
-pub const MAX_PLANES: usize = 1 + MAX_REGIONS;
-
-/// The plane of keys that each region reads: 0 for the one that is stored for ever.
-pub(crate) fn planes(regions: &[Keys]) -> Vec<usize> {
-    let mut rings = 0;
-    let plane = |keys: &Keys| match keys {
-        Keys::Stored => 0,
-        Keys::Derived { .. } => {
-            rings += 1;
-            rings
-        }
-    };
-    regions.iter().map(plane).collect()
+/// Spans, positions and factors of a pass on the device, the same for all layers of a kind.
+#[derive(Debug)]
+pub struct DevicePlan {
+    pub(crate) segments: Vec<SegmentPlan>,
+    pub(crate) tokens: usize,
+    pub(crate) regions: usize,
+    pub(crate) planes: usize,
+    /// `[regions][2][tokens]`: the first key of each query, and the one after the last.
+    pub(crate) spans: CudaSlice<i32>,
+    /// `[regions][tokens]`.
+    pub(crate) query_positions: CudaSlice<f64>,
+    /// `[planes][tokens]`.
+    pub(crate) key_positions: CudaSlice<f64>,
+    pub(crate) factors: Option<CudaSlice<f32>>,
 }
 
-/// The regions of some consecutive queries, as data.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Regions {
-    /// Of each region, the first key of every query, and the key after the last.
-    pub spans: Vec<[Vec<i32>; 2]>,
-    /// What queries are rotated to, `[regions][tokens]`.
-    pub query_positions: Vec<Vec<f64>>,
-    /// What their own keys are rotated to, `[planes][tokens]`.
-    pub key_positions: Vec<Vec<f64>>,
-    /// The plane of keys that each region reads.
-    pub planes: Vec<usize>,
+/// The new tokens of one sequence in a pass: those that follow its cache.
+#[derive(Debug)]
+pub struct Segment<'a, T> {
+    /// Where its keys and values are, and go.
+    pub cache: &'a DeviceCache<T>,
+    /// New tokens of the sequence that other segments of the pass have before these.
+    pub after: usize,
+    /// New tokens.
+    pub tokens: usize,
+    /// The row of the first of them among those of the pass.
+    pub row: usize,
+    /// What its queries are multiplied by.
+    pub scaling: QueryScaling,
 }
 
-impl Regions {
-    /// Of the `tokens` queries from position `start`, which with them fits an `i32`.
-    pub fn new(map: &dyn Positions, start: usize, tokens: usize) -> Self {
-        let queries = start..start + tokens;
-        let regions = map.regions();
-        let rows = |f: &dyn Fn(usize) -> f64| queries.clone().map(f).collect::<Vec<f64>>();
-        let ends = |f: &dyn Fn(usize) -> usize| queries.clone().map(|i| f(i) as i32).collect();
-        let mut key_positions = vec![rows(&|j| map.stored(j))];
-        let rings = (0..regions.len()).filter(|&r| regions[r] != Keys::Stored);
-        key_positions.extend(rings.map(|r| rows(&|j| map.key(r, j))));
-        let all = 0..regions.len();
-        Self {
-            spans: all
-                .clone()
-                .map(|r| {
-                    [
-                        ends(&|i| map.span(r, i).start),
-                        ends(&|i| map.span(r, i).end),
-                    ]
-                })
-                .collect(),
-            query_positions: all.map(|r| rows(&|i| map.query(r, i))).collect(),
-            key_positions,
-            planes: planes(&regions),
-        }
+/// One segment of a pass, as numbers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SegmentPlan {
+    pub(crate) row: usize,
+    pub(crate) tokens: usize,
+    /// Tokens that the cache counts.
+    pub(crate) counted: usize,
+    /// The first new token.
+    pub(crate) start: usize,
+    /// Keys that some of its tokens see, of each region.
+    pub(crate) extents: [(i32, i32); MAX_REGIONS],
+}
+
+impl DevicePlan {
+    /// For a number of new tokens of each cache, whose rows follow each other.
+    ///
+    /// # Errors
+    /// As [`DevicePlan::of`].
+    pub fn new<T: Element>(
+        device: &Device,
+        caches: &[(&DeviceCache<T>, usize)],
+        scaling: QueryScaling,
+    ) -> Result<Self, CudaError> {
+        let mut rows = 0;
+        let segments: Vec<_> = caches
+            .iter()
+            .map(|&(cache, tokens)| {
+                let row = rows;
+                rows += tokens;
+                Segment {
+                    cache,
+                    after: 0,
+                    tokens,
+                    row,
+                    scaling,
+                }
+            })
+            .collect();
+        Self::of(device, &segments, rows)
     }
 
-    /// The keys that any of the queries sees, of each region; nothing where it ends before it starts.
-    pub fn extents(&self) -> [(i32, i32); MAX_REGIONS] {
-        let mut extents = [(0, 0); MAX_REGIONS];
-        for (to, [low, high]) in extents.iter_mut().zip(&self.spans) {
-            if let (Some(&first), Some(&last)) = (low.first(), high.last()) {
-                *to = (first, last);
+    /// For some of the sequences of a pass over `rows` tokens in all.
+    ///
+    /// # Errors
+    /// Tokens that do not fit, caches that differ in shape or map, or the driver's.
+    pub fn of<T: Element>(
+        device: &Device,
+        segments: &[Segment<T>],
+        rows: usize,
+    ) -> Result<Self, CudaError> {
+        let refuse = |text: &str| Err(CudaError::Shape(text.into()));
+        let Some(first) = segments.first().filter(|_| rows > 0) else {
+            return refuse("a pass without a new token");
+        };
+        let mut plans = Vec::with_capacity(segments.len());
+        let (mut lowering, mut numbers) = (Lowering::default(), Numbers::new(rows));
+        for segment in segments {
+            let Segment {
+                cache, tokens, row, ..
+            } = *segment;
+            if !cache.same_kind(first.cache) {
+                return refuse(
+                    "sequences of one pass differ in shape, embedding or kinds of regions",
+                );
             }
-        }
-        extents
-    }
-
-    /// How many.
-    pub fn count(&self) -> usize {
-        self.spans.len()
-    }
-}
-
-/// A tile of keys that a block of queries multiplies with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Visit {
-    /// Which region's queries and keys.
-    pub region: usize,
-    /// Its keys start at `tile` times the width.
-    pub tile: usize,
-    /// Whether some pairs in it are outside the region: the boundary tiles.
-    pub masked: bool,
-}
-
-/// The visits of the block of queries `first..=last` over tiles of `width` keys, in the order of
-/// `prefill.cu` and `hopper.cu`, which have the same rule. Tiles that no query of the block sees
-/// are left out.
-pub fn visits(regions: &Regions, first: usize, last: usize, width: usize) -> Vec<Visit> {
-    let mut visits = Vec::new();
-    for (region, [low, high]) in regions.spans.iter().enumerate() {
-        let [low_first, low_last] = [low[first], low[last]].map(|key| key as usize);
-        let [high_first, high_last] = [high[first], high[last]].map(|key| key as usize);
-        if high_last <= low_first {
-            continue;
-        }
-        for tile in low_first / width..high_last.div_ceil(width) {
-            let key = tile * width;
-            visits.push(Visit {
-                region,
-                tile,
-                masked: key < low_last || key + width > high_first,
+            if row + tokens > rows {
+                return refuse("a sequence has rows that the pass does not have");
+            }
+            let counted = cache.len();
+            let start = counted.saturating_add(segment.after);
+            cache.check(start, tokens)?;
+            lowering.fill(cache.kind(), start..start + tokens);
+            cache.check_spans(&lowering)?;
+            numbers.place(row, &lowering, segment.scaling);
+            let mut extents = [(0, 0); MAX_REGIONS];
+            for (to, region) in extents.iter_mut().zip(lowering.regions()) {
+                let extent = region.extent();
+                *to = (extent.start as i32, extent.end as i32);
+            }
+            plans.push(SegmentPlan {
+                row,
+                tokens,
+                counted,
+                start,
+                extents,
             });
         }
+        let stream = device.stream();
+        let scaled = numbers.factors.iter().any(|&factor| factor != 1.0);
+        Ok(Self {
+            segments: plans,
+            tokens: rows,
+            regions: numbers.query_positions.len() / rows,
+            planes: numbers.key_positions.len() / rows,
+            spans: stream.clone_htod(&numbers.spans)?,
+            query_positions: stream.clone_htod(&numbers.query_positions)?,
+            key_positions: stream.clone_htod(&numbers.key_positions)?,
+            factors: if scaled {
+                Some(stream.clone_htod(&numbers.factors)?)
+            } else {
+                None
+            },
+        })
     }
-    visits
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use selfextend_attention::PositionMap;
+/// Numbers of all segments, in arrays with a number for each row of the pass. Positions in a cache
+/// fit an `i32` ([`DeviceCache::check`]).
+struct Numbers {
+    rows: usize,
+    spans: Vec<i32>,
+    query_positions: Vec<f64>,
+    key_positions: Vec<f64>,
+    factors: Vec<f32>,
+}
 
-    proptest! {
-        /// Every pair of a query and a key before it is seen exactly once, in the region whose
-        /// positions give the map's relative position, and unmasked tiles are inside for all rows.
-        #[test]
-        fn every_pair_is_seen_once(
-            g in 1usize..9, w in 1usize..300, start in 0usize..700, tokens in 1usize..300,
-            block in 0usize..3, tall in prop_oneof![Just(64usize), Just(128)],
-            width in prop_oneof![Just(16usize), Just(32), Just(64), Just(128)],
-        ) {
-            let map = PositionMap::self_extend(g, w).unwrap().positions();
-            let regions = Regions::new(&*map, start, tokens);
-            let first = (block * tall).min((tokens - 1) / tall * tall);
-            let last = (first + tall).min(tokens) - 1;
-            let mut seen = vec![vec![0; start + tokens]; last + 1 - first];
-            for visit in visits(&regions, first, last, width) {
-                for (t, seen) in (first..=last).zip(&mut seen) {
-                    let i = start + t;
-                    let inside = map.span(visit.region, i);
-                    let tile = visit.tile * width..(visit.tile + 1) * width;
-                    prop_assert!(
-                        visit.masked || inside.start <= tile.start && tile.end <= inside.end,
-                        "{visit:?} is not inside {inside:?} of query {i}"
-                    );
-                    for (j, seen) in seen.iter_mut().enumerate() {
-                        if tile.contains(&j) && inside.contains(&j) {
-                            *seen += 1;
-                            let relative = map.query(visit.region, i) - map.key(visit.region, j);
-                            prop_assert_eq!(Some(relative), map.relative(i, j));
-                        }
-                    }
-                }
-            }
-            for (i, seen) in (start + first..).zip(&seen) {
-                prop_assert!(seen[..=i].iter().all(|&n| n == 1));
-                prop_assert!(seen[i + 1..].iter().all(|&n| n == 0));
-            }
-        }
-
-        /// What SelfExtend costs beyond plain attention: the tiles that the two regions share.
-        #[test]
-        fn two_regions_share_few_tiles(
-            g in 2usize..9, w in 1usize..3000, start in 0usize..20_000, tokens in 1usize..129,
-        ) {
-            let map = PositionMap::self_extend(g, w).unwrap();
-            let count = |map: PositionMap| {
-                let regions = Regions::new(&*map.positions(), start, tokens);
-                visits(&regions, 0, tokens - 1, 64).len()
-            };
-            let (plain, both) = (count(PositionMap::Plain), count(map));
-            prop_assert!(both <= plain + 3, "{both} visits instead of {plain}");
-        }
-
-        #[test]
-        fn spans_never_go_back(g in 1usize..9, w in 1usize..300, start in 0usize..700) {
-            let map = PositionMap::self_extend(g, w).unwrap();
-            for ends in Regions::new(&*map.positions(), start, 200).spans {
-                prop_assert!(ends.iter().all(|row| row.is_sorted()));
-            }
+impl Numbers {
+    fn new(rows: usize) -> Self {
+        Self {
+            rows,
+            spans: Vec::new(),
+            query_positions: Vec::new(),
+            key_positions: Vec::new(),
+            factors: vec![1.0; rows],
         }
     }
+
+    /// Writes a segment's numbers from row `row` on.
+    fn place(&mut self, row: usize, lowering: &Lowering, scaling: QueryScaling) {
+        let rows = self.rows;
+        place(&mut self.key_positions, rows, 0, row, lowering.stored());
+        for (r, region) in lowering.regions().iter().enumerate() {
+            let low: Vec<i32> = region.spans().iter().map(|span| span.0 as i32).collect();
+            let high: Vec<i32> = region.spans().iter().map(|span| span.1 as i32).collect();
+            place(&mut self.spans, rows, 2 * r, row, &low);
+            place(&mut self.spans, rows, 2 * r + 1, row, &high);
+            let queries = region.query_positions();
+            place(&mut self.query_positions, rows, r, row, queries);
+            if region.is_derived() {
+                let (plane, keys) = (region.plane(), region.key_positions());
+                place(&mut self.key_positions, rows, plane, row, keys);
+            }
+        }
+        for (i, factor) in lowering.queries().zip(&mut self.factors[row..]) {
+            *factor = scaling.factor(i);
+        }
+    }
+}
+
+/// Writes numbers to array number `array` of arrays of `rows` each, from row `row` on.
+fn place<N: Copy + Default>(all: &mut Vec<N>, rows: usize, array: usize, row: usize, from: &[N]) {
+    let len = all.len().max((array + 1) * rows);
+    all.resize(len, N::default());
+    all[array * rows + row..][..from.len()].copy_from_slice(from);
 }

@@ -1,42 +1,15 @@
-//! How rows of keys or values are stored: 16-bit floats, or bytes with scales.
+//! Rows of keys or values in device memory.
 
-use crate::attention::address;
-use crate::device::{Device, Element};
+use crate::device::Device;
+use crate::element::Element;
 use crate::error::CudaError;
+use crate::memory::address;
+use crate::storage::{BLOCK, Storage};
 use cudarc::driver::sys::CUdeviceptr;
 use cudarc::driver::{CudaSlice, CudaStream, DeviceRepr, ValidAsZeroBits};
 use half::f16;
 use std::ops::Range;
 use std::sync::Arc;
-
-/// Components that share a scale (as in `common.cuh`).
-const BLOCK: usize = 32;
-
-/// How a cache stores values, and the keys that are kept for ever. Keys that are stored again for a
-/// region of their own are always 16-bit floats: rounding them to bytes would add an error to the
-/// neighbours, which matter most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// 16-bit floats.
-    Halves,
-    /// Bytes with a half-float scale for each 32 components (ggml's q8_0).
-    Bytes,
-}
-
-impl Storage {
-    /// Bytes of a row of `dim` components: of its numbers, and of their scales.
-    pub(crate) fn row_parts(self, dim: usize) -> [usize; 2] {
-        match self {
-            Self::Halves => [2 * dim, 0],
-            Self::Bytes => [dim, dim / BLOCK * size_of::<f16>()],
-        }
-    }
-
-    /// Bytes of a row of `dim` components.
-    pub(crate) fn row_bytes(self, dim: usize) -> usize {
-        self.row_parts(dim).iter().sum()
-    }
-}
 
 /// Rows of some heads, `[heads][slots][dim]`.
 #[derive(Debug)]
@@ -49,14 +22,14 @@ pub(crate) enum Rows<T> {
     },
 }
 
-/// Where rows go when the number of their slots changes.
+/// A change of the number of slots.
 #[derive(Debug, Clone)]
 pub(crate) struct Move {
     pub heads: usize,
     pub dim: usize,
     pub old_slots: usize,
     pub new_slots: usize,
-    /// Those that are kept; each is in the slot of its number modulo all.
+    /// The keys that are kept; each is in the slot of its number modulo the number of slots.
     pub keys: Range<usize>,
 }
 

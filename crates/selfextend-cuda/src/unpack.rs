@@ -1,11 +1,12 @@
 //! Bytes of a layer as 16-bit floats, for the prefill kernels, which read nothing else.
 
-use crate::attention::{address, grow};
 use crate::cache::{DeviceCache, SLOTS};
-use crate::device::{Device, Element};
+use crate::device::{Device, Launch};
+use crate::element::Element;
 use crate::error::CudaError;
-use crate::launch::{Launch, UnpackArgs};
-use crate::pass::Part;
+use crate::launch::{Grid, UnpackArgs};
+use crate::memory::{address, grow};
+use crate::plan::SegmentPlan;
 use cudarc::driver::CudaSlice;
 use cudarc::driver::sys::CUdeviceptr;
 
@@ -19,12 +20,12 @@ pub(crate) struct Unpacked {
     pub slots: usize,
 }
 
-/// Unpacks what a part's tokens see of a layer that is stored as bytes; `None` for another. The
-/// kernels may read all of the tiles that hold a key they see, so those are numbers throughout.
+/// Unpacks what a segment's tokens see of a layer that is stored as bytes; `None` for other storage.
+/// The kernels may read all of each tile that holds a key they see, so such tiles are filled whole.
 pub(crate) fn unpack<T: Element>(
     device: &Device,
     layer: usize,
-    (cache, part): (&DeviceCache<T>, &Part),
+    (cache, segment): (&DeviceCache<T>, &SegmentPlan),
     to: &mut Option<CudaSlice<T>>,
 ) -> Result<Option<Unpacked>, CudaError> {
     let planes = &cache.layers[layer];
@@ -34,10 +35,10 @@ pub(crate) fn unpack<T: Element>(
         return Ok(None);
     }
     let (heads, dim) = (cache.shape().kv_heads(), cache.padded_dim());
-    let stored = part.start + part.tokens;
+    let stored = segment.start + segment.tokens;
     let slots = stored.next_multiple_of(SLOTS);
     let len = |slots: usize| 2 * heads * slots * dim;
-    // By doubling, but never beyond what the cache may hold.
+    // By doubling, but never beyond the cache's capacity.
     let doubled = 2 * to.as_ref().map_or(0, CudaSlice::len);
     let wanted = match to {
         Some(to) if to.len() >= len(slots) => to.len(),
@@ -45,15 +46,17 @@ pub(crate) fn unpack<T: Element>(
     };
     grow(device, to, wanted)?;
     let out = to.as_ref().map_or(0, |to| address(device, to));
-    let seen = part.extents.iter().filter(|(from, end)| from < end);
+    let seen = segment.extents.iter().filter(|(from, end)| from < end);
     let first = seen.map(|(from, _)| *from as usize).min().unwrap_or(0) / SLOTS * SLOTS;
     let pieces = (slots - first) * dim / 16;
     Launch {
         device,
         kernel: &cache.kernels.unpack,
-        grid: ((pieces as u32).div_ceil(THREADS), heads as u32, 2),
-        block: (THREADS, 1, 1),
-        shared: 0,
+        grid: Grid {
+            blocks: ((pieces as u32).div_ceil(THREADS), heads as u32, 2),
+            threads: (THREADS, 1, 1),
+            shared: 0,
+        },
     }
     .run(&UnpackArgs {
         bytes: [keys, values],

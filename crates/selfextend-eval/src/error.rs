@@ -1,4 +1,4 @@
-//! What can go wrong in an evaluation, told so that a user can act on it.
+//! What can go wrong in an evaluation, worded so that a user can act on it.
 
 use selfextend::method::MethodError;
 use std::io;
@@ -11,12 +11,15 @@ pub type Result<T, E = EvalError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EvalError {
-    /// The engine's.
+    /// An error of the engine.
     #[error(transparent)]
     Engine(#[from] selfextend::Error),
+    /// A method that cannot be read.
+    #[error(transparent)]
+    Method(#[from] MethodError),
     /// A method that cannot run at a length.
     #[error("{method} cannot run at {context} tokens: {source}")]
-    Method {
+    Unreachable {
         /// The method.
         method: String,
         /// Tokens asked for.
@@ -40,7 +43,7 @@ pub enum EvalError {
         /// The system's reason.
         source: io::Error,
     },
-    /// A line of a data file that is not what it should be.
+    /// A line of a file that is not what it should be.
     #[error("{path}, line {line}: {reason}")]
     Line {
         /// The file.
@@ -57,6 +60,14 @@ pub enum EvalError {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A results file of other samples or settings.
+    #[error("{path} holds the results of another run ({difference})")]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// What differs first, as in `lengths was [512], is [1024]`.
+        difference: String,
     },
     /// Settings that cannot be run.
     #[error("{0}")]
@@ -83,6 +94,22 @@ impl EvalError {
             path: path.into(),
             line,
             reason: reason.into(),
+        }
+    }
+
+    /// From the system's reason to the error of reading a file.
+    pub(crate) fn reading(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Read {
+            path: path.into(),
+            source,
+        }
+    }
+
+    /// From the system's reason to the error of writing a file.
+    pub(crate) fn writing(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Write {
+            path: path.into(),
+            source,
         }
     }
 }

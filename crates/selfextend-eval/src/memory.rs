@@ -1,19 +1,20 @@
-//! How much memory the process takes.
+//! The memory that the process takes.
 
-/// The most memory the process has held since a moment, where the system tells.
+/// The most memory the process has held since a moment, where the system reports it (Linux).
 #[derive(Debug)]
 pub struct PeakMemory {
     is_fresh: bool,
 }
 
 impl PeakMemory {
-    /// Forgets earlier peaks where that is allowed; otherwise they count as well.
+    /// Starts to measure. Resets the process's peak where that is allowed; elsewhere earlier
+    /// peaks count as well, and [`is_fresh`](Self::is_fresh) is false.
     pub fn start() -> Self {
         let is_fresh = std::fs::write("/proc/self/clear_refs", "5").is_ok();
         Self { is_fresh }
     }
 
-    /// Whether earlier peaks were forgotten.
+    /// Whether the peak was reset at the start.
     pub fn is_fresh(&self) -> bool {
         self.is_fresh
     }

@@ -1,6 +1,6 @@
-//! Reproducible numbers for made-up texts and tokens.
+//! Reproducible random numbers for generated texts and tokens.
 
-/// SplitMix64 (Steele, Lea and Flood 2014): the same seed, the same numbers, on every machine.
+/// SplitMix64 (Steele, Lea and Flood 2014): the same seed gives the same numbers on every machine.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
@@ -25,18 +25,43 @@ impl Random {
         self.next() % bound
     }
 
-    /// Brings items into an order of chance (Fisher and Yates).
+    /// A decimal number of exactly `digits` digits (at least 1, at most 18).
+    pub fn decimal(&mut self, digits: usize) -> String {
+        let smallest = 10u64.pow(digits.clamp(1, 18) as u32 - 1);
+        (smallest + self.below(9 * smallest)).to_string()
+    }
+
+    /// Shuffles items (Fisher and Yates).
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for n in (1..items.len()).rev() {
             items.swap(n, self.below(n as u64 + 1) as usize);
         }
     }
 
-    /// So many different numbers below `bound`, in an order of chance.
+    /// `count` distinct numbers below `bound`, in random order.
     pub fn sample(&mut self, bound: usize, count: usize) -> Vec<usize> {
         let mut all: Vec<usize> = (0..bound).collect();
         self.shuffle(&mut all);
         all.truncate(count);
         all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_have_their_digits() {
+        let mut random = Random::new(1);
+        for digits in [1, 5, 18] {
+            let number = random.decimal(digits);
+            assert!(
+                number.len() == digits && !number.starts_with('0'),
+                "{number}"
+            );
+        }
+        assert_eq!(random.decimal(0).len(), 1);
+        assert_eq!(random.decimal(40).len(), 18);
     }
 }

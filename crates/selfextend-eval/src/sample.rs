@@ -1,11 +1,11 @@
-//! What a model is asked: samples, made by tasks and run by a [`Runner`](crate::Runner).
+//! What a model is asked: samples, made by tasks and run by an [`Evaluation`](crate::Evaluation).
 
-use serde::{Deserialize, Serialize};
+use selfextend::Method;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
-/// What a sample is about, for tables and pictures: `length`, `depth`, `subtask`, ...
+/// What a sample is about, for tables and pictures: `length`, `depth`, `task`, ...
 pub type Tags = BTreeMap<String, Value>;
 
 /// From an answer to a score between 0 and 1.
@@ -17,7 +17,7 @@ pub struct Sample {
     pub id: String,
     /// What it is about.
     pub tags: Tags,
-    /// Tokens its session must hold, answer included; methods that depend on the context get
+    /// Tokens its session must hold, answer included. Methods that depend on the context are given
     /// this number, so samples of one length should have one number.
     pub context: usize,
     /// What is asked.
@@ -35,9 +35,9 @@ pub enum Ask {
         without_extension: Option<Vec<u32>>,
         /// The most tokens of an answer.
         max_tokens: usize,
-        /// Texts that end an answer and are no part of it.
+        /// Texts that end an answer and do not belong to it.
         stop: Vec<String>,
-        /// What would be right, for the record.
+        /// The right answers, for the record.
         expected: Vec<String>,
         /// The score of an answer.
         score: Score,
@@ -65,11 +65,64 @@ pub struct Choice {
     pub prompt: Vec<u32>,
     /// Its tokens, at least one.
     pub continuation: Vec<u32>,
-    /// Its length as a text, in bytes: what `acc_norm` of lm-evaluation-harness divides by.
+    /// Its length as a text in characters, without the space before it: what `acc_norm` of
+    /// lm-evaluation-harness divides by.
+    pub characters: usize,
+    /// The same in bytes: what its `acc_bytes` divides by.
     pub bytes: usize,
 }
 
+/// Tokens that a session reads for a sample.
+pub(crate) struct Passage<'a> {
+    pub(crate) tokens: &'a [u32],
+    /// Whether it is a prefix from the start of the session, which other samples may share.
+    pub(crate) is_shared: bool,
+}
+
 impl Sample {
+    /// What a method is asked; empty where the sample is not a question.
+    pub(crate) fn prompt(&self, method: &Method) -> &[u32] {
+        match &self.ask {
+            Ask::Answer {
+                without_extension: Some(prompt),
+                ..
+            } if *method == Method::plain() => prompt,
+            Ask::Answer { prompt, .. } => prompt,
+            _ => &[],
+        }
+    }
+
+    /// The tokens a method is not shown because they do not fit without extension.
+    pub(crate) fn cut(&self, method: &Method) -> usize {
+        match &self.ask {
+            Ask::Answer { prompt, .. } => prompt.len() - self.prompt(method).len(),
+            _ => 0,
+        }
+    }
+
+    /// All that is read for the sample under a method, at least one passage.
+    pub(crate) fn passages(&self, method: &Method) -> Vec<Passage<'_>> {
+        fn passage(tokens: &[u32], is_shared: bool) -> Passage<'_> {
+            Passage { tokens, is_shared }
+        }
+        match &self.ask {
+            Ask::Answer { .. } => vec![passage(self.prompt(method), true)],
+            Ask::Likelihood { tokens, from } => {
+                let (seen, scored) = tokens[..tokens.len() - 1].split_at(from - 1);
+                vec![passage(seen, true), passage(scored, false)]
+            }
+            Ask::Choice { choices, .. } => {
+                let mut passages = Vec::new();
+                for choice in choices {
+                    let (body, _) = choice.split();
+                    passages.push(passage(body, true));
+                    passages.push(passage(&choice.continuation, false));
+                }
+                passages
+            }
+        }
+    }
+
     /// All tokens it may take, one sequence after another.
     pub(crate) fn sequences(&self) -> Vec<&[u32]> {
         match &self.ask {
@@ -82,9 +135,10 @@ impl Sample {
         }
     }
 
-    /// A fingerprint of the tokens and how they are asked, 16 hexadecimal digits.
+    /// A fingerprint of the tokens, the context and how they are asked, 16 hexadecimal digits.
     pub fn prompt_hash(&self) -> String {
         let mut hash = Sha256::new();
+        hash.update((self.context as u64).to_le_bytes());
         for tokens in self.sequences() {
             hash.update((tokens.len() as u64).to_le_bytes());
             tokens.iter().for_each(|id| hash.update(id.to_le_bytes()));
@@ -103,6 +157,15 @@ impl Sample {
     }
 }
 
+impl Choice {
+    /// The prompt without its last token, and that token, which is read together with the
+    /// continuation.
+    pub(crate) fn split(&self) -> (&[u32], u32) {
+        let (last, body) = self.prompt.split_last().unwrap_or((&0, &[]));
+        (body, *last)
+    }
+}
+
 /// A fingerprint of a list of samples.
 pub(crate) fn digest(samples: &[Sample]) -> String {
     let mut hash = Sha256::new();
@@ -114,98 +177,4 @@ pub(crate) fn digest(samples: &[Sample]) -> String {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Part `index` (from 1) of `count`, as in `--shard 2/4`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    /// Which part, from 1.
-    pub index: usize,
-    /// How many there are.
-    pub count: usize,
-}
-
-impl Shard {
-    /// Everything in one part.
-    pub const WHOLE: Self = Self { index: 1, count: 1 };
-
-    /// What lies in this part: neighbours stay together, because they share prefixes, and the
-    /// parts cost about the same.
-    pub(crate) fn range(self, costs: &[f64]) -> std::ops::Range<usize> {
-        let total: f64 = costs.iter().sum();
-        let cut = |part: usize| {
-            if part == 0 || part == self.count {
-                return costs.len() * (part / self.count);
-            }
-            let limit = total * part as f64 / self.count as f64;
-            let mut sum = 0.0;
-            // The middle of a sample decides to which part it belongs.
-            let before = costs.iter().take_while(|cost| {
-                sum += **cost;
-                sum - **cost / 2.0 <= limit
-            });
-            before.count()
-        };
-        cut(self.index - 1)..cut(self.index)
-    }
-}
-
-impl Default for Shard {
-    fn default() -> Self {
-        Self::WHOLE
-    }
-}
-
-impl std::str::FromStr for Shard {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is not of the form 2/4");
-        let (index, count) = text.split_once('/').ok_or_else(bad)?;
-        let number = |text: &str| text.parse::<usize>().map_err(|_| bad());
-        let (index, count) = (number(index)?, number(count)?);
-        if index == 0 || index > count {
-            return Err(format!("the part must lie between 1 and {count}"));
-        }
-        Ok(Self { index, count })
-    }
-}
-
-impl std::fmt::Display for Shard {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{}/{}", self.index, self.count)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn shards_cover_every_sample_once(
-            costs in prop::collection::vec(0.0f64..100.0, 0..60),
-            count in 1usize..9,
-        ) {
-            let mut next = 0;
-            for index in 1..=count {
-                let range = Shard { index, count }.range(&costs);
-                prop_assert_eq!(range.start, next);
-                next = range.end;
-            }
-            prop_assert_eq!(next, costs.len());
-        }
-    }
-
-    #[test]
-    fn shards_are_read_and_even() {
-        assert_eq!("2/4".parse(), Ok(Shard { index: 2, count: 4 }));
-        for bad in ["", "0/2", "3/2", "1", "a/b"] {
-            assert!(bad.parse::<Shard>().is_err(), "{bad}");
-        }
-        // One sample as dear as the other four together.
-        let costs = [1.0, 1.0, 1.0, 1.0, 4.0];
-        assert_eq!(Shard { index: 1, count: 2 }.range(&costs), 0..4);
-    }
 }

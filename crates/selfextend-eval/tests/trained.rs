@@ -2,11 +2,11 @@
 //! prompts are as long as asked for.
 
 use selfextend::{LoadOptions, Method, TextModel};
-use selfextend_eval::tasks::needle::{self, Needle};
+use selfextend_eval::tasks::needle::Needle;
 use selfextend_eval::tasks::perplexity::{Mode, Perplexity};
 use selfextend_eval::tasks::ruler::{Ruler, RulerTask};
 use selfextend_eval::tasks::{Prompter, passkey};
-use selfextend_eval::{Ask, Record, Runner, Sample};
+use selfextend_eval::{Ask, Evaluation, Record, Sample};
 use std::path::PathBuf;
 
 /// A file of `../shared` (or of the folder `SELFEXTEND_SHARED` names).
@@ -24,21 +24,21 @@ fn shared(relative: &str) -> Option<PathBuf> {
 }
 
 fn records(model: &TextModel, samples: Vec<Sample>, share: bool) -> Vec<Record> {
-    run(model, samples, |runner| runner.share = share)
+    run(model, samples, |evaluation| evaluation.share = share)
 }
 
-fn run(model: &TextModel, samples: Vec<Sample>, set: impl FnOnce(&mut Runner)) -> Vec<Record> {
+fn run(model: &TextModel, samples: Vec<Sample>, set: impl FnOnce(&mut Evaluation)) -> Vec<Record> {
     let methods = ["plain", "selfextend:G=4,W=128"];
     let methods: Vec<Method> = methods.map(|name| name.parse().unwrap()).to_vec();
-    let mut runner = Runner::new(model, methods, samples);
-    runner.chunk = 100;
-    set(&mut runner);
+    let mut evaluation = Evaluation::new(model, methods, samples);
+    evaluation.chunk = 100;
+    set(&mut evaluation);
     let mut records = Vec::new();
     let mut keep = |record: &Record| {
         records.push(record.clone());
         Ok(())
     };
-    runner.run(&[], &mut (), &mut keep).unwrap();
+    evaluation.run(&[], &mut (), &mut keep).unwrap();
     records.sort_by_key(|record| (record.method.clone(), record.index));
     records
 }
@@ -55,21 +55,15 @@ fn shared_prefixes_give_the_results_of_fresh_runs_bit_for_bit() {
         return;
     };
     let model = TextModel::load(&path, LoadOptions::default()).unwrap();
-    let sweep = passkey::Sweep {
-        lengths: vec![1000, 1500],
-        depths: vec![0.0, 0.25, 0.5, 0.75, 1.0],
-        trials: 2,
-        digits: 5,
-        seed: 7,
+    let mut sweep = passkey::Sweep::new(vec![1000, 1500]);
+    sweep.depths = vec![0.0, 0.25, 0.5, 0.75, 1.0];
+    sweep.trials = 2;
+    sweep.seed = 7;
+    let mode = Mode::Sliding {
+        stride: 200,
+        windows: 3,
     };
-    let sliding = Perplexity {
-        files: vec![stories],
-        lengths: vec![700],
-        mode: Mode::Sliding {
-            stride: 200,
-            windows: 3,
-        },
-    };
+    let sliding = Perplexity::new(vec![stories], vec![700], mode);
     let samples = || {
         let prompter = Prompter::new(&model, false).unwrap();
         let mut samples = sweep.samples(&prompter).unwrap();
@@ -109,15 +103,8 @@ fn a_needle_map_takes_half_of_its_cells() {
         return;
     };
     let model = TextModel::load(&path, LoadOptions::default()).unwrap();
-    let map = Needle {
-        haystack: vec![essays],
-        needle: needle::NEEDLE.into(),
-        question: needle::QUESTION.into(),
-        answer: needle::ANSWER.into(),
-        lengths: vec![400, 800, 1200, 1600],
-        depths: vec![0.0, 0.25, 0.5, 0.75, 1.0],
-        max_tokens: 8,
-    };
+    let mut map = Needle::new(vec![essays], vec![400, 800, 1200, 1600]);
+    map.max_tokens = 8;
     let samples = || {
         let prompter = Prompter::new(&model, false).unwrap();
         map.samples(&prompter).unwrap()
@@ -130,7 +117,9 @@ fn a_needle_map_takes_half_of_its_cells() {
     let (shared, all) = (read(&together), read(&alone));
     assert!(2 * shared < all, "{shared} of {all}");
     // Where it is asked how long a length takes, one text of each is read whole.
-    let apart = run(&model, samples(), |runner| runner.share_lengths = false);
+    let apart = run(&model, samples(), |evaluation| {
+        evaluation.share_lengths = false
+    });
     assert_same(&apart, &alone);
     let whole = |records: &[Record]| {
         let whole = records.iter().filter(|record| record.read == record.tokens);
@@ -148,29 +137,15 @@ fn prompts_are_within_a_hundredth_of_the_length_asked_for() {
     };
     let model = TextModel::load(&path, LoadOptions::default()).unwrap();
     let prompter = Prompter::new(&model, false).unwrap();
-    let keys = passkey::Sweep {
-        lengths: vec![1000, 16384],
-        depths: vec![0.0, 0.5, 1.0],
-        trials: 2,
-        digits: 7,
-        seed: 3,
-    };
-    let needles = Needle {
-        haystack: vec![essays.clone()],
-        needle: needle::NEEDLE.into(),
-        question: needle::QUESTION.into(),
-        answer: needle::ANSWER.into(),
-        lengths: vec![1000, 16384],
-        depths: vec![0.0, 0.5, 1.0],
-        max_tokens: 20,
-    };
-    let ruler = Ruler {
-        tasks: RulerTask::ALL.map(|(_, task)| task).to_vec(),
-        lengths: vec![16384],
-        samples: 2,
-        seed: 5,
-        essays: vec![essays],
-    };
+    let mut keys = passkey::Sweep::new(vec![1000, 16384]);
+    (keys.depths, keys.trials) = (vec![0.0, 0.5, 1.0], 2);
+    (keys.digits, keys.seed) = (7, 3);
+    let mut needles = Needle::new(vec![essays.clone()], vec![1000, 16384]);
+    (needles.depths, needles.max_tokens) = (vec![0.0, 0.5, 1.0], 20);
+    let tasks = RulerTask::ALL.map(|(_, task)| task).to_vec();
+    let mut ruler = Ruler::new(tasks, vec![16384]);
+    (ruler.samples, ruler.seed) = (2, 5);
+    ruler.essays = vec![essays];
     let mut samples = keys.samples(&prompter).unwrap();
     samples.extend(needles.samples(&prompter).unwrap());
     samples.extend(ruler.samples(&prompter).unwrap());

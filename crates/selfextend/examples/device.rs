@@ -8,8 +8,8 @@ use half::bf16;
 use selfextend::backend::cuda::Cuda;
 use selfextend::backend::{Backend, Cache, CacheLayout};
 use selfextend::config::{Activation, LayerAttention, ModelConfig, NormKind, QkNorm, Rotary};
-use selfextend::decoder::{self, LayerWeights, Linear, Norm, Weights, Work};
-use selfextend::gguf::RawTensor;
+use selfextend::decoder::{self, Activations, LayerWeights, Linear, Norm, Weights};
+use selfextend::tensor::{RawTensor, TensorFormat};
 use selfextend::{Device, Extension, KvType, LoadOptions, Model, PositionMap, SessionOptions};
 use selfextend_attention::{LayerKind, Rope, RopeSpec};
 use std::time::Instant;
@@ -36,8 +36,7 @@ fn main() -> Result<(), Failure> {
     if model == "random-8b" {
         return random(&lengths, kv_type);
     }
-    let options = LoadOptions::new().with_device(Device::Cuda(0));
-    let model = Model::load(model, options)?;
+    let model = Model::load(model, LoadOptions::new().with_device(Device::Cuda(0)))?;
     let vocab = model.config().vocab as u32;
     for length in lengths {
         let tokens: Vec<u32> = (0..length as u32)
@@ -152,7 +151,7 @@ fn weights(config: &ModelConfig, backend: &Cuda<bf16>) -> Result<Weights<Cuda<bf
         data.truncate(bytes);
         backend.matrix(RawTensor {
             name: "random".into(),
-            dtype: candle_core::quantized::GgmlDType::BF16,
+            format: TensorFormat::BF16,
             rows,
             columns,
             data,
@@ -207,7 +206,7 @@ fn random(lengths: &[usize], kv_type: KvType) -> Result<(), Failure> {
         serde_json::json!({"card": backend.device().name()?, "weight_bytes": weights.bytes(&backend)})
     );
     let rope = std::sync::Arc::new(Rope::new(config.rope.clone())?);
-    let mut work = Work::default();
+    let mut activations = Activations::default();
     for &length in lengths {
         let tokens: Vec<u32> = (0..length as u32)
             .map(|i| i.wrapping_mul(2_654_435_761) % 128_256)
@@ -228,7 +227,7 @@ fn random(lengths: &[usize], kv_type: KvType) -> Result<(), Failure> {
                     &weights,
                     caches,
                     &[tokens],
-                    &mut work,
+                    &mut activations,
                     on_layer,
                 )?;
                 let last = [tokens.len() - 1];
@@ -237,7 +236,7 @@ fn random(lengths: &[usize], kv_type: KvType) -> Result<(), Failure> {
                     &config,
                     &weights,
                     &last,
-                    &mut work,
+                    &mut activations,
                     &mut |_, _| {},
                 )
             };

@@ -5,7 +5,7 @@
 
 use selfextend::Method;
 use selfextend::method::table::METHODS;
-use selfextend_attention::attention::{AttentionScratch, Step, attend};
+use selfextend_attention::attention::{AttentionScratch, Segment, attend};
 use selfextend_attention::{AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec};
 use std::time::Instant;
 
@@ -41,8 +41,9 @@ impl Layer {
         let start = Instant::now();
         let plan = self.cache.plan(tokens);
         let cache = &mut self.cache;
-        let mut steps = [Step { cache, plan: &plan }];
-        attend(0, &mut steps, &q, &kv, &kv, &mut out, &mut self.scratch).expect("lengths that fit");
+        let mut segments = [Segment { cache, plan: &plan }];
+        attend(0, &mut segments, &q, &kv, &kv, &mut out, &mut self.scratch)
+            .expect("lengths that fit");
         start.elapsed().as_secs_f64()
     }
 }

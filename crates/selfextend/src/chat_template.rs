@@ -2,23 +2,19 @@
 //!
 //! Templates are written for Hugging Face transformers; this renders them as it does, with
 //! its settings, its functions (`raise_exception`, `strftime_now`, a `tojson` without HTML
-//! escapes) and Python's string methods.
+//! escapes) and Python's methods.
 
-use std::{
-    borrow::Cow,
-    io::{self, Write},
-};
-
-use minijinja::{
-    Environment, ErrorKind, Value, context,
-    syntax::SyntaxConfig,
-    value::{Kwargs, Serde},
-};
-use serde::{Deserialize, Serialize};
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
-
+mod float;
+mod json;
+mod python;
 #[cfg(test)]
 mod tests;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
+use minijinja::{Environment, ErrorKind, Value, context};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 
 const NAME: &str = "chat_template";
 
@@ -35,13 +31,19 @@ pub struct Message {
 }
 
 /// Why a template could not be read, or a conversation not be rendered.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum TemplateError {
     /// The template is not Jinja that can be read.
     #[error("the chat template does not parse: {message}; give a template of your own")]
     Syntax {
         /// What is wrong, and in which line.
+        message: String,
+    },
+    /// The template fails whatever the conversation, or uses something that is not supported.
+    #[error("the model's chat template is faulty: {message}; give a template of your own")]
+    Fault {
+        /// What went wrong, and in which line.
         message: String,
     },
     /// The template refuses the conversation, as some do with system messages or with two
@@ -51,12 +53,20 @@ pub enum TemplateError {
         /// The template's own words.
         message: String,
     },
-    /// The template failed while it ran.
-    #[error("the chat template failed: {message}")]
+    /// The template failed on this conversation.
+    #[error("the chat template fails on this conversation: {message}")]
     Render {
         /// What went wrong, and in which line.
         message: String,
     },
+}
+
+impl TemplateError {
+    /// Whether the template is to blame, and no other conversation would do better.
+    #[must_use]
+    pub fn blames_template(&self) -> bool {
+        matches!(self, Self::Syntax { .. } | Self::Fault { .. })
+    }
 }
 
 /// A chat template, ready to render.
@@ -66,11 +76,13 @@ pub struct ChatTemplate {
     source: String,
     bos: String,
     eos: String,
+    fault: Option<TemplateError>,
 }
 
 impl ChatTemplate {
-    /// Reads a template, the value of `tokenizer.chat_template` in a GGUF file. `bos` and
-    /// `eos` are the texts of those tokens, empty if the model has none.
+    /// Reads a template, the value of `tokenizer.chat_template` in a GGUF file, and renders
+    /// conversations as a trial: see [`fault`](Self::fault). `bos` and `eos` are the texts of
+    /// those tokens, empty if the model has none.
     ///
     /// # Errors
     ///
@@ -79,12 +91,15 @@ impl ChatTemplate {
         let environment = environment(source).map_err(|error| TemplateError::Syntax {
             message: describe(&error),
         })?;
-        Ok(Self {
+        let mut template = Self {
             environment,
             source: source.to_owned(),
             bos: bos.to_owned(),
             eos: eos.to_owned(),
-        })
+            fault: None,
+        };
+        template.fault = template.probe();
+        Ok(template)
     }
 
     /// The template as it was given.
@@ -93,18 +108,66 @@ impl ChatTemplate {
         &self.source
     }
 
+    /// The [`TemplateError::Fault`] of a template that failed on every conversation of the
+    /// trial: no other would do better.
+    #[must_use]
+    pub fn fault(&self) -> Option<&TemplateError> {
+        self.fault.as_ref()
+    }
+
     /// The prompt for `messages`; with `add_generation_prompt` it ends where the assistant
     /// is to answer.
     ///
     /// # Errors
     ///
     /// [`TemplateError::Refused`] if the template does not accept the conversation,
-    /// [`TemplateError::Render`] if it fails otherwise.
+    /// [`TemplateError::Fault`] if it would fail on any, [`TemplateError::Render`] if it fails on
+    /// this one.
     pub fn render(
         &self,
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
+        let error = match self.run(messages, add_generation_prompt) {
+            Ok(prompt) => return Ok(prompt),
+            Err(error) => error,
+        };
+        if let Some(message) = raised(&error) {
+            return Err(TemplateError::Refused { message });
+        }
+        let message = describe(&error);
+        Err(if self.fault.is_some() || is_unsupported(&error) {
+            TemplateError::Fault { message }
+        } else {
+            TemplateError::Render { message }
+        })
+    }
+
+    /// Why the template fails on conversations that every template takes, if it does on all.
+    fn probe(&self) -> Option<TemplateError> {
+        let turns = ["system", "user", "assistant", "user"].map(|role| Message {
+            role: role.to_owned(),
+            content: "Hello".to_owned(),
+        });
+        let conversations = [&turns[3..], &turns[1..], &turns[..2]];
+        let mut fault = None;
+        for messages in conversations {
+            match self.run(messages, true) {
+                Err(error) if raised(&error).is_none() => {
+                    let message = describe(&error);
+                    fault.get_or_insert(TemplateError::Fault { message });
+                }
+                _ => return None,
+            }
+        }
+        fault
+    }
+
+    fn run(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, minijinja::Error> {
         let variables = context! {
             messages => Serde(messages),
             add_generation_prompt,
@@ -113,8 +176,7 @@ impl ChatTemplate {
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
         };
-        let template = self.environment.get_template(NAME).map_err(render_error)?;
-        template.render(variables).map_err(render_error)
+        self.environment.get_template(NAME)?.render(variables)
     }
 }
 
@@ -124,11 +186,12 @@ fn environment(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     let mut syntax = SyntaxConfig::builder();
     syntax.trim_blocks(true).lstrip_blocks(true);
     environment.set_syntax(syntax.build()?);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.add_filter("tojson", to_json);
+    python::extend(&mut environment);
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
-    environment.add_template_owned(NAME, without_generation_tags(source).into_owned())?;
+    // Jinja2 reads every line end as "\n".
+    let source = source.replace("\r\n", "\n").replace('\r', "\n");
+    environment.add_template_owned(NAME, without_generation_tags(&source).into_owned())?;
     Ok(environment)
 }
 
@@ -167,17 +230,33 @@ fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
     Err(error.with_source(Raised(message)))
 }
 
-fn render_error(error: minijinja::Error) -> TemplateError {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+/// What the template passed to `raise_exception`, if that is how it ended.
+fn raised(error: &minijinja::Error) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(current) = cause {
         if let Some(Raised(message)) = current.downcast_ref() {
-            let message = message.clone();
-            return TemplateError::Refused { message };
+            return Some(message.clone());
         }
         cause = current.source();
     }
-    let message = describe(&error);
-    TemplateError::Render { message }
+    None
+}
+
+/// Whether a template asked for something that is not there: no conversation mends that.
+fn is_unsupported(error: &minijinja::Error) -> bool {
+    use ErrorKind::{
+        MissingArgument, TooManyArguments, UnknownFilter, UnknownFunction, UnknownMethod,
+        UnknownTest,
+    };
+    matches!(
+        error.kind(),
+        MissingArgument
+            | TooManyArguments
+            | UnknownFilter
+            | UnknownFunction
+            | UnknownMethod
+            | UnknownTest
+    )
 }
 
 fn describe(error: &minijinja::Error) -> String {
@@ -193,42 +272,4 @@ fn strftime_now(format: &str) -> Result<String, minijinja::Error> {
         let message = format!("strftime_now does not know the format {format:?}");
         minijinja::Error::new(ErrorKind::InvalidOperation, message).with_source(error)
     })
-}
-
-/// As `json.dumps(value, ensure_ascii=False, indent=indent)`: unlike Jinja's own filter,
-/// it leaves `<`, `>`, `&` and `'` as they are.
-fn to_json(value: &Value, options: Kwargs) -> Result<Value, minijinja::Error> {
-    let indent: Option<usize> = options.get("indent")?;
-    let _: Option<bool> = options.get("ensure_ascii")?;
-    options.assert_all_used()?;
-    let mut json = Vec::new();
-    let written = match indent {
-        Some(indent) => {
-            let indent = " ".repeat(indent.min(16));
-            let format = PrettyFormatter::with_indent(indent.as_bytes());
-            value.serialize(&mut Serializer::with_formatter(&mut json, format))
-        }
-        None => value.serialize(&mut Serializer::with_formatter(&mut json, Spaced)),
-    };
-    let invalid = |error: String| minijinja::Error::new(ErrorKind::InvalidOperation, error);
-    written.map_err(|error| invalid(format!("tojson failed: {error}")))?;
-    let json = String::from_utf8(json).map_err(|error| invalid(error.to_string()))?;
-    Ok(Value::from(json))
-}
-
-/// JSON on one line with Python's spaces after commas and colons.
-struct Spaced;
-
-impl Formatter for Spaced {
-    fn begin_array_value<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        out.write_all(if first { b"" } else { b", " })
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
-        self.begin_array_value(out, first)
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, out: &mut W) -> io::Result<()> {
-        out.write_all(b": ")
-    }
 }

@@ -1,8 +1,8 @@
-//! What a model is, as data. The decoder reads only this; file formats write it.
+//! What a model is, as data: the file formats write it, the decoder reads nothing else.
 
 use selfextend_attention::{AttentionError, AttentionShape, Rope, RopeSpec};
 
-/// More components than any head has. A larger number only asks for absurd memory.
+/// More components than any head has. A larger number would only allocate absurd amounts of memory.
 pub(crate) const MAX_HEAD_DIM: usize = 1 << 16;
 /// More layers than any model has.
 pub(crate) const MAX_LAYERS: usize = 1 << 16;
@@ -10,7 +10,7 @@ pub(crate) const MAX_LAYERS: usize = 1 << 16;
 /// The sizes and choices of a decoder-only transformer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelConfig {
-    /// What the file calls the architecture, for people to read.
+    /// The file's name for the architecture, only for display.
     pub architecture: String,
     /// The model's name, where the file has one.
     pub name: Option<String>,
@@ -50,11 +50,11 @@ pub struct ModelConfig {
     pub embedding_scale: f32,
     /// The rotary embedding, with the model's own scaling.
     pub rope: RopeSpec,
-    /// Another one for sessions of at most so many tokens of context (longrope's short factors).
+    /// A context in tokens, and the rotary embedding of sessions up to it (longrope's short factors).
     pub short_rope: Option<(usize, RopeSpec)>,
-    /// The one of layers that are [`Rotary::Local`].
+    /// The rotary embedding of layers that are [`Rotary::Local`].
     pub local_rope: Option<RopeSpec>,
-    /// How each layer attends.
+    /// How each layer attends, first layer first.
     pub attention: Vec<LayerAttention>,
 }
 
@@ -72,7 +72,7 @@ impl ModelConfig {
         Ok(self.attention_soft_cap.map_or(shape, capped))
     }
 
-    /// Checks what a lying header could make overflow, or ask absurd memory for, later.
+    /// Checks the sizes of a header that would overflow, or allocate absurd amounts of memory, later.
     pub(crate) fn check(&self) -> Result<(), String> {
         let sizes = [
             ("hidden size", self.hidden, 1 << 24),
@@ -97,8 +97,8 @@ impl ModelConfig {
             .map_err(|error| error.to_string())
     }
 
-    /// Whether every layer has a sliding window: then it is the model's way to end its reach, not
-    /// a division of labour between local and global layers.
+    /// Whether every layer has a sliding window. It then limits how far the whole model sees, and
+    /// does not divide the layers into local and global ones.
     pub fn slides_everywhere(&self) -> bool {
         self.attention.iter().all(|layer| layer.window.is_some())
     }
@@ -149,6 +149,6 @@ pub enum Rotary {
     Global,
     /// The one of its local layers.
     Local,
-    /// None: its scores know no positions.
+    /// None: its scores do not depend on positions.
     None,
 }

@@ -1,10 +1,10 @@
-//! The decoder: one pass over packed tokens, driven by the configuration and by which weights
-//! there are.
+//! The decoder: one pass over packed tokens, driven by the configuration and by which weights are
+//! present.
 
 use crate::backend::{Backend, Cache, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
-use crate::sampling::TokenScore;
+use crate::sampling::{TokenScore, check_finite, check_score};
 
 /// Weights of a decoder.
 pub struct Weights<B: Backend> {
@@ -16,7 +16,7 @@ pub struct Weights<B: Backend> {
     pub output_bias: Option<B::Vector>,
     /// Norm before the output head.
     pub output_norm: Norm<B>,
-    /// Transformer blocks.
+    /// Transformer layers.
     pub layers: Vec<LayerWeights<B>>,
 }
 
@@ -32,7 +32,7 @@ pub struct Linear<B: Backend> {
 pub struct Norm<B: Backend> {
     /// What normalised activations are multiplied by.
     pub weight: B::Vector,
-    /// What is added then.
+    /// What is added afterwards.
     pub bias: Option<B::Vector>,
 }
 
@@ -59,7 +59,7 @@ impl<B: Backend> Weights<B> {
     }
 }
 
-/// Weights of a transformer block. A norm that is absent leaves what it would read as it is.
+/// Weights of a transformer layer. Where a norm is absent, its input passes through unchanged.
 pub struct LayerWeights<B: Backend> {
     /// Norm before attention.
     pub attention_norm: Option<Norm<B>>,
@@ -75,23 +75,23 @@ pub struct LayerWeights<B: Backend> {
     pub key_norm: Option<Norm<B>>,
     /// Projection after attention.
     pub attention_output: Linear<B>,
-    /// Norm of what attention adds to the residual stream.
+    /// Norm of the attention output before it is added to the residual stream.
     pub post_attention_norm: Option<Norm<B>>,
-    /// Norm before the feed-forward layer. In a parallel block without one, both layers read the
-    /// same.
+    /// Norm before the feed-forward layer. In a parallel layer without one, both read the same
+    /// input.
     pub feed_forward_norm: Option<Norm<B>>,
-    /// Gate of the feed-forward layer; absent, it is plain.
+    /// Gate of the feed-forward layer; without one, the layer is not gated.
     pub gate: Option<Linear<B>>,
-    /// Its gated half, or its only one.
+    /// Its gated projection, or its only one.
     pub up: Linear<B>,
     /// Projection back to the residual stream.
     pub down: Linear<B>,
-    /// Norm of what the feed-forward layer adds to the residual stream.
+    /// Norm of the feed-forward output before it is added to the residual stream.
     pub post_feed_forward_norm: Option<Norm<B>>,
 }
 
 /// Activations of a pass, reused from pass to pass.
-pub struct Work<B: Backend> {
+pub struct Activations<B: Backend> {
     phase: Phase,
     ids: Vec<u32>,
     plan: B::Plan,
@@ -104,12 +104,12 @@ pub struct Work<B: Backend> {
     projected: B::Buffer,
     gate: B::Buffer,
     up: B::Buffer,
-    /// What a norm is about to replace.
+    /// Scratch for norms that replace their input.
     spare: B::Buffer,
     scratch: B::Scratch,
 }
 
-impl<B: Backend> Default for Work<B> {
+impl<B: Backend> Default for Activations<B> {
     fn default() -> Self {
         let buffer = B::Buffer::default;
         Self {
@@ -131,7 +131,7 @@ impl<B: Backend> Default for Work<B> {
     }
 }
 
-impl<B: Backend> Work<B> {
+impl<B: Backend> Activations<B> {
     /// Chooses the kernels of the next pass.
     pub(crate) fn enter(&mut self, backend: &B, phase: Phase) {
         self.phase = phase;
@@ -146,7 +146,7 @@ const HEAD_ROWS: usize = 128;
 /// Called before each layer with its number, so that a caller can stop a long pass with an error.
 pub type OnLayer<'a> = &'a mut (dyn FnMut(usize) -> Result<()> + Send);
 
-/// Called with the place of a row in the list of wanted rows, and its logits.
+/// Called with the index of a row in the list of wanted rows, and its logits.
 pub type OnLogits<'a> = &'a mut (dyn FnMut(usize, &[f32]) + Send);
 
 /// Runs all layers over the packed tokens of some sequences. The caches count the tokens only
@@ -160,22 +160,22 @@ pub fn forward<B: Backend>(
     weights: &Weights<B>,
     caches: &mut [&mut B::Cache],
     tokens: &[&[u32]],
-    work: &mut Work<B>,
+    activations: &mut Activations<B>,
     on_layer: OnLayer,
 ) -> Result<()> {
-    work.ids.clear();
+    activations.ids.clear();
     tokens
         .iter()
-        .for_each(|tokens| work.ids.extend_from_slice(tokens));
-    backend.plan(caches, tokens, work.phase, &mut work.plan)?;
-    // A backend that has queued work is to hear of the end, also of one before its time.
-    let passed = layers(backend, config, weights, caches, work, on_layer);
+        .for_each(|tokens| activations.ids.extend_from_slice(tokens));
+    backend.plan(caches, tokens, activations.phase, &mut activations.plan)?;
+    // A backend that has queued work must learn that the pass has ended, also after an error.
+    let passed = layers(backend, config, weights, caches, activations, on_layer);
     let finished = backend.finish();
     let passed = passed.and(finished);
     for (cache, tokens) in caches.iter_mut().zip(tokens) {
         match passed {
             Ok(()) => cache.commit(tokens.len()),
-            // What the pass has overwritten may be missed.
+            // The pass may have overwritten keys that the next query sees.
             Err(_) => drop(cache.truncate(cache.len())),
         }
     }
@@ -187,79 +187,98 @@ fn layers<B: Backend>(
     config: &ModelConfig,
     weights: &Weights<B>,
     caches: &mut [&mut B::Cache],
-    work: &mut Work<B>,
+    activations: &mut Activations<B>,
     on_layer: OnLayer,
 ) -> Result<()> {
-    backend.embed(&weights.embedding, &work.ids, &mut work.hidden);
+    backend.embed(
+        &weights.embedding,
+        &activations.ids,
+        &mut activations.hidden,
+    );
     if config.embedding_scale != 1.0 {
-        backend.scale(&mut work.hidden, config.embedding_scale);
+        backend.scale(&mut activations.hidden, config.embedding_scale);
     }
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
-        let mut block = Block {
+        let mut pass = Layer {
             backend,
             config,
             layer,
-            work,
+            activations,
         };
-        block.attention(n, caches)?;
-        block.feed_forward();
+        pass.attention(n, caches)?;
+        pass.feed_forward();
     }
     Ok(())
 }
 
-/// One transformer block at work.
-struct Block<'a, B: Backend> {
+/// A pass through one transformer layer.
+struct Layer<'a, B: Backend> {
     backend: &'a B,
     config: &'a ModelConfig,
     layer: &'a LayerWeights<B>,
-    work: &'a mut Work<B>,
+    activations: &'a mut Activations<B>,
 }
 
-impl<B: Backend> Block<'_, B> {
+impl<B: Backend> Layer<'_, B> {
     fn attention(&mut self, n: usize, caches: &mut [&mut B::Cache]) -> Result<()> {
         let Self {
             backend,
             config,
             layer,
-            work,
+            activations,
         } = self;
         if let Some(weights) = &layer.attention_norm {
-            norm(*backend, config, weights, &work.hidden, &mut work.normed);
+            norm(
+                *backend,
+                config,
+                weights,
+                &activations.hidden,
+                &mut activations.normed,
+            );
         }
         let input = match &layer.attention_norm {
-            Some(_) => &work.normed,
-            None => &work.hidden,
+            Some(_) => &activations.normed,
+            None => &activations.hidden,
         };
         linear(
             *backend,
             input,
             [&layer.query, &layer.key, &layer.value],
-            [&mut work.q, &mut work.k, &mut work.v],
-            &mut work.scratch,
+            [&mut activations.q, &mut activations.k, &mut activations.v],
+            &mut activations.scratch,
         );
         let norms = [&layer.query_norm, &layer.key_norm];
-        for (x, weights) in [&mut work.q, &mut work.k].into_iter().zip(norms) {
-            replace_by_norm(*backend, config, weights.as_ref(), x, &mut work.spare);
+        for (x, weights) in [&mut activations.q, &mut activations.k]
+            .into_iter()
+            .zip(norms)
+        {
+            replace_by_norm(
+                *backend,
+                config,
+                weights.as_ref(),
+                x,
+                &mut activations.spare,
+            );
         }
-        let (q, k, v) = (&work.q, &work.k, &work.v);
-        let (out, scratch) = (&mut work.attended, &mut work.scratch);
-        backend.attend(n, caches, &work.plan, q, k, v, out, scratch)?;
+        let (q, k, v) = (&activations.q, &activations.k, &activations.v);
+        let (out, scratch) = (&mut activations.attended, &mut activations.scratch);
+        backend.attend(n, caches, &activations.plan, q, k, v, out, scratch)?;
         linear(
             *backend,
-            &work.attended,
+            &activations.attended,
             [&layer.attention_output],
-            [&mut work.projected],
-            &mut work.scratch,
+            [&mut activations.projected],
+            &mut activations.scratch,
         );
         let weights = layer.post_attention_norm.as_ref();
-        let (added, spare) = (&mut work.projected, &mut work.spare);
+        let (added, spare) = (&mut activations.projected, &mut activations.spare);
         replace_by_norm(*backend, config, weights, added, spare);
         if config.parallel {
-            // Added after the feed-forward layer has read the block's input.
-            std::mem::swap(&mut work.projected, &mut work.attended);
+            // Added after the feed-forward layer has read the layer's input.
+            std::mem::swap(&mut activations.projected, &mut activations.attended);
         } else {
-            backend.add(&mut work.hidden, &work.projected);
+            backend.add(&mut activations.hidden, &activations.projected);
         }
         Ok(())
     }
@@ -269,43 +288,55 @@ impl<B: Backend> Block<'_, B> {
             backend,
             config,
             layer,
-            work,
+            activations,
         } = self;
         if let Some(weights) = &layer.feed_forward_norm {
-            norm(*backend, config, weights, &work.hidden, &mut work.normed);
+            norm(
+                *backend,
+                config,
+                weights,
+                &activations.hidden,
+                &mut activations.normed,
+            );
         }
         let shares_norm = config.parallel && layer.attention_norm.is_some();
         let input = if layer.feed_forward_norm.is_some() || shares_norm {
-            &work.normed
+            &activations.normed
         } else {
-            &work.hidden
+            &activations.hidden
         };
         match &layer.gate {
             Some(gate) => {
-                let to = [&mut work.gate, &mut work.up];
-                linear(*backend, input, [gate, &layer.up], to, &mut work.scratch);
-                backend.gate(&mut work.gate, &work.up, config.activation);
+                let to = [&mut activations.gate, &mut activations.up];
+                linear(
+                    *backend,
+                    input,
+                    [gate, &layer.up],
+                    to,
+                    &mut activations.scratch,
+                );
+                backend.gate(&mut activations.gate, &activations.up, config.activation);
             }
             None => {
-                let to = [&mut work.gate];
-                linear(*backend, input, [&layer.up], to, &mut work.scratch);
-                backend.activate(&mut work.gate, config.activation);
+                let to = [&mut activations.gate];
+                linear(*backend, input, [&layer.up], to, &mut activations.scratch);
+                backend.activate(&mut activations.gate, config.activation);
             }
         }
         linear(
             *backend,
-            &work.gate,
+            &activations.gate,
             [&layer.down],
-            [&mut work.projected],
-            &mut work.scratch,
+            [&mut activations.projected],
+            &mut activations.scratch,
         );
         let weights = layer.post_feed_forward_norm.as_ref();
-        let (added, spare) = (&mut work.projected, &mut work.spare);
+        let (added, spare) = (&mut activations.projected, &mut activations.spare);
         replace_by_norm(*backend, config, weights, added, spare);
         if config.parallel {
-            backend.add(&mut work.hidden, &work.attended);
+            backend.add(&mut activations.hidden, &activations.attended);
         }
-        backend.add(&mut work.hidden, &work.projected);
+        backend.add(&mut activations.hidden, &activations.projected);
     }
 }
 
@@ -339,7 +370,7 @@ fn norm<B: Backend>(
     }
 }
 
-/// Normalises in place, where there is a norm. Rows are as long as its weights.
+/// Normalises in place, if there is a norm. Rows are as long as its weights.
 fn replace_by_norm<B: Backend>(
     backend: &B,
     config: &ModelConfig,
@@ -356,13 +387,13 @@ fn replace_by_norm<B: Backend>(
 /// Logits of some rows of the last pass, handed out in order: `visit(index in rows, logits)`.
 ///
 /// # Errors
-/// What a device reports.
+/// The device's.
 pub fn logits<B: Backend>(
     backend: &B,
     config: &ModelConfig,
     weights: &Weights<B>,
     rows: &[usize],
-    work: &mut Work<B>,
+    activations: &mut Activations<B>,
     visit: OnLogits,
 ) -> Result<()> {
     head(
@@ -370,11 +401,12 @@ pub fn logits<B: Backend>(
         config,
         weights,
         rows,
-        work,
+        activations,
         &mut |first, logits| {
             let logits = backend.read(logits);
             backend.finish()?;
             for (n, row) in logits.chunks_exact(config.vocab).enumerate() {
+                check_finite(row)?;
                 visit(first + n, row);
             }
             Ok(())
@@ -385,14 +417,14 @@ pub fn logits<B: Backend>(
 /// How probable the tokens that came after some rows of the last pass were, handed out in order.
 ///
 /// # Errors
-/// What a device reports.
+/// The device's.
 pub fn scores<B: Backend>(
     backend: &B,
     config: &ModelConfig,
     weights: &Weights<B>,
     rows: &[usize],
     targets: &[u32],
-    work: &mut Work<B>,
+    activations: &mut Activations<B>,
     visit: &mut (dyn FnMut(TokenScore) + Send),
 ) -> Result<()> {
     head(
@@ -400,50 +432,63 @@ pub fn scores<B: Backend>(
         config,
         weights,
         rows,
-        work,
+        activations,
         &mut |first, logits| {
             let some = targets[first..].iter().take(HEAD_ROWS);
             let scores = backend.scores(logits, &some.copied().collect::<Vec<_>>());
             backend.finish()?;
-            scores.into_iter().for_each(&mut *visit);
+            for (score, &token) in scores.into_iter().zip(&targets[first..]) {
+                check_score(score, token)?;
+                visit(score);
+            }
             Ok(())
         },
     )
 }
 
-/// The output head over some rows of the last pass, some at a time: `each(first of rows, logits)`.
+/// The output head over some rows of the last pass, a block at a time: `each(first of rows, logits)`.
 fn head<B: Backend>(
     backend: &B,
     config: &ModelConfig,
     weights: &Weights<B>,
     rows: &[usize],
-    work: &mut Work<B>,
+    activations: &mut Activations<B>,
     each: &mut dyn FnMut(usize, &B::Buffer) -> Result<()>,
 ) -> Result<()> {
     let head = weights.output.as_ref().unwrap_or(&weights.embedding);
-    // A row that a token is drawn from is one of few, whatever it came with.
-    if work.phase == Phase::Prefill {
-        backend.enter(Phase::Decode, &mut work.scratch);
+    // Rows that tokens are drawn from count as few, whatever else was in the pass.
+    if activations.phase == Phase::Prefill {
+        backend.enter(Phase::Decode, &mut activations.scratch);
     }
     for (block, some) in rows.chunks(HEAD_ROWS).enumerate() {
-        backend.take_rows(&work.hidden, config.hidden, some, &mut work.projected);
-        let normed = &mut work.normed;
+        backend.take_rows(
+            &activations.hidden,
+            config.hidden,
+            some,
+            &mut activations.projected,
+        );
+        let normed = &mut activations.normed;
         norm(
             backend,
             config,
             &weights.output_norm,
-            &work.projected,
+            &activations.projected,
             normed,
         );
-        // The feed-forward buffer is free now, and the largest there is.
-        backend.linear(&work.normed, [head], [&mut work.gate], &mut work.scratch);
+        // The feed-forward buffer is free now, and the largest.
+        backend.linear(
+            &activations.normed,
+            [head],
+            [&mut activations.gate],
+            &mut activations.scratch,
+        );
         if let Some(bias) = &weights.output_bias {
-            backend.add_bias(&mut work.gate, bias);
+            backend.add_bias(&mut activations.gate, bias);
         }
         if let Some(cap) = config.logit_soft_cap {
-            backend.soft_cap(&mut work.gate, cap);
+            backend.soft_cap(&mut activations.gate, cap);
         }
-        each(block * HEAD_ROWS, &work.gate)?;
+        each(block * HEAD_ROWS, &activations.gate)?;
     }
     Ok(())
 }

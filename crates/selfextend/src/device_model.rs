@@ -1,9 +1,10 @@
 //! A model's weights on the backend that its passes run on.
 
 use crate::backend::cpu::Cpu;
-use crate::backend::{Backend, Cache, CacheLayout, Device, FEW_SEQUENCES, Phase, SessionBytes};
+use crate::backend::{Backend, Cache, CacheLayout, FEW_SEQUENCES, Phase, SessionBytes};
 use crate::config::ModelConfig;
-use crate::decoder::{self, OnLayer, OnLogits, Weights, Work};
+use crate::decoder::{self, Activations, OnLayer, OnLogits, Weights};
+use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
 use crate::options::LoadOptions;
@@ -49,7 +50,7 @@ pub(crate) trait DeviceModel: Send + Sync {
     /// What such a cache will take.
     fn session_bytes(&self, layout: CacheLayout) -> Result<SessionBytes>;
 
-    /// See [`crate::Model::forward_in`].
+    /// See [`crate::Model::forward_with`].
     fn forward(
         &self,
         config: &ModelConfig,
@@ -70,7 +71,7 @@ pub(crate) trait DeviceModel: Send + Sync {
     ) -> Result<()>;
 }
 
-/// Reads a file's weights to where the options say.
+/// Reads a file's weights onto the device that the options name.
 pub(crate) fn load(
     file: &ModelFile,
     config: &ModelConfig,
@@ -129,7 +130,7 @@ fn cuda(
 struct BackendModel<B: Backend> {
     backend: B,
     weights: Weights<B>,
-    work: Mutex<Work<B>>,
+    activations: Mutex<Activations<B>>,
     pool: Arc<ThreadPool>,
 }
 
@@ -144,7 +145,7 @@ impl<B: Backend> BackendModel<B> {
         Ok(Self {
             backend,
             weights,
-            work: Mutex::default(),
+            activations: Mutex::default(),
             pool: pool.clone(),
         })
     }
@@ -176,12 +177,19 @@ impl<B: Backend> DeviceModel for BackendModel<B> {
             phase,
             inputs,
             on_layer,
-            &mut |rows, owners, work| {
+            &mut |rows, owners, activations| {
                 let hand_out: OnLogits = &mut |at, logits| {
                     let (input, row) = owners[at];
                     visit(input, row, logits);
                 };
-                decoder::logits(&self.backend, config, &self.weights, rows, work, hand_out)
+                decoder::logits(
+                    &self.backend,
+                    config,
+                    &self.weights,
+                    rows,
+                    activations,
+                    hand_out,
+                )
             },
         )
     }
@@ -200,19 +208,20 @@ impl<B: Backend> DeviceModel for BackendModel<B> {
             phase,
             &mut [input],
             on_layer,
-            &mut |rows, _, work| {
+            &mut |rows, _, activations| {
                 let Self {
                     backend, weights, ..
                 } = self;
-                decoder::scores(backend, config, weights, rows, targets, work, visit)
+                decoder::scores(backend, config, weights, rows, targets, activations, visit)
             },
         )
     }
 }
 
-/// Called with the rows of a pass whose logits are wanted, who they belong to, and the activations.
+/// Called with the rows of a pass whose logits are wanted, the inputs that they belong to, and the
+/// activations.
 type OnRows<'a, B> =
-    &'a mut (dyn FnMut(&[usize], &[(usize, usize)], &mut Work<B>) -> Result<()> + Send);
+    &'a mut (dyn FnMut(&[usize], &[(usize, usize)], &mut Activations<B>) -> Result<()> + Send);
 
 impl<B: Backend> BackendModel<B> {
     /// All layers, then `end`.
@@ -227,9 +236,12 @@ impl<B: Backend> BackendModel<B> {
         let Self {
             backend, weights, ..
         } = self;
-        // After a panic elsewhere the buffers hold old numbers, which every pass overwrites.
-        let work = &mut *self.work.lock().unwrap_or_else(PoisonError::into_inner);
-        work.enter(backend, phase);
+        // After a panic in another pass the buffers hold stale numbers; every pass overwrites them.
+        let activations = &mut *self
+            .activations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        activations.enter(backend, phase);
         let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         if tokens.iter().all(|tokens| tokens.is_empty()) {
             return Ok(());
@@ -243,8 +255,16 @@ impl<B: Backend> BackendModel<B> {
         }
         let mut pass = || {
             let (caches, tokens) = (&mut caches, &tokens);
-            decoder::forward(backend, config, weights, caches, tokens, work, on_layer)?;
-            end(&rows, &owners, work)
+            decoder::forward(
+                backend,
+                config,
+                weights,
+                caches,
+                tokens,
+                activations,
+                on_layer,
+            )?;
+            end(&rows, &owners, activations)
         };
         if B::THREADED {
             self.pool.install(|| parallel::awake(pass))
@@ -254,7 +274,7 @@ impl<B: Backend> BackendModel<B> {
     }
 }
 
-/// Short in a decode step, which should allocate nothing.
+/// Inline for a decode step of few sequences, which should allocate nothing.
 type List<T> = SmallVec<[T; FEW_SEQUENCES]>;
 
 /// Packed rows whose logits are wanted, and the input and row within it that each belongs to.

@@ -1,4 +1,4 @@
-//! What can go wrong in the engine, told so that a user can act on it.
+//! The engine's errors: what was wrong, where, and what to do.
 
 use std::path::PathBuf;
 
@@ -17,7 +17,7 @@ pub enum Error {
         /// The system's reason.
         source: std::io::Error,
     },
-    /// A model file that is damaged, or says things that cannot be true.
+    /// A model file that is damaged or contradicts itself.
     #[error("{path}: {reason}")]
     Model {
         /// The file.
@@ -32,7 +32,7 @@ pub enum Error {
         path: PathBuf,
         /// What the file asks for.
         what: String,
-        /// What would do.
+        /// What is supported.
         supported: String,
     },
     /// A context that the settings cannot reach.
@@ -73,9 +73,19 @@ pub enum Error {
         /// Size of the vocabulary.
         vocab: usize,
     },
-    /// Sampling settings that mean nothing.
+    /// Sampling settings outside their range.
     #[error("{0}")]
     Sampling(String),
+    /// Logits that are not numbers: weights that are damaged, or too large for their format.
+    #[error(
+        "the model does not give numbers (token {token} gets {value}): its file is damaged, or was converted wrongly"
+    )]
+    NotFinite {
+        /// The first token with such a logit.
+        token: u32,
+        /// The logit, or the logarithm of the probability.
+        value: f32,
+    },
     /// Text that cannot be turned into tokens or back.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
@@ -88,7 +98,10 @@ pub enum Error {
     /// Arguments the attention refuses.
     #[error(transparent)]
     Attention(#[from] selfextend_attention::AttentionError),
-    /// A device that is not there, or cannot do what it was asked.
+    /// A name that no device has.
+    #[error(transparent)]
+    UnknownDevice(#[from] crate::device::UnknownDevice),
+    /// A device that is absent, or cannot do what was asked.
     #[error("{0}")]
     Device(String),
     /// A device that has no memory left.
@@ -102,7 +115,7 @@ pub enum Error {
         /// The system's reason.
         reason: String,
     },
-    /// What the answer must look like cannot be kept up.
+    /// The answer cannot satisfy its constraint.
     #[error("constrained decoding: {0}")]
     Constraint(String),
     /// The work was stopped by its caller.

@@ -101,6 +101,7 @@ impl Extension {
     }
 
     /// The same with other frequencies, whatever the method says.
+    #[must_use]
     pub fn with_frequencies(self, frequencies: Frequencies) -> Self {
         let method = if frequencies == self.frequencies {
             self.method
@@ -115,6 +116,7 @@ impl Extension {
     }
 
     /// The same with scaled queries, whatever the method says.
+    #[must_use]
     pub fn with_query_scaling(self, query_scaling: QueryScaling) -> Self {
         let method = if query_scaling == self.query_scaling {
             self.method
@@ -130,6 +132,7 @@ impl Extension {
 
     /// The same map, frequencies and scaling for sequences of another length. A method that depends
     /// on the context is not resolved again.
+    #[must_use]
     pub fn with_context(self, context: usize) -> Self {
         Self { context, ..self }
     }
@@ -287,6 +290,23 @@ mod tests {
         assert!(!plain.extends());
     }
 
+    /// A group size that does not divide the window: the last token that reaches is the last.
+    #[test]
+    fn the_reach_of_group_sizes_is_exact() {
+        let method = method("selfextend:G=3,W=128");
+        method.resolve(512, 1278).unwrap();
+        let error = method.resolve(512, 1279).unwrap_err().to_string();
+        assert!(error.contains("1278"), "{error}");
+        let error = "leaky-rerope:k=1e17".parse::<Method>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "method \"leaky-rerope:k=1e17\": k: \"1e17\" is above 1e9"
+        );
+        let factor = "leaky-rerope:k=1e8".parse::<Method>().unwrap();
+        let error = factor.resolve(512, 1000).unwrap_err().to_string();
+        assert!(error.len() < 150, "{error}");
+    }
+
     /// The promise behind every default: whatever the context, no position the model never saw, or
     /// a refusal.
     #[test]
@@ -329,7 +349,7 @@ mod tests {
         assert_eq!(relative("jet-long", 0), Some(4095.0));
         assert_eq!(relative("streaming-llm", 4), None);
         assert_eq!(relative("streaming-llm", 3), Some((4095 - 3) as f64));
-        assert_eq!(relative("lm-infinite", 9), Some(4096.0));
+        assert_eq!(relative("lm-infinite", 9), Some(4095.0));
         assert_eq!(relative("lm-infinite", 10), None);
         let yarn = method("yarn").resolve(4096, 8192).unwrap().frequencies();
         assert!(matches!(yarn, Frequencies::Yarn(yarn) if yarn.factor == 2.0));

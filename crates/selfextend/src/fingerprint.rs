@@ -1,25 +1,33 @@
-//! Names a model by what its files hold.
+//! Identifies a model by the contents of its files.
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-/// Bytes of a piece between a file's start and its end.
-const PIECE: u64 = 64 << 10;
-/// Bytes of the start: what a GGUF file says of its model, and some weights.
-const START: u64 = 16 << 20;
+/// Bytes that one thread hashes at a time.
+const PIECE: u64 = 8 << 20;
 
-/// Names a model file by its length and a digest of its start, its end and pieces between: of a
-/// file of many gigabytes, all of it would take longer than loading it. Of a folder, by its
-/// safetensors files and its config.json.
+/// Identifies a model file by all of its bytes, and a folder by those of its safetensors files and
+/// its config.json: SHA-256 of the SHA-256 of pieces of 8 MiB, which all threads hash together.
+/// Hexadecimal digits.
+///
+/// A changed weight anywhere gives another fingerprint. It costs one read of the files; from the
+/// system's cache, one thread with SHA instructions takes under a second for each GiB.
 ///
 /// # Errors
 /// A file that cannot be read.
 pub fn fingerprint(path: &Path) -> io::Result<String> {
     let mut digest = Sha256::new();
     for file in files(path)? {
-        add(&mut digest, &file)?;
+        let length = fs::metadata(&file)?.len();
+        digest.update(length.to_le_bytes());
+        let pieces = (0..length.div_ceil(PIECE)).into_par_iter();
+        let pieces = pieces.map(|n| hashed(&file, n * PIECE));
+        for piece in pieces.collect::<io::Result<Vec<_>>>()? {
+            digest.update(piece);
+        }
     }
     let bytes = digest.finalize();
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
@@ -39,19 +47,19 @@ fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn add(digest: &mut Sha256, path: &Path) -> io::Result<()> {
+/// The digest of the piece of a file that begins at `start`.
+fn hashed(path: &Path, start: u64) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    digest.update(length.to_le_bytes());
-    let mut piece = Vec::new();
-    let between = (0..=64).map(|n| (length.saturating_sub(PIECE) * n / 64, PIECE));
-    for (at, count) in std::iter::once((0, START)).chain(between) {
-        file.seek(SeekFrom::Start(at))?;
-        piece.clear();
-        (&mut file).take(count).read_to_end(&mut piece)?;
-        digest.update(&piece);
+    file.seek(SeekFrom::Start(start))?;
+    let mut piece = file.take(PIECE);
+    let mut digest = Sha256::new();
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match piece.read(&mut buffer)? {
+            0 => return Ok(digest.finalize().into()),
+            count => digest.update(&buffer[..count]),
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -74,5 +82,22 @@ mod tests {
         write("model.safetensors", "two");
         assert_ne!(of(""), before);
         assert!(fingerprint(&dir.path().join("absent")).is_err());
+    }
+
+    #[test]
+    fn one_bit_anywhere_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.gguf");
+        let mut bytes = vec![7u8; 3 * PIECE as usize + 5];
+        fs::write(&path, &bytes).unwrap();
+        let before = fingerprint(&path).unwrap();
+        for at in [0, PIECE as usize + 12_345, bytes.len() - 1] {
+            bytes[at] ^= 1;
+            fs::write(&path, &bytes).unwrap();
+            assert_ne!(fingerprint(&path).unwrap(), before, "byte {at}");
+            bytes[at] ^= 1;
+        }
+        fs::write(&path, &bytes).unwrap();
+        assert_eq!(fingerprint(&path).unwrap(), before);
     }
 }

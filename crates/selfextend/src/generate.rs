@@ -1,12 +1,13 @@
 //! Text from a session, streamed.
 
+use crate::builder::with_fields;
 use crate::error::Result;
 use crate::sampling::{Sampler, Sampling};
 use crate::session::Session;
 use crate::tokenizer::{DecodeStream, SpecialTokens, Tokenizer};
 use std::ops::ControlFlow;
 
-/// How long to go on, and how to choose tokens. By default at most 256 tokens, the most probable one
+/// How long an answer may be, and how its tokens are chosen. By default at most 256 tokens, the most probable one
 /// each time.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -38,20 +39,18 @@ impl GenerateOptions {
         Self::default()
     }
 
-    /// With at most so many tokens.
-    pub fn with_max_tokens(self, max_tokens: usize) -> Self {
-        Self { max_tokens, ..self }
-    }
-
     /// With texts that end the answer.
+    #[must_use]
     pub fn with_stop(self, stop: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let stop = stop.into_iter().map(Into::into).collect();
         Self { stop, ..self }
     }
 
-    /// With another way of choosing tokens.
-    pub fn with_sampling(self, sampling: Sampling) -> Self {
-        Self { sampling, ..self }
+    with_fields! {
+        /// With at most so many tokens.
+        with_max_tokens(max_tokens: usize);
+        /// With another way of choosing tokens.
+        with_sampling(sampling: Sampling);
     }
 }
 
@@ -66,14 +65,14 @@ pub enum Finish {
     MaxTokens,
     /// The session's context is full.
     ContextFull,
-    /// The receiver of the text broke off.
+    /// The receiver of the text stopped it.
     Stopped,
 }
 
 /// A finished generation.
 #[derive(Debug, Clone)]
 pub struct Generation {
-    /// Tokens generated, an end token not included.
+    /// Tokens generated, without an end token.
     pub tokens: Vec<u32>,
     /// Their text, up to a stop text.
     pub text: String,
@@ -93,27 +92,33 @@ pub struct Writer<'t> {
     tokens: Vec<u32>,
 }
 
-/// What one step of a [`Writer`] gave.
+/// The result of one step of a [`Writer`].
 #[derive(Debug)]
 pub struct Written {
-    /// The token drawn, be it an end token.
+    /// The token drawn, which may be an end token.
     pub token: u32,
-    /// Text that has become certain: never half a character, never the start of a stop text.
+    /// Text that is final: never half a character, never the start of a stop text.
     pub text: String,
     /// Whether this was the last step.
     pub finish: Option<Finish>,
 }
 
 impl<'t> Writer<'t> {
-    /// Continues a text.
+    /// Continues a text whose tokens are `prompt`: the repetition penalty counts them.
     ///
     /// # Errors
     /// Sampling settings outside their range.
-    pub fn new(tokenizer: &'t Tokenizer, options: &GenerateOptions) -> Result<Self> {
+    pub fn new(
+        tokenizer: &'t Tokenizer,
+        prompt: &[u32],
+        options: &GenerateOptions,
+    ) -> Result<Self> {
+        let mut sampler = Sampler::new(options.sampling.clone())?;
+        sampler.saw(prompt);
         Ok(Self {
             tokenizer,
             max_tokens: options.max_tokens,
-            sampler: Sampler::new(options.sampling.clone())?,
+            sampler,
             stream: tokenizer.continue_stream(SpecialTokens::Skip),
             gate: StopGate::new(options.stop.clone()),
             tokens: Vec::new(),
@@ -121,7 +126,7 @@ impl<'t> Writer<'t> {
     }
 
     /// Draws a token, among those of the mask where there is one (see [`Sampler::draw_among`]).
-    /// After a step that finished, nothing more is to be written.
+    /// After a step with a [`Finish`], do not call it again.
     ///
     /// # Errors
     /// Logits of more tokens than the tokenizer knows.
@@ -152,7 +157,7 @@ impl<'t> Writer<'t> {
         })
     }
 
-    /// The text that was held back, when nothing more will come.
+    /// The text that was held back, once nothing more follows.
     pub fn rest(&mut self) -> String {
         let end = std::mem::replace(
             &mut self.stream,
@@ -163,7 +168,7 @@ impl<'t> Writer<'t> {
         rest
     }
 
-    /// Tokens written, an end token not included.
+    /// Tokens written, without an end token.
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
@@ -183,19 +188,21 @@ pub struct Answer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    /// Generates from the logits of the session's last token.
+    /// Generates from the logits of the session's last token; `prompt` are the tokens that the
+    /// session holds, which the repetition penalty counts.
     ///
     /// # Errors
     /// Sampling settings outside their range.
     pub fn new(
         session: &'a mut Session,
         tokenizer: &'a Tokenizer,
+        prompt: &[u32],
         logits: Vec<f32>,
         options: &GenerateOptions,
     ) -> Result<Self> {
         Ok(Self {
             session,
-            writer: Writer::new(tokenizer, options)?,
+            writer: Writer::new(tokenizer, prompt, options)?,
             logits,
             drawn: None,
             finish: (options.max_tokens == 0).then_some(Finish::MaxTokens),
@@ -216,7 +223,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The next text that is certain, or nothing where that has ended.
+    /// The next text that is final, or `None` at the end.
     fn piece(&mut self) -> Result<Option<String>> {
         while self.finish.is_none() {
             if let Some(token) = self.drawn {
@@ -251,20 +258,21 @@ impl Iterator for Answer<'_> {
 }
 
 /// Generates from the logits of the session's last token, with a callback: `on_text` gets the pieces
-/// of an [`Answer`] and may break off.
+/// of an [`Answer`] and may stop it.
 ///
 /// # Errors
 /// Sampling settings outside their range and what the model's pass returns.
 pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,
+    prompt: &[u32],
     logits: Vec<f32>,
     options: &GenerateOptions,
     mut on_text: impl FnMut(&str) -> ControlFlow<()>,
 ) -> Result<Generation> {
-    let mut answer = Answer::new(session, tokenizer, logits, options)?;
+    let mut answer = Answer::new(session, tokenizer, prompt, logits, options)?;
     while let Some(piece) = answer.next().transpose()? {
-        // Where the end is reached, whether the receiver wants more no longer matters.
+        // A break after the last piece changes nothing: the answer has its own finish by then.
         if on_text(&piece).is_break() {
             break;
         }
@@ -272,7 +280,7 @@ pub fn generate(
     Ok(answer.into_generation())
 }
 
-/// Lets text through as soon as it cannot be the start of a stop text.
+/// Passes text on as soon as it cannot be the start of a stop text.
 #[derive(Debug)]
 struct StopGate {
     stops: Vec<String>,
@@ -289,7 +297,7 @@ impl StopGate {
         }
     }
 
-    /// Takes text in; returns what is certain and the stop text that was reached.
+    /// Takes text in; returns what is final and the stop text that was reached.
     fn push(&mut self, text: &str) -> (String, Option<String>) {
         self.held.push_str(text);
         let stops = || self.stops.iter().filter(|stop| !stop.is_empty());
@@ -302,7 +310,7 @@ impl StopGate {
             self.passed.push_str(&certain);
             return (certain, Some(stop.clone()));
         }
-        // The longest end of the text that a stop text starts with.
+        // The longest suffix of the text that is a prefix of a stop text.
         let open = (0..self.held.len())
             .filter(|&at| self.held.is_char_boundary(at))
             .find(|&at| stops().any(|stop| stop.starts_with(&self.held[at..])));
@@ -312,7 +320,7 @@ impl StopGate {
         (certain, None)
     }
 
-    /// What was held back, when nothing more will come.
+    /// What was held back, once nothing more follows.
     fn finish(&mut self) -> String {
         let rest = std::mem::take(&mut self.held);
         self.passed.push_str(&rest);

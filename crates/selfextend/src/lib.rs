@@ -33,13 +33,14 @@
 //! * `hub` (default): models by name, fetched and kept in a cache. Without it, no HTTP client and no
 //!   archive reader are compiled.
 //! * `cuda`: NVIDIA GPUs.
-//! * `unstable`: the modules `backend`, `decoder`, `gguf` and `safetensors`, for tests and benchmarks.
+//! * `unstable`: the modules `backend`, `decoder`, `gguf`, `safetensors` and `tensor`, for tests and benchmarks.
 //!   They may change in any version.
 
 #[cfg(feature = "unstable")]
 pub mod backend;
 #[cfg(not(feature = "unstable"))]
 mod backend;
+mod builder;
 pub mod chat_prompt;
 pub mod chat_template;
 pub mod config;
@@ -47,9 +48,11 @@ pub mod config;
 pub mod decoder;
 #[cfg(not(feature = "unstable"))]
 mod decoder;
+mod device;
 mod device_model;
 mod error;
 mod extension;
+mod families;
 mod fingerprint;
 mod generate;
 #[cfg(feature = "unstable")]
@@ -71,13 +74,18 @@ mod safetensors;
 pub mod sampling;
 mod session;
 pub mod settings;
+#[cfg(feature = "unstable")]
+pub mod tensor;
+#[cfg(not(feature = "unstable"))]
+mod tensor;
 #[cfg(test)]
 mod test_support;
 mod text;
 pub mod tokenizer;
 mod weights;
 
-pub use backend::{Block, Device, Phase, SessionBytes};
+pub use backend::{Block, Phase, SessionBytes};
+pub use device::{Device, UnknownDevice};
 pub use device_model::LogitRows;
 pub use error::{Error, Result};
 pub use extension::Extension;
@@ -85,7 +93,6 @@ pub use fingerprint::fingerprint;
 pub use generate::{
     Answer, DEFAULT_MAX_TOKENS, Finish, GenerateOptions, Generation, Writer, Written, generate,
 };
-pub use gguf::TensorInfo;
 pub use method::Method;
 pub use model::Model;
 pub use model_file::ModelFile;
@@ -97,4 +104,5 @@ pub use selfextend_attention::{
     Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
 };
 pub use session::{Input, Session};
+pub use tensor::{TensorFormat, TensorInfo};
 pub use text::TextModel;

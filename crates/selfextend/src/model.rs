@@ -32,7 +32,7 @@ struct Inner {
 /// The rotary embeddings of a model's layers.
 struct Ropes {
     global: Arc<Rope>,
-    /// For sessions of at most so many tokens of context.
+    /// For sessions whose context is at most this many tokens.
     short: Option<(usize, Arc<Rope>)>,
     local: Arc<Rope>,
     none: Arc<Rope>,
@@ -93,7 +93,7 @@ impl Model {
         })))
     }
 
-    /// The model's sizes.
+    /// The model's configuration.
     pub fn config(&self) -> &ModelConfig {
         &self.0.config
     }
@@ -133,7 +133,15 @@ impl Model {
         let scaling = options.extension.query_scaling();
         let shares = self.session_bytes(options)?.shares_blocks;
         let version = env!("CARGO_PKG_VERSION");
-        let all = (version, shape, kinds, layers, options.kv_type, scaling, shares);
+        let all = (
+            version,
+            shape,
+            kinds,
+            layers,
+            options.kv_type,
+            scaling,
+            shares,
+        );
         let digest = Sha256::digest(format!("{all:?}"));
         Ok(digest.iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -147,7 +155,7 @@ impl Model {
     fn layout(&self, options: &SessionOptions) -> Result<CacheLayout> {
         let Inner { config, shape, .. } = &*self.0;
         let rope = self.global_rope(options)?;
-        // Kinds of layers that attend alike, and the kind of each layer.
+        // The distinct kinds of layers, and the kind of each layer.
         let mut alike: Vec<LayerAttention> = Vec::new();
         let mut number = |layer: &LayerAttention| {
             let known = alike.iter().position(|it| it == layer);
@@ -180,7 +188,7 @@ impl Model {
         }
     }
 
-    /// How a layer attends. Local layers stay as they were trained; the position map is for the
+    /// How a layer attends. Local layers stay as they were trained; the position map applies to the
     /// others.
     fn kind(&self, layer: LayerAttention, map: PositionMap, global: &Arc<Rope>) -> LayerKind {
         let Inner { config, ropes, .. } = &*self.0;
@@ -204,7 +212,7 @@ impl Model {
         }
     }
 
-    /// See [`Model::forward_in`].
+    /// See [`Model::forward_with`].
     pub(crate) fn pass(
         &self,
         phase: Phase,
@@ -237,8 +245,8 @@ impl Model {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Does something else for each of some sequences on the threads that run the passes, as to
-    /// draw their tokens.
+    /// Runs other work, one task per item, on the threads that run the passes: drawing tokens, for
+    /// example.
     pub fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
         self.0.pool.install(|| parallel::for_each(tasks, work));
     }

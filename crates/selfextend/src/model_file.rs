@@ -4,8 +4,9 @@ use crate::backend::Backend;
 use crate::config::ModelConfig;
 use crate::decoder::Weights;
 use crate::error::Result;
-use crate::gguf::{GgufFile, TensorInfo};
+use crate::gguf::GgufFile;
 use crate::safetensors::SafetensorsFolder;
+use crate::tensor::TensorInfo;
 use crate::tokenizer::Tokenizer;
 use std::path::Path;
 
@@ -21,7 +22,7 @@ impl ModelFile {
     /// Opens a GGUF file, a folder with config.json and safetensors files, or one of these files.
     ///
     /// # Errors
-    /// As [`GgufFile::open`] and [`SafetensorsFolder::open`].
+    /// A file that cannot be read, is damaged, or is neither of these.
     pub fn open(path: &Path) -> Result<Self> {
         let in_folder =
             |extension: &std::ffi::OsStr| extension == "safetensors" || extension == "json";
@@ -54,7 +55,7 @@ impl ModelFile {
     /// What kind of tokenizer the model has, in a few words; `None` without one.
     ///
     /// # Errors
-    /// A file that says it in the wrong type.
+    /// A file that has it in the wrong type.
     pub fn tokenizer_kind(&self) -> Result<Option<String>> {
         match self {
             Self::Gguf(file) => file.tokenizer_kind(),
@@ -77,7 +78,7 @@ impl ModelFile {
     /// Reads all weights, several tensors at a time on the current rayon pool.
     ///
     /// # Errors
-    /// Tensors that are missing, of the wrong shape, or of no use.
+    /// Tensors that are missing, of the wrong shape, or that the architecture does not use.
     pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
         match self {
             Self::Gguf(file) => file.weights(config, backend),
@@ -99,7 +100,7 @@ impl ModelFile {
     /// The source of the model's chat template, where it has one.
     ///
     /// # Errors
-    /// A file that cannot be read, or a template that is no text.
+    /// A file that cannot be read, or a template that is not text.
     pub fn chat_template(&self) -> Result<Option<String>> {
         match self {
             Self::Gguf(file) => Ok(file.string("tokenizer.chat_template")?.map(str::to_owned)),

@@ -1,6 +1,7 @@
 //! How a model is loaded, and how a sequence on it runs.
 
-use crate::backend::Device;
+use crate::builder::with_fields;
+use crate::device::Device;
 use crate::extension::Extension;
 use selfextend_attention::KvType;
 
@@ -25,27 +26,15 @@ impl LoadOptions {
         Self::default()
     }
 
-    /// With so many threads; 0 for one per core.
-    pub fn with_threads(self, threads: usize) -> Self {
-        Self { threads, ..self }
-    }
-
-    /// With every weight widened to float32, or not.
-    pub fn with_exact(self, exact: bool) -> Self {
-        Self { exact, ..self }
-    }
-
-    /// With a sliding window that every layer has kept under any position map, or not.
-    pub fn with_keep_sliding_window(self, keep_sliding_window: bool) -> Self {
-        Self {
-            keep_sliding_window,
-            ..self
-        }
-    }
-
-    /// On a device.
-    pub fn with_device(self, device: Device) -> Self {
-        Self { device, ..self }
+    with_fields! {
+        /// With so many threads; 0 for one per core.
+        with_threads(threads: usize);
+        /// With every weight widened to float32, or not.
+        with_exact(exact: bool);
+        /// With a sliding window that every layer has kept under any position map, or not.
+        with_keep_sliding_window(keep_sliding_window: bool);
+        /// On a device.
+        with_device(device: Device);
     }
 }
 
@@ -74,14 +63,11 @@ impl SessionOptions {
         }
     }
 
-    /// With keys and values stored in another type.
-    pub fn with_kv_type(self, kv_type: KvType) -> Self {
-        Self { kv_type, ..self }
-    }
-
-    /// With so many tokens of a prefill at a time.
-    pub fn with_chunk(self, chunk: usize) -> Self {
-        Self { chunk, ..self }
+    with_fields! {
+        /// With keys and values stored in another type.
+        with_kv_type(kv_type: KvType);
+        /// With so many tokens of a prefill at a time.
+        with_chunk(chunk: usize);
     }
 }
 

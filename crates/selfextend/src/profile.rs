@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 /// The version of the file format.
 const FORMAT: u32 = 2;
-/// What the name of the profile beside a model ends in.
+/// Suffix of the profile beside a model.
 const SUFFIX: &str = ".profile.json";
 
 /// A method for a model and a context, and how it was found.
@@ -16,7 +16,7 @@ const SUFFIX: &str = ".profile.json";
 pub struct Profile {
     /// The version of the file format.
     selfextend_profile: u32,
-    /// The model's name, for people.
+    /// The model's name, for display.
     pub model: String,
     /// The model's [`fingerprint`].
     pub fingerprint: String,
@@ -26,11 +26,11 @@ pub struct Profile {
     pub context: usize,
     /// The method with its parameters.
     method: String,
-    /// Losses of the method on text it was not chosen by.
+    /// Losses of the method on held-out text.
     pub found: Losses,
     /// Losses of the automatic rule on the same text.
     pub automatic: Losses,
-    /// Samples behind the losses.
+    /// Samples that the losses are means of.
     pub samples: usize,
 }
 
@@ -45,7 +45,7 @@ pub struct Losses {
 }
 
 impl Profile {
-    /// A profile to be written, of the model in the file or folder `path`.
+    /// A new profile for the model in the file or folder `path`.
     ///
     /// # Errors
     /// A model that cannot be read.
@@ -73,15 +73,15 @@ impl Profile {
         })
     }
 
-    /// Where the profile of a model lies that is used without being asked for: beside its file or
-    /// folder, as in `model.gguf.profile.json`.
+    /// The path of the profile that is used without being asked for: beside the model's file or folder,
+    /// as in `model.gguf.profile.json`.
     pub fn beside(model: &Path) -> PathBuf {
         let mut name = model.file_name().unwrap_or_default().to_os_string();
         name.push(SUFFIX);
         model.with_file_name(name)
     }
 
-    /// Reads a profile and checks that it is one of the model in the file or folder `model`.
+    /// Reads a profile and checks that it belongs to the model in the file or folder `model`.
     ///
     /// # Errors
     /// As [`load`](Self::load); the profile of another model.
@@ -101,7 +101,7 @@ impl Profile {
         Ok((profile, method))
     }
 
-    /// Whether its method is at least as good as the automatic rule at what it was chosen for.
+    /// Whether its method is at least as good as the automatic rule at the needle task.
     pub fn is_better(&self) -> bool {
         self.found.needle <= self.automatic.needle
     }
@@ -109,7 +109,7 @@ impl Profile {
     /// Reads a profile and checks that its method can be read.
     ///
     /// # Errors
-    /// A file that cannot be read or is no profile of this version.
+    /// A file that cannot be read or is not a profile of this version.
     pub fn load(path: &Path) -> Result<(Self, Method)> {
         let text = std::fs::read_to_string(path).map_err(|source| Error::Read {
             path: path.to_owned(),
@@ -120,7 +120,7 @@ impl Profile {
             reason,
         };
         let profile: Self = serde_json::from_str(&text)
-            .map_err(|error| bad(format!("no profile of `selfextend tune`: {error}")))?;
+            .map_err(|error| bad(format!("not a profile of this format: {error}")))?;
         if profile.selfextend_profile != FORMAT {
             return Err(bad(format!(
                 "a profile of version {}, this program reads version {FORMAT}",

@@ -1,5 +1,6 @@
 //! From the context that is asked for to an extension.
 
+use crate::builder::with_fields;
 use crate::extension::Extension;
 use crate::settings::{self, Setting, SettingsError};
 
@@ -36,6 +37,7 @@ impl ContextRequest {
     }
 
     /// With the most tokens a sequence may come to.
+    #[must_use]
     pub fn with_context(self, context: usize) -> Self {
         Self {
             context: Some(context),
@@ -44,6 +46,7 @@ impl ContextRequest {
     }
 
     /// With the tokens that will be needed, the prompt and its answer.
+    #[must_use]
     pub fn with_needed(self, needed: usize) -> Self {
         Self {
             needed: Some(needed),
@@ -52,6 +55,7 @@ impl ContextRequest {
     }
 
     /// With SelfExtend's group size, which then holds within the trained window too.
+    #[must_use]
     pub fn with_group_size(self, group_size: usize) -> Self {
         Self {
             group_size: Some(group_size),
@@ -60,6 +64,7 @@ impl ContextRequest {
     }
 
     /// With SelfExtend's neighbour window in tokens.
+    #[must_use]
     pub fn with_neighbor_window(self, neighbor_window: usize) -> Self {
         Self {
             neighbor_window: Some(neighbor_window),
@@ -67,9 +72,9 @@ impl ContextRequest {
         }
     }
 
-    /// Refusing to extend.
-    pub fn with_no_extend(self, no_extend: bool) -> Self {
-        Self { no_extend, ..self }
+    with_fields! {
+        /// Refusing to extend, or not.
+        with_no_extend(no_extend: bool);
     }
 
     /// Chooses an extension for a model trained on `trained` positions.

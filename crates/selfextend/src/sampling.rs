@@ -1,12 +1,16 @@
 //! From logits to the next token.
 
+use crate::builder::with_fields;
 use crate::error::{Error, Result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// How the next token is chosen. The steps run in this order (as in transformers): bias, penalties,
 /// temperature, top-k, top-p, min-p, draw.
+///
+/// Penalties are defined as in transformers and vLLM: the repetition penalty counts the prompt and
+/// the answer, all of them; presence and frequency count the answer alone.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Sampling {
@@ -18,11 +22,12 @@ pub struct Sampling {
     pub top_p: f32,
     /// Drops tokens less probable than this share of the most probable one; 0 drops none.
     pub min_p: f32,
-    /// Divides positive logits of recent tokens and multiplies negative ones; 1 changes nothing.
+    /// Divides the positive logits of tokens in the prompt or the answer and multiplies their
+    /// negative ones; 1 changes nothing.
     pub repetition_penalty: f32,
-    /// Subtracted from the logit of every token drawn before; 0 changes nothing.
+    /// Subtracted from the logit of every token of the answer; 0 changes nothing.
     pub presence_penalty: f32,
-    /// Subtracted from the logit of a token for each time it was drawn; 0 changes nothing.
+    /// Subtracted from the logit of a token for each time it is in the answer; 0 changes nothing.
     pub frequency_penalty: f32,
     /// Added to the logits of some tokens.
     pub bias: Vec<(u32, f32)>,
@@ -52,79 +57,42 @@ impl Sampling {
         Self::default()
     }
 
-    /// With a temperature; 0 takes the most probable token.
-    pub fn with_temperature(self, temperature: f32) -> Self {
-        Self {
-            temperature,
-            ..self
-        }
-    }
-
-    /// With the `k` most probable tokens only; 0 keeps all.
-    pub fn with_top_k(self, top_k: usize) -> Self {
-        Self { top_k, ..self }
-    }
-
-    /// With the most probable tokens that together have this probability; 1 keeps all.
-    pub fn with_top_p(self, top_p: f32) -> Self {
-        Self { top_p, ..self }
-    }
-
-    /// Without tokens less probable than this share of the most probable one; 0 drops none.
-    pub fn with_min_p(self, min_p: f32) -> Self {
-        Self { min_p, ..self }
-    }
-
-    /// With a repetition penalty; 1 changes nothing.
-    pub fn with_repetition_penalty(self, repetition_penalty: f32) -> Self {
-        Self {
-            repetition_penalty,
-            ..self
-        }
-    }
-
-    /// With a presence penalty; 0 changes nothing.
-    pub fn with_presence_penalty(self, presence_penalty: f32) -> Self {
-        Self {
-            presence_penalty,
-            ..self
-        }
-    }
-
-    /// With a frequency penalty; 0 changes nothing.
-    pub fn with_frequency_penalty(self, frequency_penalty: f32) -> Self {
-        Self {
-            frequency_penalty,
-            ..self
-        }
-    }
-
-    /// With numbers that are added to the logits of some tokens.
-    pub fn with_bias(self, bias: Vec<(u32, f32)>) -> Self {
-        Self { bias, ..self }
-    }
-
-    /// With a seed of the draws.
-    pub fn with_seed(self, seed: u64) -> Self {
-        Self { seed, ..self }
+    with_fields! {
+        /// With a temperature; 0 takes the most probable token.
+        with_temperature(temperature: f32);
+        /// With the `k` most probable tokens only; 0 keeps all.
+        with_top_k(top_k: usize);
+        /// With the most probable tokens that together have this probability; 1 keeps all.
+        with_top_p(top_p: f32);
+        /// Without tokens less probable than this share of the most probable one; 0 drops none.
+        with_min_p(min_p: f32);
+        /// With a repetition penalty; 1 changes nothing.
+        with_repetition_penalty(repetition_penalty: f32);
+        /// With a presence penalty; 0 changes nothing.
+        with_presence_penalty(presence_penalty: f32);
+        /// With a frequency penalty; 0 changes nothing.
+        with_frequency_penalty(frequency_penalty: f32);
+        /// With numbers that are added to the logits of some tokens.
+        with_bias(bias: Vec<(u32, f32)>);
+        /// With a seed of the draws.
+        with_seed(seed: u64);
     }
 }
-
-/// Tokens the repetition penalty looks back on.
-const PENALTY_WINDOW: usize = 64;
 
 /// Draws tokens one after another.
 #[derive(Debug, Clone)]
 pub struct Sampler {
     settings: Sampling,
     rng: ChaCha8Rng,
-    recent: VecDeque<u32>,
-    /// How often each token was drawn; empty where no penalty asks.
+    /// The tokens of the prompt and the answer; empty without a repetition penalty.
+    seen: BTreeSet<u32>,
+    /// How often each token was drawn; empty without the other two penalties.
     drawn: BTreeMap<u32, u32>,
 }
 
 impl Sampler {
-    /// Checks the settings and starts a sequence of draws.
+    /// Checks the settings and starts a sequence of draws. The repetition penalty needs to know
+    /// the prompt: see [`saw`](Self::saw).
     ///
     /// # Errors
     /// [`Error::Sampling`] for a value outside its range.
@@ -170,17 +138,16 @@ impl Sampler {
         Ok(Self {
             settings,
             rng,
-            recent: VecDeque::new(),
+            seen: BTreeSet::new(),
             drawn: BTreeMap::new(),
         })
     }
 
-    /// Tells the repetition penalty of a token it did not draw (the end of a prompt).
-    pub fn saw(&mut self, token: u32) {
-        if self.recent.len() == PENALTY_WINDOW {
-            self.recent.pop_front();
+    /// Tells the repetition penalty which tokens stand before the first draw: those of the prompt.
+    pub fn saw(&mut self, tokens: &[u32]) {
+        if self.settings.repetition_penalty != 1.0 {
+            self.seen.extend(tokens);
         }
-        self.recent.push_back(token);
     }
 
     /// Chooses a token. Equal logits go to the lower id, so the choice never depends on order.
@@ -206,14 +173,14 @@ impl Sampler {
         } else {
             self.random(&logits)
         };
-        self.saw(token);
+        self.saw(&[token]);
         if self.settings.presence_penalty != 0.0 || self.settings.frequency_penalty != 0.0 {
             *self.drawn.entry(token).or_default() += 1;
         }
         token
     }
 
-    /// Adds the bias and takes off the penalties.
+    /// Adds the bias and subtracts the penalties.
     fn adjust(&self, logits: &mut [f32]) {
         for (token, bias) in &self.settings.bias {
             if let Some(logit) = logits.get_mut(*token as usize) {
@@ -224,7 +191,9 @@ impl Sampler {
         for (token, count) in &self.drawn {
             let settings = &self.settings;
             let penalty = settings.presence_penalty + settings.frequency_penalty * *count as f32;
-            logits[*token as usize] -= penalty;
+            if let Some(logit) = logits.get_mut(*token as usize) {
+                *logit -= penalty;
+            }
         }
     }
 
@@ -233,11 +202,8 @@ impl Sampler {
         if penalty == 1.0 {
             return;
         }
-        let mut tokens: Vec<u32> = self.recent.iter().copied().collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        for token in tokens {
-            if let Some(logit) = logits.get_mut(token as usize) {
+        for token in &self.seen {
+            if let Some(logit) = logits.get_mut(*token as usize) {
                 *logit = if *logit > 0.0 {
                     *logit / penalty
                 } else {
@@ -280,14 +246,14 @@ impl Sampler {
                 return token;
             }
         }
-        // Rounding left a rest: the last one.
+        // Rounding left a remainder: the last candidate.
         let last = count.checked_sub(1).and_then(|at| candidates.get(at));
         last.map_or(0, |(token, _)| token)
     }
 }
 
-/// Tokens by descending weight, the lower id first among equals. Sorted only as far as they are
-/// looked at: of a vocabulary of 50,000 that is a hundred or so in most draws.
+/// Tokens by descending weight, the lower id first among equals. Sorted only as far as they are read:
+/// of a vocabulary of 50,000 that is about a hundred in most draws.
 struct Descending {
     /// `e^((logit - the largest) / temperature)`.
     weights: Vec<(u32, f64)>,
@@ -296,7 +262,7 @@ struct Descending {
 
 impl Descending {
     fn new(logits: &[f32], top_k: usize, temperature: f64) -> Self {
-        // A token that a mask or a bias forbids is no candidate; NaN is none either.
+        // A token that a mask or a bias forbids is not a candidate.
         let possible = (0..)
             .zip(logits)
             .filter(|(_, logit)| **logit > f32::NEG_INFINITY);
@@ -350,7 +316,42 @@ pub fn argmax(logits: &[f32]) -> u32 {
     best.0
 }
 
-/// How probable a model held the token that came.
+/// Looks for a logit that is not a number or infinite: what a model with damaged weights gives.
+/// It compares bits as integers, which takes a fraction of the time of copying them.
+///
+/// # Errors
+/// [`Error::NotFinite`] with the first such token.
+pub(crate) fn check_finite(logits: &[f32]) -> Result<()> {
+    const INFINITY: u32 = f32::INFINITY.to_bits();
+    let size = |logit: &f32| logit.abs().to_bits();
+    if logits.iter().map(size).fold(0, u32::max) < INFINITY {
+        return Ok(());
+    }
+    let mut bad = (0..)
+        .zip(logits)
+        .filter(|(_, logit)| size(logit) >= INFINITY);
+    let (token, logit) = bad.next().unwrap_or((0, &f32::NAN));
+    Err(Error::NotFinite {
+        token,
+        value: *logit,
+    })
+}
+
+/// The same for a score: logits that are not finite make it no finite number either.
+///
+/// # Errors
+/// [`Error::NotFinite`].
+pub(crate) fn check_score(score: TokenScore, token: u32) -> Result<()> {
+    if score.log_probability.is_finite() {
+        return Ok(());
+    }
+    Err(Error::NotFinite {
+        token,
+        value: score.log_probability as f32,
+    })
+}
+
+/// The probability that a model gave to the token that followed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TokenScore {
     /// `ln p(token)`.
@@ -377,178 +378,4 @@ pub fn log_probability(logits: &[f32], token: u32) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn draws(settings: Sampling, logits: &[f32], n: usize) -> Vec<u32> {
-        let mut sampler = Sampler::new(settings).unwrap();
-        (0..n).map(|_| sampler.draw(logits)).collect()
-    }
-
-    #[test]
-    fn filters_keep_what_they_say() {
-        let logits = [0.0, 3.0, 2.0, 1.0, -5.0];
-        let hot = Sampling {
-            temperature: 5.0,
-            ..Default::default()
-        };
-        let all = |settings: Sampling| {
-            let mut seen = draws(settings, &logits, 400);
-            seen.sort_unstable();
-            seen.dedup();
-            seen
-        };
-        assert_eq!(all(hot.clone()), [0, 1, 2, 3, 4]);
-        assert_eq!(
-            all(Sampling {
-                top_k: 2,
-                ..hot.clone()
-            }),
-            [1, 2]
-        );
-        // At temperature 1 the probabilities are .64 .24 .09 .03 .0002.
-        let warm = Sampling {
-            temperature: 1.0,
-            ..hot
-        };
-        assert_eq!(
-            all(Sampling {
-                top_p: 0.7,
-                ..warm.clone()
-            }),
-            [1, 2]
-        );
-        assert_eq!(
-            all(Sampling {
-                top_p: 0.01,
-                ..warm.clone()
-            }),
-            [1]
-        );
-        assert_eq!(
-            all(Sampling {
-                min_p: 0.1,
-                ..warm.clone()
-            }),
-            [1, 2, 3]
-        );
-        assert_eq!(all(Sampling { min_p: 1.0, ..warm }), [1]);
-    }
-
-    #[test]
-    fn draws_follow_the_probabilities() {
-        let settings = Sampling {
-            temperature: 1.0,
-            seed: 3,
-            ..Default::default()
-        };
-        let ones = draws(settings, &[0.0, 3f32.ln()], 4000)
-            .iter()
-            .filter(|&&t| t == 1)
-            .count();
-        assert!(
-            (2850..3150).contains(&ones),
-            "{ones} of 4000, expected 3000"
-        );
-    }
-
-    #[test]
-    fn repetition_is_penalised() {
-        let settings = Sampling {
-            repetition_penalty: 2.0,
-            ..Default::default()
-        };
-        assert_eq!(draws(settings, &[3.0, 2.0, -1.0], 3), [0, 1, 0]);
-    }
-
-    #[test]
-    fn presence_and_frequency_are_penalised() {
-        let settings = |presence_penalty, frequency_penalty| Sampling {
-            presence_penalty,
-            frequency_penalty,
-            ..Default::default()
-        };
-        // Once for being there: 3 becomes 1.5, then 2 becomes .5, and so it stays.
-        let once = draws(settings(1.5, 0.0), &[3.0, 2.0, 1.0], 5);
-        assert_eq!(once, [0, 1, 0, 0, 0]);
-        // For each time: 3 2 1, 2 2 1, 1 2 1, 1 1 1, ...
-        let each = draws(settings(0.0, 1.0), &[3.0, 2.0, 1.0], 6);
-        assert_eq!(each, [0, 0, 1, 0, 1, 2]);
-    }
-
-    #[test]
-    fn bias_and_masks_choose_among_tokens() {
-        let settings = Sampling {
-            bias: vec![(2, 5.0), (0, f32::NEG_INFINITY), (99, 1.0)],
-            ..Default::default()
-        };
-        assert_eq!(draws(settings, &[3.0, 2.0, 1.0], 1), [2]);
-        for temperature in [0.0, 1.0] {
-            let settings = Sampling {
-                temperature,
-                ..Default::default()
-            };
-            let mut sampler = Sampler::new(settings).unwrap();
-            let logits: Vec<f32> = (0..40).map(|i| i as f32).collect();
-            for _ in 0..20 {
-                let token = sampler.draw_among(&logits, Some(&[1 << 4, 1 << 2]));
-                assert!([4, 34].contains(&token), "{token}");
-            }
-        }
-    }
-
-    #[test]
-    fn values_outside_their_range_are_refused() {
-        for settings in [
-            Sampling {
-                temperature: -1.0,
-                ..Default::default()
-            },
-            Sampling {
-                temperature: f32::NAN,
-                ..Default::default()
-            },
-            Sampling {
-                top_p: 0.0,
-                ..Default::default()
-            },
-            Sampling {
-                min_p: 1.5,
-                ..Default::default()
-            },
-            Sampling {
-                repetition_penalty: 0.0,
-                ..Default::default()
-            },
-        ] {
-            assert!(Sampler::new(settings).is_err());
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn the_same_seed_draws_the_same(logits in prop::collection::vec(-9f32..9.0, 1..50), seed in any::<u64>()) {
-            let settings = Sampling { temperature: 0.8, top_k: 20, top_p: 0.9, seed, ..Default::default() };
-            prop_assert_eq!(draws(settings.clone(), &logits, 20), draws(settings, &logits, 20));
-        }
-
-        /// Candidates come as a full sort would bring them.
-        #[test]
-        fn candidates_descend(logits in prop::collection::vec(-3f32..3.0, 1..700), k in 0usize..800) {
-            let mut all: Vec<_> = (0u32..).zip(logits.iter().map(|&x| x.round() + 0.0)).collect();
-            all.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            all.truncate(if k == 0 { usize::MAX } else { k });
-            let logits: Vec<_> = logits.iter().map(|x| x.round() + 0.0).collect();
-            let mut sorted = Descending::new(&logits, k, 1.0);
-            let ids: Vec<_> = (0..).map_while(|at| sorted.get(at)).map(|c| c.0).collect();
-            prop_assert_eq!(ids, all.iter().map(|c| c.0).collect::<Vec<_>>());
-        }
-
-        #[test]
-        fn log_probabilities_add_up(logits in prop::collection::vec(-50f32..50.0, 1..50)) {
-            let total: f64 = (0..logits.len() as u32).map(|t| log_probability(&logits, t).exp()).sum();
-            prop_assert!((total - 1.0).abs() < 1e-6);
-        }
-    }
-}
+mod tests;

@@ -134,8 +134,8 @@ impl Session {
         &self.model
     }
 
-    /// Takes the memory that so many tokens in all need, on a device, which otherwise takes it by
-    /// doubling; those of the context at most. Forks take as much.
+    /// On a device, allocates the memory for so many tokens in all, but not beyond the context; without
+    /// it, memory grows by doubling. Forks allocate as much.
     ///
     /// # Errors
     /// [`Error::DeviceMemory`] where there is too little; the session can go on as it could before.
@@ -293,8 +293,8 @@ impl Session {
         self.cache.shares_blocks()
     }
 
-    /// The KV cache's block `number` (tokens `number * PAGE..`, as far as they are stored), for
-    /// others; `None` also where a device has no memory for a copy.
+    /// Block `number` of the KV cache (tokens `number * PAGE..`, as far as they are stored), to be shared
+    /// with other sessions; `None` also where a device has no memory for a copy.
     pub fn block(&self, number: usize) -> Option<Block> {
         self.cache.block(number)
     }
@@ -328,8 +328,8 @@ impl Session {
 
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
     /// what a fresh session gives (on a device, up to rounding). Under a method that forgets
-    /// (StreamingLLM, LM-Infinite) none are left on the CPU where tokens would be seen again that are
-    /// gone; a device keeps them.
+    /// (StreamingLLM, LM-Infinite), none are left on the CPU where the next query would see tokens that
+    /// have been freed; a device keeps them.
     #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         self.cache.truncate(len)

@@ -119,6 +119,7 @@ pub(crate) fn self_extend(
     let limit = max_context(group_size, window, trained);
     if context > limit {
         let enough = (context - window).div_ceil(trained - window);
+        let enough = reaching(enough, context, window, trained);
         return Err(SettingsError::TooLong {
             context,
             limit,
@@ -139,10 +140,18 @@ fn auto_group_size(context: usize, window: usize, trained: usize) -> usize {
     } else {
         trained - window
     };
-    distant.div_ceil(room).max(1)
+    reaching(distant.div_ceil(room).max(1), context, window, trained)
 }
 
-/// The longest context in tokens of some settings: `(L - W) * G + W`.
+/// The smallest group size from `group_size` on that reaches a context with a window below the
+/// trained one.
+fn reaching(group_size: usize, context: usize, window: usize, trained: usize) -> usize {
+    let mut sizes = group_size..;
+    let found = sizes.find(|&size| max_context(size, window, trained) >= context);
+    found.unwrap_or(group_size)
+}
+
+/// The longest context in tokens of some settings: [`SelfExtend::max_context`].
 pub fn max_context(group_size: usize, neighbor_window: usize, trained: usize) -> usize {
     SelfExtend::new(group_size, neighbor_window).map_or(trained, |map| map.max_context(trained))
 }

@@ -1,5 +1,6 @@
 //! Where tests find data that is not part of the repository.
 
+use crate::tensor::TensorFormat;
 use std::path::PathBuf;
 
 /// The path of a file under the shared data folder (`SELFEXTEND_SHARED`, or
@@ -25,4 +26,14 @@ pub(crate) fn smollm2() -> Option<PathBuf> {
         eprintln!("skipped: SELFEXTEND_SMOLLM2 does not name a SmolLM2 GGUF file");
     }
     found
+}
+
+/// Random blocks of a format and their numbers, as tools/make_blocks.py wrote them.
+pub(crate) fn blocks(format: TensorFormat) -> (Vec<u8>, Vec<f32>) {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/blocks");
+    let mut bytes = std::fs::read(format!("{root}/{format}.bin")).unwrap();
+    let count = bytes.len() / (format.block_bytes() + 4 * format.block_len());
+    let floats = bytes.split_off(count * format.block_bytes());
+    let words = floats.as_chunks().0.iter();
+    (bytes, words.map(|word| f32::from_le_bytes(*word)).collect())
 }

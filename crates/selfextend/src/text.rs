@@ -113,7 +113,8 @@ impl TextModel {
         self.answer_tokens(session, &tokens, options)
     }
 
-    /// Appends tokens to what the session holds and generates what follows.
+    /// Appends tokens to what the session holds and generates what follows. The repetition penalty
+    /// counts these tokens, not those that the session held before.
     ///
     /// # Errors
     /// No tokens, and those of [`Session::append`] and [`Answer::new`].
@@ -127,7 +128,7 @@ impl TextModel {
             return Err(Error::EmptyPrompt);
         }
         let logits = session.append(tokens)?;
-        Answer::new(session, &self.tokenizer, logits, options)
+        Answer::new(session, &self.tokenizer, tokens, logits, options)
     }
 
     /// The tokens of a prompt: a user's message in the chat template where there is one, else the

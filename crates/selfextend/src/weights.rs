@@ -1,13 +1,13 @@
 //! From a checkpoint's tensors to a decoder's weights, whatever the file format.
 //!
-//! A format says where each part of a model is ([`Names`]); here is what shape it must have, how
-//! fused projections come apart, and the check of every tensor before the first is read.
+//! A file format gives the name of each part of a model ([`Names`]). This module knows the shape that
+//! each part must have, splits fused projections, and checks every tensor before it reads the first.
 
 use crate::backend::Backend;
 use crate::config::{ModelConfig, QkNorm};
 use crate::decoder::{LayerWeights, Linear, Norm, Weights};
 use crate::error::{Error, Result};
-use crate::gguf::{RawTensor, dequantize};
+use crate::tensor::RawTensor;
 use rayon::prelude::*;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -48,7 +48,7 @@ pub(crate) enum Part {
     PostFeedForwardNorm,
 }
 
-/// Parts with biases wherever all linear layers and norms have them.
+/// The parts that have biases in families whose linear layers and norms all have them.
 pub(crate) const ALL_BIASED: &[Part] = &[
     Part::AttentionNorm,
     Part::FeedForwardNorm,
@@ -69,9 +69,9 @@ pub(crate) struct Names {
     pub output: &'static str,
     /// What the names of a block start with; `{}` is its number.
     pub layer: &'static str,
-    /// The parts a block has. A fused part stands beside the parts it may replace.
+    /// The parts of a block. A fused part is listed beside the parts that it may stand for.
     pub parts: &'static [&'static [(Part, &'static str)]],
-    /// Endings of names that hold nothing to load.
+    /// Endings of the names of tensors that are not loaded here.
     pub ignored: &'static [&'static str],
 }
 
@@ -79,11 +79,12 @@ pub(crate) struct Names {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reading {
     pub names: Names,
-    /// What the file's norm weights lack.
+    /// Added to the file's norm weights.
     pub norm_offset: f32,
     /// Fused queries, keys and values alternate head by head.
     pub by_head: bool,
-    /// The embedding also serves as output head; where absent, if there is no other.
+    /// Whether the embedding also serves as output head; where absent, it does if the file has no
+    /// other.
     pub tied: Option<bool>,
     /// Parts that must have a bias. Others may.
     pub biased: &'static [Part],
@@ -96,7 +97,7 @@ pub(crate) struct Reading {
 ///
 /// # Errors
 /// [`Error::Model`] for tensors that are missing or of the wrong shape, [`Error::Unsupported`] for
-/// tensors that nothing here would use: a model run without them would not be that model.
+/// tensors that the architecture does not use: without them, the output would not be the model's.
 pub(crate) fn load<B: Backend>(
     file: &impl Checkpoint,
     reading: Reading,
@@ -185,7 +186,8 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         Ok(self.file.shape(&format!("{name}.weight"))?.is_some())
     }
 
-    /// The parts a block is read from: of a fused part and those it replaces, what is there.
+    /// The parts that a block is read from: a fused part, or the parts that it stands for, whichever
+    /// the file has.
     fn parts(&self, n: usize) -> Result<Vec<(Part, String)>> {
         let all = self.reading.names.parts.iter().copied().flatten();
         let mut parts: Vec<(Part, String)> = all
@@ -221,7 +223,8 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         Ok(kept)
     }
 
-    /// Every tensor there must be, and none that nothing would use: before anything is read.
+    /// Checks, before anything is read, that every tensor is there in its shape, and that there is
+    /// none that the model would not use.
     fn check(&self) -> Result<()> {
         let Reading { names, biased, .. } = self.reading;
         let (hidden, vocab) = (self.config.hidden, self.config.vocab);
@@ -231,7 +234,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 None if needed => return Err(self.file.bad(format!("tensor {name} is missing"))),
                 Some(found) if found != shape => {
                     return Err(self.file.bad(format!(
-                        "tensor {name} is [{}, {}], but the model's sizes ask for [{}, {}]",
+                        "tensor {name} is [{}, {}], but the model's sizes require [{}, {}]",
                         found.0, found.1, shape.0, shape.1
                     )));
                 }
@@ -250,7 +253,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             own_output,
         )?;
         check(format!("{}.bias", names.output), (1, vocab), false)?;
-        // The last layer first: a header that lies about their number fails at once.
+        // The last layer first: a header with a wrong number of layers fails at once.
         for n in (0..self.config.layers).rev() {
             for (part, name) in self.parts(n)? {
                 let (rows, columns) = self.shape(part);
@@ -350,14 +353,9 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         self.backend.matrix(tensor).map_err(failed)
     }
 
-    fn floats(&self, tensor: &RawTensor) -> Result<Vec<f32>> {
-        dequantize(tensor.dtype, &tensor.data, tensor.rows * tensor.columns)
-            .map_err(|reason| self.file.bad(format!("tensor {}: {reason}", tensor.name)))
-    }
-
     fn bias_floats(&self, name: &str) -> Result<Option<Vec<f32>>> {
         let tensor = self.file.tensor(&format!("{name}.bias"))?;
-        tensor.map(|tensor| self.floats(&tensor)).transpose()
+        Ok(tensor.map(|tensor| tensor.to_floats()))
     }
 
     fn bias(&self, name: &str) -> Result<Option<B::Vector>> {
@@ -367,7 +365,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     }
 
     fn norm(&self, name: &str) -> Result<Norm<B>> {
-        let mut weight = self.floats(&self.read(name)?)?;
+        let mut weight = self.read(name)?.to_floats();
         weight
             .iter_mut()
             .for_each(|x| *x += self.reading.norm_offset);
@@ -384,7 +382,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         })
     }
 
-    /// Takes a fused projection apart.
+    /// Splits a fused projection by rows.
     fn split<const N: usize>(
         &self,
         name: &str,
@@ -400,7 +398,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             Ok(Linear { weight, bias })
         };
         let parts = rows.iter().map(take).collect::<Result<Vec<_>>>()?;
-        let wrong = |_| self.file.bad(format!("tensor {name} does not come apart"));
+        let wrong = |_| self.file.bad(format!("tensor {name} cannot be split"));
         parts.try_into().map_err(wrong)
     }
 }

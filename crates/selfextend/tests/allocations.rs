@@ -2,9 +2,9 @@
 
 mod common;
 
-use candle_core::quantized::GgmlDType;
 use selfextend::{
     Extension, Input, KvType, LoadOptions, LogitRows, Model, Phase, PositionMap, SessionOptions,
+    TensorFormat,
 };
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -19,7 +19,7 @@ const POOL: usize = 4;
 fn decode_allocates_nothing_per_token_after_warm_up() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
-    common::write_tiny(&path, GgmlDType::Q4_1, 300);
+    common::write_tiny(&path, TensorFormat::Q4_1, 300);
     let options = LoadOptions::new().with_threads(2);
     let model = Model::load(&path, options).unwrap();
     let maps = [PositionMap::Plain, PositionMap::self_extend(4, 16).unwrap()];

@@ -2,18 +2,19 @@
 
 mod common;
 
-use candle_core::quantized::GgmlDType;
 use common::{session, write_tiny};
 use selfextend::sampling::TokenScore;
 use selfextend::{
-    Error, Input, KvType, LoadOptions, LogitRows, Model, PAGE, Phase, PositionMap, Session,
+    Error, Extension, Frequencies, Input, KvType, LoadOptions, LogitRows, Model, PAGE, Phase,
+    PositionMap, Session, TensorFormat,
 };
+use selfextend_attention::rope::Factors;
 
 const VOCAB: usize = 50;
 
 /// A tiny model in each weight format, and a text four times its window.
-fn models() -> Vec<(GgmlDType, Model, Vec<u32>)> {
-    use GgmlDType::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
+fn models() -> Vec<(TensorFormat, Model, Vec<u32>)> {
+    use TensorFormat::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
     let folder = tempfile::tempdir().unwrap();
     let load = |dtype| {
         let path = folder.path().join("tiny.gguf");
@@ -97,7 +98,7 @@ fn scores_are_those_of_the_logits() {
 fn quantised_weights_stand_for_their_own_numbers() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
-    write_tiny(&path, GgmlDType::Q4_1, VOCAB);
+    write_tiny(&path, TensorFormat::Q4_1, VOCAB);
     let text: Vec<u32> = (0..40).collect();
     let [exact, packed] = [true, false].map(|exact| {
         let options = LoadOptions::new().with_threads(1).with_exact(exact);
@@ -193,6 +194,48 @@ fn together(phase: Phase, parts: &mut [(&mut Session, &[u32])]) -> Vec<Vec<f32>>
     let visit = &mut |input: usize, _, row: &[f32]| last[input] = row.to_vec();
     model.forward(phase, &mut inputs, visit).unwrap();
     last
+}
+
+/// On the CPU to the byte: whole blocks, and rings once a step was decoded.
+#[test]
+fn what_a_session_takes_is_known_before_it_is_opened() {
+    let (_, model, text) = models().remove(0);
+    for map in maps() {
+        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+            let options = common::options(&model, map, kv_type, 512);
+            let said = model.session_bytes(&options).unwrap();
+            let mut session = model.session(options).unwrap();
+            assert_eq!(session.cache_bytes(), 0, "{map} {kv_type:?}");
+            session.append(&text.repeat(2)[..300]).unwrap();
+            session.append(&[1]).unwrap();
+            assert_eq!(session.cache_bytes(), said.of(301), "{map} {kv_type:?}");
+            assert_eq!(said.block, session.block_bytes(), "{map} {kv_type:?}");
+            assert_eq!(said.full(), said.of(1 << 20), "{map} {kv_type:?}");
+        }
+    }
+}
+
+#[test]
+fn what_a_model_cannot_run_is_refused_before_anything_is_appended() {
+    let mut models = models();
+    let (_, other, _) = models.remove(1);
+    let (_, model, _) = models.remove(0);
+    let extension = Extension::plain(64, 100);
+    let few = Frequencies::Factors(Factors::new(&[1.0, 2.0], 1.0).unwrap());
+    let unfit = extension.clone().with_frequencies(few);
+    let error = model.session(unfit.clone()).err().unwrap();
+    assert!(matches!(error, Error::Attention(_)), "{error}");
+    assert!(model.session_bytes(&unfit.into()).is_err());
+    // A session of another model in a pass.
+    let mut session = other.session(extension).unwrap();
+    let input = Input {
+        session: &mut session,
+        tokens: &[1, 2],
+        logits: LogitRows::Last,
+    };
+    let error = model.forward(Phase::ByLength, &mut [input], |_, _, _| {});
+    assert!(matches!(error, Err(Error::OtherModel)), "{error:?}");
+    assert!(session.is_empty());
 }
 
 /// What a server does, against what one request alone gets: bit for bit the same, however prompts

@@ -145,7 +145,31 @@ fn both_formats_describe_the_same_model() {
     }
 }
 
-/// The decoder and all it stands on know no architecture: their names are in the two readers.
+/// Options that a family does not have change nothing, as in `transformers`, which ignores them.
+#[test]
+fn options_of_other_families_change_nothing() {
+    let config = |folder: &Path| ModelFile::open(folder).unwrap().config().unwrap();
+    for name in ["llama", "stablelm", "phi2", "olmo2", "gemma", "pythia"] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+        let source = root.join(name);
+        let text = std::fs::read_to_string(source.join("config.json")).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let layers = json["num_hidden_layers"].as_u64().unwrap() as usize;
+        json["sliding_window"] = 16.into();
+        json["layer_types"] = vec!["sliding_attention"; layers].into();
+        if name == "llama" {
+            json["use_parallel_residual"] = true.into();
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+        let weights = "model.safetensors";
+        std::fs::copy(source.join(weights), folder.path().join(weights)).unwrap();
+        assert_eq!(config(folder.path()), config(&source), "{name}");
+    }
+}
+
+/// The decoder and everything below it are independent of architectures, whose names are in the two
+/// readers.
 #[test]
 fn architecture_names_are_in_the_readers_only() {
     let names = [

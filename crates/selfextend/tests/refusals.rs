@@ -159,6 +159,37 @@ fn gguf_files_of_other_architectures_are_refused() {
     );
 }
 
+/// A checkpoint's GGUF file with one more key, a 32-bit integer. A second key fills up to a multiple
+/// of 32 bytes, so that tensors stay where they are from the end of the header.
+fn with_key(name: &str, key: &str, value: u32) -> Vec<u8> {
+    let bytes = std::fs::read(checkpoint(name).join("model.gguf")).unwrap();
+    let pair = |key: &str, value: u32| {
+        let length = (key.len() as u64).to_le_bytes();
+        let number = [4u32.to_le_bytes(), value.to_le_bytes()].concat();
+        [&length[..], key.as_bytes(), &number].concat()
+    };
+    let filler = |n| pair(&"x".repeat(n), 0);
+    let own = pair(key, value);
+    let fits = |n: &usize| (own.len() + filler(*n).len()).is_multiple_of(32);
+    let more = [own.clone(), filler((1..33).find(fits).unwrap())].concat();
+    let pairs = u64::from_le_bytes(bytes[16..24].try_into().unwrap()) + 2;
+    [&bytes[..16], &pairs.to_le_bytes(), &more, &bytes[24..]].concat()
+}
+
+#[test]
+fn gguf_options_that_a_family_does_not_have_are_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.gguf");
+    for (name, architecture) in [("olmo2", "olmo2"), ("phi2", "phi2"), ("pythia", "gptneox")] {
+        let key = format!("{architecture}.attention.sliding_window");
+        std::fs::write(&path, with_key(name, &key, 16)).unwrap();
+        says(&refused(&path).to_string(), &[&key, "not supported"]);
+    }
+    let key = "llama.attention.sliding_window";
+    std::fs::write(&path, with_key("llama", key, 16)).unwrap();
+    assert!(Model::load(&path, LoadOptions::default()).is_ok());
+}
+
 #[test]
 fn damaged_folders_say_what_is_wrong() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,12 +1,13 @@
-//! One query against all keys: split over pages, so that every core works whatever the number of
+//! One query against all keys: split over pages, so that every core has work whatever the number of
 //! heads, and merged by log-sum-exp in the order of the pages.
 //!
 //! Each stored key and value is read once for all the query heads that share it.
 
-use super::{AttentionShape, Part};
-use crate::cache::{KvType, PAGE, Page, Stored, WeightScratch, WindowRing};
+use super::segment::LayerSegment;
+use crate::cache::{DerivedRing, KvType, PAGE, Page, Stored, WeightScratch};
 use crate::parallel;
 use crate::position::MAX_REGIONS;
+use crate::shape::AttentionShape;
 use crate::simd::kernels::{MAX_FEW, Rounded, Running, scores_few, soft_cap, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
@@ -16,7 +17,7 @@ use std::cell::RefCell;
 pub(super) struct DecodeScratch {
     /// Rotated queries of each (token, key head): region after region, `[group][component]`.
     queries: Vec<f32>,
-    /// The same as quantised keys want them; empty for others.
+    /// The same in the form that quantised keys are multiplied by; empty for other keys.
     rounded: Vec<Rounded>,
     /// Unnormalised results of each split: `[group][padded component]`.
     partial: Vec<f32>,
@@ -30,7 +31,7 @@ struct Split<'a> {
     first: usize,
     /// Rotated for each region: `[region][group][component]`.
     rotated: &'a [f32],
-    /// The same rows as quantised keys want them.
+    /// The same rows in the form that quantised keys are multiplied by.
     rounded: &'a Rounded,
     partial: &'a mut [f32],
     states: &'a mut [Running],
@@ -39,39 +40,44 @@ struct Split<'a> {
 /// The heads of one query that share a key head.
 #[derive(Clone, Copy)]
 struct Query<'a> {
-    part: Part<'a>,
+    segment: LayerSegment<'a>,
     token: usize,
     head: usize,
 }
 
 impl<'a> Query<'a> {
-    fn position(&self) -> usize {
-        self.part.plan.start + self.token
+    /// The key after the last that it sees.
+    fn end(&self) -> usize {
+        self.segment.end(self.token)
     }
 
     /// The pages that hold a key it sees.
     fn pages(&self) -> impl Iterator<Item = usize> + Clone + use<'a> {
-        let (token, regions) = (self.token, self.part.regions());
+        let (token, regions) = (self.token, self.segment.regions());
         let sees = move |page: &usize| {
             let from = page * PAGE;
             let mut regions = regions.iter();
             regions.any(|region| region.touches(token, token, from, from + PAGE))
         };
-        (0..self.position() / PAGE + 1).filter(sees)
+        (0..self.end().div_ceil(PAGE)).filter(sees)
     }
 }
 
 pub(super) fn attend<'a>(
     shape: AttentionShape,
-    parts: impl Iterator<Item = Part<'a>> + Clone + Send,
+    segments: impl Iterator<Item = LayerSegment<'a>> + Clone + Send,
     q: &[f32],
     out: &mut [f32],
     scratch: &mut DecodeScratch,
 ) {
-    let queries = parts
-        .flat_map(|part| (0..part.plan.tokens).map(move |token| (part, token)))
-        .flat_map(|(part, token)| {
-            (0..shape.kv_heads()).map(move |head| Query { part, token, head })
+    let queries = segments
+        .flat_map(|segment| (0..segment.plan.tokens).map(move |token| (segment, token)))
+        .flat_map(|(segment, token)| {
+            (0..shape.kv_heads()).map(move |head| Query {
+                segment,
+                token,
+                head,
+            })
         });
     let count = queries.clone().count();
     if count == 0 {
@@ -85,8 +91,8 @@ pub(super) fn attend<'a>(
     let rotated = scratch.queries.chunks_exact_mut(rows);
     for ((query, to), rounded) in queries.clone().zip(rotated).zip(&mut scratch.rounded) {
         query.rotate(q, to);
-        if query.part.cache.kv_type() == KvType::Q8_0 {
-            let used = query.part.regions().len() * shape.group() * shape.head_dim();
+        if query.segment.cache.kv_type() == KvType::Q8_0 {
+            let used = query.segment.regions().len() * shape.group() * shape.head_dim();
             let (rows, depth) = (&to[..used], shape.head_dim());
             dispatch(RoundQueries {
                 rows,
@@ -136,12 +142,12 @@ pub(super) fn attend<'a>(
 impl Query<'_> {
     /// Copies the heads of this query, rotated for each region.
     fn rotate(&self, q: &[f32], to: &mut [f32]) {
-        let shape = self.part.cache.shape();
+        let shape = self.segment.cache.shape();
         let regions = to.chunks_exact_mut(shape.group() * shape.head_dim());
-        for (region, to) in self.part.regions().iter().zip(regions) {
+        for (region, to) in (0..self.segment.regions().len()).zip(regions) {
             for (row, to) in to.chunks_exact_mut(shape.head_dim()).enumerate() {
                 let head = self.head * shape.group() + row;
-                self.part.query(q, region, self.token, head, to);
+                self.segment.query(q, region, self.token, head, to);
             }
         }
     }
@@ -164,7 +170,8 @@ fn merge(
             .map(|s| s.max)
             .fold(f32::NEG_INFINITY, f32::max);
         let head = query.head * group + row;
-        let to = &mut out[((query.part.row + query.token) * shape.heads() + head) * dim..][..dim];
+        let to =
+            &mut out[((query.segment.row + query.token) * shape.heads() + head) * dim..][..dim];
         to.fill(0.0);
         let mut sum = 0.0;
         for (state, partial) in states.zip(partial.chunks_exact(group * width)) {
@@ -181,7 +188,7 @@ fn merge(
 
 /// Runs the kernel for what the split's page holds.
 fn run(split: Split, scratch: &mut ThreadScratch) {
-    let layer = split.query.part.layer();
+    let layer = split.query.segment.layer();
     macro_rules! with {
         ($stored:expr, $floats:expr) => {{
             let mut rings = [&[][..]; MAX_REGIONS];
@@ -197,9 +204,9 @@ fn run(split: Split, scratch: &mut ThreadScratch) {
     }
     // A ring holds what its pages' keys are rounded to.
     match layer.pages.page_of(split.first) {
-        Page::F32(stored) => with!(stored, WindowRing::f32s),
-        Page::F16(stored) => with!(stored, WindowRing::f16s),
-        Page::Q8(stored) => with!(stored, WindowRing::f16s),
+        Page::F32(stored) => with!(stored, DerivedRing::f32s),
+        Page::F16(stored) => with!(stored, DerivedRing::f16s),
+        Page::Q8(stored) => with!(stored, DerivedRing::f16s),
     }
 }
 
@@ -248,15 +255,15 @@ impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
             rings,
             scratch,
         } = self;
-        let group = split.query.part.cache.shape().group();
+        let group = split.query.segment.cache.shape().group();
         scratch.scores.resize(group * PAGE, 0.0);
-        let keys = PAGE.min(split.query.position() + 1 - split.first);
+        let keys = PAGE.min(split.query.end() - split.first);
         score_page(s, &split, stored, &rings, keys, &mut scratch.scores);
         weigh_page(s, &mut split, stored, keys, scratch);
     }
 }
 
-/// Panels of keys that are asked for ahead of the one being multiplied.
+/// How many panels of keys the prefetch runs ahead of the one being multiplied.
 const AHEAD: usize = 6;
 
 /// Scores of the group's rows against a page's panels, each in its region.
@@ -269,17 +276,21 @@ fn score_page<S: Simd, P: Stored>(
     keys: usize,
     to: &mut [f32],
 ) {
-    let Query { part, head, token } = split.query;
-    let (shape, regions) = (part.cache.shape(), part.regions());
+    let Query {
+        segment,
+        head,
+        token,
+    } = split.query;
+    let (shape, regions) = (segment.cache.shape(), segment.regions());
     let (dim, group) = (shape.head_dim(), shape.group());
     for panel in 0..keys.div_ceil(WIDTH) {
         let key = split.first + panel * WIDTH;
-        stored.ask_values(s, shape, head, panel);
+        stored.prefetch_values(s, shape, head, panel);
         let (later, from) = (panel + AHEAD, key + AHEAD * WIDTH);
-        let mut stored_regions = regions.iter().filter(|region| !region.derived);
+        let mut stored_regions = regions.iter().filter(|region| !region.is_derived());
         let read = stored_regions.any(|region| region.touches(token, token, from, from + WIDTH));
         if later < PAGE / WIDTH && read {
-            stored.ask_keys(s, shape, head, later);
+            stored.prefetch_keys(s, shape, head, later);
         }
         let row = &mut to[panel * WIDTH..];
         for first in (0..group).step_by(MAX_FEW) {
@@ -293,13 +304,13 @@ fn score_page<S: Simd, P: Stored>(
                 let rows = r * group + rows.start..r * group + rows.end;
                 let queries = &split.rotated[rows.start * dim..rows.end * dim];
                 let both = (split.rotated, split.rounded);
-                if std::mem::take(&mut alone) && !region.derived {
+                if std::mem::take(&mut alone) && !region.is_derived() {
                     stored.scores(s, shape, head, panel, both, rows, row, PAGE);
                     continue;
                 }
                 let mut near = [0.0; MAX_FEW * WIDTH];
-                if region.derived {
-                    let at = part.layer().rings[r].offset(head, key / WIDTH);
+                if region.is_derived() {
+                    let at = segment.layer().rings[r].offset(head, key / WIDTH);
                     let near_keys = &rings[r][at..at + dim * WIDTH];
                     scores_few(s, queries, dim, near_keys, &mut near, WIDTH);
                 } else {
@@ -324,16 +335,16 @@ fn weigh_page<S: Simd, P: Stored>(
     keys: usize,
     scratch: &mut ThreadScratch,
 ) {
-    let shape = split.query.part.cache.shape();
+    let shape = split.query.segment.cache.shape();
     let padded = keys.next_multiple_of(WIDTH);
-    let (kind, cap) = (split.query.part.kind(), split.query.part.soft_cap());
+    let (kind, cap) = (split.query.segment.kind(), split.query.segment.soft_cap());
     let rows = scratch.scores.chunks_exact_mut(PAGE);
     for (row, state) in rows.zip(split.states.iter_mut()) {
         if let Some(cap) = cap {
             soft_cap(s, &mut row[..padded], cap);
         }
         row[keys..padded].fill(f32::NEG_INFINITY);
-        if kind.gaps {
+        if kind.lowering.has_gaps() {
             kind.mask(split.query.token, split.first, &mut row[..padded]);
         }
         *state = Running::EMPTY;

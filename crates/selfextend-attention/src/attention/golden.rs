@@ -8,19 +8,19 @@
 //!
 //! The prefills of HKUNLP/STRING (`string_for_llama.py`) and scar-on/LaMPE (`llama_cache1.py`) call
 //! flash attention, which a few lines of numpy stood in for, with windows one key shorter than the
-//! code asks for: its regions overlap by the key at their boundary, which it counts twice.
+//! code sets: its regions overlap by the key at their boundary, which it counts twice.
 //!
 //! mit-han-lab/streaming-llm (`pos_shift/modify_llama.py` with `kv_cache.py`, token by token) and
 //! Glaciohound/LM-Infinite (`lambda_attention.py`, the whole text at once) ran in the same way. SELF's
 //! groups come from CUDA code, and Jet-Long's repository could not be had: for these two, a few lines
 //! of numpy apart from ours computed the papers' formulas pair by pair, in float64.
 
-use super::*;
+use super::{AttentionScratch, Segment, attend};
 use crate::position::{
     DualChunk, JetLong, Lampe, LeakyReRope, LmInfinite, Logistic, QueryScaling, ReRope, Shifted,
     Streaming,
 };
-use crate::{KvType, PositionMap, Rope, RopeSpec};
+use crate::{AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec};
 
 const TOKENS: usize = 40;
 
@@ -44,14 +44,14 @@ fn ours(map: PositionMap, scaling: QueryScaling, chunk: usize) -> Vec<f32> {
         let (at, n) = (cache.len(), chunk.min(TOKENS - cache.len()));
         let plan = cache.plan(n);
         let mut some = vec![0.0; n * 16];
-        let mut steps = [Step {
+        let mut segments = [Segment {
             cache: &mut cache,
             plan: &plan,
         }];
         let (queries, keys) = (at * 16..(at + n) * 16, at * 8..(at + n) * 8);
         attend(
             0,
-            &mut steps,
+            &mut segments,
             &q[queries],
             &k[keys.clone()],
             &v[keys],

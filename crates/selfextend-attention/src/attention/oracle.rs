@@ -1,8 +1,8 @@
 //! The definition of attention under any position map, in f64, pair by pair. Slow on purpose.
 
-use super::AttentionShape;
 use crate::position::PositionMap;
 use crate::rope::Rope;
+use crate::shape::AttentionShape;
 
 /// Attention of `n` tokens over themselves: `q` is `[n, heads * head_dim]`, `k` and `v` are
 /// `[n, kv_heads * head_dim]`, the result is like `q`.
@@ -17,17 +17,30 @@ pub fn attention(
     k: &[f32],
     v: &[f32],
 ) -> Vec<f64> {
+    let map = map.positions();
+    let causal = |i, j| (j <= i).then(|| map.relative(i, j)).flatten();
+    pairs(shape, causal, rope, q, k, v)
+}
+
+/// The same for any rule that gives the relative position of a query and a key.
+pub(super) fn pairs(
+    shape: AttentionShape,
+    relative: impl Fn(usize, usize) -> Option<f64>,
+    rope: &Rope,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+) -> Vec<f64> {
     let (heads, kv_heads, dim) = (shape.heads(), shape.kv_heads(), shape.head_dim());
     let n = q.len() / (heads * dim);
-    let map = map.positions();
     let mut out = vec![0.0; q.len()];
     for i in 0..n {
         for h in 0..heads {
             let kv = h / shape.group();
             let query = &q[(i * heads + h) * dim..][..dim];
-            let scores: Vec<f64> = (0..=i)
+            let scores: Vec<f64> = (0..n)
                 .map(|j| {
-                    let Some(relative) = map.relative(i, j) else {
+                    let Some(relative) = relative(i, j) else {
                         return f64::NEG_INFINITY;
                     };
                     let key = &k[(j * kv_heads + kv) * dim..][..dim];

@@ -5,17 +5,20 @@
 //! scores panel by panel (each panel stays in the first-level cache for the whole group), the
 //! online softmax row by row, and the weighted values column by column.
 
-use super::{AttentionShape, Part};
-use crate::cache::{PAGE, Page, RegionPlan, Stored, derive_panels, with_stored};
+use super::segment::LayerSegment;
+use crate::cache::{PAGE, Page, Rotations, Stored, derive_panels, with_stored};
+use crate::lowering::LoweredRegion;
 use crate::parallel;
 use crate::position::MAX_REGIONS;
+use crate::shape::AttentionShape;
 use crate::simd::kernels::{Running, accumulate, scores, soft_cap, softmax_row};
 use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
+use std::cmp::Reverse;
 
 /// Keys in a tile. Divides a page.
 const TILE: usize = 64;
-/// Rows (tokens times heads) a block aims at: enough to pay for widening a tile.
+/// Target number of rows (tokens times heads) of a block: enough to pay for widening a tile.
 const BLOCK_ROWS: usize = 192;
 /// Rows that pass over a tile together: a multiple of every level's micro-kernel.
 const GROUP_ROWS: usize = 24;
@@ -23,22 +26,29 @@ const GROUP_ROWS: usize = 24;
 /// Buffers for all blocks of a pass.
 #[derive(Debug, Default)]
 pub(super) struct PrefillScratch {
-    /// Derived keys of each part and region: `[kv_head][panel][component][16]`.
+    /// Derived keys of each segment and region: `[kv_head][panel][component][16]`.
     derived: Vec<f32>,
     /// Results of each block: `[token][head of the group][padded component]`.
     out: Vec<f32>,
 }
 
-/// Queries `first..first + tokens` of a part, for the heads that share one key head.
-struct Block<'a> {
-    part: Part<'a>,
-    regions: &'a [RegionPlan],
+/// Queries `first..first + tokens` of a segment, for the heads that share one key head.
+struct QueryBlock<'a> {
+    segment: LayerSegment<'a>,
+    regions: &'a [LoweredRegion],
     head: usize,
     first: usize,
     tokens: usize,
     /// Derived keys of this head, for each region that has them.
     derived: [Derived<'a>; MAX_REGIONS],
     out: &'a mut [f32],
+}
+
+impl QueryBlock<'_> {
+    /// The key after the last that its last query sees: no other sees a later one.
+    fn end(&self) -> usize {
+        self.segment.end(self.first + self.tokens - 1)
+    }
 }
 
 /// Keys derived for one region and head.
@@ -59,24 +69,24 @@ impl<'a> Derived<'a> {
 
 pub(super) fn attend<'a>(
     shape: AttentionShape,
-    parts: impl Iterator<Item = Part<'a>>,
+    segments: impl Iterator<Item = LayerSegment<'a>>,
     q: &[f32],
     out: &mut [f32],
     scratch: &mut PrefillScratch,
 ) {
-    let parts: &[Part] = &parts.collect::<Vec<_>>();
-    if parts.is_empty() {
+    let segments: &[LayerSegment] = &segments.collect::<Vec<_>>();
+    if segments.is_empty() {
         return;
     }
-    derive_keys(shape, parts, &mut scratch.derived);
-    let tokens: usize = parts.iter().map(|part| part.plan.tokens).sum();
+    derive_keys(shape, segments, &mut scratch.derived);
+    let tokens: usize = segments.iter().map(|segment| segment.plan.tokens).sum();
     scratch.out.clear();
     scratch
         .out
         .resize(tokens * shape.heads() * shape.padded_dim(), 0.0);
-    let mut blocks = blocks(shape, parts, &scratch.derived, &mut scratch.out);
+    let mut blocks = blocks(shape, segments, &scratch.derived, &mut scratch.out);
     // The longest first, so that no thread is left with a long one at the end.
-    blocks.sort_by_key(|b| std::cmp::Reverse(b.tokens * (b.part.plan.start + b.first + b.tokens)));
+    blocks.sort_by_key(|block| Reverse(block.tokens * block.end()));
     parallel::for_each(&mut blocks, |block| {
         THREAD.with_borrow_mut(|scratch| dispatch(BlockKernel { block, q, scratch }));
     });
@@ -85,50 +95,54 @@ pub(super) fn attend<'a>(
     }
 }
 
-/// Derives the keys every part's queries can see in derived regions, in parallel over heads.
-fn derive_keys(shape: AttentionShape, parts: &[Part], derived: &mut Vec<f32>) {
+fn rotations<'a>(segment: &LayerSegment<'a>) -> &'a [Rotations] {
+    &segment.kind().rotations
+}
+
+/// Derives the keys that each segment's queries see in derived regions, in parallel over heads.
+fn derive_keys(shape: AttentionShape, segments: &[LayerSegment], derived: &mut Vec<f32>) {
     let size = shape.head_dim() * WIDTH;
     let regions = || {
-        let all = parts.iter().map(|part| (part, part.regions()));
-        all.flat_map(|(part, regions)| regions.iter().map(move |region| (part, region)))
+        let all = segments.iter().map(|segment| (segment, rotations(segment)));
+        all.flat_map(|(segment, all)| all.iter().map(move |rotations| (segment, rotations)))
     };
     let panels: usize = regions()
-        .map(|(_, region)| region.deltas.panels().len())
+        .map(|(_, rotations)| rotations.deltas.panels().len())
         .sum();
     derived.resize(panels * shape.kv_heads() * size, 0.0);
     let mut rest = &mut derived[..];
     let mut tasks = Vec::new();
-    for (part, region) in regions() {
-        let panels = region.deltas.panels();
+    for (segment, rotations) in regions() {
+        let panels = rotations.deltas.panels();
         for head in 0..shape.kv_heads() {
             for first in panels.clone().step_by(PAGE / WIDTH) {
                 let some = first..panels.end.min(first + PAGE / WIDTH);
                 let (to, tail) = std::mem::take(&mut rest).split_at_mut(some.len() * size);
                 rest = tail;
-                tasks.push((part, region, head, some, to));
+                tasks.push((segment, rotations, head, some, to));
             }
         }
     }
-    parallel::for_each(tasks, |(part, region, head, panels, to)| {
-        let (pages, rope) = (&part.layer().pages, part.cache.rope(part.layer));
-        derive_panels(pages, rope, &region.deltas, head, panels, to);
+    parallel::for_each(tasks, |(segment, rotations, head, panels, to)| {
+        let (pages, rope) = (&segment.layer().pages, segment.rope());
+        derive_panels(pages, rope, &rotations.deltas, head, panels, to);
     });
 }
 
-/// Cuts the queries of all parts into blocks that own their piece of `out`.
+/// Cuts the queries of all segments into blocks that own their piece of `out`.
 fn blocks<'a>(
     shape: AttentionShape,
-    parts: &[Part<'a>],
+    segments: &[LayerSegment<'a>],
     mut derived: &'a [f32],
     mut out: &'a mut [f32],
-) -> Vec<Block<'a>> {
+) -> Vec<QueryBlock<'a>> {
     let per_block = (BLOCK_ROWS / shape.group()).max(1);
     let row = shape.group() * shape.padded_dim();
     let mut blocks = Vec::new();
-    for &part in parts {
+    for &segment in segments {
         // As they were derived: region after region, head after head.
-        let regions = part.regions().iter().map(|region| {
-            let panels = region.deltas.panels();
+        let regions = rotations(&segment).iter().map(|rotations| {
+            let panels = rotations.deltas.panels();
             let size = panels.len() * shape.head_dim() * WIDTH;
             let (keys, rest) = derived.split_at(size * shape.kv_heads());
             derived = rest;
@@ -141,13 +155,13 @@ fn blocks<'a>(
                 let keys = &keys[head * size..(head + 1) * size];
                 *mine = Derived { keys, first };
             }
-            for first in (0..part.plan.tokens).step_by(per_block) {
-                let tokens = per_block.min(part.plan.tokens - first);
+            for first in (0..segment.plan.tokens).step_by(per_block) {
+                let tokens = per_block.min(segment.plan.tokens - first);
                 let (to, rest) = std::mem::take(&mut out).split_at_mut(tokens * row);
                 out = rest;
-                blocks.push(Block {
-                    part,
-                    regions: part.regions(),
+                blocks.push(QueryBlock {
+                    segment,
+                    regions: segment.regions(),
                     head,
                     first,
                     tokens,
@@ -160,10 +174,10 @@ fn blocks<'a>(
     blocks
 }
 
-fn scatter(shape: AttentionShape, block: &Block, out: &mut [f32]) {
+fn scatter(shape: AttentionShape, block: &QueryBlock, out: &mut [f32]) {
     let (dim, group) = (shape.head_dim(), shape.group());
     for (row, from) in block.out.chunks_exact(shape.padded_dim()).enumerate() {
-        let token = block.part.row + block.first + row / group;
+        let token = block.segment.row + block.first + row / group;
         let head = block.head * group + row % group;
         out[(token * shape.heads() + head) * dim..][..dim].copy_from_slice(&from[..dim]);
     }
@@ -188,7 +202,7 @@ thread_local! {
 }
 
 struct BlockKernel<'a, 'b> {
-    block: &'a mut Block<'b>,
+    block: &'a mut QueryBlock<'b>,
     q: &'a [f32],
     scratch: &'a mut ThreadScratch,
 }
@@ -200,18 +214,18 @@ impl Kernel for BlockKernel<'_, '_> {
     fn run<S: Simd>(self, s: S) {
         let Self { block, q, scratch } = self;
         prepare(block, q, scratch);
-        let last = block.part.plan.start + block.first + block.tokens - 1;
-        for tile in (0..=last).step_by(TILE) {
-            let keys = TILE.min(last + 1 - tile);
-            let (first, last) = (block.first, block.first + block.tokens - 1);
-            let seen = |region: &&RegionPlan| region.touches(first, last, tile, tile + keys);
+        let end = block.end();
+        let (first, last) = (block.first, block.first + block.tokens - 1);
+        for tile in (0..end).step_by(TILE) {
+            let keys = TILE.min(end - tile);
+            let seen = |region: &&LoweredRegion| region.touches(first, last, tile, tile + keys);
             let mut seen = block.regions.iter().filter(seen).peekable();
             if seen.peek().is_none() {
                 continue;
             }
-            let stored = seen.any(|region| !region.derived);
+            let stored = seen.any(|region| !region.is_derived());
             load_tile(s, block, tile, keys, stored, scratch);
-            let rows = block.tokens * block.part.cache.shape().group();
+            let rows = block.tokens * block.segment.cache.shape().group();
             for first in (0..rows).step_by(GROUP_ROWS) {
                 let rows = Rows {
                     first,
@@ -222,14 +236,14 @@ impl Kernel for BlockKernel<'_, '_> {
                 group_of_rows(s, block, rows, scratch);
             }
         }
-        let width = block.part.cache.shape().padded_dim();
+        let width = block.segment.cache.shape().padded_dim();
         for (row, state) in block.out.chunks_exact_mut(width).zip(&scratch.states) {
             row.iter_mut().for_each(|x| *x /= state.sum);
         }
     }
 }
 
-/// Some rows of a block and the tile they meet.
+/// Some rows of a block and the tile that they are multiplied with.
 #[derive(Clone, Copy)]
 struct Rows {
     first: usize,
@@ -241,15 +255,16 @@ struct Rows {
 }
 
 /// Rotates the block's queries and empties the running state.
-fn prepare(block: &mut Block, q: &[f32], scratch: &mut ThreadScratch) {
-    let shape = block.part.cache.shape();
+fn prepare(block: &mut QueryBlock, q: &[f32], scratch: &mut ThreadScratch) {
+    let shape = block.segment.cache.shape();
     let (dim, rows) = (shape.head_dim(), block.tokens * shape.group());
-    for (region, queries) in block.regions.iter().zip(&mut scratch.queries) {
+    let regions = 0..block.regions.len();
+    for (region, queries) in regions.zip(&mut scratch.queries) {
         queries.resize(rows * dim, 0.0);
         for (row, to) in queries.chunks_exact_mut(dim).enumerate() {
             let token = block.first + row / shape.group();
             let head = block.head * shape.group() + row % shape.group();
-            block.part.query(q, region, token, head, to);
+            block.segment.query(q, region, token, head, to);
         }
     }
     scratch.states.clear();
@@ -263,16 +278,16 @@ fn prepare(block: &mut Block, q: &[f32], scratch: &mut ThreadScratch) {
 #[inline(always)]
 fn load_tile<S: Simd>(
     s: S,
-    block: &Block,
+    block: &QueryBlock,
     tile: usize,
     keys: usize,
     with_keys: bool,
     scratch: &mut ThreadScratch,
 ) {
-    let cache = block.part.cache;
+    let cache = block.segment.cache;
     let shape = cache.shape();
     let slot = tile % PAGE;
-    let (head, page) = (block.head, block.part.layer().pages.page_of(tile));
+    let (head, page) = (block.head, block.segment.layer().pages.page_of(tile));
     with_stored!(page, |stored| {
         stored.widen_values(s, shape, head, slot, keys, TILE, &mut scratch.values);
         if with_keys {
@@ -286,15 +301,16 @@ fn load_tile<S: Simd>(
 
 /// Scores, softmax and weighted values of some rows against the loaded tile.
 #[inline(always)]
-fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut ThreadScratch) {
-    let shape = block.part.cache.shape();
-    let start = block.part.plan.start + block.first;
-    let position = |row: usize| start + row / shape.group();
+fn group_of_rows<S: Simd>(s: S, block: &mut QueryBlock, rows: Rows, scratch: &mut ThreadScratch) {
+    let shape = block.segment.cache.shape();
+    let token = |row: usize| block.first + row / shape.group();
+    // Keys of the tile that a row sees at most; the last row sees the most.
+    let visible = |row: usize| block.segment.end(token(row)).saturating_sub(rows.tile);
     let end = rows.first + rows.count;
-    if position(end - 1) < rows.tile {
-        return; // all masked
+    let keys = rows.keys.min(visible(end - 1));
+    if keys == 0 {
+        return; // no row sees any of them
     }
-    let keys = rows.keys.min(position(end - 1) + 1 - rows.tile);
     let panels = keys.div_ceil(WIDTH);
     for panel in 0..panels {
         for first in (rows.first..end).step_by(S::ROWS) {
@@ -302,20 +318,19 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
             score_panel(s, block, rows, panel, some, scratch);
         }
     }
-    let (kind, cap) = (block.part.kind(), block.part.soft_cap());
+    let (kind, cap) = (block.segment.kind(), block.segment.soft_cap());
     let mut corrections = [1.0; GROUP_ROWS];
     for (row, correction) in corrections.iter_mut().enumerate().take(rows.count) {
         let weights = &mut scratch.scores[row * TILE..row * TILE + panels * WIDTH];
-        let visible = (position(rows.first + row) + 1).saturating_sub(rows.tile);
+        let visible = visible(rows.first + row);
         if let Some(cap) = cap {
             soft_cap(s, weights, cap);
         }
         if visible < weights.len() {
             weights[visible..].fill(f32::NEG_INFINITY);
         }
-        if kind.gaps {
-            let token = block.first + (rows.first + row) / shape.group();
-            kind.mask(token, rows.tile, weights);
+        if kind.lowering.has_gaps() {
+            kind.mask(token(rows.first + row), rows.tile, weights);
         }
         *correction = softmax_row(s, weights, &mut scratch.states[rows.first + row]);
     }
@@ -337,13 +352,13 @@ fn group_of_rows<S: Simd>(s: S, block: &mut Block, rows: Rows, scratch: &mut Thr
 #[inline(always)]
 fn score_panel<S: Simd>(
     s: S,
-    block: &Block,
+    block: &QueryBlock,
     rows: Rows,
     panel: usize,
     some: std::ops::Range<usize>,
     scratch: &mut ThreadScratch,
 ) {
-    let shape = block.part.cache.shape();
+    let shape = block.segment.cache.shape();
     let (dim, group, count) = (shape.head_dim(), shape.group(), some.len());
     let key = rows.tile + panel * WIDTH;
     let token = |row: usize| block.first + row / group;
@@ -356,7 +371,7 @@ fn score_panel<S: Simd>(
             continue;
         }
         let queries = &scratch.queries[r][some.start * dim..some.end * dim];
-        let keys = if region.derived {
+        let keys = if region.is_derived() {
             block.derived[r].panel(key / WIDTH, dim)
         } else {
             &scratch.keys[panel * dim * WIDTH..(panel + 1) * dim * WIDTH]

@@ -1,11 +1,16 @@
 //! The tiled implementation against the oracle, by an error rule, and the invariants.
 
-use super::*;
+use super::{AttentionScratch, Segment, attend, oracle};
 use crate::cache::{LayerKind, PAGE};
-use crate::position::{LmInfinite, Streaming};
-use crate::{KvType, PairLayout, PositionMap, Rope, RopeScaling, RopeSpec};
+use crate::lowering::tests::BothSides;
+use crate::position::{LmInfinite, Positions, Streaming};
+use crate::{
+    AttentionError, AttentionShape, KvCache, KvType, PairLayout, PositionMap, Rope, RopeScaling,
+    RopeSpec,
+};
 use proptest::prelude::*;
 use rand::{Rng, SeedableRng, rngs::StdRng};
+use std::sync::Arc;
 
 /// Random queries, keys and values of `n` tokens.
 struct Data {
@@ -69,7 +74,7 @@ impl Data {
             let to = &mut out[(at - first) * qw..(at + n - first) * qw];
             attend(
                 0,
-                &mut [Step { cache, plan: &plan }],
+                &mut [Segment { cache, plan: &plan }],
                 &self.q[q],
                 &self.k[kv.clone()],
                 &self.v[kv],
@@ -160,6 +165,29 @@ proptest! {
         }
     }
 
+    /// A map that sees keys after its query (an encoder's) needs nothing but its spans: read in one
+    /// pass, and its last token in a decode step.
+    #[test]
+    fn keys_on_both_sides_are_the_definition(
+        group in 1usize..5, dim in 1usize..40, n in 6usize..400, near in 1usize..200,
+        seed in any::<u64>(), kv in any_kv(),
+    ) {
+        let data = Data::new(2, group, dim, n, 1.0, seed);
+        let map: Arc<dyn Positions> = Arc::new(BothSides { near });
+        let exact = oracle::pairs(
+            data.shape, |i, j| map.relative(i, j), &data.rope, &data.q, &data.k, &data.v,
+        );
+        let open = || {
+            let kind = LayerKind::new(map.clone(), data.rope.clone());
+            KvCache::with_kinds(data.shape, kv, vec![kind], [0])
+        };
+        let out = data.feed(&mut open(), n, |_| n);
+        assert_close(&out, &exact, tolerance(dim, 1.0, kv));
+        let stepped = data.feed(&mut open(), n, |at| if at == 0 { n - 1 } else { 1 });
+        let last = exact.len() - exact.len() / n;
+        assert_close(&stepped[last..], &exact[last..], tolerance(dim, 1.0, kv));
+    }
+
     #[test]
     fn chunks_do_not_change_a_bit(
         n in 30usize..500, a in 5usize..500, b in 5usize..60, seed in any::<u64>(), map in any_map(), kv in any_kv(),
@@ -208,12 +236,12 @@ proptest! {
             .collect();
         let mut caches: Vec<KvCache> = all.iter().map(|data| data.cache(map, KvType::F16)).collect();
         let plans: Vec<_> = caches.iter().zip(lens).map(|(cache, n)| cache.plan(n)).collect();
-        let mut steps: Vec<Step> =
-            caches.iter_mut().zip(&plans).map(|(cache, plan)| Step { cache, plan }).collect();
+        let mut segments: Vec<Segment> =
+            caches.iter_mut().zip(&plans).map(|(cache, plan)| Segment { cache, plan }).collect();
         let join = |part: fn(&Data) -> &Vec<f32>| all.iter().flat_map(|d| part(d).clone()).collect::<Vec<_>>();
         let mut out = vec![0.0; alone.len()];
         let mut scratch = AttentionScratch::default();
-        attend(0, &mut steps, &join(|d| &d.q), &join(|d| &d.k), &join(|d| &d.v), &mut out, &mut scratch).unwrap();
+        attend(0, &mut segments, &join(|d| &d.q), &join(|d| &d.k), &join(|d| &d.v), &mut out, &mut scratch).unwrap();
         prop_assert_eq!(out, alone);
     }
 
@@ -326,7 +354,7 @@ fn forgotten_pages_are_freed() {
     assert!(most <= 4 * page, "{most} bytes, {page} a page");
     let exact = data.oracle(map);
     assert_close(&out, &exact, tolerance(8, 1.0, KvType::F32));
-    // A few tokens less is no matter; half the text is gone.
+    // A few tokens fewer are still there; half of the text is gone.
     assert_eq!(cache.truncate(n - 9), n - 9);
     assert_eq!(cache.truncate(n / 2), 0);
     let again = data.feed(&mut cache, 200, |_| 64);
@@ -350,10 +378,10 @@ fn kinds_of_layers_do_not_mix() {
             let mut some = vec![f32::NAN; chunk * 32];
             let cache = &mut cache;
             let (q, k, v) = (rows(&data.q), rows(&data.k), rows(&data.v));
-            let mut steps = [Step { cache, plan: &plan }];
+            let mut segments = [Segment { cache, plan: &plan }];
             attend(
                 layer,
-                &mut steps,
+                &mut segments,
                 &q,
                 &k,
                 &v,
@@ -385,7 +413,7 @@ fn the_window_costs_less_than_five_percent_at_sixteen_windows() {
                 let mut out = x.clone();
                 attend(
                     0,
-                    &mut [Step {
+                    &mut [Segment {
                         cache: &mut cache,
                         plan: &plan,
                     }],
@@ -412,13 +440,13 @@ fn wrong_lengths_are_refused() {
     let plan = cache.plan(3);
     let mut out = vec![0.0; data.q.len()];
     let mut scratch = AttentionScratch::default();
-    let mut steps = [Step {
+    let mut segments = [Segment {
         cache: &mut cache,
         plan: &plan,
     }];
     let error = attend(
         0,
-        &mut steps,
+        &mut segments,
         &data.q[1..],
         &data.k,
         &data.v,

@@ -1,10 +1,8 @@
-//! One page of every layer, to be shared between sequences that start alike.
+//! One page of every layer, to be shared between sequences that start with the same text.
 
-use super::page::{Stored, with_stored};
-use super::{KvCache, KvType, LayerCache, PAGE, Page};
-use crate::attention::AttentionShape;
-use crate::position::Keys;
-use half::f16;
+use super::kv_cache::KvCache;
+use super::page::{Page, with_stored};
+use super::stored::{PAGE, Stored};
 use std::sync::Arc;
 
 /// Keys and values of up to [`PAGE`] tokens in every layer. Cloning shares them.
@@ -50,12 +48,12 @@ impl KvCache {
         })
     }
 
-    /// Continues with the first `tokens` tokens of a block of another cache with the same map,
-    /// shape and storage whose tokens, from the first on, are this one's. The page is shared and
-    /// copied only when tokens are appended to it.
+    /// Continues with the first `tokens` tokens of a block of another cache with the same map, shape
+    /// and storage, whose text is the same up to there. The page is shared, and copied only when
+    /// tokens are appended to it.
     ///
     /// # Panics
-    /// When this cache does not end at the start of a page, or the block has other layers.
+    /// When this cache does not end at the end of a page, or the block has another number of layers.
     pub fn push_block(&mut self, block: &KvBlock, tokens: usize) {
         assert!(self.len.is_multiple_of(PAGE) && tokens <= PAGE);
         assert_eq!(self.layers.len(), block.pages.len());
@@ -84,75 +82,15 @@ impl KvCache {
             .map(|layer| layer.pages.page_bytes())
             .sum()
     }
-
-    /// Bytes of the window rings once a decode step has been made.
-    pub fn ring_bytes(&self) -> usize {
-        let regions = |layer: &LayerCache| {
-            let derived = self.kinds[layer.kind].regions.iter().zip(&layer.rings);
-            let derived = derived.filter(|(keys, _)| matches!(keys, Keys::Derived { .. }));
-            derived.map(|(_, ring)| ring.capacity()).sum::<usize>()
-        };
-        self.layers.iter().map(regions).sum()
-    }
-}
-
-impl KvType {
-    /// Bytes of a page of one layer.
-    pub(super) fn page_bytes(self, shape: AttentionShape) -> usize {
-        let (keys, values) = (shape.head_dim(), shape.padded_dim());
-        let blocks = |components: usize| components.div_ceil(crate::simd::linear::BLOCK);
-        let token = match self {
-            Self::F32 => (keys + values) * size_of::<f32>(),
-            Self::F16 => (keys + values) * size_of::<f16>(),
-            Self::Q8_0 => keys.next_multiple_of(2) + values + 2 * blocks(keys) * size_of::<f16>(),
-        };
-        PAGE * shape.kv_heads() * token
-    }
-}
-
-/// A number as files hold it.
-pub trait Number: Copy {
-    /// Appends its bytes.
-    fn put(self, to: &mut Vec<u8>);
-    /// Reads it from as many bytes as it has.
-    fn get(from: &[u8]) -> Option<Self>;
-}
-
-macro_rules! number {
-    ($($type:ty),*) => {$(
-        impl Number for $type {
-            fn put(self, to: &mut Vec<u8>) {
-                to.extend_from_slice(&self.to_le_bytes());
-            }
-
-            fn get(from: &[u8]) -> Option<Self> {
-                Some(Self::from_le_bytes(from.try_into().ok()?))
-            }
-        }
-    )*};
-}
-number!(f32, f16, i8);
-
-pub(super) fn write_numbers<T: Number>(numbers: &[T], to: &mut Vec<u8>) {
-    numbers.iter().for_each(|number| number.put(to));
-}
-
-pub(super) fn read_numbers<T: Number>(numbers: &mut [T], from: &mut &[u8]) -> Option<()> {
-    let (mine, rest) = from.split_at_checked(size_of_val(numbers))?;
-    *from = rest;
-    for (number, bytes) in numbers.iter_mut().zip(mine.chunks_exact(size_of::<T>())) {
-        *number = T::get(bytes)?;
-    }
-    Some(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{AttentionShape, KvType, PositionMap, Rope, RopeSpec};
 
     #[test]
     fn blocks_survive_being_written() {
-        use crate::{PositionMap, Rope, RopeSpec};
         let shape = AttentionShape::new(2, 1, 8).unwrap();
         for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
             let rope = Rope::new(RopeSpec::new(8, 1e4)).unwrap();

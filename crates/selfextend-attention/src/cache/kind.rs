@@ -1,30 +1,27 @@
 //! What layers may differ in: position map, rotary embedding, sliding window.
 
-use super::{KvType, WindowRing};
-use crate::attention::AttentionShape;
-use crate::position::{Keys, PositionMap, Positions};
+use super::derived::DerivedRing;
+use super::kv_type::KvType;
+use crate::position::{Keys, Positions, Regions};
 use crate::rope::Rope;
+use crate::shape::AttentionShape;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Layers that attend alike.
+/// Layers that attend alike. It is itself a position map: its own within its sliding window.
 #[derive(Debug, Clone)]
 pub struct LayerKind {
-    map: PositionMap,
-    pub(crate) positions: Arc<dyn Positions>,
-    pub(crate) regions: Vec<Keys>,
-    pub(crate) rope: Arc<Rope>,
+    map: Arc<dyn Positions>,
+    rope: Arc<Rope>,
     window: Option<usize>,
 }
 
 impl LayerKind {
-    /// Layers with a position map and a rotary embedding.
-    pub fn new(map: PositionMap, rope: impl Into<Arc<Rope>>) -> Self {
-        let positions = map.positions();
+    /// Layers with a position map (a [`PositionMap`](crate::PositionMap), or one of your own) and a
+    /// rotary embedding.
+    pub fn new(map: impl Into<Arc<dyn Positions>>, rope: impl Into<Arc<Rope>>) -> Self {
         Self {
-            map,
-            regions: positions.regions(),
-            positions,
+            map: map.into(),
             rope: rope.into(),
             window: None,
         }
@@ -39,11 +36,6 @@ impl LayerKind {
         }
     }
 
-    /// The position map its keys are rotated for.
-    pub fn map(&self) -> PositionMap {
-        self.map
-    }
-
     /// The rotary embedding of its keys and queries.
     pub fn rope(&self) -> &Arc<Rope> {
         &self.rope
@@ -56,15 +48,13 @@ impl LayerKind {
     }
 
     /// An empty ring for each region.
-    pub(super) fn rings(&self, shape: AttentionShape, kv_type: KvType) -> Vec<WindowRing> {
-        let most = |keys: &Keys| match *keys {
-            Keys::Stored => 0,
-            Keys::Derived { most } => most,
-        };
-        let regions = self.regions.iter();
-        regions
-            .map(|keys| WindowRing::new(shape, kv_type, most(keys)))
-            .collect()
+    pub(super) fn rings(&self, shape: AttentionShape, kv_type: KvType) -> Vec<DerivedRing> {
+        let regions = self.map.regions();
+        let rings = regions.iter().map(|keys| match *keys {
+            Keys::Stored => DerivedRing::none(shape, kv_type),
+            Keys::Derived(kept) => DerivedRing::new(shape, kv_type, kept.most()),
+        });
+        rings.collect()
     }
 }
 
@@ -72,36 +62,36 @@ impl LayerKind {
 impl Positions for LayerKind {
     fn relative(&self, i: usize, j: usize) -> Option<f64> {
         let inside = j >= self.window_start(i);
-        inside.then(|| self.positions.relative(i, j)).flatten()
+        inside.then(|| self.map.relative(i, j)).flatten()
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        self.positions.reach(trained)
+        self.map.reach(trained)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        self.regions.clone()
+    fn regions(&self) -> Regions {
+        self.map.regions()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {
-        let (span, first) = (self.positions.span(region, i), self.window_start(i));
+        let (span, first) = (self.map.span(region, i), self.window_start(i));
         span.start.max(first)..span.end.max(first)
     }
 
     fn query(&self, region: usize, i: usize) -> f64 {
-        self.positions.query(region, i)
+        self.map.query(region, i)
     }
 
     fn key(&self, region: usize, j: usize) -> f64 {
-        self.positions.key(region, j)
+        self.map.key(region, j)
     }
 
     fn stored(&self, j: usize) -> f64 {
-        self.positions.stored(j)
+        self.map.stored(j)
     }
 
     fn forgotten(&self, i: usize) -> Range<usize> {
-        let (map, first) = (self.positions.forgotten(i), self.window_start(i));
+        let (map, first) = (self.map.forgotten(i), self.window_start(i));
         if first >= map.start {
             0..map.end.max(first)
         } else {

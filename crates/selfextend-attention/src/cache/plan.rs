@@ -1,13 +1,16 @@
 //! What the next tokens of a sequence need, computed once and used by every layer of a kind.
 
-use super::{DeltaTable, LayerCache, LayerKind};
-use crate::position::{Keys, Positions};
+use super::derived::{DeltaTable, DerivedRing};
+use super::kind::LayerKind;
+use crate::lowering::{Lowering, key_positions};
+use crate::position::QueryScaling;
 use crate::rope::RopeTable;
 use std::ops::Range;
 
-/// Regions and rotations of the next tokens of a sequence.
+/// Spans and rotations of the next tokens of a sequence; made by
+/// [`KvCache::plan`](crate::KvCache::plan).
 #[derive(Debug, Default)]
-pub struct StepPlan {
+pub struct SegmentPlan {
     pub(crate) start: usize,
     pub(crate) tokens: usize,
     /// Whether it goes through the decode path.
@@ -20,106 +23,85 @@ pub struct StepPlan {
 /// A plan for the layers of one kind.
 #[derive(Debug, Default)]
 pub(crate) struct KindPlan {
+    /// The map as numbers.
+    pub lowering: Lowering,
     /// Rotations of the new keys as they are stored.
     pub keys: RopeTable,
-    /// From the farthest keys to the nearest.
-    pub regions: Vec<RegionPlan>,
-    /// Whether some keys are in no region.
-    pub gaps: bool,
+    /// Of each region.
+    pub rotations: Vec<Rotations>,
 }
 
-/// One region of a plan.
+/// Rotations of one region.
 #[derive(Debug, Default)]
-pub(crate) struct RegionPlan {
-    /// The keys of each new token: first and end. Neither ever decreases.
-    spans: Vec<(usize, usize)>,
-    /// Rotations of the new queries.
+pub(crate) struct Rotations {
+    /// Of the new queries.
     pub queries: RopeTable,
-    /// Whether its keys are derived from the stored ones.
-    pub derived: bool,
-    /// Rotations from the stored position of the keys to the region's.
+    /// From the stored position of the keys to the region's; no panel where they are the same, or
+    /// where a ring holds them already.
     pub deltas: DeltaTable,
 }
 
-impl RegionPlan {
-    /// The first key of token `t`.
-    #[inline(always)]
-    pub fn start(&self, t: usize) -> usize {
-        self.spans[t].0
+impl SegmentPlan {
+    /// How many tokens it was made for.
+    pub fn tokens(&self) -> usize {
+        self.tokens
     }
 
-    /// The end of the keys of token `t`.
-    #[inline(always)]
-    pub fn end(&self, t: usize) -> usize {
-        self.spans[t].1
-    }
-
-    /// The end of the last token's keys.
-    pub fn last_end(&self) -> usize {
-        self.spans.last().map_or(0, |span| span.1)
-    }
-
-    /// Whether one of the tokens `first..=last` may see one of the keys `from..to`.
-    #[inline(always)]
-    pub fn touches(&self, first: usize, last: usize, from: usize, to: usize) -> bool {
-        let (start, end) = (self.spans[first].0, self.spans[last].1);
-        start < end && from < end && to > start
+    /// What the kinds have in common.
+    pub(super) fn start(
+        &mut self,
+        queries: Range<usize>,
+        decode: bool,
+        scaling: QueryScaling,
+        kinds: usize,
+    ) {
+        (self.start, self.tokens, self.decode) = (queries.start, queries.len(), decode);
+        self.query_factors.clear();
+        self.query_factors
+            .extend(queries.map(|i| scaling.factor(i)));
+        self.kinds.resize_with(kinds, KindPlan::default);
     }
 }
 
 impl KindPlan {
-    /// Computes it for the tokens `tokens`. A decode step derives only the keys that `layer`, one
-    /// of the kind, does not hold yet.
-    pub fn fill(
+    /// Computes it for some queries. A decode step gives the rings of a layer of the kind, and
+    /// derives only the keys that they do not hold yet.
+    pub(super) fn fill(
         &mut self,
         kind: &LayerKind,
-        tokens: Range<usize>,
-        layer: Option<&LayerCache>,
-        decode: bool,
+        queries: Range<usize>,
+        held: Option<&[DerivedRing]>,
     ) {
-        let (map, rope) = (&*kind.positions, &*kind.rope);
-        self.keys.fill(rope, tokens.clone().map(|j| map.stored(j)));
-        self.regions
-            .resize_with(kind.regions.len(), RegionPlan::default);
-        for (r, (plan, keys)) in self.regions.iter_mut().zip(&kind.regions).enumerate() {
-            plan.spans.clear();
-            let spans = tokens.clone().map(|i| kind.span(r, i));
-            plan.spans.extend(spans.map(|span| (span.start, span.end)));
-            let queries = tokens.clone().map(|i| map.query(r, i));
-            plan.queries.fill(rope, queries);
-            plan.derived = matches!(keys, Keys::Derived { .. });
-            let ends = plan.spans.first().zip(plan.spans.last());
-            let (needed, end) = ends.map_or((0, 0), |(first, last)| (first.0, last.1));
-            let held = match layer {
-                Some(layer) if decode => layer.rings[r].held_until(needed),
-                _ => needed,
-            };
-            if plan.derived && held < end {
-                let delta = |j| map.key(r, j) - map.stored(j);
-                plan.deltas.fill(rope, held, end, delta);
+        let rope = kind.rope();
+        self.lowering.fill(kind, queries);
+        let positions = self.lowering.stored().iter().copied();
+        self.keys.fill(rope, positions);
+        let regions = self.lowering.regions();
+        self.rotations
+            .resize_with(regions.len(), Rotations::default);
+        for (r, (to, region)) in self.rotations.iter_mut().zip(regions).enumerate() {
+            let positions = region.query_positions().iter().copied();
+            to.queries.fill(rope, positions);
+            let seen = region.extent();
+            let first = held.map_or(seen.start, |rings| rings[r].held_until(seen.start));
+            if region.is_derived() && first < seen.end {
+                let delta = |j| {
+                    let [stored, there] = key_positions(kind, r, j);
+                    there - stored
+                };
+                to.deltas.fill(rope, first, seen.end, delta);
             } else {
-                plan.deltas.fill(rope, 0, 0, |_| 0.0);
+                to.deltas.fill(rope, 0, 0, |_| 0.0);
             }
         }
-        self.gaps = self.has_gaps(tokens.len());
-    }
-
-    fn has_gaps(&self, tokens: usize) -> bool {
-        (0..tokens).any(|t| {
-            let mut next = 0;
-            self.regions.iter().any(|region| {
-                let gap = region.start(t) != next;
-                next = region.end(t);
-                gap
-            })
-        })
     }
 
     /// Masks the scores of token `t` against the keys from `first` on that are in no region.
     #[inline(always)]
     pub fn mask(&self, t: usize, first: usize, scores: &mut [f32]) {
         let end = first + scores.len();
-        let spans = self.regions.iter().map(|region| region.spans[t]);
+        let regions = self.lowering.regions().iter();
+        let spans = regions.map(|region| (region.start(t), region.end(t)));
         let mut next = first;
         for (from, to) in spans.chain([(end, end)]) {
             let from = from.clamp(next, end);

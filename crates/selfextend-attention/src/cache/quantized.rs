@@ -1,10 +1,8 @@
 //! Pages that keep keys and values as signed bytes with a scale for each 32 components (ggml's
 //! q8_0): 1.06 bytes a number, and half the bytes a decode step reads from half floats.
 
-use super::PAGE;
-use super::block::{read_numbers, write_numbers};
-use super::page::{PanelMut, Stored, WeightScratch, ask};
-use crate::attention::AttentionShape;
+use super::stored::{PAGE, PanelMut, Stored, WeightScratch, prefetch, read_numbers, write_numbers};
+use crate::shape::AttentionShape;
 use crate::simd::kernels::{
     Rounded, accumulate_q8, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8,
 };
@@ -61,7 +59,7 @@ impl Bytes {
 }
 
 impl Stored for Bytes {
-    /// Derived window keys are half floats: rounding them to bytes again would add an error of
+    /// Derived keys are half floats: rounding them to bytes again would add an error of
     /// their own to the neighbours, which matter most.
     type Near = f16;
 
@@ -110,15 +108,15 @@ impl Stored for Bytes {
     }
 
     #[inline(always)]
-    fn ask_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+    fn prefetch_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
         let panel = head * (PAGE / WIDTH) + panel;
-        ask(s, &self.keys, panel, WIDTH * even_dim(shape));
+        prefetch(s, &self.keys, panel, WIDTH * even_dim(shape));
     }
 
     #[inline(always)]
-    fn ask_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
+    fn prefetch_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
         let panel = head * (PAGE / WIDTH) + panel;
-        ask(s, &self.values, panel, WIDTH * shape.padded_dim());
+        prefetch(s, &self.values, panel, WIDTH * shape.padded_dim());
     }
 
     #[inline(always)]

@@ -13,8 +13,8 @@
 //! off at `c` instead of `c - 1`, and its scripts set `c = 3L/4` with a local window of L/8: that is
 //! `chunk=5L/8,reach=3L/4+1` here. No limit while `c` is at most the trained window.
 
-use super::{Keys, Positions, Ready, refuse};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Three regions: the same chunk, the one before, all earlier ones.
@@ -58,11 +58,11 @@ impl Positions for DualChunk {
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        (self.reach > trained).then_some(trained.min(self.chunk))
+        (self.reach > trained).then_some(trained)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored; 3]
+    fn regions(&self) -> Regions {
+        [Keys::Stored; 3].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -10,8 +10,8 @@
 //! takes the end of the current pass, so its own chunked prefill depends on the chunks. Within the
 //! trained window `G = 1`: plain attention. Reaches `G L` tokens.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Exact distances up to `w0`; positions in groups of `G` beyond.
@@ -67,8 +67,8 @@ impl Positions for JetLong {
         })
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored, Keys::Derived { most: self.window }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -9,16 +9,17 @@
 //! middle, all others:         m(i) - m(j) + h - m(h) - 1
 //! ```
 //!
-//! where `b` makes the tail continue the middle: `b = N - 1 - t - (m(N - 1 - t) + h - m(h) - 1)`. The authors fit `U = c / (1 + exp(-(a N + b)))` to
-//! each model. The default here is their fit for Llama 3 (trained on 8192 tokens) in units of the
-//! trained window: `a = 0.860 / L`, `b = -2.467`, `c = 0.757 L`, which is a guess for other models;
-//! `map=` sets `U`. Head and tail are theirs for Llama 3 too, L/16 and L/41. Their code multiplies
-//! queries and keys by `0.1 ln 2 + 1` by default (its example does not); `scale=yarn` is near that.
-//! Keys at distance `h` are in the head *and* the middle of their prefill; here they are in the
-//! middle. Within `2 h` tokens, as in their code, attention is plain.
+//! where `b` makes the tail continue the middle: `b = N - 1 - t - (m(N - 1 - t) + h - m(h) - 1)`.
+//! The authors fit `U = c / (1 + exp(-(a N + b)))` to each model. The default here is their fit for
+//! Llama 3 (trained on 8192 tokens) in units of the trained window: `a = 0.860 / L`, `b = -2.467`,
+//! `c = 0.757 L`, which is a guess for other models; `map=` sets `U`. Head and tail are theirs for
+//! Llama 3 too, L/16 and L/41. Their code multiplies queries and keys by `0.1 ln 2 + 1` by default
+//! (its example does not); `scale=yarn` is near that. Keys at distance `h` are in the head *and*
+//! the middle of their prefill; here they are in the middle. Within `2 h` tokens, as in their code,
+//! attention is plain.
 
-use super::{Keys, Positions, Ready, refuse};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Three regions: exact head, compressed middle, exact tail.
@@ -107,17 +108,28 @@ impl Positions for Lampe {
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        let last = self.relative(self.context - 1, 0).unwrap_or(0.0);
-        Some(if last < trained as f64 && self.head <= trained {
-            self.context
-        } else {
-            trained
-        })
+        // A query's farthest key is the first one, and farther for later queries; the map is made
+        // for its context and reaches no further.
+        let fits = |i: usize| self.relative(i, 0) <= Some((trained - 1) as f64);
+        let (mut reach, mut beyond) = (0, self.context);
+        while reach < beyond {
+            let middle = reach.midpoint(beyond);
+            if fits(middle) {
+                reach = middle + 1;
+            } else {
+                beyond = middle;
+            }
+        }
+        Some(reach)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let derived = |most| Keys::Derived { most };
-        vec![derived(self.tail), Keys::Stored, derived(self.head)]
+    fn regions(&self) -> Regions {
+        [
+            Keys::first(self.tail),
+            Keys::Stored,
+            Keys::newest(self.head),
+        ]
+        .into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -10,8 +10,8 @@
 //! context inside the trained window. Reaches `W + (L - 1 - W) k + 1` tokens. The code also
 //! multiplies queries by the log-n factor, which is `scale=log-n` here.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Exact distances below the window `W`; beyond it they grow `k` times slower.
@@ -22,14 +22,14 @@ pub struct LeakyReRope {
 }
 
 impl LeakyReRope {
-    /// A window in tokens, at least 1, and the factor `k`, at least 1.
+    /// A window in tokens, at least 1, and the factor `k`, from 1 to 1e6.
     ///
     /// # Errors
-    /// [`AttentionError::Position`] when either is smaller.
+    /// [`AttentionError::Position`] when either is outside.
     pub fn new(window: usize, factor: f64) -> Result<Self, AttentionError> {
-        if window == 0 || !(factor >= 1.0 && factor.is_finite()) {
+        if window == 0 || !(1.0..=1e6).contains(&factor) {
             return refuse(format!(
-                "Leaky ReRoPE's window {window} and factor {factor} must both be at least 1"
+                "Leaky ReRoPE's window {window} must be at least 1 and its factor {factor:e} from 1 to 1e6"
             ));
         }
         Ok(Self { window, factor })
@@ -55,14 +55,23 @@ impl Positions for LeakyReRope {
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        match trained.checked_sub(self.window + 1) {
-            Some(room) => Some(self.window + (room as f64 * self.factor) as usize + 1),
-            None => Some(trained),
+        let Some(room) = trained.checked_sub(self.window + 1) else {
+            return Some(trained);
+        };
+        // The largest distance, which rounding may have moved by one.
+        let mut last = self.window + (room as f64 * self.factor) as usize;
+        let fits = |d| self.relative(d, 0) <= Some((trained - 1) as f64);
+        while !fits(last) {
+            last -= 1;
         }
+        while fits(last + 1) {
+            last += 1;
+        }
+        Some(last + 1)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored, Keys::Derived { most: self.window }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

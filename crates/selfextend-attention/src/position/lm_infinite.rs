@@ -8,12 +8,12 @@
 //! i - j < R or j < S:      min(i - j, R)
 //! ```
 //!
-//! The paper sets `R` to the trained window and `S` to 10 to 100; defaults here are `R = L` and
-//! `S = 10`. Its third part, top-k keys from the middle in some layers, is not here. No limit, and a
+//! The paper sets `R` to the trained window `L` and `S` to 10 to 100. Defaults here are `S = 10` and
+//! `R = L - 1`: at `R = L` the sinks are one position farther than any in training. Its third part, top-k keys from the middle in some layers, is not here. No limit, and a
 //! cache of `S + R` keys.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Attention sinks and recent keys, with distances cut off.
@@ -49,12 +49,17 @@ impl Positions for LmInfinite {
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        // The paper's limit is the trained window itself, one more than the largest distance in it.
-        (self.recent > trained).then_some(trained)
+        // Sinks are seen at R itself, other keys below it.
+        let farthest = if self.sinks > 0 {
+            self.recent
+        } else {
+            self.recent - 1
+        };
+        (farthest >= trained).then_some(trained)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Derived { most: self.sinks }, Keys::Stored]
+    fn regions(&self) -> Regions {
+        [Keys::first(self.sinks), Keys::Stored].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -10,16 +10,16 @@
 //! ```
 //!
 //! The paper speaks of groups that grow with distance; a score that depends on the distance alone
-//! through `g` would not be separable. This is what the authors' prefill computes, on which their
-//! results stand: groups are counted from the start of the text. Their kernel rounds up within a
+//! through `g` would not be separable. This is what the authors' prefill computes, which their
+//! results are based on: groups are counted from the start of the text. Their kernel rounds up within a
 //! class of sizes, which puts the first token of each class into the group before; here every group
 //! has the size of the formula. Their decode kernel numbers groups in another way than their
 //! prefill; here both are the same. Defaults are the code's `C = 33` (doubled until the context
 //! fits), its `r = 0.02` for trained windows from 4096 on (more for shorter ones, where groups would
 //! never grow), and `W = L/4`.
 
-use super::{Keys, Positions, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ impl Logistic {
         // The bounds keep the table below a few million entries.
         if !(2..=1 << 16).contains(&capacity) || !(1e-4..=10.0).contains(&rate) || window == 0 {
             return refuse(format!(
-                "SELF's capacity {capacity} must be 2 to 65536, its rate {rate} 0.0001 to 10, and its window {window} at least 1"
+                "SELF's capacity {capacity} must be from 2 to 65536, its rate {rate} from 0.0001 to 10, and its window {window} at least 1"
             ));
         }
         Ok(Self {
@@ -123,14 +123,15 @@ impl Positions for Table {
         let last = self.starts.len() - 1;
         let tokens = match self.starts.get(groups) {
             Some(&start) => start,
-            None => self.starts[last] + (groups - last) * (self.map.capacity - 1),
+            None => (groups - last)
+                .saturating_mul(self.map.capacity - 1)
+                .saturating_add(self.starts[last]),
         };
-        Some(tokens + self.map.window)
+        Some(tokens.saturating_add(self.map.window))
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let most = self.map.window;
-        vec![Keys::Stored, Keys::Derived { most }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.map.window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

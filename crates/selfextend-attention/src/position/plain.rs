@@ -1,6 +1,6 @@
 //! Attention as the model was trained: Su et al., "RoFormer", arXiv 2104.09864.
 
-use super::Positions;
+use super::regions::Positions;
 
 /// The distance itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

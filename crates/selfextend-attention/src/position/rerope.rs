@@ -9,8 +9,8 @@
 //! window of 4096 (L/8, the default here) and multiplies queries by the log-n factor, which is
 //! `scale=log-n` here.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Exact distances below the window `W`, the distance `W` for all others.
@@ -48,8 +48,8 @@ impl Positions for ReRope {
         (self.window >= trained).then_some(trained)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored, Keys::Derived { most: self.window }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

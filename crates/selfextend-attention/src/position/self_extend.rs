@@ -1,7 +1,7 @@
 //! SelfExtend: Jin et al., "LLM Maybe LongLM", ICML 2024, arXiv 2401.01325, section 3.2.
 
-use super::{Keys, Positions, Ready, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Bi-level attention: exact distances inside the neighbour window `W`, floored positions in
@@ -43,11 +43,12 @@ impl SelfExtend {
     }
 
     /// The longest context a model trained on `trained_window` positions can take:
-    /// `(L - W) * G + W` (section 3.2). The trained window itself when `W` reaches it.
+    /// `(L - W + floor(W/G)) * G`, which is the paper's `(L - W) * G + W` (section 3.2) where `G`
+    /// divides `W`. The trained window itself when `W` reaches it.
     pub fn max_context(&self, trained_window: usize) -> usize {
         let (g, w) = (self.group_size, self.neighbor_window);
         match trained_window.checked_sub(w) {
-            Some(grouped) => grouped.saturating_mul(g).saturating_add(w),
+            Some(grouped) => grouped.saturating_add(w / g).saturating_mul(g).max(w),
             None => trained_window,
         }
     }
@@ -70,9 +71,8 @@ impl Positions for SelfExtend {
         Some(self.max_context(trained))
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let most = self.neighbor_window;
-        vec![Keys::Stored, Keys::Derived { most }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::newest(self.neighbor_window)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {
@@ -104,6 +104,8 @@ mod tests {
         let row: Vec<f64> = (0..10).filter_map(|j| map.relative(9, j)).collect();
         assert_eq!(row, [6.0, 6.0, 5.0, 5.0, 4.0, 4.0, 3.0, 2.0, 1.0, 0.0]);
         assert_eq!(map.max_context(7), 10);
+        // 3 does not divide 128: (512 - 128 + 42) * 3.
+        assert_eq!(SelfExtend::new(3, 128).unwrap().max_context(512), 1278);
     }
 
     #[test]

@@ -12,8 +12,8 @@
 //! Defaults: `S = 4` as in the paper, and `R = L - 1 - S`, which fills the trained window. No limit,
 //! and a cache of `S + R` keys: text beyond it is forgotten, not extended.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Attention sinks and recent keys.
@@ -62,8 +62,8 @@ impl Positions for Streaming {
         (self.sinks + self.recent >= trained).then_some(trained)
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored, Keys::Stored]
+    fn regions(&self) -> Regions {
+        [Keys::Stored; 2].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

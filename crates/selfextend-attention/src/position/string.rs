@@ -14,8 +14,8 @@
 //! The authors' prefill counts the keys at distance `S` in both regions (its two flash-attention
 //! calls overlap there); their decode does not, and the paper defines it as here.
 
-use super::{Keys, Positions, Ready, refuse, split};
-use crate::AttentionError;
+use super::regions::{Keys, Positions, Ready, Regions, refuse, split};
+use crate::error::AttentionError;
 use std::ops::Range;
 
 /// Exact distances below `S`; beyond it they start again at the local window `W`.
@@ -74,8 +74,8 @@ impl Positions for Shifted {
         })
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        vec![Keys::Stored, Keys::Stored]
+    fn regions(&self) -> Regions {
+        [Keys::Stored; 2].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -26,7 +26,7 @@ pub(crate) fn any_map(context: usize) -> impl Strategy<Value = PositionMap> {
     ]
 }
 
-/// The farthest distance a context uses under a map, by asking for every pair of its last queries.
+/// The largest relative position in a context under a map, over all pairs.
 fn farthest(map: &dyn Positions, context: usize) -> f64 {
     let rows = (0..context).flat_map(|i| (0..=i).map(move |j| (i, j)));
     rows.filter_map(|(i, j)| map.relative(i, j))
@@ -67,7 +67,12 @@ proptest! {
             prop_assert!(end <= now.start && now.start <= now.end);
             prop_assert!(now.start <= next.start && now.end <= next.end);
             match *keys {
-                Keys::Derived { most } => prop_assert!(now.len() <= most),
+                Keys::Derived(kept) => {
+                    prop_assert!(now.len() <= kept.most());
+                    if let Kept::First(most) = kept {
+                        prop_assert!(now.end <= most);
+                    }
+                }
                 Keys::Stored => for j in now.clone() {
                     prop_assert_eq!(map.key(region, j), map.stored(j));
                 },
@@ -90,15 +95,31 @@ proptest! {
         }
     }
 
+    /// Over every pair, in both directions: the last token of the reach is at a trained position,
+    /// one more is not.
     #[test]
     fn the_reach_is_where_positions_leave_the_trained_window(
-        map in any_map(160), trained in 20usize..120,
+        map in any_map(160), trained in 1usize..120,
     ) {
+        const SEEN: usize = 400;
+        let made_for = match map {
+            PositionMap::Lampe(_) => 160,
+            _ => SEEN,
+        };
         let map = map.positions();
-        // Within the reach all positions are trained (LM-Infinite's limit is the window itself).
-        let reach = map.reach(trained).unwrap_or(160).min(160);
-        let most = farthest(&*map, reach);
-        prop_assert!(most <= trained as f64, "{most} at {reach} of {trained}");
+        let reach = map.reach(trained).unwrap_or(SEEN);
+        let within = farthest(&*map, reach.min(made_for));
+        prop_assert!(within <= (trained - 1) as f64, "{within} at {reach} of {trained}");
+        if reach < made_for {
+            let beyond = farthest(&*map, reach + 1);
+            prop_assert!(beyond > (trained - 1) as f64, "{beyond} at {reach} and one of {trained}");
+        }
+    }
+
+    #[test]
+    fn absurd_factors_are_refused(window in 1usize..100, exponent in 7i32..300) {
+        let error = LeakyReRope::new(window, 10f64.powi(exponent)).unwrap_err().to_string();
+        prop_assert!(error.len() < 150 && !error.contains('\n'), "{error}");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! embeddings, whatever their base, change alike. `s` is how many times the trained window the
 //! context is; it is fixed for a sequence (see [`crate::position`] on the current length).
 
-use super::Rope;
-use crate::AttentionError;
+use super::embedding::{Rope, YarnRamp};
+use crate::error::AttentionError;
 use std::f64::consts::PI;
 
 /// The most pairs of a head that have factors of their own.
@@ -13,7 +13,8 @@ pub const MAX_PAIRS: usize = 256;
 
 /// How a context extension changes the frequencies of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
-// Factors are inline, so that the settings of a sequence can be copied; there is one a sequence.
+// Factors are kept inline, so that the settings of a sequence, of which there is one each, can be
+// copied.
 #[allow(clippy::large_enum_variant)]
 pub enum Frequencies {
     /// Not at all.
@@ -59,8 +60,8 @@ pub enum Ramp {
     /// The rotations of a pair in the trained window: the paper's equations 19 to 21.
     #[default]
     Rotations,
-    /// The number of the pair, between whole ends: the authors' code, on which published results
-    /// and models stand.
+    /// The number of the pair, between whole ends: the authors' code, which published results
+    /// and models are based on.
     Pairs,
 }
 
@@ -77,8 +78,8 @@ impl Factors {
     /// A divisor for each pair.
     ///
     /// # Errors
-    /// [`AttentionError::Rope`] when there are more than [`MAX_PAIRS`], or one is no positive
-    /// number.
+    /// [`AttentionError::Rope`] when there are more than [`MAX_PAIRS`], or one is not a
+    /// positive number.
     pub fn new(divisors: &[f32], magnitude: f64) -> Result<Self, AttentionError> {
         let positive = |x: f64| x.is_finite() && x > 0.0;
         let all = divisors.iter().map(|&x| f64::from(x)).chain([magnitude]);
@@ -122,8 +123,8 @@ impl Rope {
     /// The same embedding with its frequencies changed.
     ///
     /// # Errors
-    /// [`AttentionError::Rope`] for a factor below 1 or no number, or another number of factors than
-    /// there are pairs.
+    /// [`AttentionError::Rope`] for a factor that is not a number of at least 1, or when there are
+    /// not as many factors as pairs.
     pub fn extended(&self, change: &Frequencies) -> Result<Self, AttentionError> {
         let pairs = self.pairs();
         let (divisors, magnitude): (Vec<f64>, f64) = match *change {
@@ -195,7 +196,7 @@ impl Yarn {
             Ramp::Pairs => {
                 let spec = rope.spec();
                 let (dim, theta) = (spec.rotary_dim, spec.theta);
-                super::YarnRamp::new(dim, theta, self.trained, self.fast, self.slow).interpolated(t)
+                YarnRamp::new(dim, theta, self.trained, self.fast, self.slow).interpolated(t)
             }
         }
     }

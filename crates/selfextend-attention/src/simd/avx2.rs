@@ -1,6 +1,6 @@
 //! Sixteen floats in two AVX2 registers.
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 use half::f16;
 use std::arch::x86_64::*;
 

@@ -3,7 +3,7 @@
 //! The products of 16-bit pairs need AVX-512 BW, which every processor with AVX-512 F has had since
 //! 2017.
 
-use super::{Kernel, Simd};
+use super::vector::{Kernel, Simd};
 use half::f16;
 use std::arch::x86_64::*;
 

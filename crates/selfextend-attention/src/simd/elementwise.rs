@@ -1,11 +1,12 @@
 //! What happens to activations between the products: norms, gates, sums. Slices of any length.
 
-use super::{Kernel, Simd, WIDTH, dispatch};
+use super::level::dispatch;
+use super::vector::{Kernel, Simd, WIDTH};
 
 /// `out = x / rms(x) * weight` for rows of `weight.len()`, where `rms = sqrt(mean(x^2) + eps)`.
 ///
 /// # Panics
-/// When the slices differ in length or are no whole rows.
+/// When the slices differ in length or are not whole rows.
 pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len().is_multiple_of(weight.len().max(1)));
     dispatch(RmsNorm {
@@ -20,7 +21,7 @@ pub fn rms_norm(x: &[f32], weight: &[f32], eps: f32, out: &mut [f32]) {
 /// sqrt(variance + eps)`; an empty `bias` is none.
 ///
 /// # Panics
-/// When the slices differ in length or are no whole rows.
+/// When the slices differ in length or are not whole rows.
 pub fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], eps: f32, out: &mut [f32]) {
     assert!(x.len() == out.len() && x.len().is_multiple_of(weight.len().max(1)));
     assert!(bias.is_empty() || bias.len() == weight.len());
@@ -190,7 +191,7 @@ mod tests {
     use crate::simd::{Level, dispatch_at};
     use proptest::prelude::*;
 
-    /// Vectors of the same length, no multiple of 16 more often than not.
+    /// Vectors of the same length, mostly not a multiple of 16.
     fn pair() -> impl Strategy<Value = (Vec<f32>, Vec<f32>)> {
         (1usize..70).prop_flat_map(|n| {
             let floats = || prop::collection::vec(-30.0f32..30.0, n);

@@ -14,7 +14,7 @@
 //! | `U4Wide`, `I8Wide` | Q4_K, Q5_K: their scales are products, exact in floats |
 //! | `I8Short` | Q3_K, Q6_K: a scale for each 16 columns |
 
-use super::{Load, Simd, WIDTH};
+use super::vector::{Load, Simd, WIDTH};
 use half::{bf16, f16};
 
 /// Columns that share a scale in quantised panels.
@@ -81,7 +81,7 @@ impl PanelFormat {
     /// Bytes of a panel of `columns` columns.
     ///
     /// # Panics
-    /// When `columns` is no multiple of the block.
+    /// When `columns` is not a multiple of the block.
     pub fn panel_bytes(self, columns: usize) -> usize {
         assert!(columns.is_multiple_of(self.block()));
         columns / self.block() * self.block_bytes()
@@ -110,7 +110,7 @@ unsafe fn scales<S: Simd, E: Load>(s: S, p: *const u8, n: usize) -> S::V {
 /// without minima), `out` `[R][16]` with a row distance of `stride`.
 ///
 /// # Panics
-/// When a slice is too short or `columns` is no multiple of the format's block.
+/// When a slice is too short or `columns` is not a multiple of the format's block.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub fn multiply_panel<S: Simd, const R: usize>(
@@ -154,11 +154,11 @@ pub fn multiply_panel<S: Simd, const R: usize>(
 /// Columns of a short block.
 const SHORT: usize = BLOCK / 2;
 
-/// How far ahead of what is being read, in bytes, memory is asked for: the processor's own
-/// prefetching stops at the end of each page of 4096 bytes.
+/// How many bytes the prefetch runs ahead of what is being read: the processor's own prefetching
+/// stops at the end of each page of 4096 bytes.
 const AHEAD: usize = 2048;
 
-/// Asks for as many bytes as a block has, further on. Past the end of the weights that is harmless.
+/// Prefetches a block's bytes further on. Past the end of the weights this is harmless.
 #[inline(always)]
 fn ahead<S: Simd>(s: S, block: *const u8, bytes: usize) {
     for line in (0..bytes).step_by(64) {
@@ -287,7 +287,7 @@ unsafe fn nibbles<S: Simd, E: Load, const R: usize>(
 /// Widens a panel to floats: `out[column][lane]`, columns `stride` floats apart.
 ///
 /// # Panics
-/// When a slice is too short or `columns` is no multiple of the format's block.
+/// When a slice is too short or `columns` is not a multiple of the format's block.
 #[inline(always)]
 pub fn dequantize_panel<S: Simd>(
     s: S,

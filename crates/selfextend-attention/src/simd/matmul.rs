@@ -1,7 +1,8 @@
 //! Products of activations with packed weight panels: many rows (prefill) or few (decode).
 
+use super::level::dispatch;
 use super::linear::{PanelFormat, dequantize_panel, multiply_panel};
-use super::{Kernel, Simd, WIDTH, dispatch};
+use super::vector::{Kernel, Simd, WIDTH};
 use std::marker::PhantomData;
 use std::ops::Range;
 
@@ -151,7 +152,7 @@ impl Kernel for Few<'_, '_> {
                         row += $n;
                     }};
                 }
-                // What a row comes to never depends on how many are multiplied with it.
+                // The result of a row never depends on how many are multiplied with it.
                 match out.rows - row {
                     1 => step!(1),
                     2 | 3 => step!(2),
@@ -288,7 +289,7 @@ fn micro<S: Simd, const R: usize>(
     let mut acc = [s.splat(0.0); R];
     // SAFETY: c < depth and r < R, which the assertion covers.
     unsafe {
-        // A pointer for each row: sums of a stride would have to be made again at every column.
+        // A pointer for each row, so that no address is computed at every column.
         let rows: [*const f32; R] = std::array::from_fn(|r| x.as_ptr().add(r * x_stride));
         for c in 0..depth {
             let weights = s.load(w);

@@ -1,6 +1,6 @@
 //! Sixteen floats in four NEON registers.
 
-use super::{Simd, WIDTH};
+use super::vector::{Simd, WIDTH};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use std::arch::aarch64::*;

@@ -1,7 +1,7 @@
 //! Sixteen floats in plain Rust: the fallback of machines without a level of their own, and the
 //! oracle of the others.
 
-use super::{Simd, WIDTH};
+use super::vector::{Simd, WIDTH};
 use half::f16;
 
 /// Plain Rust.
@@ -98,7 +98,7 @@ impl Simd for Scalar {
     }
     #[inline(always)]
     fn fma(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V {
-        // Two roundings: a fused one in software would be a hundred times slower.
+        // Two roundings: a fused multiply-add in software would be a hundred times slower.
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]

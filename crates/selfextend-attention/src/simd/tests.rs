@@ -5,6 +5,7 @@ use super::kernels::{
 };
 use super::linear::BLOCK;
 use super::*;
+use half::f16;
 use proptest::prelude::*;
 
 /// `|a - b|` allowed for a sum of `n` products whose magnitudes add up to `size`.

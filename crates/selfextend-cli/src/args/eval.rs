@@ -1,18 +1,20 @@
 //! The grammar of `selfextend eval`.
 
-use super::{KvArg, LinearArg, at_least_one, tokens_at_least_one};
+use super::limit::LimitArgs;
+use super::model::LoadArgs;
+use super::values::{at_least_one, tokens_at_least_one};
 use clap::{Args, Subcommand, ValueEnum};
-use selfextend::hub::DEFAULT_MODEL;
-use selfextend::{DEFAULT_CHUNK, Device, Method};
+use selfextend::Method;
 use selfextend_eval::Shard;
 use selfextend_eval::tasks::needle;
 use selfextend_eval::tasks::ruler::RulerTask;
 use std::path::PathBuf;
 
-/// The paper's experiments.
+/// Run the paper's experiments, with tables and plots.
 ///
-/// Every task writes a line of JSON for each result as it comes; the same command goes on where
-/// it was interrupted. Tables go to stdout, pictures where --html and --plot say.
+/// Every task says what it will cost before it starts, and writes each result at once as a line of
+/// JSON; the same command resumes an interrupted run. Tables go to stdout, pictures where --html and
+/// --plot say.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  selfextend eval perplexity book.txt --lengths 4k,16k --html report.html\n  selfextend eval passkey --lengths 4k,8k,16k --method plain --method selfextend:G=8,W=1024\n  selfextend eval needle --haystack essays/ --lengths 4k,8k --plot needle.png\n  selfextend eval passkey --shard 1/2 --results part1.jsonl"
@@ -43,7 +45,7 @@ pub enum EvalTask {
     Ablation(AblationArgs),
     /// Join the results of a sharded run; gaps and overlaps are refused.
     Merge(MergeArgs),
-    /// Show the tables and pictures of results, finished or not.
+    /// Show the tables and pictures of results, complete or not.
     Report(ReportArgs),
 }
 
@@ -53,7 +55,7 @@ pub enum EvalTask {
 pub struct EvalRunArgs {
     /// A method: plain, selfextend:auto, selfextend:G=8,W=1024, ... (repeatable; all get the same
     /// samples). [default: plain and selfextend:auto; for compare every method]
-    #[arg(long = "method", value_name = "METHOD")]
+    #[arg(long = "method", value_name = "METHOD", conflicts_with = "profile")]
     pub methods: Vec<Method>,
     /// Where results go, as JSON lines. [default: eval-TASK.jsonl]
     #[arg(long, value_name = "FILE")]
@@ -61,32 +63,35 @@ pub struct EvalRunArgs {
     /// Run part I of N; `eval merge` joins the parts.
     #[arg(long, default_value_t = Shard::WHOLE, value_name = "I/N")]
     pub shard: Shard,
-    /// Say what the run would cost, and stop.
+    /// Say what the run would cost, and exit.
     #[arg(long)]
     pub dry_run: bool,
-    /// Compute every prompt from its first token: the same results (on a GPU up to rounding), later.
+    /// Compute every prompt from its first token: slower, with the same results (on a GPU up to
+    /// rounding).
     #[arg(long)]
     pub no_sharing: bool,
     #[command(flatten)]
+    pub limit: LimitArgs,
+    #[command(flatten)]
     pub show: ShowArgs,
     #[command(flatten)]
-    pub model: EvalModelArgs,
+    pub load: LoadArgs,
 }
 
-/// What is shown of results.
+/// How results are shown.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Output")]
 pub struct ShowArgs {
-    /// Write the whole report, pictures included, as one page.
+    /// Write the whole report, pictures included, as one HTML page.
     #[arg(long, value_name = "FILE.html")]
     pub html: Option<PathBuf>,
     /// Write the table as comma-separated values.
     #[arg(long, value_name = "FILE.csv")]
     pub csv: Option<PathBuf>,
-    /// Draw one picture.
+    /// Draw one of the report's pictures.
     #[arg(long, value_name = "FILE.svg|FILE.png")]
     pub plot: Option<PathBuf>,
-    /// Which picture --plot draws, by its name. [default: the first]
+    /// The name of the picture that --plot draws. [default: the first]
     #[arg(long, value_name = "NAME", requires = "plot")]
     pub figure: Option<String>,
     /// Write the tables as one JSON object instead of text.
@@ -94,39 +99,11 @@ pub struct ShowArgs {
     pub json: bool,
 }
 
-/// The model of an evaluation.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Model")]
-pub struct EvalModelArgs {
-    /// A .gguf file, a known model's name, or owner/name[:file.gguf] of the Hugging Face hub.
-    #[arg(short, long, default_value = DEFAULT_MODEL, value_name = "NAME|PATH|ID")]
-    pub model: String,
-    /// Run the method that `selfextend tune` found too, unless --method says what to run. [default:
-    /// MODEL.profile.json beside the model]
-    #[arg(long, value_name = "FILE", conflicts_with = "methods")]
-    pub profile: Option<PathBuf>,
-    /// Leave a profile beside the model alone.
-    #[arg(long, conflicts_with = "profile")]
-    pub no_profile: bool,
-    /// How keys and values are stored.
-    #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
-    pub kv_type: KvArg,
-    /// Linear layers: auto, or f32 for float32 weights everywhere (the reference mode).
-    #[arg(long, value_enum, default_value_t = LinearArg::Auto, value_name = "MODE")]
-    pub linear: LinearArg,
-    /// Where the model runs: cpu, cuda or cuda:N (in builds with the cargo feature `cuda`).
-    #[arg(long, default_value_t = Device::Cpu, value_name = "DEVICE")]
-    pub device: Device,
-    /// Threads; 0 for all cores.
-    #[arg(long, default_value_t = 0, value_name = "N")]
-    pub threads: usize,
-    /// Tokens of a prefill that pass through the model together.
-    #[arg(long, default_value_t = DEFAULT_CHUNK, value_name = "N", value_parser = at_least_one)]
-    pub chunk: usize,
-}
-
-/// Perplexity.
+/// Measure the perplexity of text files by length and by position (the paper's table 1).
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend eval perplexity book.txt --lengths 4k,16k --html report.html\n  selfextend eval perplexity books/ --lengths 8k,16k --method plain --method selfextend:G=4,W=2048"
+)]
 pub struct PerplexityArgs {
     /// Text files, or folders of .txt files.
     #[arg(required = true, value_name = "FILE")]
@@ -137,7 +114,7 @@ pub struct PerplexityArgs {
     pub run: EvalRunArgs,
 }
 
-/// How much of a text is scored.
+/// Which parts of a text are scored.
 #[derive(Debug, Clone, Args)]
 pub struct TextArgs {
     /// Tokens of context, as in 4k,8k,16k.
@@ -146,14 +123,17 @@ pub struct TextArgs {
     /// Segments of each length from each file.
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = at_least_one)]
     pub segments: usize,
-    /// Slide a window by so many tokens instead, and score what each adds; --segments then limits
-    /// the windows of a file.
+    /// Slide a window by this many tokens instead, and score what each step adds; --segments then
+    /// limits the windows of a file.
     #[arg(long, value_name = "N", value_parser = tokens_at_least_one)]
     pub stride: Option<usize>,
 }
 
-/// Passkey retrieval.
+/// Measure passkey retrieval by length and depth (the paper's figure 4).
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend eval passkey --lengths 4k,16k --depths 0.1,0.5 --trials 1\n  selfextend eval passkey --shard 1/2 --results part1.jsonl"
+)]
 pub struct PasskeyArgs {
     #[command(flatten)]
     pub sweep: SweepArgs,
@@ -196,8 +176,11 @@ pub struct KeyArgs {
     pub chat: bool,
 }
 
-/// Needle in a haystack.
+/// Hide a needle in a haystack of your texts, by length and depth.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  selfextend eval needle --haystack essays/ --lengths 4k,8k --plot needle.png"
+)]
 pub struct NeedleArgs {
     /// Text files, or folders of .txt files, that hide the needle.
     #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
@@ -208,7 +191,7 @@ pub struct NeedleArgs {
     /// What is asked.
     #[arg(long, default_value = needle::QUESTION, value_name = "TEXT")]
     pub question: String,
-    /// What an answer must contain, whatever its case.
+    /// What an answer must contain; case does not matter.
     #[arg(long, default_value = needle::ANSWER, value_name = "TEXT")]
     pub answer: String,
     /// Tokens of context, the answer's included, as in 4k,8k,16k.
@@ -232,8 +215,11 @@ pub struct NeedleArgs {
     pub run: EvalRunArgs,
 }
 
-/// RULER.
+/// Run RULER's synthetic tasks, made for the model's tokenizer from a seed.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend eval ruler --lengths 4k --samples 2\n  selfextend eval ruler --tasks vt,cwe,fwe --lengths 8k,16k"
+)]
 pub struct RulerArgs {
     /// Tasks, by RULER's names. [default: all, those with essays only where --essays names texts]
     #[arg(long, value_delimiter = ',', value_name = "TASK,...")]
@@ -247,7 +233,7 @@ pub struct RulerArgs {
     /// Samples of each task at each length.
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = at_least_one)]
     pub samples: usize,
-    /// Seed of everything drawn.
+    /// Seed of everything random.
     #[arg(long, default_value_t = 42, value_name = "SEED")]
     pub seed: u64,
     /// Ask under the model's chat template.
@@ -257,8 +243,11 @@ pub struct RulerArgs {
     pub run: EvalRunArgs,
 }
 
-/// L-Eval.
+/// Run L-Eval's closed-ended tasks from its .jsonl files.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  selfextend eval leval coursera.jsonl quality.jsonl --documents 5"
+)]
 pub struct LevalArgs {
     /// Its .jsonl files, named as in its repository, or folders of them.
     #[arg(required = true, value_name = "FILE")]
@@ -276,8 +265,9 @@ pub struct LevalArgs {
     pub run: EvalRunArgs,
 }
 
-/// LongBench.
+/// Run tasks in LongBench's format, with its prompts and metrics.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selfextend eval longbench hotpotqa.jsonl --items 20 --chat")]
 pub struct LongbenchArgs {
     /// Its .jsonl files, named after their tasks, or folders of them.
     #[arg(required = true, value_name = "FILE")]
@@ -298,8 +288,11 @@ pub struct LongbenchArgs {
     pub run: EvalRunArgs,
 }
 
-/// Multiple choice.
+/// Run the short-context control: multiple choice by log-likelihood, and LAMBADA.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend eval choice arc_easy.jsonl piqa.jsonl --items 50\n  selfextend eval choice mmlu/test/astronomy_test.csv --shots 5"
+)]
 pub struct ChoiceArgs {
     /// Questions: .jsonl (ARC, PIQA, OpenBookQA, Winogrande, LAMBADA), .txt (HellaSwag's blocks)
     /// or .csv (MMLU's columns); a folder's .jsonl files.
@@ -311,10 +304,10 @@ pub struct ChoiceArgs {
     /// Seed of the draw.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
-    /// Tokens of context that methods are told. [default: the trained window]
+    /// Tokens of context that methods are resolved for. [default: the trained window]
     #[arg(long, value_name = "N", value_parser = tokens_at_least_one)]
     pub context: Option<usize>,
-    /// Answered questions before each of a .csv file's (MMLU's authors take 5): the first of the
+    /// Solved examples before each question of a .csv file (MMLU's authors take 5): the first of the
     /// subject's _dev.csv, beside the file or in ../dev.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub shots: usize,
@@ -322,10 +315,14 @@ pub struct ChoiceArgs {
     pub run: EvalRunArgs,
 }
 
-/// A task over a grid of settings.
+/// Measure perplexity or passkey retrieval over a grid of group sizes and neighbour windows
+/// (figures 5 and 6).
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend eval ablation book.txt --lengths 16k --group-sizes 4,8 --neighbor-windows 1k,2k\n  selfextend eval ablation --lengths 8k --neighbor-windows 1k --depths 0.5 --trials 1"
+)]
 pub struct AblationArgs {
-    /// Text files, or folders of .txt files: their perplexity is measured. Passkey without them.
+    /// Text files, or folders of .txt files, whose perplexity is measured. Without them, passkeys.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Group sizes.
@@ -355,8 +352,11 @@ pub enum AblationOn {
     Passkey,
 }
 
-/// Results to join.
+/// Join the results of a sharded run; gaps and overlaps are refused.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  selfextend eval merge part1.jsonl part2.jsonl -o all.jsonl --html report.html"
+)]
 pub struct MergeArgs {
     /// The results of every shard.
     #[arg(required = true, value_name = "FILE")]
@@ -368,8 +368,11 @@ pub struct MergeArgs {
     pub show: ShowArgs,
 }
 
-/// Results to show.
+/// Show the tables and pictures of results, complete or not.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend eval report eval-passkey.jsonl\n  selfextend eval report eval-passkey.jsonl --html report.html"
+)]
 pub struct ReportArgs {
     /// Results of a task.
     #[arg(value_name = "FILE")]

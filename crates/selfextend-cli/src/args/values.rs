@@ -1,9 +1,10 @@
-//! How values of flags are read.
+//! How the values of flags are read.
 
 use selfextend::Method;
 use selfextend::settings::parse_tokens;
 use std::path::PathBuf;
 
+/// Reads a parameter and the values to try for it: `W=512,1k`.
 pub fn parse_tried(text: &str) -> Result<(String, Vec<String>), String> {
     match text.split_once('=') {
         Some((key, values)) if !key.is_empty() && !values.is_empty() => {
@@ -14,6 +15,7 @@ pub fn parse_tried(text: &str) -> Result<(String, Vec<String>), String> {
     }
 }
 
+/// Reads a method with its parameters: `rerope:W=1024`.
 pub fn parse_method(text: &str) -> Result<Method, String> {
     text.parse()
         .map_err(|error: selfextend::method::MethodError| error.to_string())
@@ -28,11 +30,15 @@ pub fn bytes(text: &str) -> Result<usize, String> {
         "k" => 1 << 10,
         "m" => 1 << 20,
         "g" => 1 << 30,
-        _ => return Err(format!("{text:?} is no number of bytes; write 2g or 800m")),
+        _ => {
+            return Err(format!(
+                "{text:?} is not a number of bytes; write 2g or 800m"
+            ));
+        }
     };
     let number: usize = digits
         .parse()
-        .map_err(|_| format!("{text:?} is no number of bytes; write 2g or 800m"))?;
+        .map_err(|_| format!("{text:?} is not a number of bytes; write 2g or 800m"))?;
     match number.checked_mul(factor) {
         Some(0) => Err("must be at least 1".to_owned()),
         Some(bytes) => Ok(bytes),
@@ -40,6 +46,7 @@ pub fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads a whole number that is not 0.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("must be at least 1".to_owned()),
@@ -48,6 +55,7 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads a number of tokens that is not 0: `16384` or `16k`.
 pub fn tokens_at_least_one(text: &str) -> Result<usize, String> {
     match parse_tokens(text)? {
         0 => Err("must be at least 1".to_owned()),
@@ -55,7 +63,7 @@ pub fn tokens_at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// A larger matrix fits no screen.
+/// Reads the size of a matrix that fits a screen.
 pub fn matrix_size(text: &str) -> Result<usize, String> {
     at_least_one(text).and_then(|size| {
         if size <= 200 {
@@ -66,6 +74,7 @@ pub fn matrix_size(text: &str) -> Result<usize, String> {
     })
 }
 
+/// Reads a label and a file: `LABEL=FILE`.
 pub fn labelled(text: &str) -> Result<(String, PathBuf), String> {
     // A label such as `G=4` is more likely than a file name with a `=` in it.
     match text.rsplit_once('=') {
@@ -73,5 +82,14 @@ pub fn labelled(text: &str) -> Result<(String, PathBuf), String> {
             Ok((label.to_owned(), file.into()))
         }
         _ => Err("write LABEL=FILE".to_owned()),
+    }
+}
+
+/// Reads a number of hours above 0, `inf` included.
+pub fn hours(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(hours) if hours > 0.0 => Ok(hours),
+        Ok(_) => Err("must be more than 0".to_owned()),
+        Err(_) => Err("not a number of hours".to_owned()),
     }
 }

@@ -1,6 +1,6 @@
-//! One answer: prefill, generation, and how long they took.
+//! One answer: prefill and generation, with their times.
 
-use crate::args::GenerateArgs;
+use crate::args::generate::GenerateArgs;
 use crate::error::{CliError, Result};
 use crate::{interrupt, output, setup};
 use selfextend::sampling::Sampler;
@@ -18,7 +18,7 @@ pub struct Answer {
     pub decode_s: f64,
 }
 
-/// Checks what needs no model to be wrong.
+/// The options of a generation, checked before the model is loaded.
 pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
     Sampler::new(args.into())?;
     Ok(GenerateOptions::new()
@@ -27,22 +27,25 @@ pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
         .with_sampling(args.into()))
 }
 
-/// Appends the tokens and generates what follows; `on_text` gets it piece by piece.
+/// Appends what the session lacks of the prompt, whose beginning it holds, and generates an answer;
+/// `on_text` gets it piece by piece.
 pub fn answer(
     session: &mut Session,
     tokenizer: &Tokenizer,
-    tokens: &[u32],
+    prompt: &[u32],
     options: &GenerateOptions,
     on_text: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
+    let tokens = &prompt[session.len()..];
     let (logits, prefill_s) = setup::prefill(session, tokens, "reading")?;
     let start = Instant::now();
     let mut broken: Option<CliError> = None;
-    let generation = generate(session, tokenizer, logits, options, |piece| {
+    let generation = generate(session, tokenizer, prompt, logits, options, |piece| {
         broken = on_text(piece).err();
-        match broken.is_some() || interrupt::asked() {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if broken.is_some() || interrupt::asked() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     })?;
     let decode_s = start.elapsed().as_secs_f64();
@@ -81,7 +84,7 @@ fn finish_in_words(finish: &Finish) -> &'static str {
         Finish::EndToken => "complete",
         Finish::Stop(_) => "ended by --stop",
         Finish::MaxTokens => "cut at --max-tokens",
-        Finish::ContextFull => "cut as the context is full",
+        Finish::ContextFull => "cut because the context is full",
         Finish::Stopped => "stopped",
     }
 }

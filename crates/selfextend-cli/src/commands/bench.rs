@@ -1,6 +1,6 @@
 //! `selfextend bench`: speed and memory at several depths.
 
-use crate::args::BenchArgs;
+use crate::args::bench::BenchArgs;
 use crate::error::Result;
 use crate::output;
 use crate::setup::{SettingsReport, Setup, prefill};
@@ -14,12 +14,12 @@ use std::time::Instant;
 /// Measures each depth in turn.
 pub fn bench(args: &BenchArgs) -> Result<()> {
     let setup = Setup::new(&args.model)?;
-    let model = setup.load()?;
+    let model = setup.source.load()?;
     let trained = model.model.config().trained_window;
-    // All settings first: an impossible one ends it before anything has run.
+    // All settings first: impossible ones are refused before anything runs.
     let chosen = args.depths.iter().map(|&depth| {
         let needed = depth + args.decode_tokens + 1;
-        setup.choice().for_text(needed, trained)
+        setup.choice.for_text(needed, trained)
     });
     let chosen = chosen.collect::<Result<Vec<_>>>()?;
     if !args.json {
@@ -27,13 +27,15 @@ pub fn bench(args: &BenchArgs) -> Result<()> {
     }
     for (&depth, chosen) in args.depths.iter().zip(chosen) {
         let memory = PeakMemory::start();
-        let mut session = model.model.session(setup.options(chosen.extension))?;
+        let mut session = model
+            .model
+            .session(setup.source.options(chosen.extension))?;
         let mut row = measure(args, &setup, &model, &mut session, depth)?;
-        let mib = |bytes| output::rounded(bytes as f64 / f64::from(1 << 20), 1);
-        row.peak_rss_mib = memory.bytes().map(mib);
-        match args.json {
-            true => output::json(&row)?,
-            false => output::line(&row.in_words(&session))?,
+        row.peak_rss_mib = memory.bytes().map(output::mib);
+        if args.json {
+            output::json(&row)?;
+        } else {
+            output::line(&row.in_words(&session))?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 mod conversation;
 mod reader;
 
-use crate::args::ChatArgs;
+use crate::args::chat::ChatArgs;
 use crate::error::{CliError, Result};
 use crate::setup::Setup;
 use crate::{input, interrupt, output};
@@ -14,31 +14,34 @@ use std::path::Path;
 const HELP: &str = "\
 /file PATH   attach a text file to the next message
 /reset       forget the conversation
-/stats       say how much of the context is used, and how fast it goes
-/help        show these lines
-/quit        leave (as do Ctrl-D and Ctrl-C; during an answer, Ctrl-C stops the answer)";
+/stats       show how much of the context is used, and the speed so far
+/help        show this list
+/quit        leave, like Ctrl-D and Ctrl-C (during an answer, Ctrl-C stops the answer)";
 
-/// Talks until there is no more to say.
+/// Talks until the input ends.
 pub fn chat(args: &ChatArgs) -> Result<()> {
     let options = super::answer::options(&args.generate)?;
     let attached = args.file.as_deref().map(input::file).transpose()?;
     let setup = Setup::new(&args.model)?;
-    let model = setup.load()?;
+    let model = setup.source.load()?;
     let mut conversation = Conversation::new(args, &setup, &model, options)?;
     if let Some(text) = attached {
         conversation.attach(text);
     }
     let mut reader = Reader::new()?;
     if reader.is_interactive() {
-        output::note(&format!("{}: type a message, or /help.", args.model.model));
+        output::note(&format!(
+            "{}: type a message, or /help.",
+            args.model.load.model
+        ));
     }
     while let Some(line) = reader.line()? {
         match step(&mut conversation, &line, reader.is_interactive()) {
             Ok(true) => {}
             Ok(false) => break,
-            // In a pipe, what follows an error would answer something else.
+            // In a pipe, the lines after an error would answer something else.
             Err(error @ (CliError::Usage(_) | CliError::Failure(_))) if reader.is_interactive() => {
-                error.report();
+                output::error(&error);
             }
             Err(error) => return Err(error),
         }
@@ -46,7 +49,7 @@ pub fn chat(args: &ChatArgs) -> Result<()> {
     Ok(())
 }
 
-/// Handles a line; whether to go on.
+/// Handles a line; returns whether to go on.
 fn step(conversation: &mut Conversation, line: &str, interactive: bool) -> Result<bool> {
     let line = line.trim();
     match line
@@ -58,14 +61,14 @@ fn step(conversation: &mut Conversation, line: &str, interactive: bool) -> Resul
         ("/help", _) => output::note(HELP),
         ("/reset", _) => {
             conversation.reset()?;
-            output::note("note: the conversation is forgotten");
+            output::note("note: the conversation was forgotten");
         }
         ("/stats", _) => output::note(&conversation.statistics()),
         ("/file", "") => return Err(CliError::usage("/file needs the path of a text file")),
         ("/file", path) => attach(conversation, path)?,
         (command, _) if command.starts_with('/') && !command[1..].contains('/') => {
             return Err(CliError::usage(format!(
-                "there is no {command}; /help lists the commands"
+                "unknown command {command}; /help lists the commands"
             )));
         }
         _ => say(conversation, line, interactive)?,
@@ -102,7 +105,7 @@ fn say(conversation: &mut Conversation, message: &str, interactive: bool) -> Res
     match turn {
         Ok(statistics) => output::note(&statistics),
         Err(CliError::Interrupted) if interactive => {
-            output::note("\nnote: stopped; the message is forgotten")
+            output::note("\nnote: stopped; the message was forgotten")
         }
         Err(error) => return Err(error),
     }

@@ -1,14 +1,14 @@
 //! `selfextend demo`: a passkey hidden in a long text, asked for in two ways.
 
 use super::answer::answer;
-use crate::args::DemoArgs;
+use crate::args::demo::DemoArgs;
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::setup::{SettingsReport, Setup};
 use selfextend::{Extension, GenerateOptions, PositionMap, TextModel};
-use selfextend_eval::EvalError;
 use selfextend_eval::tasks::Prompter;
 use selfextend_eval::tasks::passkey::Passkey;
+use selfextend_eval::{EvalError, Speed};
 use serde::Serialize;
 
 /// Digits of a key, as in the paper.
@@ -21,12 +21,12 @@ const ANSWER_TOKENS: usize = 12;
 pub fn demo(args: &DemoArgs) -> Result<()> {
     if !(0.0..=1.0).contains(&args.depth) {
         return Err(CliError::usage(format!(
-            "--depth {} must be between 0 and 1",
+            "--depth {} is not between 0 and 1",
             args.depth
         )));
     }
     let setup = Setup::new(&args.model)?;
-    let model = setup.load()?;
+    let model = setup.source.load()?;
     let trained = model.model.config().trained_window;
     let prompter = Prompter::new(&model, false)?;
     let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed).map_err(
@@ -38,14 +38,19 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
         },
     )?;
     let needed = passkey.tokens.len() + ANSWER_TOKENS;
-    let extended = setup.choice().for_text(needed, trained)?.extension;
+    let extended = setup.choice.for_text(needed, trained)?.extension;
     introduce(args, &passkey, trained);
     if !extended.extends() {
-        output::note(&format!(
-            "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; a larger --tokens shows the difference"
-        ));
+        output::note(&if needed <= trained {
+            format!(
+                "note: {needed} tokens fit the trained window of {trained}, so both ways are plain attention; use a larger --tokens to see the difference"
+            )
+        } else {
+            "note: plain attention was asked for, so both ways are the same".to_owned()
+        });
     }
     let plain = Extension::plain(trained, extended.context());
+    announce(args, &model, passkey.tokens.len())?;
     let plain = ask(&setup, &model, &passkey, plain)?;
     let extended = ask(&setup, &model, &passkey, extended)?;
     if args.json {
@@ -61,12 +66,24 @@ fn introduce(args: &DemoArgs, passkey: &Passkey, trained: usize) {
         args.depth * 100.0,
         output::grouped(passkey.tokens.len()),
         output::grouped(passkey.position),
-        args.model.model,
+        args.model.load.model,
         output::grouped(trained),
     ));
 }
 
-/// One way of asking, and what came of it.
+/// Says how long it will take: in a pipe, nothing else shows that it works.
+fn announce(args: &DemoArgs, model: &TextModel, tokens: usize) -> Result<()> {
+    let speed = Speed::measure(&model.model, args.model.load.chunk)?;
+    let seconds = 2.0 * speed.prefill_seconds(0..tokens);
+    output::note(&format!(
+        "reading {} tokens twice, about {}",
+        output::grouped(tokens),
+        output::duration(seconds),
+    ));
+    args.limit.check(seconds, "a smaller --tokens")
+}
+
+/// One way of asking, and its outcome.
 #[derive(Debug, Serialize)]
 struct Outcome {
     answer: String,
@@ -86,7 +103,7 @@ fn ask(
     passkey: &Passkey,
     extension: Extension,
 ) -> Result<Outcome> {
-    let mut session = model.model.session(setup.options(extension))?;
+    let mut session = model.model.session(setup.source.options(extension))?;
     let generate = GenerateOptions::new().with_max_tokens(ANSWER_TOKENS);
     output::note(&format!("asking with {} ...", session.extension()));
     let result = answer(
@@ -122,7 +139,7 @@ fn heading(outcome: &Outcome) -> String {
     }
 }
 
-/// Both outcomes side by side, and who found the key.
+/// Both outcomes side by side, and which of them found the key.
 fn table(passkey: &Passkey, plain: &Outcome, extended: &Outcome) -> String {
     let cell = |text: String| -> String {
         let short: String = text.chars().take(40).collect();

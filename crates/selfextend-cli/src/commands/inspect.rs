@@ -1,9 +1,9 @@
-//! `selfextend inspect`: what a file says, how far it reaches, and which positions are used.
+//! `selfextend inspect`: what a file says, how far it can be extended, and which positions are used.
 
 mod matrix;
 mod positions;
 
-use crate::args::InspectArgs;
+use crate::args::inspect::InspectArgs;
 use crate::error::Result;
 use crate::{output, setup};
 use matrix::Matrix;
@@ -24,7 +24,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if args.positions {
         return positions::positions(args);
     }
-    let path = setup::fetch(&args.model.model)?;
+    let path = setup::fetch(&args.model.load.model)?;
     let file = ModelFile::open(&path)?;
     let report = Report {
         model: ModelReport::new(&file)?,
@@ -32,9 +32,10 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
         automatic: automatic(args, file.config()?.trained_window)?,
         matrix: Matrix::new(args)?,
     };
-    match args.json {
-        true => output::json(&report),
-        false => output::text(&report.in_words()?),
+    if args.json {
+        output::json(&report)
+    } else {
+        output::text(&report.in_words()?)
     }
 }
 
@@ -47,7 +48,7 @@ fn methods(json: bool) -> Result<()> {
         parameters: BTreeMap<&'static str, &'static str>,
     }
     let mut text = String::from(
-        "Methods for --method, written NAME or NAME:KEY=VALUE,... (L trained window, N context);\nafter a semicolon, what a parameter is when left out:\n",
+        "Methods for --method, written NAME or NAME:KEY=VALUE,... (L is the trained window, N the context);\nthe default of a parameter follows its semicolon:\n",
     );
     for entry in METHODS {
         if json {
@@ -108,7 +109,7 @@ struct ModelReport {
     kv_bytes_per_token: usize,
 }
 
-/// How much of a file a tensor format takes.
+/// How much of a file is in a tensor format.
 #[derive(Debug, Default, Serialize)]
 struct FormatUse {
     tensors: usize,
@@ -159,22 +160,21 @@ impl ModelReport {
         })
     }
 
-    /// One fact a line.
+    /// One fact per line.
     fn lines(&self) -> Vec<(&'static str, String)> {
-        let mib = |bytes: f64| format!("{:.1} MiB", bytes / (1 << 20) as f64);
         let formats = self.formats.iter().map(|(name, it)| {
             let plural = if it.tensors == 1 { "" } else { "s" };
             format!(
                 "{name} ({} tensor{plural}, {})",
                 it.tensors,
-                mib(it.bytes as f64)
+                output::size(it.bytes)
             )
         });
         let tokenizer = self.tokenizer.as_deref().unwrap_or("none");
         let sliding = match (self.sliding_window, self.sliding_layers) {
             (None, _) => "every layer sees all keys".to_owned(),
             (Some(window), n) if n == self.layers => {
-                format!("all layers see {window} tokens (SelfExtend switches that off)")
+                format!("all layers see {window} tokens (SelfExtend switches this off)")
             }
             (Some(window), n) => format!("{n} local layers see {window} tokens"),
         };
@@ -184,7 +184,7 @@ impl ModelReport {
         };
         vec![
             ("file", self.file.clone()),
-            ("file size", mib(self.file_bytes as f64)),
+            ("file size", output::size(self.file_bytes as usize)),
             ("name", self.name.clone().unwrap_or_else(|| "-".to_owned())),
             ("architecture", self.architecture.clone()),
             (
@@ -222,14 +222,14 @@ impl ModelReport {
                 "KV cache",
                 format!(
                     "{} for 1024 tokens (f16)",
-                    mib(self.kv_bytes_per_token as f64 * 1024.0)
+                    output::size(self.kv_bytes_per_token * 1024)
                 ),
             ),
         ]
     }
 }
 
-/// A file's size; of a folder, that of its tensors.
+/// The size of a file; of a folder, the size of its tensors.
 fn file_bytes(path: &Path, tensors: u64) -> u64 {
     match std::fs::metadata(path) {
         Ok(found) if found.is_file() => found.len(),
@@ -237,7 +237,7 @@ fn file_bytes(path: &Path, tensors: u64) -> u64 {
     }
 }
 
-/// A scaling without its lists.
+/// A scaling in words, without its lists of factors.
 fn in_words(scaling: &RopeScaling) -> String {
     match scaling {
         RopeScaling::None => "none".to_owned(),
@@ -252,7 +252,7 @@ fn in_words(scaling: &RopeScaling) -> String {
     }
 }
 
-/// The largest context of some settings.
+/// The largest context that settings reach.
 #[derive(Debug, Serialize)]
 struct Reach {
     group_size: usize,
@@ -327,7 +327,7 @@ impl Report {
         for choice in &self.automatic {
             let times = choice
                 .times
-                .map_or("as asked".to_owned(), |times| format!("{times} x L"));
+                .map_or("as given".to_owned(), |times| format!("{times} x L"));
             let map = match choice.neighbor_window {
                 Some(window) => format!(
                     "--group-size {} --neighbor-window {window}",

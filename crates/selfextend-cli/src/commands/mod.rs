@@ -1,8 +1,9 @@
-//! One file for each command.
+//! The commands, a file for each.
 
 mod answer;
 mod bench;
 mod chat;
+mod compare;
 mod demo;
 mod eval;
 mod inspect;
@@ -16,7 +17,7 @@ mod tune;
 use crate::args::Command;
 use crate::error::Result;
 
-/// Does what was asked for.
+/// Runs the command.
 pub fn dispatch(command: Command) -> Result<()> {
     match command {
         Command::Run(args) => run::run(&args),
@@ -29,7 +30,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Eval(args) => eval::eval(&args),
         Command::Serve(args) => serve::serve(&args),
         Command::Pull(args) => pull::pull(&args),
-        Command::Compare(args) => eval::compare(&args),
+        Command::Compare(args) => compare::compare(&args),
         Command::Tune(args) => tune::tune(&args),
     }
 }

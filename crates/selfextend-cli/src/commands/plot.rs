@@ -1,6 +1,6 @@
 //! `selfextend plot`: perplexity by position, from the lines that `score` writes.
 
-use crate::args::PlotArgs;
+use crate::args::plot::PlotArgs;
 use crate::error::{CliError, Result};
 use crate::{input, output};
 use selfextend_eval::report::{Drawing, Lines, Series, to_svg};
@@ -45,17 +45,20 @@ fn read(path: &Path) -> Result<Vec<Line>> {
     let lines = lines.map(|(n, line)| {
         serde_json::from_str::<Line>(line).map_err(|error| {
             let place = format!("line {} of {}", n + 1, path.display());
-            CliError::failure(format!("{place} is none of `selfextend score`: {error}"))
+            CliError::failure(format!(
+                "{place} was not written by `selfextend score`: {error}"
+            ))
         })
     });
     let lines = lines.collect::<Result<Vec<_>>>()?;
     let sound = |line: &Line| line.position >= 1 && line.nll.is_finite();
-    match lines.iter().all(sound) && !lines.is_empty() {
-        true => Ok(lines),
-        false => Err(CliError::failure(format!(
+    if lines.iter().all(sound) && !lines.is_empty() {
+        Ok(lines)
+    } else {
+        Err(CliError::failure(format!(
             "{} has no scores that can be drawn",
             path.display()
-        ))),
+        )))
     }
 }
 

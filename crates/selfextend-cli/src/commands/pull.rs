@@ -1,10 +1,10 @@
-//! `selfextend pull`: a model onto this machine.
+//! `selfextend pull`: downloads a model.
 
-use crate::args::PullArgs;
+use crate::args::pull::PullArgs;
 use crate::error::Result;
 use crate::{output, setup};
 
-/// Fetches the model and prints its path.
+/// Downloads the model if it is not on this machine, and prints its path.
 pub fn pull(args: &PullArgs) -> Result<()> {
     let path = setup::fetch(&args.model)?;
     output::line(&path.display().to_string())

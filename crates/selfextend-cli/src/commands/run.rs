@@ -1,7 +1,7 @@
 //! `selfextend run`: one prompt, one answer.
 
 use super::answer::{Answer, answer, finish_in_json, options};
-use crate::args::RunArgs;
+use crate::args::run::RunArgs;
 use crate::error::{CliError, Result};
 use crate::setup::{SettingsReport, Setup};
 use crate::{input, output};
@@ -15,7 +15,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let options = options(&args.generate)?;
     let prompt = prompt(args)?;
     let setup = Setup::new(&args.model)?;
-    let model = setup.load()?;
+    let model = setup.source.load()?;
     let tokens = encode(args, &model, &prompt)?;
     let mut session = session(args, &setup, &model, tokens.len())?;
     let mut ends_line = true;
@@ -65,7 +65,7 @@ fn prompt(args: &RunArgs) -> Result<String> {
     }
     if wants_stdin && !file_is_stdin {
         let mut text = input::stdin()?;
-        // The line end of `echo` is none of the prompt's.
+        // The line end that `echo` adds is not part of the prompt.
         text.truncate(text.trim_end_matches(['\n', '\r']).len());
         parts.push(text);
     }
@@ -73,7 +73,7 @@ fn prompt(args: &RunArgs) -> Result<String> {
     parts.retain(|part| !part.trim().is_empty());
     match parts.len() {
         0 => Err(CliError::usage(
-            "the prompt is empty: give one as argument, with --file or on stdin",
+            "the prompt is empty: give one as an argument, with --file or on stdin",
         )),
         1 => Ok(parts.remove(0)),
         _ => Ok(parts
@@ -97,22 +97,22 @@ fn encode(args: &RunArgs, model: &TextModel, prompt: &str) -> Result<Vec<u32>> {
         }
         if args.system.is_some() {
             return Err(CliError::usage(
-                "the model has no chat template: --system means nothing to it",
+                "the model has no chat template, so --system cannot be used",
             ));
         }
-        output::note("note: the model has no chat template; it continues the text as with --raw");
+        output::note("note: the model has no chat template: it continues the text, as with --raw");
     }
     let tokens = model.encode(prompt)?;
-    match tokens.is_empty() {
-        true => Err(CliError::usage(
+    if tokens.is_empty() {
+        return Err(CliError::usage(
             "the prompt is empty: the model's vocabulary has none of its characters",
-        )),
-        false => Ok(tokens),
+        ));
     }
+    Ok(tokens)
 }
 
-/// A session with room for the prompt, and for the answer where that does not change how the
-/// prompt is read: only a prompt that does not fit extends the window by itself.
+/// A session with room for the prompt, and for the answer if that does not change how the prompt is
+/// read: only a prompt that does not fit extends the window automatically.
 fn session(args: &RunArgs, setup: &Setup, model: &TextModel, prompt: usize) -> Result<Session> {
     let trained = model.model.config().trained_window;
     let wanted = prompt + args.generate.max_tokens;

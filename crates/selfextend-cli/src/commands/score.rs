@@ -1,6 +1,6 @@
 //! `selfextend score`: the negative log-likelihood of every token.
 
-use crate::args::ScoreArgs;
+use crate::args::score::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::progress::Prefill;
 use crate::setup::{SettingsReport, Setup};
@@ -15,11 +15,11 @@ use std::time::Instant;
 pub fn score(args: &ScoreArgs) -> Result<()> {
     let source = Source::read(args)?;
     let setup = Setup::new(&args.model)?;
-    let model = setup.load()?;
+    let model = setup.source.load()?;
     let ids = source.ids(&model)?;
     if ids.len() < 2 {
         return Err(CliError::usage(format!(
-            "nothing to score: {} token{}, and the first has none before it",
+            "nothing to score: the text has {} token{}, and the first token is never scored",
             ids.len(),
             if ids.len() == 1 { "" } else { "s" }
         )));
@@ -37,7 +37,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     Ok(())
 }
 
-/// What is to be scored, read before the model is loaded.
+/// The text to score, read before the model is loaded.
 enum Source {
     Text(String),
     Ids(Vec<u32>),
@@ -63,10 +63,10 @@ impl Source {
                 ));
             }
         };
-        match text.is_empty() {
-            true => Err(CliError::usage("the text to score is empty")),
-            false => Ok(Self::Text(text)),
+        if text.is_empty() {
+            return Err(CliError::usage("the text to score is empty"));
         }
+        Ok(Self::Text(text))
     }
 
     fn ids(self, model: &TextModel) -> Result<Vec<u32>> {
@@ -79,7 +79,7 @@ impl Source {
 
 /// The negative log-likelihood of `ids[1..]`, written as JSON lines chunk by chunk.
 fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec<f64>> {
-    let (chunk, vocab) = (args.model.chunk, session.model().config().vocab);
+    let (chunk, vocab) = (args.model.load.chunk, session.model().config().vocab);
     if let Some(position) = ids.iter().position(|&id| id as usize >= vocab) {
         return Err(selfextend::Error::Token {
             id: ids[position],
@@ -100,7 +100,7 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
         };
         let next = &ids[from + 1..][..tokens.len()];
         session.score_with(tokens, next, layer, |_, score| {
-            // Not its negative, which of zero is no zero to read.
+            // Not `-log_probability`, which prints zero as -0.
             nll.push(0.0 - score.log_probability);
         })?;
         if !args.summary {

@@ -1,6 +1,6 @@
 //! `selfextend serve`.
 
-use crate::args::ServeArgs;
+use crate::args::serve::ServeArgs;
 use crate::error::{CliError, Result};
 use crate::setup::Setup;
 use crate::{interrupt, output};
@@ -9,15 +9,15 @@ use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// How many times the trained window a context is, unless told otherwise.
+/// The default context, in trained windows.
 const DEFAULT_EXTENSION: usize = 4;
 
-/// Loads the model and serves until told to end.
+/// Loads the model and serves until told to stop.
 pub fn serve(args: &ServeArgs) -> Result<()> {
     selfextend_server::log_to_stderr(args.log_json);
     let keys = args.keys()?;
     let setup = Setup::new(&args.model)?;
-    let text = setup.load()?;
+    let text = setup.source.load()?;
     let ladder = ladder(&setup, &text)?;
     let disk = args.disk(&setup)?;
     let config = config(args, keys, disk, &text, &ladder)?;
@@ -28,7 +28,7 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
         );
     }
     let context = ladder.context();
-    // The first Ctrl-C asks for an orderly end, the second one ends the process.
+    // The first Ctrl-C asks for a graceful shutdown, the second one ends the process.
     let _scope = interrupt::scope(interrupt::Mode::Ask);
     let ready = &mut |address: SocketAddr| {
         output::note(&format!(
@@ -42,20 +42,24 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
 /// The rungs up to the context that was asked for.
 fn ladder(setup: &Setup, text: &TextModel) -> Result<Ladder> {
     let trained = text.model.config().trained_window;
-    let choice = setup.choice();
+    let choice = &setup.choice;
     let context = match choice.asked_context(trained) {
         Some(context) => context,
         None if choice.stays_within() => trained,
         None => DEFAULT_EXTENSION * trained,
     };
-    Ladder::new(text.model.config(), context, |tokens| -> Result<SessionOptions> {
-        let extension = if tokens <= trained {
-            Extension::plain(trained, tokens)
-        } else {
-            choice.for_context(tokens, trained)?
-        };
-        Ok(setup.options(extension))
-    })
+    Ladder::new(
+        text.model.config(),
+        context,
+        |tokens| -> Result<SessionOptions> {
+            let extension = if tokens <= trained {
+                Extension::plain(trained, tokens)
+            } else {
+                choice.for_context(tokens, trained)?
+            };
+            Ok(setup.source.options(extension))
+        },
+    )
 }
 
 fn config(
@@ -66,8 +70,8 @@ fn config(
     ladder: &Ladder,
 ) -> Result<ServerConfig> {
     let full = selfextend_server::full_context_bytes(text, ladder)?;
-    let chunk = args.model.chunk;
-    let name = args.alias.as_ref().unwrap_or(&args.model.model);
+    let chunk = args.model.load.chunk;
+    let name = args.alias.as_ref().unwrap_or(&args.model.load.model);
     let mut config = ServerConfig::new(name);
     config.listen = SocketAddr::new(args.host, args.port);
     // Two conversations at full length, and no less than a gibibyte.
@@ -90,24 +94,24 @@ fn config(
 }
 
 impl ServeArgs {
-    /// Where prefixes are kept, if anywhere.
+    /// Where prefixes are kept, if they are.
     fn disk(&self, setup: &Setup) -> Result<Option<DiskCacheConfig>> {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
-        let path = setup.path();
+        let path = setup.source.path();
         let model = selfextend::fingerprint(path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
-        // Weights that were widened give other numbers.
-        let model = format!("{model} {:?}", self.model.linear);
+        // Widened weights give other numbers.
+        let model = format!("{model} {:?}", self.model.load.linear);
         let mut config = DiskCacheConfig::new(dir, model);
         config.least_tokens = self.cache_least_tokens;
         config.most_bytes = self.cache_size as u64;
         Ok(Some(config))
     }
 
-    /// The keys given as options, in the file, and in the environment; clap has read the last.
+    /// The keys from options and the file; clap adds the one of the environment to the options.
     fn keys(&self) -> Result<Vec<String>> {
         let mut keys: Vec<String> = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
@@ -121,7 +125,7 @@ impl ServeArgs {
                 .collect();
             if found.is_empty() {
                 return Err(CliError::usage(format!(
-                    "{} holds no key; write one a line",
+                    "{} holds no key; write one per line",
                     path.display()
                 )));
             }

@@ -1,6 +1,6 @@
 //! What extends the window: a method that was asked for, a profile, or the automatic rule.
 
-use crate::args::ModelArgs;
+use crate::args::model::ModelArgs;
 use crate::error::{CliError, Result};
 use crate::output;
 use selfextend::profile::Profile;
@@ -23,11 +23,11 @@ enum Wanted {
         method: Method,
         found_for: Option<usize>,
     },
-    /// The rule, and beyond the trained window before it a profile beside the model.
+    /// The automatic rule; beyond the trained window, a profile beside the model comes first.
     Automatic {
         request: ContextRequest,
         model: Option<PathBuf>,
-        beside: OnceCell<Option<Found>>,
+        beside: OnceCell<Option<Box<Found>>>,
     },
 }
 
@@ -39,14 +39,14 @@ pub struct Chosen {
 }
 
 impl Choice {
-    /// What the arguments ask for; `model` is its file, beside which a profile may lie.
+    /// What the arguments ask for; `model` is the model's file, which may have a profile beside it.
     pub fn new(args: &ModelArgs, model: Option<&Path>) -> Result<Self> {
         let method = |method, found_for| Wanted::Method { method, found_for };
         let wanted = if args.plain {
             method(Method::plain(), None)
         } else if let Some(asked) = &args.method {
             method(asked.clone(), None)
-        } else if let (Some(path), Some(model)) = (&args.profile, model) {
+        } else if let (Some(path), Some(model)) = (&args.load.profile, model) {
             let (profile, found) = Profile::load_for(path, model)?;
             method(found, Some(profile.context))
         } else {
@@ -55,7 +55,7 @@ impl Choice {
             request.group_size = args.group_size;
             request.neighbor_window = args.neighbor_window;
             let is_asked = args.group_size.is_some() || args.neighbor_window.is_some();
-            let unwanted = args.no_profile || is_asked || args.no_extend;
+            let unwanted = args.load.no_profile || is_asked || args.no_extend;
             Wanted::Automatic {
                 request,
                 model: model.filter(|_| !unwanted).map(Path::to_owned),
@@ -68,7 +68,7 @@ impl Choice {
         })
     }
 
-    /// For a text that comes to so many tokens. Within the trained window it runs plain unless a
+    /// The extension for a text of `needed` tokens. Within the trained window it runs plain unless a
     /// method, a profile or a group size was asked for.
     pub fn for_text(&self, needed: usize, trained: usize) -> Result<Chosen> {
         let extension = match &self.wanted {
@@ -102,7 +102,7 @@ impl Choice {
         })
     }
 
-    /// For sequences of up to so many tokens, whatever their texts.
+    /// The extension for sequences of up to `context` tokens, however short their texts are.
     pub fn for_context(&self, context: usize, trained: usize) -> Result<Extension> {
         match &self.wanted {
             Wanted::Method { method, .. } => Ok(method.resolve(trained, context)?),
@@ -120,7 +120,7 @@ impl Choice {
         }
     }
 
-    /// The context that was asked for: by itself, or as the limit of the group size asked for.
+    /// The context that was asked for: directly, or as the limit of the group size asked for.
     pub fn asked_context(&self, trained: usize) -> Option<usize> {
         let limit = || match &self.wanted {
             Wanted::Automatic { request, .. } if !request.no_extend => {
@@ -134,7 +134,7 @@ impl Choice {
         self.context.or_else(limit)
     }
 
-    /// Whether no context beyond the trained window was asked for, and none is to be.
+    /// Whether extending beyond the trained window was ruled out.
     pub fn stays_within(&self) -> bool {
         match &self.wanted {
             Wanted::Method { method, .. } => *method == Method::plain(),
@@ -142,7 +142,7 @@ impl Choice {
         }
     }
 
-    /// Under a profile that nobody asked for: nothing where there is none, or it does not reach.
+    /// Under a profile beside the model; `None` if there is none, or it does not reach.
     fn beside(
         &self,
         context: Option<usize>,
@@ -156,9 +156,9 @@ impl Choice {
             return Ok(None);
         };
         if beside.get().is_none() {
-            let _ = beside.set(Found::beside(model)?);
+            let _ = beside.set(Found::beside(model)?.map(Box::new));
         }
-        let Some(found) = beside.get().and_then(Option::as_ref) else {
+        let Some(found) = beside.get().and_then(Option::as_deref) else {
             return Ok(None);
         };
         let context = context.unwrap_or(found.profile.context.max(needed));
@@ -169,7 +169,7 @@ impl Choice {
             }
             Err(_) => {
                 found.say(&format!(
-                    ", which does not reach {context} tokens and is left alone"
+                    ", which does not reach {context} tokens and is ignored"
                 ));
                 Ok(None)
             }
@@ -194,7 +194,7 @@ impl Found {
         }
         let (profile, method) = Profile::load_for(&path, model).map_err(|error| {
             CliError::failure(format!(
-                "{error}; delete it, or leave it alone with --no-profile"
+                "{error}; delete it, or ignore it with --no-profile"
             ))
         })?;
         Ok(Some(Self {
@@ -204,12 +204,12 @@ impl Found {
         }))
     }
 
-    /// Says once that it is there, and `more`.
+    /// Notes once that it is used, and `more`.
     pub fn say(&self, more: &str) {
         static SAID: Once = Once::new();
         SAID.call_once(|| {
             output::note(&format!(
-                "note: {} says {}{more} (--no-profile leaves it alone)",
+                "note: {} says {}{more} (--no-profile ignores it)",
                 self.path.display(),
                 self.method
             ));

@@ -59,7 +59,7 @@ fn every_method_is_compared_and_shards_join() {
     for words in [
         "no passkey at 64 tokens",
         "too few for 5000",
-        "dynamic-ntk comes to the same as ntk",
+        "dynamic-ntk is the same as ntk",
     ] {
         assert!(done.stderr.contains(words), "{words}: {}", done.stderr);
     }
@@ -122,11 +122,47 @@ fn an_interrupted_comparison_goes_on() {
         .collect();
     std::fs::write(&results, cut).unwrap();
     let again = selfextend(&args).ok();
-    assert!(again.stderr.contains("2 of 4 are there"), "{again:?}");
+    assert!(again.stderr.contains("2 of 4 exist"), "{again:?}");
     let quality = |text: &str| text.split("Perplexity\n").nth(1).unwrap().to_owned();
     assert_eq!(quality(&again.stdout), quality(&first.stdout));
     let other = [&args[..], &["--segments", "2"]].concat();
-    selfextend(&other).fails(1, &["another run", "segments"]);
+    selfextend(&other).fails(
+        1,
+        &[
+            &results,
+            "other samples",
+            "segments",
+            "--results OTHER",
+            "delete it",
+        ],
+    );
+}
+
+#[test]
+fn a_quick_comparison_is_small() {
+    let (html, results) = (path("quick", "r.html"), path("quick", "r.jsonl"));
+    let text = file("quick.txt", TEXT.repeat(20));
+    let model = tiny();
+    let quick = ["compare", &text, "-m", &model, "--quick"];
+    let files = ["--results", &results, "--html", &html];
+    let done = selfextend(&[&quick[..], &files, &["--json"]].concat()).ok();
+    let table = done.json()["tables"][0].clone();
+    let rows = table.as_array().unwrap().iter();
+    let mut rows: Vec<_> = rows
+        .map(|row| (row["method"].as_str().unwrap(), row["length"].as_f64()))
+        .collect();
+    rows.sort_by(|a, b| a.partial_cmp(b).unwrap());
+    let lengths = [Some(64.0), Some(128.0)];
+    let methods = ["plain", "selfextend", "yarn"];
+    let expected: Vec<_> = methods
+        .into_iter()
+        .flat_map(|method| lengths.map(|length| (method, length)))
+        .collect();
+    assert_eq!(rows, expected);
+    // Flags still apply.
+    let more = ["--method", "dca", "--lengths", "80", "--dry-run"];
+    let done = selfextend(&[&quick[..], &more].concat()).ok();
+    assert!(done.stderr.contains("1 results to compute"), "{done:?}");
 }
 
 #[test]

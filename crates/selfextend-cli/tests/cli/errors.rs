@@ -36,7 +36,7 @@ fn devices_that_are_not_there() {
     let wrong = on("gpu");
     assert_eq!(wrong.code, Some(2), "{wrong:?}");
     assert!(
-        wrong.stderr.contains("there are cpu, cuda and cuda:N"),
+        wrong.stderr.contains("use cpu, cuda or cuda:N"),
         "{wrong:?}"
     );
 }

@@ -62,7 +62,7 @@ fn a_run_is_kept_resumed_and_reported() {
     let cut = lines.lines().take(5).map(str::len).sum::<usize>() + 5 + 40;
     std::fs::write(&results, &lines[..cut]).unwrap();
     let again = eval("perplexity", &[&args[..], &["--json"]].concat()).ok();
-    assert!(again.stderr.contains("4 of 8 are there"), "{again:?}");
+    assert!(again.stderr.contains("4 of 8 exist"), "{again:?}");
     let numbers = |text: &str| -> Vec<String> {
         let values = text
             .lines()
@@ -177,7 +177,7 @@ fn what_cannot_be_run_is_refused_before_it_starts() {
     )
     .fails(2, &["selfextend:G=2,W=16", "5000"]);
     eval("passkey", &["--lengths", "50", "--results", &results])
-        .fails(2, &["takes", "tokens at least"]);
+        .fails(2, &["takes at least", "tokens"]);
     eval("passkey", &["--depths", "2", "--results", &results]).fails(2, &["depth 2"]);
     eval("passkey", &["--lengths", "600", "--plot", "x.gif"]).fails(2, &[".svg or .png"]);
     eval(
@@ -195,6 +195,43 @@ fn what_cannot_be_run_is_refused_before_it_starts() {
         dry.stderr.contains("10 results to compute") && dry.stdout.is_empty(),
         "{dry:?}"
     );
+}
+
+#[test]
+fn a_run_above_the_limit_is_refused_with_both_ways_out() {
+    let folder = folder("limit");
+    let (results, html) = (path(&folder, "r.jsonl"), path(&folder, "r.html"));
+    let passkey = ["--lengths", "600", "--trials", "1", "--results", &results];
+    let little = ["--up-to", "0.0000001"];
+    let refused = eval("passkey", &[&passkey[..], &little].concat());
+    assert!(refused.stderr.contains("10 results to compute"));
+    refused.fails(2, &["--lengths", "--trials 1", "--up-to 1"]);
+    let text = file("limit/book.txt", TEXT.repeat(20));
+    let model = tiny();
+    let compare = [
+        "compare",
+        &text,
+        "-m",
+        &model,
+        "--results",
+        &results,
+        "--html",
+        &html,
+    ];
+    selfextend(&[&compare[..], &little].concat()).fails(2, &["--quick", "--up-to 1"]);
+    selfextend(&[&compare[..], &["--quick"], &little].concat())
+        .fails(2, &["--lengths", "--up-to 1"]);
+    // What was refused leaves nothing for the next run to stop at.
+    assert!(!std::path::Path::new(&results).exists());
+    eval("passkey", &passkey).ok();
+    for hours in ["0", "-1", "NaN", "long"] {
+        let flag = format!("--up-to={hours}");
+        let done = eval("passkey", &[&flag]);
+        assert!(
+            done.code == Some(2) && done.stderr.contains("--up-to"),
+            "{done:?}"
+        );
+    }
 }
 
 #[test]
@@ -250,7 +287,7 @@ fn every_task_runs() {
         &[&choice, &lambada, "--results", &results("choice.jsonl")],
     )
     .ok();
-    assert!(done.stdout.contains("normalised"));
+    assert!(done.stdout.contains("acc_norm"));
     let leval = file(
         "tasks/sci_fi.jsonl",
         "{\"input\": \"An ant.\", \"instructions\": [\"Is it? True or False?\"], \"outputs\": [\"True [fact: False]\"]}\n",

@@ -6,6 +6,7 @@ mod common;
 mod compare;
 mod errors;
 mod eval;
+mod help;
 mod measure;
 mod methods;
 mod pipes;

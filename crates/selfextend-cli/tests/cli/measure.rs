@@ -299,7 +299,14 @@ fn the_demo_asks_twice() {
     let method = json["selfextend"]["settings"]["method"].as_str().unwrap();
     assert!(method.starts_with("selfextend:G="), "{method}");
     assert_eq!(json["passkey"].as_str().unwrap().len(), 5);
-    let table = on_tiny("demo", &args).ok().stdout;
+    let done = on_tiny("demo", &args).ok();
+    // In a pipe: the cost first, then a line for each way, and no drawing.
+    let notes: Vec<_> = done.stderr.lines().collect();
+    let cost = format!("reading {tokens} tokens twice, about ");
+    assert!(notes[1].starts_with(&cost), "{notes:?}");
+    assert_eq!(notes.len(), 4, "{notes:?}");
+    assert!(!done.stderr.contains(['\r', '\x1b']), "{notes:?}");
+    let table = done.stdout;
     for part in [
         "plain attention",
         "SelfExtend G=",

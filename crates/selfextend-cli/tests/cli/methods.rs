@@ -101,7 +101,7 @@ fn a_method_runs_everywhere_a_model_does() {
     );
     let done = text.ok();
     assert!(
-        done.stderr.contains("Streaming, sinks 4, recent 9"),
+        done.stderr.contains("StreamingLLM, sinks 4, recent 9"),
         "{}",
         done.stderr
     );

@@ -107,12 +107,33 @@ fn it_answers_with_the_right_key_and_ends_when_asked() {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert_eq!(body(&answer)["model"], "small");
     }
-    let elsewhere = server.ask("GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    let elsewhere =
+        server.ask("GET /health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
     assert!(elsewhere.starts_with("HTTP/1.1 403"), "{elsewhere}");
     let health = server.ask("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     server.signal("TERM");
     assert_eq!(server.code(), Some(0));
+}
+
+#[test]
+fn a_log_in_a_file_has_no_colours() {
+    let (log, model) = (dir().join("serve.log"), tiny());
+    let mut child = command(&["serve", "-m", &model, "--port", "0"])
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let text = || std::fs::read_to_string(&log).unwrap();
+    let start = std::time::Instant::now();
+    while !text().contains("on http://") && start.elapsed().as_secs() < 60 {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "TERM", &id]).status();
+    assert!(sent.unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    let text = text();
+    assert!(text.contains("INFO") && !text.contains('\x1b'), "{text}");
 }
 
 #[test]

@@ -34,7 +34,13 @@ fn what_tune_finds_is_what_a_profile_runs() {
         assert!(found[losses]["text"].as_f64().unwrap() > 0.0, "{found}");
     }
     assert!(
-        done.stderr.contains("after 2 sample(s): best of 2 is"),
+        done.stderr.contains("after 2 samples: the best of 2 is"),
+        "{}",
+        done.stderr
+    );
+    assert!(
+        done.stderr
+            .starts_with("3 settings, at most 9 texts of 512 tokens to read, about "),
         "{}",
         done.stderr
     );
@@ -49,7 +55,9 @@ fn what_tune_finds_is_what_a_profile_runs() {
     let again = on_tiny("tune", &[&common[..], &tried].concat()).ok();
     assert_eq!(again.json(), found);
     let table = on_tiny("tune", &common).ok().stdout;
-    assert!(table.contains("selfextend:G=") && table.contains("On text it was not chosen by"));
+    assert!(
+        table.contains("selfextend:G=") && table.contains("On text that the search did not use")
+    );
 }
 
 #[test]
@@ -60,8 +68,18 @@ fn what_cannot_be_tuned_is_refused() {
     on_tiny("tune", &["--file", &path, "--context", "300"]).fails(2, &["no room for a needle"]);
     let untried = ["--file", &path, "--context", "512", "--method", "dca"];
     on_tiny("tune", &untried).fails(2, &["--try chunk="]);
+    let long = ["--file", &path, "--context", "512", "--up-to", "1e-7"];
+    on_tiny("tune", &long).fails(2, &["--quick", "--up-to 1"]);
+    let quick = on_tiny("tune", &[&long[..], &["--quick"]].concat());
+    assert!(
+        quick
+            .stderr
+            .starts_with("5 settings, at most 7 texts of 512 tokens"),
+        "{quick:?}"
+    );
+    quick.fails(2, &["--try", "--up-to 1"]);
     let nonsense = file("profile.txt", "{}");
-    on_tiny("run", &["--profile", &nonsense, "hi"]).fails(1, &["no profile", "profile.txt"]);
+    on_tiny("run", &["--profile", &nonsense, "hi"]).fails(1, &["not a profile", "profile.txt"]);
 }
 
 #[test]
@@ -162,15 +180,15 @@ fn a_profile_beside_the_model_is_used_beyond_the_window() {
     let left = score(&path, &[]);
     let method = left.json()["settings"]["method"].clone();
     assert!(method.as_str().unwrap().starts_with("selfextend:G="));
-    assert!(left.stderr.contains("left alone"), "{}", left.stderr);
+    assert!(left.stderr.contains("ignored"), "{}", left.stderr);
 
-    // What is damaged or another model's is refused, unless it is to be left alone.
+    // What is damaged or another model's is refused, unless it is to be ignored.
     std::fs::write(&profile, &written[..written.len() / 2]).unwrap();
     for command in [
         &["run", "-m", &model, "--file", &long, "hi"][..],
         &["serve", "-m", &model],
     ] {
-        selfextend(command).fails(1, &["m.gguf.profile.json", "no profile", "--no-profile"]);
+        selfextend(command).fails(1, &["m.gguf.profile.json", "not a profile", "--no-profile"]);
     }
     score(&long, &["--no-profile"]);
     std::fs::write(&profile, &written).unwrap();

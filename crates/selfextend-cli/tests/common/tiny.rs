@@ -1,9 +1,9 @@
 //! A tiny random model.
 
-use candle_core::quantized::gguf_file::{self, Value};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
-use std::fs::File;
+#[path = "../../../selfextend/tests/common/gguf.rs"]
+mod gguf;
+
+use gguf::{Field, Tensor};
 use std::path::Path;
 
 /// Trained window of the tiny model.
@@ -37,42 +37,30 @@ impl Default for Tiny {
 impl Tiny {
     /// Writes the model.
     pub fn write(&self, path: &Path) {
-        let mut random = Random(7);
-        let tensors = self.tensors(&mut random);
-        let tensors: Vec<_> = tensors
-            .iter()
-            .map(|(name, tensor)| (name.as_str(), tensor))
-            .collect();
-        let metadata = self.metadata();
-        let metadata: Vec<_> = metadata
-            .iter()
-            .map(|(key, value)| (key.as_str(), value))
-            .collect();
-        let mut file = File::create(path).unwrap();
-        gguf_file::write(&mut file, &metadata, &tensors).unwrap();
+        gguf::write(path, &self.metadata(), &self.tensors(&mut Random(7)));
     }
 
-    fn tensors(&self, random: &mut Random) -> Vec<(String, QTensor)> {
-        use GgmlDType::{F32, Q4_0, Q8_0};
+    fn tensors(&self, random: &mut Random) -> Vec<(String, Tensor)> {
+        let (f32, q4_0, q8_0) = (Tensor::f32, Tensor::q4_0, Tensor::q8_0);
         let mut tensors = vec![
             (
                 "token_embd.weight".to_owned(),
-                random.tensor(self.embedding_rows, HIDDEN, Q8_0, 1.0),
+                random.tensor(self.embedding_rows, HIDDEN, q8_0, 1.0),
             ),
             ("output_norm.weight".to_owned(), ones()),
         ];
         for layer in 0..LAYERS {
             let matrices = [
-                ("attn_q", HIDDEN, HIDDEN, Q8_0),
-                ("attn_k", KV, HIDDEN, Q4_0),
-                ("attn_v", KV, HIDDEN, F32),
-                ("attn_output", HIDDEN, HIDDEN, Q4_0),
-                ("ffn_gate", FEED_FORWARD, HIDDEN, Q8_0),
-                ("ffn_up", FEED_FORWARD, HIDDEN, Q4_0),
-                ("ffn_down", HIDDEN, FEED_FORWARD, F32),
+                ("attn_q", HIDDEN, HIDDEN, q8_0 as Quantise),
+                ("attn_k", KV, HIDDEN, q4_0),
+                ("attn_v", KV, HIDDEN, f32),
+                ("attn_output", HIDDEN, HIDDEN, q4_0),
+                ("ffn_gate", FEED_FORWARD, HIDDEN, q8_0),
+                ("ffn_up", FEED_FORWARD, HIDDEN, q4_0),
+                ("ffn_down", HIDDEN, FEED_FORWARD, f32),
             ];
-            for (name, rows, columns, dtype) in matrices {
-                let tensor = random.tensor(rows, columns, dtype, 0.25);
+            for (name, rows, columns, quantise) in matrices {
+                let tensor = random.tensor(rows, columns, quantise, 0.25);
                 tensors.push((format!("blk.{layer}.{name}.weight"), tensor));
             }
             for name in ["attn_norm", "ffn_norm"] {
@@ -82,46 +70,40 @@ impl Tiny {
         tensors
     }
 
-    fn metadata(&self) -> Vec<(String, Value)> {
-        let size = |n: usize| Value::U32(n as u32);
-        let strings =
-            |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
-        let merges = MERGES.map(|(a, b)| format!("{a} {b}")).to_vec();
+    fn metadata(&self) -> Vec<(String, Field)> {
+        let merges = MERGES.map(|(a, b)| format!("{a} {b}"));
         let plain = tokens().len() - CONTROL.len();
-        let kinds = (0..tokens().len()).map(|id| Value::I32(if id < plain { 1 } else { 3 }));
+        let kinds = (0..tokens().len()).map(|id| if id < plain { 1 } else { 3 });
         let model = [
-            ("context_length", size(WINDOW)),
-            ("embedding_length", size(HIDDEN)),
-            ("block_count", size(LAYERS)),
-            ("feed_forward_length", size(FEED_FORWARD)),
-            ("attention.head_count", size(4)),
-            ("attention.head_count_kv", size(2)),
-            ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-            ("rope.freq_base", Value::F32(10_000.0)),
+            ("context_length", Field::u32(WINDOW)),
+            ("embedding_length", Field::u32(HIDDEN)),
+            ("block_count", Field::u32(LAYERS)),
+            ("feed_forward_length", Field::u32(FEED_FORWARD)),
+            ("attention.head_count", Field::u32(4)),
+            ("attention.head_count_kv", Field::u32(2)),
+            ("attention.layer_norm_rms_epsilon", Field::f32(1e-5)),
+            ("rope.freq_base", Field::f32(10_000.0)),
         ];
         let model = model
             .into_iter()
             .map(|(key, value)| (format!("{}.{key}", self.architecture), value));
         let common = [
+            ("general.architecture", Field::text(self.architecture)),
+            ("general.name", Field::text("Tiny")),
+            ("tokenizer.ggml.model", Field::text("gpt2")),
+            ("tokenizer.ggml.pre", Field::text("gpt-2")),
+            ("tokenizer.ggml.tokens", Field::texts(tokens())),
+            ("tokenizer.ggml.token_type", Field::i32s(kinds)),
+            ("tokenizer.ggml.merges", Field::texts(merges)),
             (
-                "general.architecture",
-                Value::String(self.architecture.to_owned()),
+                "tokenizer.ggml.eos_token_id",
+                Field::u32(tokens().len() - 1),
             ),
-            ("general.name", Value::String("Tiny".to_owned())),
-            ("tokenizer.ggml.model", Value::String("gpt2".to_owned())),
-            ("tokenizer.ggml.pre", Value::String("gpt-2".to_owned())),
-            ("tokenizer.ggml.tokens", strings(tokens())),
-            ("tokenizer.ggml.token_type", Value::Array(kinds.collect())),
-            ("tokenizer.ggml.merges", strings(merges)),
-            ("tokenizer.ggml.eos_token_id", size(tokens().len() - 1)),
         ];
         let common = common
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
-        let template = (
-            "tokenizer.chat_template".to_owned(),
-            Value::String(TEMPLATE.to_owned()),
-        );
+        let template = ("tokenizer.chat_template".to_owned(), Field::text(TEMPLATE));
         common
             .chain(model)
             .chain(self.template.then_some(template))
@@ -148,10 +130,12 @@ fn tokens() -> Vec<String> {
         .collect()
 }
 
-fn ones() -> QTensor {
-    let tensor = Tensor::ones(HIDDEN, candle_core::DType::F32, &Device::Cpu).unwrap();
-    QTensor::quantize(&tensor, GgmlDType::F32).unwrap()
+fn ones() -> Tensor {
+    Tensor::f32(&[HIDDEN], &[1.0; HIDDEN])
 }
+
+/// How numbers become a tensor of a shape.
+type Quantise = fn(&[usize], &[f32]) -> Tensor;
 
 struct Random(u64);
 
@@ -164,9 +148,8 @@ impl Random {
         (self.0 >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn tensor(&mut self, rows: usize, columns: usize, dtype: GgmlDType, scale: f32) -> QTensor {
+    fn tensor(&mut self, rows: usize, columns: usize, quantise: Quantise, scale: f32) -> Tensor {
         let numbers: Vec<f32> = (0..rows * columns).map(|_| self.number() * scale).collect();
-        let tensor = Tensor::from_vec(numbers, (rows, columns), &Device::Cpu).unwrap();
-        QTensor::quantize(&tensor, dtype).unwrap()
+        quantise(&[rows, columns], &numbers)
     }
 }

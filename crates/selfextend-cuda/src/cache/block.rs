@@ -1,10 +1,11 @@
-//! Copies of a page's tokens, for other sequences that start alike.
+//! Copies of a page's tokens, for other sequences that start with the same text.
 
-use super::DeviceCache;
-use crate::attention::address;
-use crate::device::{Device, Element};
+use super::device_cache::DeviceCache;
+use crate::device::{Device, Launch};
+use crate::element::Element;
 use crate::error::CudaError;
-use crate::launch::{CopyArgs, Launch};
+use crate::launch::{CopyArgs, Grid};
+use crate::memory::address;
 use cudarc::driver::CudaSlice;
 use selfextend_attention::cache::PAGE;
 
@@ -12,15 +13,15 @@ use selfextend_attention::cache::PAGE;
 const UNIT: usize = 16;
 const THREADS: u32 = 256;
 
-/// Keys, as they are stored for ever, and values of up to [`PAGE`] tokens in all layers of a
+/// Keys of the first plane, and values, of up to [`PAGE`] tokens in all layers of a
 /// [`DeviceCache`], in memory of its own.
 ///
 /// Layer after layer, it has rows of keys and of values, `[kv_heads][PAGE][dim]`, and then the
 /// scales of both where they are bytes.
 #[derive(Debug)]
-pub struct Block(CudaSlice<u8>);
+pub struct KvBlock(CudaSlice<u8>);
 
-impl Block {
+impl KvBlock {
     /// Bytes on the device.
     pub fn bytes(&self) -> usize {
         self.0.num_bytes()
@@ -51,19 +52,19 @@ impl<T: Element> DeviceCache<T> {
     ///
     /// # Errors
     /// The driver's: mostly too little memory.
-    pub fn block(&self, device: &Device, number: usize) -> Result<Option<Block>, CudaError> {
+    pub fn block(&self, device: &Device, number: usize) -> Result<Option<KvBlock>, CudaError> {
         let first = number * PAGE;
         if first >= self.len {
             return Ok(None);
         }
-        let block = Block(device.stream().alloc_zeros(self.block_bytes())?);
+        let block = KvBlock(device.stream().alloc_zeros(self.block_bytes())?);
         let tokens = PAGE.min(self.len - first);
         self.copy(device, &block, first, tokens, Direction::ToBlock)?;
         Ok(Some(block))
     }
 
     /// Continues with the first `tokens` tokens of a block of another cache with the same map, shape
-    /// and storage whose tokens, from the first on, are this one's. Room grows as by
+    /// and storage, whose text is the same up to there. Room grows as by
     /// [`DeviceCache::reserve`], which also derives what blocks do not hold.
     ///
     /// # Errors
@@ -72,7 +73,7 @@ impl<T: Element> DeviceCache<T> {
     pub fn push_block(
         &mut self,
         device: &Device,
-        block: &Block,
+        block: &KvBlock,
         tokens: usize,
         most: usize,
     ) -> Result<(), CudaError> {
@@ -94,23 +95,23 @@ impl<T: Element> DeviceCache<T> {
         Ok(())
     }
 
-    /// A block from what [`Block::to_bytes`] gave for one of a cache of this shape and storage; `None`
+    /// A block from what [`KvBlock::to_bytes`] gave for one of a cache of this shape and storage; `None`
     /// when the length does not fit.
     ///
     /// # Errors
     /// The driver's: mostly too little memory.
-    pub fn read_block(&self, device: &Device, bytes: &[u8]) -> Result<Option<Block>, CudaError> {
+    pub fn read_block(&self, device: &Device, bytes: &[u8]) -> Result<Option<KvBlock>, CudaError> {
         if bytes.len() != self.block_bytes() {
             return Ok(None);
         }
-        Ok(Some(Block(device.stream().clone_htod(bytes)?)))
+        Ok(Some(KvBlock(device.stream().clone_htod(bytes)?)))
     }
 
-    /// Copies the rows of some tokens, from slot `first` on, and with them what makes whole units.
+    /// Copies the rows of some tokens, from slot `first` on, rounded up to whole units.
     fn copy(
         &self,
         device: &Device,
-        block: &Block,
+        block: &KvBlock,
         first: usize,
         tokens: usize,
         direction: Direction,
@@ -144,13 +145,15 @@ impl<T: Element> DeviceCache<T> {
             Launch {
                 device,
                 kernel: &self.kernels.copy,
-                grid: (
-                    (args.count[0] as u32).div_ceil(THREADS),
-                    heads as u32,
-                    if row[1] == 0 { 2 } else { 4 },
-                ),
-                block: (THREADS, 1, 1),
-                shared: 0,
+                grid: Grid {
+                    blocks: (
+                        (args.count[0] as u32).div_ceil(THREADS),
+                        heads as u32,
+                        if row[1] == 0 { 2 } else { 4 },
+                    ),
+                    threads: (THREADS, 1, 1),
+                    shared: 0,
+                },
             }
             .run_now(&args)?;
         }

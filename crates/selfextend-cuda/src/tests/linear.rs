@@ -1,54 +1,63 @@
-//! Linear layers against f64 products of the weights that candle reads from the same blocks.
+//! Linear layers against f64 products of the weights that the `gguf` package reads from the same
+//! blocks.
 
 use super::{Half, device, ops::random};
+use crate::linear::{FEW, LinearScratch};
+use crate::matrix::Matrix;
 use crate::ops::{Buffer, Ops};
-use crate::{CudaError, Device, FEW, Format, LinearScratch, Matrix};
-use candle_core::Tensor;
-use candle_core::quantized::{GgmlDType, QTensor};
-use rand::{SeedableRng, rngs::StdRng};
+use crate::packed::Format;
+use crate::{CudaError, Device};
+use rand::{Rng, SeedableRng, rngs::StdRng};
 
-const FORMATS: [(Format, GgmlDType); 9] = [
-    (Format::Q4_0, GgmlDType::Q4_0),
-    (Format::Q4_1, GgmlDType::Q4_1),
-    (Format::Q5_0, GgmlDType::Q5_0),
-    (Format::Q5_1, GgmlDType::Q5_1),
-    (Format::Q8_0, GgmlDType::Q8_0),
-    (Format::Q3K, GgmlDType::Q3K),
-    (Format::Q4K, GgmlDType::Q4K),
-    (Format::Q5K, GgmlDType::Q5K),
-    (Format::Q6K, GgmlDType::Q6K),
+const FORMATS: [(Format, &str); 9] = [
+    (Format::Q4_0, "Q4_0"),
+    (Format::Q4_1, "Q4_1"),
+    (Format::Q5_0, "Q5_0"),
+    (Format::Q5_1, "Q5_1"),
+    (Format::Q8_0, "Q8_0"),
+    (Format::Q3K, "Q3_K"),
+    (Format::Q4K, "Q4_K"),
+    (Format::Q5K, "Q5_K"),
+    (Format::Q6K, "Q6_K"),
 ];
 
+/// Numbers in a block.
+fn block_len(format: Format) -> usize {
+    match format {
+        Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K => 256,
+        _ => 32,
+    }
+}
+
 /// Outputs and inputs: units of one block and of four, rows that no block of threads divides.
-fn shapes(dtype: GgmlDType) -> &'static [[usize; 2]] {
-    match dtype.block_size() {
+fn shapes(format: Format) -> &'static [[usize; 2]] {
+    match block_len(format) {
         256 => &[[1, 256], [70, 768], [131, 2304]],
         _ => &[[1, 32], [5, 96], [70, 576], [3, 128], [131, 1152]],
     }
 }
 
-/// A matrix's blocks, and its numbers as candle reads them.
-fn blocks(
-    dtype: GgmlDType,
-    [outputs, inputs]: [usize; 2],
-    rng: &mut StdRng,
-) -> (Vec<u8>, Vec<f32>) {
-    let mut numbers = random(rng, outputs * inputs);
-    // Neighbouring blocks with scales and minima of their own.
-    let sizes = random(rng, outputs * inputs / 16);
-    for (block, size) in numbers.chunks_mut(16).zip(sizes) {
-        block
-            .iter_mut()
-            .for_each(|x| *x = *x * size + 0.3 * size.abs());
+/// A matrix's blocks and its numbers: random ones of those that tools/make_blocks.py wrote, with the
+/// numbers that the `gguf` package reads from them.
+fn blocks(name: &str, format: Format, count: usize, rng: &mut StdRng) -> (Vec<u8>, Vec<f32>) {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../selfextend/tests/blocks");
+    let file = std::fs::read(format!("{folder}/{name}.bin")).unwrap();
+    let length = block_len(format);
+    let known = if length == 32 { 32 } else { 8 };
+    let (data, words) = file.split_at(file.len() - known * length * 4);
+    let words = words.chunks_exact(4);
+    let floats: Vec<f32> = words
+        .map(|word| f32::from_le_bytes([word[0], word[1], word[2], word[3]]))
+        .collect();
+    let size = data.len() / known;
+    let (mut bytes, mut numbers) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        // The last quarter has scales that no weights have.
+        let n = rng.random_range(0..known * 3 / 4);
+        bytes.extend_from_slice(&data[n * size..][..size]);
+        numbers.extend_from_slice(&floats[n * length..][..length]);
     }
-    let cpu = candle_core::Device::Cpu;
-    let tensor = Tensor::from_vec(numbers, (outputs, inputs), &cpu).unwrap();
-    let quantised = QTensor::quantize(&tensor, dtype).unwrap();
-    let wide = quantised.dequantize(&cpu).unwrap().flatten_all().unwrap();
-    (
-        quantised.data().unwrap().into_owned(),
-        wide.to_vec1().unwrap(),
-    )
+    (bytes, numbers)
 }
 
 fn with_ops<T: Half>(run: impl Fn(&Device, &Ops<T>)) {
@@ -118,11 +127,12 @@ fn products<T: Half>(
 fn every_format<T: Half>() {
     with_ops::<T>(|device, ops| {
         let mut rng = StdRng::seed_from_u64(11);
-        for (format, dtype) in FORMATS {
-            for &[outputs, inputs] in shapes(dtype) {
-                let (blocks, weights) = blocks(dtype, [outputs, inputs], &mut rng);
+        for (format, name) in FORMATS {
+            for &[outputs, inputs] in shapes(format) {
+                let count = outputs * inputs / block_len(format);
+                let (blocks, weights) = blocks(name, format, count, &mut rng);
                 let matrix = Matrix::packed(device, format, &blocks, outputs, inputs).unwrap();
-                let what = format!("{dtype:?} [{outputs}, {inputs}]");
+                let what = format!("{name} [{outputs}, {inputs}]");
                 products((device, ops), &what, &matrix, &weights, &mut rng);
                 // Scales of 256 columns in bytes rather than 6 bits, and gaps between planes.
                 let more = blocks.len() / 32 + 1024;

@@ -1,7 +1,7 @@
 //! What runs between attention layers, against f64.
 
 use super::{Half, device};
-use crate::Matrix;
+use crate::matrix::Matrix;
 use crate::ops::{Buffer, Curve, Ops};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -188,10 +188,10 @@ fn every_operation<T: Half>() {
     }
 }
 
-/// Steps that are noted and played give what the same kernels give when launched at once, from the
+/// Passes that are recorded and played give what the same kernels give when launched at once, from the
 /// first step, which has no graph yet, over those that replay one, to those after buffers moved.
 #[test]
-fn noted_steps() {
+fn recorded_passes() {
     let Some(device) = device() else { return };
     let Ok(ops) = Ops::<half::f16>::new(&device) else {
         return;
@@ -212,8 +212,8 @@ fn noted_steps() {
         let ids: Vec<u32> = (0..tokens).map(|_| rng.random_range(0..50)).collect();
         let factor = rng.random_range(0.5..2.0);
         let mut results = Vec::new();
-        for (noted, [x, normed, gate]) in buffers.iter_mut().enumerate() {
-            if noted == 1 {
+        for (recorded, [x, normed, gate]) in buffers.iter_mut().enumerate() {
+            if recorded == 1 {
                 device.record();
             }
             ops.embed(&table, &ids, x).unwrap();

@@ -1,7 +1,9 @@
 //! LongBench's scores of Chinese answers: those of words, after a segmenter has found them.
 
+use super::python::{is_space, pattern};
 use super::text::{f1, rouge_l};
 use jieba_rs::Jieba;
+use regex::Regex;
 use std::sync::LazyLock;
 
 /// The segmenter that the authors use, with its own dictionary.
@@ -10,15 +12,32 @@ static JIEBA: LazyLock<Jieba> = LazyLock::new(Jieba::new);
 /// The authors' list of Chinese punctuation, which lacks 《.
 const PUNCTUATION: &str = "！？｡。＂＃＄％＆＇（）＊＋，－／：；＜＝＞＠［＼］＾＿｀｛｜｝～｟｠｢｣､、〃》「」『』【】〔〕〖〗〘〙〚〛〜〝〞〟〰〾〿–—‘’‛“”„‟…‧﹏.";
 
+/// What the authors' segmenter cuts into words; it takes every other character alone.
+static BLOCK: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"\r\n|[\x{4E00}-\x{9FD5}a-zA-Z0-9+#&._%\-]+|(?s:.)"));
+/// The parts of a text without Chinese characters that is not in the dictionary.
+static LATIN: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"[a-zA-Z0-9]+(?:\.\d+)?%?|[^a-zA-Z0-9]+"));
+
 fn words(text: &str) -> Vec<&str> {
-    let tokens = JIEBA.cut(text, true);
-    tokens.into_iter().map(|token| token.word).collect()
+    let mut words = Vec::new();
+    for block in BLOCK.find_iter(text) {
+        for token in JIEBA.cut(block.as_str(), true) {
+            let word = token.word;
+            if word.is_ascii() && word.len() > 1 && word != "\r\n" && !JIEBA.has_word(word) {
+                words.extend(LATIN.find_iter(word).map(|part| part.as_str()));
+            } else {
+                words.push(word);
+            }
+        }
+    }
+    words
 }
 
 /// A word in lower case without punctuation and white space.
 fn normalised(word: &str) -> String {
     let kept = word.chars().flat_map(char::to_lowercase);
-    kept.filter(|c| !c.is_ascii_punctuation() && !PUNCTUATION.contains(*c) && !c.is_whitespace())
+    kept.filter(|c| !c.is_ascii_punctuation() && !PUNCTUATION.contains(*c) && !is_space(*c))
         .collect()
 }
 

@@ -17,7 +17,7 @@ const Z: f64 = 1.959_963_984_540_054;
 /// Resamples of a bootstrap.
 const RESAMPLES: usize = 2000;
 
-/// Wilson's score interval (1927) for `successes` out of `n`; everything is possible for none.
+/// Wilson's score interval (1927) for `successes` out of `n`; 0 to 1 if `n` is 0.
 ///
 /// ```
 /// let interval = selfextend_eval::metrics::wilson(9.0, 10);
@@ -50,7 +50,7 @@ fn bootstrap<T>(items: &[T], value: impl Fn(&mut dyn Iterator<Item = &T>) -> f64
             high: f64::NAN,
         };
     }
-    // The same numbers for the same items: a report does not change when it is written again.
+    // The seed is fixed, so a report written again has the same numbers.
     let mut random = Random::new(count);
     let mut values: Vec<f64> = (0..RESAMPLES)
         .map(|_| value(&mut (0..count).map(|_| &items[random.below(count) as usize])))
@@ -75,27 +75,35 @@ pub fn bootstrap_mean(values: &[f64]) -> Interval {
 /// summed negative log-likelihood. Whole blocks are drawn because neighbouring tokens depend on
 /// each other.
 pub fn bootstrap_perplexity(blocks: &[(usize, f64)]) -> Interval {
-    bootstrap(blocks, |some| {
-        let (count, nll) = some.fold((0.0, 0.0), |(n, sum), block| {
-            (n + block.0 as f64, sum + block.1)
-        });
-        (nll / count).exp()
-    })
+    bootstrap(blocks, |some| perplexity_of(some))
 }
 
-/// The mean of some scores between 0 and 1.
+/// The perplexity of texts, from the tokens of each and their summed negative log-likelihood:
+/// lm-evaluation-harness's `weighted_perplexity`.
+pub fn perplexity(texts: &[(usize, f64)]) -> f64 {
+    perplexity_of(&mut texts.iter())
+}
+
+fn perplexity_of(texts: &mut dyn Iterator<Item = &(usize, f64)>) -> f64 {
+    let (count, nll) = texts.fold((0.0, 0.0), |(n, sum), text| {
+        (n + text.0 as f64, sum + text.1)
+    });
+    (nll / count).exp()
+}
+
+/// The mean of scores between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
-    /// How many there are.
+    /// How many scores there are.
     pub count: usize,
     /// Their mean.
     pub mean: f64,
-    /// Wilson's interval where every score is 0 or 1, a bootstrap interval elsewhere.
+    /// Wilson's interval if every score is 0 or 1, otherwise a bootstrap interval.
     pub interval: Interval,
 }
 
 impl Summary {
-    /// Sums up scores; nothing for none.
+    /// Summarises scores; `None` if there are none.
     pub fn of(scores: &[f64]) -> Option<Self> {
         if scores.is_empty() {
             return None;
@@ -105,9 +113,10 @@ impl Summary {
         Some(Self {
             count: scores.len(),
             mean: sum / scores.len() as f64,
-            interval: match is_accuracy {
-                true => wilson(sum, scores.len()),
-                false => bootstrap_mean(scores),
+            interval: if is_accuracy {
+                wilson(sum, scores.len())
+            } else {
+                bootstrap_mean(scores)
             },
         })
     }

@@ -1,28 +1,78 @@
 //! Scores of an answer beside a right one, as the benchmarks' authors compute them.
 
-use difflib::sequencematcher::SequenceMatcher;
+use super::python::{is_space, is_word, pattern, words};
+use super::sequence::matching;
 use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
+use std::sync::LazyLock;
 
 /// The share of expected texts that an answer contains, whatever their case: RULER's
 /// `string_match_all`.
+///
+/// The authors first replace control characters by line breaks and trim the answer.
 pub fn string_match_all(answer: &str, expected: &[String]) -> f64 {
-    let answer = answer.to_lowercase();
+    let answer = answer.trim_matches(is_space).replace(|c| c < ' ', "\n");
+    let answer = answer.trim_matches(is_space).to_lowercase();
     let found = expected
         .iter()
         .filter(|text| answer.contains(&text.to_lowercase()));
     found.count() as f64 / expected.len().max(1) as f64
 }
 
+/// 1 if an answer contains one of the expected texts, whatever their case: RULER's
+/// `string_match_part`.
+pub fn string_match_part(answer: &str, expected: &[String]) -> f64 {
+    let one = |text: &String| string_match_all(answer, std::slice::from_ref(text));
+    expected.iter().map(one).fold(0.0, f64::max)
+}
+
+/// 1 if the first sentence of an answer names the expected label, or all of several, and no other
+/// label that the question does not name: BABILong's `compare_answers`.
+pub fn label_match(answer: &str, expected: &str, question: &str, labels: &[String]) -> f64 {
+    let answer = answer.to_lowercase();
+    let answer = answer.split('.').next().unwrap_or_default();
+    let answer = answer.split("<context>").next().unwrap_or_default();
+    let answer = answer.split("<example>").next().unwrap_or_default();
+    let (question, expected) = (question.to_lowercase(), expected.to_lowercase());
+    let labels: HashSet<String> = labels.iter().map(|label| label.to_lowercase()).collect();
+    let named = labels.iter().map(String::as_str);
+    let named: HashSet<&str> = named
+        .filter(|label| answer.contains(label) && !question.contains(label))
+        .collect();
+    // Of three letters at most: a direction, as in `e,n`.
+    let wanted: Vec<&str> = if expected.chars().count() > 3 {
+        expected.split(',').collect()
+    } else {
+        vec![&expected]
+    };
+    let all = wanted.iter().all(|label| named.contains(label));
+    super::right(all && named.len() == wanted.len())
+}
+
+/// 1 if an answer says "The correct answer is" with the expected letter: LongBench v2's
+/// `extract_answer`.
+pub fn stated_choice(answer: &str, expected: &str) -> f64 {
+    static BRACKETED: LazyLock<regex::Regex> =
+        LazyLock::new(|| pattern(r"The correct answer is \(([A-D])\)"));
+    static BARE: LazyLock<regex::Regex> =
+        LazyLock::new(|| pattern(r"The correct answer is ([A-D])"));
+    let answer = answer.trim_matches(is_space).replace('*', "");
+    let found = BRACKETED
+        .captures(&answer)
+        .or_else(|| BARE.captures(&answer));
+    let said = found.and_then(|found| found.get(1));
+    super::right(said.is_some_and(|letter| letter.as_str() == expected))
+}
+
 /// A text in lower case without punctuation, articles and repeated white space (SQuAD).
 pub fn normalised(text: &str) -> String {
-    let kept: String = text
-        .to_lowercase()
-        .chars()
-        .filter(|c| !c.is_ascii_punctuation())
-        .collect();
-    // Words end where Python's \b does: at what is no letter, digit or underscore.
-    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    without_articles(&text.to_lowercase())
+}
+
+/// A text without punctuation, lower-case articles and repeated white space.
+pub(super) fn without_articles(text: &str) -> String {
+    let kept = text.chars().filter(|c| !c.is_ascii_punctuation());
+    let kept: String = kept.collect();
     let mut plain = String::new();
     let mut rest = &*kept;
     while let Some(first) = rest.chars().next() {
@@ -37,14 +87,14 @@ pub fn normalised(text: &str) -> String {
         };
         rest = after;
     }
-    plain.split_whitespace().collect::<Vec<_>>().join(" ")
+    words(&plain).collect::<Vec<_>>().join(" ")
 }
 
 /// F1 of the words two texts share, normalised (SQuAD; LongBench's `qa_f1_score`).
 pub fn token_f1(answer: &str, expected: &str) -> f64 {
     let (answer, expected) = (normalised(answer), normalised(expected));
-    let words = |text| str::split_whitespace(text).collect::<Vec<_>>();
-    f1(&words(&answer), &words(&expected))
+    let list = |text| words(text).collect::<Vec<_>>();
+    f1(&list(&answer), &list(&expected))
 }
 
 /// F1 of the words two lists share, each as often as both have it.
@@ -62,7 +112,7 @@ pub(super) fn f1<W: Eq + Hash>(answer: &[W], expected: &[W]) -> f64 {
         return 0.0;
     }
     let (precision, recall) = (shared / answer.len() as f64, shared / expected.len() as f64);
-    2.0 * precision * recall / (precision + recall)
+    (2.0 * precision * recall) / (precision + recall)
 }
 
 /// Rouge-L of summaries as the `rouge` package computes it, which LongBench's authors use: the
@@ -85,13 +135,13 @@ pub fn rouge_l(answer: &str, expected: &str) -> f64 {
     }
     let recall = union.len() as f64 / distinct(&expected);
     let precision = union.len() as f64 / distinct(&answer);
-    2.0 * precision * recall / (precision + recall + 1e-8)
+    2.0 * ((precision * recall) / (precision + recall + 1e-8))
 }
 
 fn sentences(text: &str) -> Vec<Vec<String>> {
     let parts = text.split('.').filter(|part| !part.is_empty());
     let words = |part: &str| {
-        let words: Vec<String> = part.split_whitespace().map(str::to_owned).collect();
+        let words: Vec<String> = words(part).map(str::to_owned).collect();
         // The package splits an empty text into one empty word.
         if words.is_empty() {
             vec![String::new()]
@@ -108,9 +158,10 @@ fn common_words<'a>(x: &'a [String], y: &[String]) -> Vec<&'a str> {
     let mut table = vec![0u32; (x.len() + 1) * width];
     for (i, a) in x.iter().enumerate() {
         for (j, b) in y.iter().enumerate() {
-            table[(i + 1) * width + j + 1] = match a == b {
-                true => table[i * width + j] + 1,
-                false => table[i * width + j + 1].max(table[(i + 1) * width + j]),
+            table[(i + 1) * width + j + 1] = if a == b {
+                table[i * width + j] + 1
+            } else {
+                table[i * width + j + 1].max(table[(i + 1) * width + j])
             };
         }
     }
@@ -135,9 +186,7 @@ pub fn edit_similarity(answer: &str, expected: &str) -> f64 {
     if a.is_empty() || b.is_empty() {
         return f64::from(u8::from(a.is_empty() && b.is_empty()));
     }
-    let blocks = SequenceMatcher::new(&a, &b).get_matching_blocks();
-    let matched: usize = blocks.iter().map(|block| block.size).sum();
-    let ratio = 2.0 * matched as f64 / (a.len() + b.len()) as f64;
+    let ratio = 2.0 * matching(&a, &b) as f64 / (a.len() + b.len()) as f64;
     (100.0 * ratio).round_ties_even() / 100.0
 }
 
@@ -151,9 +200,10 @@ pub fn code_similarity(answer: &str, expected: &str) -> f64 {
 
 /// The share of an answer's numbers that are the right one (LongBench's `count_score`).
 pub fn count_accuracy(answer: &str, expected: &str) -> f64 {
-    let numbers: Vec<&str> = answer
-        .split(|c: char| !c.is_ascii_digit())
-        .filter(|digits| !digits.is_empty())
+    static DIGITS: LazyLock<regex::Regex> = LazyLock::new(|| pattern(r"\d+"));
+    let numbers: Vec<&str> = DIGITS
+        .find_iter(answer)
+        .map(|found| found.as_str())
         .collect();
     let right = numbers.iter().filter(|number| **number == expected).count();
     match numbers.len() {
@@ -193,9 +243,10 @@ pub fn classification(answer: &str, expected: &str, classes: &[String]) -> f64 {
         }
         at += 1;
     }
-    match named.iter().any(|name| *name == expected) {
-        true => 1.0 / named.len() as f64,
-        false => 0.0,
+    if named.iter().any(|name| *name == expected) {
+        1.0 / named.len() as f64
+    } else {
+        0.0
     }
 }
 

@@ -1,7 +1,9 @@
 //! The tables and pictures of a comparison of methods.
 
-use super::figures::{Drawing, Figure, Lines, Series, perplexity, summary};
-use super::{Table, View, shown};
+use super::aggregate::{perplexity, summary};
+use super::figure::{Drawing, Figure, Lines, Series};
+use super::table::Table;
+use super::view::{View, shown};
 use crate::metrics::Interval;
 use crate::record::{Outcome, Record};
 use crate::tasks::compare::{PASSKEY, TEXT};
@@ -11,7 +13,7 @@ const MIB: f64 = (1 << 20) as f64;
 const GAP: &str = "-";
 const OUT_OF_REACH: &str = "out of reach";
 
-/// Of a method at a length.
+/// The records of a method at a length.
 struct Cell<'a> {
     text: Vec<&'a Record>,
     passkey: Vec<&'a Record>,
@@ -41,8 +43,8 @@ impl Cell<'_> {
         summary(&self.passkey).map(|found| (found.mean, Some(found.interval)))
     }
 
-    /// Seconds to read a whole sample: what shares a prefix with the sample before says nothing. A
-    /// question needs the logits of its last token only, so it goes before a text.
+    /// Seconds to read a whole sample; samples that share a prefix with the one before do not
+    /// count. Questions are preferred to texts, because they need the logits of one token only.
     fn prefill(&self) -> Option<f64> {
         let whole = |records: &[&Record]| {
             let whole = records.iter().filter(|record| record.read == record.tokens);
@@ -85,188 +87,202 @@ fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }
 
-impl View<'_> {
-    fn cell(&self, method: &str, length: &Value) -> Cell<'_> {
-        let of = |task: &str| self.under(method, &[("length", length), ("task", &task.into())]);
-        Cell {
-            text: of(TEXT),
-            passkey: of(PASSKEY),
-        }
+fn cell<'a>(view: &View<'a>, method: &str, length: &Value) -> Cell<'a> {
+    let of = |task: &str| view.under(method, &[("length", length), ("task", &task.into())]);
+    Cell {
+        text: of(TEXT),
+        passkey: of(PASSKEY),
     }
+}
 
-    fn has(&self, task: &str) -> bool {
-        self.values("task").iter().any(|value| value == task)
+fn has(view: &View, task: &str) -> bool {
+    view.values("task").iter().any(|value| value == task)
+}
+
+/// All numbers, then the quality alone, then the reasons for gaps.
+pub(super) fn tables(view: &View) -> Vec<Table> {
+    let mut tables = vec![all_numbers(view)];
+    if has(view, TEXT) {
+        let ppl = |cell: &Cell| cell.perplexity().map(|(value, _)| format!("{value:.2}"));
+        tables.push(by_methods(view, "Perplexity", &ppl));
     }
-
-    /// All numbers, then quality at a glance, then why there are gaps.
-    pub(super) fn compare_tables(&self) -> Vec<Table> {
-        let mut tables = vec![self.all_numbers()];
-        if self.has(TEXT) {
-            let ppl = |cell: &Cell| cell.perplexity().map(|(value, _)| format!("{value:.2}"));
-            tables.push(self.by_methods("Perplexity", &ppl));
-        }
-        if self.has(PASSKEY) {
-            let right = |cell: &Cell| cell.passkey().map(|(share, _)| percent(share));
-            tables.push(self.by_methods("Passkeys found, percent", &right));
-        }
-        let mut gaps = Table::new("Out of reach", &["method", "length", "reason"]);
-        for method in self.methods() {
-            for length in self.values("length") {
-                if let Some(reason) = self.cell(method, &length).unreachable() {
-                    gaps.row(vec![method.clone(), shown(&length), reason.to_owned()]);
-                }
+    if has(view, PASSKEY) {
+        let right = |cell: &Cell| cell.passkey().map(|(share, _)| percent(share));
+        tables.push(by_methods(view, "Passkeys found, percent", &right));
+    }
+    let mut gaps = Table::new("Out of reach", &["method", "length", "reason"]);
+    for method in view.methods() {
+        for length in view.values("length") {
+            if let Some(reason) = cell(view, method, &length).unreachable() {
+                gaps.row(vec![method.clone(), shown(&length), reason.to_owned()]);
             }
         }
-        if !gaps.rows.is_empty() {
-            tables.push(gaps);
-        }
-        tables
     }
+    if !gaps.rows.is_empty() {
+        tables.push(gaps);
+    }
+    tables
+}
 
-    fn all_numbers(&self) -> Table {
-        let mut table = Table::new(
-            "Quality with 95% intervals, time and memory",
-            &[
-                "method",
-                "length",
-                "perplexity",
-                "low",
-                "high",
-                "passkey %",
-                "low %",
-                "high %",
-                "prefill s",
-                "decode s",
-                "ms/token",
-                "KV MiB",
-                "peak MiB",
-            ],
-        );
-        for method in self.methods() {
-            for length in self.values("length") {
-                let cell = self.cell(method, &length);
-                if cell.records().next().is_none() {
-                    continue;
-                }
-                let mut row = vec![method.clone(), shown(&length)];
-                let number = |value: Option<f64>, digits: usize| {
-                    value.map_or(GAP.into(), |value| format!("{value:.digits$}"))
-                };
-                let reached = cell.unreachable().is_none();
-                for (point, is_share) in [(cell.perplexity(), false), (cell.passkey(), true)] {
-                    match point {
-                        Some((value, Some(interval))) => {
-                            let all = [value, interval.low, interval.high];
-                            let show = |value: f64| match is_share {
-                                true => percent(value),
-                                false => format!("{value:.3}"),
-                            };
-                            row.extend(all.map(show));
-                        }
-                        _ if reached => row.extend([GAP; 3].map(String::from)),
-                        _ => row.extend([OUT_OF_REACH, GAP, GAP].map(String::from)),
+fn all_numbers(view: &View) -> Table {
+    let mut table = Table::new(
+        "Quality with 95% intervals, time and memory",
+        &[
+            "method",
+            "length",
+            "perplexity",
+            "low",
+            "high",
+            "passkey %",
+            "low %",
+            "high %",
+            "prefill s",
+            "decode s",
+            "ms/token",
+            "KV MiB",
+            "peak MiB",
+        ],
+    );
+    for method in view.methods() {
+        for length in view.values("length") {
+            let cell = cell(view, method, &length);
+            if cell.records().next().is_none() {
+                continue;
+            }
+            let mut row = vec![method.clone(), shown(&length)];
+            let number = |value: Option<f64>, digits: usize| {
+                value.map_or(GAP.into(), |value| format!("{value:.digits$}"))
+            };
+            let reached = cell.unreachable().is_none();
+            for (point, is_share) in [(cell.perplexity(), false), (cell.passkey(), true)] {
+                match point {
+                    Some((value, Some(interval))) => {
+                        let all = [value, interval.low, interval.high];
+                        let show = |value: f64| {
+                            if is_share {
+                                percent(value)
+                            } else {
+                                format!("{value:.3}")
+                            }
+                        };
+                        row.extend(all.map(show));
                     }
-                }
-                let decode = cell.decode();
-                row.push(number(cell.prefill(), 2));
-                row.push(number(decode.map(|(answer, _)| answer), 3));
-                row.push(number(decode.map(|(_, token)| 1000.0 * token), 2));
-                row.push(number(cell.cache().map(|bytes| bytes / MIB), 2));
-                row.push(number(cell.peak().map(|bytes| bytes / MIB), 0));
-                table.row(row);
-            }
-        }
-        table
-    }
-
-    /// A row for each method, a column for each length.
-    fn by_methods(&self, title: &str, show: &dyn Fn(&Cell) -> Option<String>) -> Table {
-        let lengths = self.values("length");
-        let names: Vec<String> = lengths.iter().map(shown).collect();
-        let mut columns = vec!["method"];
-        columns.extend(names.iter().map(String::as_str));
-        let mut table = Table::new(title, &columns);
-        for method in self.methods() {
-            let cells = lengths.iter().map(|length| {
-                let cell = self.cell(method, length);
-                show(&cell).unwrap_or_else(|| match cell.unreachable() {
-                    Some(_) => OUT_OF_REACH.into(),
-                    None => GAP.into(),
-                })
-            });
-            table.row(std::iter::once(method.clone()).chain(cells).collect());
-        }
-        table
-    }
-
-    pub(super) fn compare_figures(&self) -> Vec<Figure> {
-        let plain = |value: Option<f64>| value.map(|value| (value, None));
-        let mut figures = Vec::new();
-        if self.has(TEXT) {
-            let what = "The perplexity of the texts, with 95% intervals; lower is better.";
-            let mut figure =
-                self.over_lengths("text", "perplexity", what, &|cell| cell.perplexity());
-            if let Drawing::Lines(lines) = &mut figure.drawing {
-                lines.log_y = true;
-            }
-            figures.push(figure);
-        }
-        if self.has(PASSKEY) {
-            let what = "The share of passkeys found, with 95% intervals; higher is better.";
-            let mut figure =
-                self.over_lengths("passkey", "passkeys found", what, &|cell| cell.passkey());
-            if let Drawing::Lines(lines) = &mut figure.drawing {
-                lines.is_share = true;
-            }
-            figures.push(figure);
-        }
-        let what = "Seconds to read a sample of the length, on the machines that ran it.";
-        let seconds = |cell: &Cell| plain(cell.prefill());
-        figures.push(self.over_lengths("seconds", "seconds to read", what, &seconds));
-        let what = "Keys and values at the end of a sample; only methods that forget stay bounded.";
-        let memory = |cell: &Cell| plain(cell.cache().map(|bytes| bytes / MIB));
-        figures.push(self.over_lengths("memory", "KV cache (MiB)", what, &memory));
-        figures
-    }
-
-    fn over_lengths(&self, name: &str, y: &str, what: &str, value: Measure) -> Figure {
-        let mut gaps = Vec::new();
-        let series = self.methods().iter().map(|method| {
-            let mut points = Vec::new();
-            for length in self.values("length") {
-                let cell = self.cell(method, &length);
-                match (value(&cell), length.as_f64()) {
-                    (Some((number, interval)), Some(length)) => {
-                        points.push((length, number, interval));
-                    }
-                    _ if cell.unreachable().is_some() => {
-                        gaps.push(format!("{method} at {}", shown(&length)));
-                    }
-                    _ => {}
+                    _ if reached => row.extend([GAP; 3].map(String::from)),
+                    _ => row.extend([OUT_OF_REACH, GAP, GAP].map(String::from)),
                 }
             }
-            Series {
-                label: method.clone(),
-                points,
-            }
+            let decode = cell.decode();
+            row.push(number(cell.prefill(), 2));
+            row.push(number(decode.map(|(answer, _)| answer), 3));
+            row.push(number(decode.map(|(_, token)| 1000.0 * token), 2));
+            row.push(number(cell.cache().map(|bytes| bytes / MIB), 2));
+            row.push(number(cell.peak().map(|bytes| bytes / MIB), 0));
+            table.row(row);
+        }
+    }
+    table
+}
+
+/// A row for each method, a column for each length.
+fn by_methods(view: &View, title: &str, show: &dyn Fn(&Cell) -> Option<String>) -> Table {
+    let lengths = view.values("length");
+    let names: Vec<String> = lengths.iter().map(shown).collect();
+    let mut columns = vec!["method"];
+    columns.extend(names.iter().map(String::as_str));
+    let mut table = Table::new(title, &columns);
+    for method in view.methods() {
+        let cells = lengths.iter().map(|length| {
+            let cell = cell(view, method, length);
+            show(&cell).unwrap_or_else(|| match cell.unreachable() {
+                Some(_) => OUT_OF_REACH.into(),
+                None => GAP.into(),
+            })
         });
-        let series = series.collect();
-        let missing = match gaps.is_empty() {
-            true => String::new(),
-            false => format!(" Out of reach: {}.", gaps.join(", ")),
-        };
-        Figure {
-            name: name.into(),
-            caption: format!("{what}{missing}"),
-            drawing: Drawing::Lines(Lines {
-                title: format!("{y} by length"),
-                x: "length (tokens)".into(),
-                y: y.into(),
-                mark: self.trained_window(),
-                series,
-                ..Default::default()
-            }),
+        table.row(std::iter::once(method.clone()).chain(cells).collect());
+    }
+    table
+}
+
+pub(super) fn figures(view: &View) -> Vec<Figure> {
+    let plain = |value: Option<f64>| value.map(|value| (value, None));
+    let mut figures = Vec::new();
+    if has(view, TEXT) {
+        let what = "The perplexity of the texts, with 95% intervals; lower is better.";
+        let mut figure = over_lengths(view, "text", "perplexity", what, &|cell| cell.perplexity());
+        if let Drawing::Lines(lines) = &mut figure.drawing {
+            lines.log_y = true;
         }
+        figures.push(figure);
+    }
+    if has(view, PASSKEY) {
+        let what = "The share of passkeys found, with 95% intervals; higher is better.";
+        let mut figure = over_lengths(view, "passkey", "passkeys found", what, &|cell| {
+            cell.passkey()
+        });
+        if let Drawing::Lines(lines) = &mut figure.drawing {
+            lines.is_share = true;
+        }
+        figures.push(figure);
+    }
+    let what = "Seconds to read a sample of the length, on the machines that ran it.";
+    let seconds = |cell: &Cell| plain(cell.prefill());
+    figures.push(over_lengths(
+        view,
+        "seconds",
+        "seconds to read",
+        what,
+        &seconds,
+    ));
+    let what = "Keys and values at the end of a sample; only methods that forget stay bounded.";
+    let memory = |cell: &Cell| plain(cell.cache().map(|bytes| bytes / MIB));
+    figures.push(over_lengths(
+        view,
+        "memory",
+        "KV cache (MiB)",
+        what,
+        &memory,
+    ));
+    figures
+}
+
+fn over_lengths(view: &View, name: &str, y: &str, what: &str, value: Measure) -> Figure {
+    let mut gaps = Vec::new();
+    let series = view.methods().iter().map(|method| {
+        let mut points = Vec::new();
+        for length in view.values("length") {
+            let cell = cell(view, method, &length);
+            match (value(&cell), length.as_f64()) {
+                (Some((number, interval)), Some(length)) => {
+                    points.push((length, number, interval));
+                }
+                _ if cell.unreachable().is_some() => {
+                    gaps.push(format!("{method} at {}", shown(&length)));
+                }
+                _ => {}
+            }
+        }
+        Series {
+            label: method.clone(),
+            points,
+        }
+    });
+    let series = series.collect();
+    let missing = if gaps.is_empty() {
+        String::new()
+    } else {
+        format!(" Out of reach: {}.", gaps.join(", "))
+    };
+    Figure {
+        name: name.into(),
+        caption: format!("{what}{missing}"),
+        drawing: Drawing::Lines(Lines {
+            title: format!("{y} by length"),
+            x: "length (tokens)".into(),
+            y: y.into(),
+            mark: view.trained_window(),
+            series,
+            ..Default::default()
+        }),
     }
 }
 

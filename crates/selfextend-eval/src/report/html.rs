@@ -1,7 +1,8 @@
 //! A report as one page that needs nothing else.
 
+use super::document::Report;
 use super::draw::{DARK, bare_svg};
-use super::{Report, Table};
+use super::table::Table;
 use crate::error::Result;
 use std::fmt::Write;
 

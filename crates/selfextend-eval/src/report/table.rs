@@ -27,7 +27,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Columns of even width, numbers to the right.
+    /// The table with aligned columns, numbers to the right.
     pub fn to_text(&self) -> String {
         let width = |column: usize| {
             let cells = self.rows.iter().map(|row| &row[column]);
@@ -59,9 +59,12 @@ impl Table {
 
     /// Comma-separated values (RFC 4180).
     pub fn to_csv(&self) -> String {
-        let cell = |cell: &String| match cell.contains([',', '"', '\n', '\r']) {
-            true => format!("\"{}\"", cell.replace('"', "\"\"")),
-            false => cell.clone(),
+        let cell = |cell: &String| {
+            if cell.contains([',', '"', '\n', '\r']) {
+                format!("\"{}\"", cell.replace('"', "\"\""))
+            } else {
+                cell.clone()
+            }
         };
         let line = |cells: &Vec<String>| {
             format!("{}\n", cells.iter().map(cell).collect::<Vec<_>>().join(","))

@@ -1,8 +1,8 @@
 //! The short-context control: multiple choice by log-likelihood, as EleutherAI's
-//! lm-evaluation-harness asks (zero-shot; MMLU with examples too), and LAMBADA's last word.
-//! SelfExtend must not hurt within the trained window.
+//! lm-evaluation-harness asks it (zero-shot; MMLU also with examples), and LAMBADA's last word.
+//! Within the trained window SelfExtend must not hurt.
 
-use super::{Line, json_lines, read_text, stem};
+use super::data::{Line, json_lines, read_text, stem};
 use crate::error::{EvalError, Result};
 use crate::random::Random;
 use crate::sample::{Ask, Choice, Sample, Tags};
@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 /// file MMLU's columns, the question, four choices and a letter; a `.txt` file HellaSwag's blocks
 /// of six lines, the context, the number of the right ending, and four endings.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ChoiceTask {
     /// The files, one for each task.
     pub files: Vec<PathBuf>,
@@ -23,10 +24,10 @@ pub struct ChoiceTask {
     pub items: usize,
     /// Seed of the draw.
     pub seed: u64,
-    /// Tokens of context that methods are told; questions must fit.
+    /// Tokens of context that methods are given; questions must fit.
     pub context: usize,
-    /// Answered questions before each of MMLU's, the first of its subject's `_dev.csv`, beside the
-    /// file or in the folder `dev` beside the file's. Its authors take five.
+    /// Answered questions before each of MMLU's: the first of its subject's `_dev.csv`, which is
+    /// looked for beside the file and in `../dev`. Its authors take five.
     pub shots: usize,
 }
 
@@ -38,11 +39,21 @@ struct Item {
 }
 
 impl ChoiceTask {
+    /// All questions of these files within a context, without examples.
+    pub fn new(files: Vec<PathBuf>, context: usize) -> Self {
+        Self {
+            files,
+            items: 0,
+            seed: 0,
+            context,
+            shots: 0,
+        }
+    }
+
     /// The samples, file by file.
     ///
     /// # Errors
-    /// Data that is not what the format says, with file and line; questions longer than the
-    /// context.
+    /// Data that is not in the format, with file and line; questions longer than the context.
     pub fn samples(&self, model: &TextModel) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         for path in &self.files {
@@ -97,15 +108,18 @@ impl ChoiceTask {
     }
 }
 
-/// The tokens of both together, split where those of the context end.
+/// The tokens of context and continuation together, split where the context's own tokens end.
 fn choice(model: &TextModel, context: &str, continuation: &str) -> Result<Choice> {
+    // Without the space that joins it to the context.
+    let text = continuation.strip_prefix(' ').unwrap_or(continuation);
     let prompt = model.encode(context)?;
     let whole = model.encode(&format!("{context}{continuation}"))?;
     let cut = prompt.len().clamp(1, whole.len().max(2) - 1);
     Ok(Choice {
         continuation: whole[cut..].to_vec(),
         prompt: whole[..cut].to_vec(),
-        bytes: continuation.len(),
+        characters: text.chars().count(),
+        bytes: text.len(),
     })
 }
 
@@ -138,10 +152,11 @@ fn json_item(line: &Line) -> Result<Item> {
         let (query, texts) = (line.text("query")?, line.texts("choices")?);
         let gold = line.index("gold", texts.len())?;
         let query = query.trim_end();
-        // Statements to be continued have no answer to announce.
-        let context = match query.starts_with("Question:") {
-            true => format!("{query}\nAnswer:"),
-            false => query.to_owned(),
+        // A statement to be continued has no answer to announce.
+        let context = if query.starts_with("Question:") {
+            format!("{query}\nAnswer:")
+        } else {
+            query.to_owned()
         };
         let choices = texts
             .iter()
@@ -224,7 +239,7 @@ fn mmlu(path: &Path, shots: usize) -> Result<Vec<Item>> {
 
 const LETTERS: [&str; 4] = ["A", "B", "C", "D"];
 
-/// Where a subject's examples are: beside its questions, or as in the authors' folders.
+/// The file of a subject's examples: beside its questions, or as in the authors' folders.
 fn examples(path: &Path, name: &str) -> Result<PathBuf> {
     let beside = path.with_file_name(name);
     let in_dev = path.with_file_name("..").join("dev").join(name);
@@ -238,7 +253,7 @@ fn examples(path: &Path, name: &str) -> Result<PathBuf> {
         })
 }
 
-/// Questions that end in "Answer:", and the numbers of the right letters.
+/// Questions that end in "Answer:", and the indices of the right letters.
 fn mmlu_rows(path: &Path) -> Result<Vec<(String, usize)>> {
     let text = read_text(path)?;
     let mut reader = csv::ReaderBuilder::new()
@@ -254,8 +269,8 @@ fn mmlu_rows(path: &Path) -> Result<Vec<(String, usize)>> {
             return Err(EvalError::line(path, line, reason));
         };
         let gold = LETTERS.iter().position(|letter| *letter == answer.trim());
-        let gold =
-            gold.ok_or_else(|| EvalError::line(path, line, "the answer is no letter A to D"))?;
+        let gold = gold
+            .ok_or_else(|| EvalError::line(path, line, "the answer is not a letter from A to D"))?;
         let question = question.trim();
         let text = format!("{question}\nA. {a}\nB. {b}\nC. {c}\nD. {d}\nAnswer:");
         Ok((text, gold))
@@ -366,11 +381,9 @@ mod tests {
     #[test]
     fn draws_are_reproducible_and_ordered() {
         let task = |items, seed| ChoiceTask {
-            files: Vec::new(),
             items,
             seed,
-            context: 512,
-            shots: 0,
+            ..ChoiceTask::new(Vec::new(), 512)
         };
         let drawn = task(5, 1).drawn(100);
         assert_eq!(drawn, task(5, 1).drawn(100));

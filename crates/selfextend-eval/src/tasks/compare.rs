@@ -1,11 +1,12 @@
-//! Every method at every length, on a text and on passkey.
+//! Every method at every length: perplexity of texts, and passkeys.
 
-use super::passkey::{self, check_depths};
+use super::data::{read_text, stem};
+use super::haystack::check_depths;
+use super::passkey;
 use super::perplexity::{Mode, Perplexity};
-use super::{read_text, stem};
+use super::prompt::Prompter;
 use crate::error::{EvalError, Result};
 use crate::sample::Sample;
-use crate::tasks::Prompter;
 use selfextend::method::table::{Kind, METHODS};
 use selfextend::{Extension, Method};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) const PASSKEY: &str = "passkey";
 
 /// What methods are compared on.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Compare {
     /// Texts whose perplexity is measured.
     pub files: Vec<PathBuf>,
@@ -26,15 +28,25 @@ pub struct Compare {
     pub segments: usize,
     /// Tokens of context.
     pub lengths: Vec<usize>,
-    /// Passkeys at those lengths, unless left out; its own lengths do not count.
+    /// Passkeys at these lengths; the sweep's own lengths are ignored.
     pub passkey: Option<passkey::Sweep>,
 }
 
 impl Compare {
-    /// The samples, and in words what a length is too short or a text too short for.
+    /// Passkeys alone, as [`passkey::Sweep::new`] asks for them; add texts to measure perplexity.
+    pub fn new(lengths: Vec<usize>) -> Self {
+        Self {
+            files: Vec::new(),
+            segments: 1,
+            passkey: Some(passkey::Sweep::new(lengths.clone())),
+            lengths,
+        }
+    }
+
+    /// The samples, and notes on what was left out because a text or a length is too short.
     ///
     /// # Errors
-    /// Files that cannot be read, depths outside 0 to 1, nothing at all to compare on.
+    /// Files that cannot be read, depths outside 0 to 1, and no samples at all.
     pub fn samples(&self, prompter: &Prompter) -> Result<(Vec<Sample>, Vec<String>)> {
         let (mut samples, mut left_out) = (Vec::new(), Vec::new());
         for path in &self.files {
@@ -48,13 +60,9 @@ impl Compare {
                     in_words(&too_long)
                 ));
             }
-            let text = Perplexity {
-                files: vec![path.clone()],
-                lengths: fit,
-                mode: Mode::Single {
-                    segments: self.segments,
-                },
-            };
+            let segments = self.segments;
+            let mode = Mode::Single { segments };
+            let text = Perplexity::new(vec![path.clone()], fit, mode);
             samples.extend(tagged(text.samples(prompter.model())?, TEXT));
         }
         if let Some(sweep) = &self.passkey {
@@ -74,13 +82,11 @@ impl Compare {
             }
         }
         if samples.is_empty() {
-            return Err(EvalError::settings(format!(
-                "nothing to compare methods on: {}",
-                match left_out.is_empty() {
-                    true => "give a text, or let passkeys be asked for".to_owned(),
-                    false => left_out.join("; "),
-                }
-            )));
+            if left_out.is_empty() {
+                left_out.push("there are neither texts nor passkeys".into());
+            }
+            let reason = format!("nothing to compare methods on: {}", left_out.join("; "));
+            return Err(EvalError::settings(reason));
         }
         Ok((samples, left_out))
     }
@@ -99,8 +105,8 @@ fn in_words(lengths: &[usize]) -> String {
     words.join(", ")
 }
 
-/// The lengths that are compared unless others are asked for: the trained window, twice and four
-/// times of it, as far as `context`, and `context` itself.
+/// The lengths that are compared by default: the trained window, doubled as often as it stays
+/// below `context`, and `context` itself (four trained windows if not given).
 pub fn default_lengths(trained: usize, context: Option<usize>) -> Vec<usize> {
     let context = context.unwrap_or(4 * trained);
     let doubled = std::iter::successors(Some(trained), |length| length.checked_mul(2));
@@ -109,18 +115,23 @@ pub fn default_lengths(trained: usize, context: Option<usize>) -> Vec<usize> {
     lengths
 }
 
-/// Every method of the table that works with nothing but its automatic settings, and in words which
-/// are left out: those that need a file, and those that come to the same as one before at all of
-/// these lengths.
+/// Every method that works with its automatic settings alone, and notes on those that are left
+/// out: methods that need a file, and methods that are the same as an earlier one at all lengths.
+///
+/// # Errors
+/// None in practice: names that no method has.
 pub fn default_methods(trained: usize, lengths: &[usize]) -> Result<(Vec<Method>, Vec<String>)> {
     let mut methods: Vec<(Method, Vec<Option<Extension>>)> = Vec::new();
     let mut left_out = Vec::new();
     for entry in METHODS {
         if entry.keys.iter().any(|key| key.kind == Kind::File) {
-            left_out.push(format!("{} needs a file: give --method", entry.name));
+            left_out.push(format!(
+                "{} needs a file: name it with its factors",
+                entry.name
+            ));
             continue;
         }
-        let method = super::ablation::method(entry.name)?;
+        let method: Method = entry.name.parse()?;
         let at = |&length: &usize| method.resolve(trained, length).ok();
         let extensions: Vec<_> = lengths.iter().map(at).collect();
         let is_same = |theirs: &[Option<Extension>]| {
@@ -128,7 +139,10 @@ pub fn default_methods(trained: usize, lengths: &[usize]) -> Result<(Vec<Method>
             both.all(|pair| matches!(pair, (Some(a), Some(b)) if a.runs_like(b)))
         };
         match methods.iter().find(|(_, theirs)| is_same(theirs)) {
-            Some((same, _)) => left_out.push(format!("{} comes to the same as {same}", entry.name)),
+            Some((same, _)) => left_out.push(format!(
+                "{} is the same as {same} at these lengths",
+                entry.name
+            )),
             None => methods.push((method, extensions)),
         }
     }
@@ -148,13 +162,13 @@ mod tests {
     }
 
     #[test]
-    fn methods_that_come_to_the_same_run_once() {
+    fn methods_that_are_the_same_run_once() {
         let (methods, left_out) = default_methods(512, &[512, 1024, 2048]).unwrap();
         let names: Vec<_> = methods.iter().map(Method::to_string).collect();
         assert!(names.len() >= 13 && names[0] == "plain", "{names:?}");
         assert!(!names.iter().any(|name| name == "dynamic-ntk"), "{names:?}");
         let said = |words: &str| left_out.iter().any(|line| line.contains(words));
         assert!(said("longrope needs a file"), "{left_out:?}");
-        assert!(said("dynamic-ntk comes to the same as ntk"), "{left_out:?}");
+        assert!(said("dynamic-ntk is the same as ntk"), "{left_out:?}");
     }
 }

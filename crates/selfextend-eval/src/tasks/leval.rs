@@ -1,20 +1,25 @@
 //! L-Eval's closed-ended tasks (An et al., arXiv 2307.11088), with its authors' prompts and
 //! scores. A file's name says which task it is, as in its repository.
 
-use super::{Line, Prompter, json_lines, stem};
-use crate::error::Result;
-use crate::metrics::{exam_choice, exam_judgement, exam_match};
+use super::data::{Line, first, json_lines, stem};
+use super::prompt::Prompter;
+use crate::error::{EvalError, Result};
+use crate::metrics::{Side, exact_match, exam_choice, exam_code, exam_judgement, exam_math};
 use crate::sample::{Ask, Sample, Score, Tags};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-/// What is asked before a document.
+// The instructions before a document.
 const COURSERA: &str = "Now you are given a very long document. Please follow the instruction based on this document. For multi-choice questions, there could be a sinlge correct option or multiple correct options. Please only provide the letter corresponding to the answer (like A or AB) when answering. ";
 const EXAM: &str = "Now you are given a very long document. Please follow the instruction based on this document. For multi-choice questions, there is only a sinlge correct option. Please only provide the letter corresponding to the answer (like A or B) when answering. For other questions, please directly give the concise and accurate answer. ";
 const SCI_FI: &str = "Now you are given a scientific fiction. I will ask you some questions and the answer should be \"True\" or \"False\". Notice that you should answer the question based on the evidence in the document instead of your background knowledge.";
 const TOPICS: &str = "Below is a record of our previous conversation on many different topics. You are the ASSISTANT, and I am the USER. At the beginning of each topic, the USER will say 'I would like to discuss the topic of <TOPIC>'. Memorize each <TOPIC>. At the end of the record, I will ask you to retrieve the first/second/third topic names. Now the record start. ";
 
+const GSM: &str = "Given several question answer pairs, you need to follow a similar format to answer the last question. Make sure the response is end with The answer is _ . ";
+const CODE_U: &str = "Now you are given a code base consisting of a large amount of functions and the corresponding comments. In the end, I will call some functions defined in the code base. Please carefully read these codes and comments and answer the question.";
+
 /// Data files, and how many of their documents are read.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LEval {
     /// The `.jsonl` files, named as in the authors' repository.
     pub files: Vec<PathBuf>,
@@ -30,20 +35,34 @@ enum Kind {
     Choice { several: bool },
     Judgement,
     Topics,
-    Other,
+    Math,
+    Code,
 }
 
+/// The closed-ended tasks.
+const TASKS: [(&str, Kind); 7] = [
+    ("coursera", Kind::Choice { several: true }),
+    ("quality", Kind::Choice { several: false }),
+    ("tpo", Kind::Choice { several: false }),
+    ("sci_fi", Kind::Judgement),
+    ("topic_retrieval_longchat", Kind::Topics),
+    ("gsm100", Kind::Math),
+    ("codeU", Kind::Code),
+];
+
 impl Kind {
-    fn of(name: &str) -> Self {
-        match name {
-            name if name.contains("coursera") => Self::Choice { several: true },
-            name if name.contains("quality") || name.contains("tpo") => {
-                Self::Choice { several: false }
-            }
-            name if name.contains("sci_fi") => Self::Judgement,
-            name if name.contains("topic") => Self::Topics,
-            _ => Self::Other,
-        }
+    /// The task of a file. The open-ended ones are scored by a judge or by overlap with one
+    /// answer of many, which this crate does not do.
+    fn of(path: &Path) -> Result<Self> {
+        let name = stem(path);
+        let found = TASKS.iter().find(|(task, _)| *task == name);
+        found.map(|(_, kind)| *kind).ok_or_else(|| {
+            let names = TASKS.map(|(task, _)| task).join(", ");
+            let reason = format!(
+                "{name:?} is not a closed-ended task of L-Eval; files are named after theirs: {names}"
+            );
+            EvalError::file(path, reason)
+        })
     }
 
     /// The text of a question, and the words with which its answer begins.
@@ -54,81 +73,94 @@ impl Kind {
             );
             (text, "\nAnswer:")
         };
+        let plain = |system: &str| format!("{system}\n\n{document}\n\n{question}");
         match self {
             Self::Choice { several: true } => exam(COURSERA),
+            Self::Choice { several: false } => exam(EXAM),
             Self::Judgement => exam(SCI_FI),
-            // The record's own form announces the answer of a model without a chat template.
-            Self::Topics => (
-                format!("{TOPICS}\n\n{document}\n\n{question}"),
-                " \n ASSISTANT:",
-            ),
-            Self::Choice { several: false } | Self::Other => exam(EXAM),
+            // The answer is announced in the form of the record.
+            Self::Topics => (plain(TOPICS), " \n ASSISTANT:"),
+            Self::Math => (plain(GSM), ""),
+            Self::Code => (plain(CODE_U), ""),
         }
     }
 
-    fn score(self, expected: String) -> Score {
+    fn score(self, expected: String, side: Side) -> Score {
         match self {
             Self::Choice { several } => {
-                Box::new(move |answer| exam_choice(answer.trim_start(), &expected, several))
+                Box::new(move |answer| exam_choice(answer, &expected, several))
             }
-            Self::Judgement => Box::new(move |answer| exam_judgement(answer, &expected)),
-            Self::Topics | Self::Other => Box::new(move |answer| exam_match(answer, &expected)),
+            Self::Judgement => Box::new(move |answer| exam_judgement(answer, &expected, side)),
+            Self::Topics => Box::new(move |answer| exact_match(answer, &expected)),
+            Self::Math => Box::new(move |answer| exam_math(answer, &expected)),
+            Self::Code => Box::new(move |answer| exam_code(answer, &expected)),
         }
     }
 }
 
 impl LEval {
+    /// All documents of these files, with the authors' answers of at most 512 tokens.
+    pub fn new(files: Vec<PathBuf>) -> Self {
+        Self {
+            files,
+            documents: 0,
+            max_tokens: 512,
+        }
+    }
+
     /// The samples, document by document; the questions to a document share it.
     ///
     /// # Errors
-    /// Data that is not L-Eval's, with file and line.
+    /// Data that is not in L-Eval's format, with file and line.
     pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
         let mut samples = Vec::new();
         for path in &self.files {
-            let lines = json_lines(path)?;
-            let count = if self.documents == 0 {
-                lines.len()
-            } else {
-                self.documents
-            };
-            for line in lines.iter().take(count) {
-                samples.append(&mut self.document(prompter, &stem(path), line)?);
+            let kind = Kind::of(path)?;
+            for line in first(&json_lines(path)?, self.documents) {
+                samples.append(&mut self.document(prompter, &stem(path), kind, line)?);
             }
         }
         Ok(samples)
     }
 
-    fn document(&self, prompter: &Prompter, name: &str, line: &Line) -> Result<Vec<Sample>> {
+    fn document(
+        &self,
+        prompter: &Prompter,
+        name: &str,
+        kind: Kind,
+        line: &Line,
+    ) -> Result<Vec<Sample>> {
         let (document, questions) = (line.text("input")?, line.texts("instructions")?);
         let answers = line.texts("outputs")?;
         if answers.len() != questions.len() {
             let (questions, answers) = (questions.len(), answers.len());
             return Err(line.error(format!("{questions} instructions, but {answers} outputs")));
         }
-        let kind = Kind::of(name);
         let mut samples = Vec::new();
         for (n, (question, answer)) in questions.iter().zip(&answers).enumerate() {
             let (text, prefix) = kind.prompt(&document, question);
             let id = format!("{name}/{}/{n}", line.number());
-            let Some((loyal, fact)) = judgements(kind, answer) else {
-                samples.push(self.sample(name, id, kind, prompter.tokens(&text, prefix)?, answer));
+            let asked = |name: &str, id: String, tokens, answer: &str, side| {
+                let score = kind.score(answer.to_owned(), side);
+                self.sample(name, id, tokens, answer, score)
+            };
+            let tokens = prompter.tokens(&text, prefix)?;
+            let Some((story, fact)) = judgements(kind, answer) else {
+                samples.push(asked(name, id, tokens, answer, Side::Story));
                 continue;
             };
-            samples.push(self.sample(
-                name,
-                id.clone(),
-                kind,
-                prompter.tokens(&text, prefix)?,
-                loyal,
-            ));
+            samples.push(asked(name, id.clone(), tokens, story, Side::Story));
             // The authors also ask what is true outside the story, without the document.
             let question = question.replace(
                 "based on the world described in the document.",
                 "based on the real-world knowledge and facts up until your last training",
             );
-            let tokens = prompter.tokens(&question, "\nAnswer:")?;
-            let name = format!("{name}-fact");
-            samples.push(self.sample(&name, format!("{id}-fact"), kind, tokens, fact));
+            let text = format!(
+                "{question}Please directly answer without any additional output or explanation. "
+            );
+            let tokens = prompter.tokens(&text, "\nAnswer:")?;
+            let (name, id) = (format!("{name}-fact"), format!("{id}-fact"));
+            samples.push(asked(&name, id, tokens, fact, Side::Fact));
         }
         // One context for a document, so that methods that depend on it share its prefix.
         let context = samples
@@ -146,9 +178,9 @@ impl LEval {
         &self,
         name: &str,
         id: String,
-        kind: Kind,
         prompt: Vec<u32>,
         expected: &str,
+        score: Score,
     ) -> Sample {
         Sample {
             id,
@@ -160,7 +192,7 @@ impl LEval {
                 max_tokens: self.max_tokens,
                 stop: Vec::new(),
                 expected: vec![expected.to_owned()],
-                score: kind.score(expected.to_owned()),
+                score,
             },
         }
     }
@@ -178,10 +210,16 @@ mod tests {
 
     #[test]
     fn files_are_known_by_their_names() {
-        assert_eq!(Kind::of("coursera"), Kind::Choice { several: true });
-        assert_eq!(Kind::of("tpo"), Kind::Choice { several: false });
-        assert_eq!(Kind::of("topic_retrieval_longchat"), Kind::Topics);
-        assert_eq!(Kind::of("gsm100"), Kind::Other);
+        let kind = |name: &str| Kind::of(Path::new(name));
+        assert_eq!(
+            kind("a/coursera.jsonl").unwrap(),
+            Kind::Choice { several: true }
+        );
+        assert_eq!(kind("gsm100.jsonl").unwrap(), Kind::Math);
+        for open in ["news_summ.jsonl", "financial_qa.jsonl", "gsm.jsonl"] {
+            let error = kind(open).unwrap_err().to_string();
+            assert!(error.contains("not a closed-ended task"), "{error}");
+        }
         let (text, prefix) = Kind::Judgement.prompt("DOC", "Q");
         assert!(
             text.contains("scientific fiction") && text.contains("follows. DOC \nQuestion: Q.")

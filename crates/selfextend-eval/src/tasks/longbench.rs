@@ -2,19 +2,21 @@
 //! and scores. Its data files are named after their tasks; the prompts and lengths are read from
 //! its `dataset2prompt.json` and `dataset2maxlen.json`.
 
-use super::{Line, Prompter, json_lines, read_text, stem};
+use super::data::{Line, first, json_lines, read_json, stem};
+use super::fit::fit;
+use super::prompt::Prompter;
 use crate::error::{EvalError, Result};
 use crate::metrics::{
     chinese_f1, chinese_rouge_l, classification, code_similarity, count_accuracy,
     retrieval_accuracy, rouge_l, token_f1,
 };
 use crate::sample::{Ask, Sample, Score, Tags};
-use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// Data files, and how they are asked.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LongBench {
     /// The `.jsonl` files, named after their tasks.
     pub files: Vec<PathBuf>,
@@ -29,7 +31,7 @@ pub struct LongBench {
 /// How an answer is scored.
 type Metric = fn(&str, &str, &[String]) -> f64;
 
-/// The authors' metric of a task, and whether they score the first line of an answer only.
+/// The authors' metric of a task, and whether they score only the first line of an answer.
 fn metric(task: &str) -> Option<(Metric, bool)> {
     let f1: Metric = |answer, right, _| token_f1(answer, right);
     let rouge: Metric = |answer, right, _| rouge_l(answer, right);
@@ -57,14 +59,25 @@ fn metric(task: &str) -> Option<(Metric, bool)> {
     })
 }
 
-/// Tasks that the authors ask without a chat template, also of chat models.
+/// Tasks that the authors ask without a chat template, even of chat models.
 const NEVER_CHAT: [&str; 6] = ["trec", "triviaqa", "samsum", "lsht", "lcc", "repobench-p"];
 
 impl LongBench {
+    /// All items of these files, with prompts and lengths from the authors' files.
+    pub fn new(files: Vec<PathBuf>, prompts: PathBuf, max_lengths: PathBuf) -> Self {
+        Self {
+            files,
+            prompts,
+            max_lengths,
+            items: 0,
+        }
+    }
+
     /// The samples, file by file.
     ///
     /// # Errors
-    /// Data that is not LongBench's, with file and line; tasks without a prompt or a metric.
+    /// Data that is not in LongBench's format, with file and line; tasks without a prompt, a length
+    /// or a metric.
     pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
         let prompts: BTreeMap<String, String> = read_json(&self.prompts)?;
         let lengths: BTreeMap<String, usize> = read_json(&self.max_lengths)?;
@@ -73,34 +86,19 @@ impl LongBench {
             let task = stem(path);
             // LongBench-E's files hold the same tasks.
             let name = task.strip_suffix("_e").unwrap_or(&task).to_owned();
-            let known = |file: &Path, found: bool| match found {
-                true => Ok(()),
-                false => Err(EvalError::file(
-                    file,
-                    format!("nothing about the task {name:?}"),
-                )),
+            let missing = |file: &Path, what: &str| {
+                let reason = format!("there is no {what} for the task {name:?}");
+                EvalError::file(file, reason)
             };
-            known(&self.prompts, prompts.contains_key(&name))?;
-            known(&self.max_lengths, lengths.contains_key(&name))?;
-            let Some(metric) = metric(&name) else {
-                return Err(EvalError::file(
-                    path,
-                    format!("there is no metric for the task {name:?}"),
-                ));
-            };
+            let prompt = prompts.get(&name);
+            let max_tokens = lengths.get(&name);
             let ask = Asked {
                 name: &name,
-                prompt: &prompts[&name],
-                max_tokens: lengths[&name],
-                metric,
+                prompt: prompt.ok_or_else(|| missing(&self.prompts, "prompt"))?,
+                max_tokens: *max_tokens.ok_or_else(|| missing(&self.max_lengths, "length"))?,
+                metric: metric(&name).ok_or_else(|| missing(path, "metric"))?,
             };
-            let lines = json_lines(path)?;
-            let count = if self.items == 0 {
-                lines.len()
-            } else {
-                self.items
-            };
-            for line in lines.iter().take(count) {
+            for line in first(&json_lines(path)?, self.items) {
                 samples.push(ask.sample(prompter, line)?);
             }
         }
@@ -108,12 +106,7 @@ impl LongBench {
     }
 }
 
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_str(&read_text(path)?)
-        .map_err(|error| EvalError::line(path, error.line(), error.to_string()))
-}
-
-/// A task's part of every sample.
+/// What the samples of a task have in common.
 struct Asked<'a> {
     name: &'a str,
     prompt: &'a str,
@@ -124,21 +117,24 @@ struct Asked<'a> {
 impl Asked<'_> {
     fn sample(&self, prompter: &Prompter, line: &Line) -> Result<Sample> {
         let answers = line.texts("answers")?;
-        let classes = match line.has("all_classes") {
-            true => line.texts("all_classes")?,
-            false => Vec::new(),
+        let classes = if line.has("all_classes") {
+            line.texts("all_classes")?
+        } else {
+            Vec::new()
         };
         let text = fill(self.prompt, &line.text("context")?, &line.text("input")?);
-        let prompter = match NEVER_CHAT.contains(&self.name) {
-            true => &Prompter::new(prompter.model(), false)?,
-            false => prompter,
+        let prompter = if NEVER_CHAT.contains(&self.name) {
+            &Prompter::new(prompter.model(), false)?
+        } else {
+            prompter
         };
         let prompt = prompter.tokens(&text, "")?;
         let window = prompter.model().model.config().trained_window;
         let room = window.saturating_sub(self.max_tokens);
-        let without_extension = match prompt.len() > room {
-            true => Some(cut_middle(prompter, &text, room)?),
-            false => None,
+        let without_extension = if prompt.len() > room {
+            Some(cut_middle(prompter, &text, room)?)
+        } else {
+            None
         };
         Ok(Sample {
             id: format!("{}/{}", self.name, line.number()),
@@ -148,7 +144,8 @@ impl Asked<'_> {
                 prompt,
                 without_extension,
                 max_tokens: self.max_tokens,
-                // The authors end these at a line, because models go on with the next example.
+                // The authors stop these at the end of a line, because models go on with the next
+                // example.
                 stop: if self.name == "samsum" {
                     vec!["\n".into()]
                 } else {
@@ -163,13 +160,11 @@ impl Asked<'_> {
     fn score(&self, answers: Vec<String>, classes: Vec<String>) -> Score {
         let (metric, first_line) = self.metric;
         Box::new(move |text| {
-            let text = match first_line {
-                true => text
-                    .trim_start_matches('\n')
-                    .split('\n')
-                    .next()
-                    .unwrap_or_default(),
-                false => text,
+            let mut lines = text.trim_start_matches('\n').split('\n');
+            let text = if first_line {
+                lines.next().unwrap_or_default()
+            } else {
+                text
             };
             let scores = answers.iter().map(|answer| metric(text, answer, &classes));
             scores.fold(0.0, f64::max)
@@ -177,7 +172,7 @@ impl Asked<'_> {
     }
 }
 
-/// The prompt with its fields filled in, in one go: a context may write `{input}`.
+/// The prompt with its fields filled in, all at once: a context may contain `{input}`.
 fn fill(prompt: &str, context: &str, input: &str) -> String {
     let mut text = String::with_capacity(prompt.len() + context.len() + input.len());
     let mut rest = prompt;
@@ -199,10 +194,10 @@ fn fill(prompt: &str, context: &str, input: &str) -> String {
     text + rest
 }
 
-/// The tokens of a text without its middle, as many as there is room for.
+/// The tokens of a text without its middle, as many as fit.
 fn cut_middle(prompter: &Prompter, text: &str, room: usize) -> Result<Vec<u32>> {
     let chars: Vec<char> = text.chars().collect();
-    let found = super::fit(room, "the prompt", |kept| {
+    let found = fit(room, "the prompt", |kept| {
         let kept = kept.min(chars.len());
         let half = kept / 2;
         let text: String = chars[..kept - half]

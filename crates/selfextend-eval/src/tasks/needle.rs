@@ -1,30 +1,34 @@
 //! Needle in a haystack (Kamradt, github.com/gkamradt/LLMTest_NeedleInAHaystack): a sentence
 //! hidden between the sentences of any texts, asked for at the end.
 
-use super::passkey::{check_depths, deepest_first};
-use super::{Prompter, fit, read_text};
+use super::data::read_text;
+use super::fit::fit;
+use super::haystack::{check_depths, deepest_first};
+use super::prompt::Prompter;
 use crate::error::{EvalError, Result};
+use crate::metrics::right;
 use crate::sample::{Ask, Sample, Tags};
 use std::path::PathBuf;
 
-/// The needle that the test is known for.
+/// The usual needle.
 pub const NEEDLE: &str = "The best thing to do in San Francisco is eat a sandwich and sit in Dolores Park on a sunny day.";
-/// Its question.
+/// The question for it.
 pub const QUESTION: &str = "What is the best thing to do in San Francisco?";
-/// What an answer must contain: the words that no haystack suggests, whatever form the rest takes
+/// What an answer must contain: the words that no haystack suggests. The rest may take any form
 /// ("eating a sandwich and sitting in ...").
 pub const ANSWER: &str = "Dolores Park";
 
 /// A sweep over lengths and depths.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Needle {
-    /// The texts of the haystack, one after another, from the first again when they end.
+    /// The texts of the haystack, one after another, repeated as often as needed.
     pub haystack: Vec<PathBuf>,
     /// The sentence that is hidden.
     pub needle: String,
     /// What is asked.
     pub question: String,
-    /// What an answer must contain, whatever its case.
+    /// What an answer must contain; upper and lower case are the same.
     pub answer: String,
     /// Tokens of context, the answer's included.
     pub lengths: Vec<usize>,
@@ -35,11 +39,24 @@ pub struct Needle {
 }
 
 impl Needle {
+    /// The known needle at depths of 0%, 25%, 50%, 75% and 100%, with answers of 32 tokens.
+    pub fn new(haystack: Vec<PathBuf>, lengths: Vec<usize>) -> Self {
+        Self {
+            haystack,
+            needle: NEEDLE.into(),
+            question: QUESTION.into(),
+            answer: ANSWER.into(),
+            lengths,
+            depths: vec![0.0, 0.25, 0.5, 0.75, 1.0],
+            max_tokens: 32,
+        }
+    }
+
     /// The samples, deepest first.
     ///
     /// # Errors
-    /// Files that cannot be read, depths outside 0 to 1, lengths too short for the question, and
-    /// a haystack that holds the answer.
+    /// Files that cannot be read, depths outside 0 to 1, lengths too short for the question, a
+    /// haystack that contains the answer.
     pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
         check_depths(&self.depths)?;
         let haystack = self.read_haystack()?;
@@ -66,9 +83,7 @@ impl Needle {
                         max_tokens: self.max_tokens,
                         stop: Vec::new(),
                         expected: vec![self.answer.clone()],
-                        score: Box::new(move |text| {
-                            f64::from(u8::from(text.to_lowercase().contains(&answer)))
-                        }),
+                        score: Box::new(move |text| right(text.to_lowercase().contains(&answer))),
                     },
                 });
             }
@@ -81,19 +96,19 @@ impl Needle {
         for path in &self.haystack {
             let text = read_text(path)?;
             if text.to_lowercase().contains(&self.answer.to_lowercase()) {
-                let reason = format!("the haystack already holds the answer {:?}", self.answer);
+                let reason = format!("the haystack already contains the answer {:?}", self.answer);
                 return Err(EvalError::file(path, reason));
             }
             all += text.trim();
             all += "\n\n";
         }
-        match all.is_empty() {
-            true => Err(EvalError::settings("no texts for the haystack")),
-            false => Ok(all),
+        if all.is_empty() {
+            return Err(EvalError::settings("there are no texts for the haystack"));
         }
+        Ok(all)
     }
 
-    /// So many characters of haystack with the needle in it, and the question.
+    /// `chars` characters of haystack with the needle in them, and the question.
     fn text(&self, haystack: &str, chars: usize, depth: f64) -> String {
         let hay: String = haystack.chars().cycle().take(chars).collect();
         let cut = sentence_end(&hay, depth);
@@ -136,15 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn needle() -> Needle {
-        Needle {
-            haystack: Vec::new(),
-            needle: NEEDLE.into(),
-            question: QUESTION.into(),
-            answer: ANSWER.into(),
-            lengths: Vec::new(),
-            depths: Vec::new(),
-            max_tokens: 32,
-        }
+        Needle::new(Vec::new(), Vec::new())
     }
 
     #[test]

@@ -1,17 +1,18 @@
 //! Passkey retrieval (Mohtashami and Jaggi, arXiv 2305.16300) as the SelfExtend paper sets it: the
 //! text of the authors' `passkey_examples`, whose lines of filler hide one line with the key.
 //!
-//! The authors put the question directly behind the last line and end it with a space; here it
-//! has a line of its own and no space at the end, which tokenizers with words like " 5" need.
+//! The authors put the question directly after the last line and end it with a space; here it has
+//! a line of its own and no space at the end, because many tokenizers have words such as " 5".
 
-use super::{Prompter, fit};
-use crate::error::{EvalError, Result};
+use super::fit::fit;
+use super::haystack::{NOISE, check_depths, deepest_first};
+use super::prompt::Prompter;
+use crate::error::Result;
+use crate::metrics::right;
 use crate::random::Random;
 use crate::sample::{Ask, Sample, Tags};
 
 const TASK: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you about the important information there.";
-pub(crate) const FILLER: &str =
-    "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again.";
 const QUESTION: &str = "What is the pass key? The pass key is";
 
 /// A key and the text that hides it.
@@ -26,11 +27,11 @@ pub struct Passkey {
 }
 
 impl Passkey {
-    /// A text of at most `tokens` tokens, and hardly less, with a key of so many digits at the
-    /// share `depth` of its filler. The same seed gives the same key.
+    /// A text of at most `tokens` tokens, filled as far as possible, with a key of `digits` digits
+    /// (1 to 18) at the share `depth` of its filler. The same seed gives the same key.
     ///
     /// # Errors
-    /// Too few tokens for the task, text the tokenizer cannot take.
+    /// Too few tokens for the task, text the tokenizer cannot encode.
     pub fn new(
         prompter: &Prompter,
         tokens: usize,
@@ -39,8 +40,7 @@ impl Passkey {
         seed: u64,
     ) -> Result<Self> {
         let mut random = Random::new(seed);
-        let first = 10u64.pow(digits.clamp(1, 18) as u32 - 1);
-        let key = (first + random.below(9 * first)).to_string();
+        let key = random.decimal(digits);
         let encode =
             |[before, after]: &[String; 2]| prompter.tokens(&format!("{before}{after}"), QUESTION);
         let found = fit(tokens, "the passkey task", |words| {
@@ -67,13 +67,13 @@ fn is_first_number(key: &str, answer: &str) -> bool {
     digits.take_while(char::is_ascii_digit).eq(key.chars())
 }
 
-/// The text before the key's line, and from it to the question. Filler is counted in words; the
-/// words that make no whole line end it.
+/// The text before the key's line, and the text from it to the question. Filler is counted in
+/// words; the words that do not fill a line come last.
 fn text(key: &str, words: usize, depth: f64) -> [String; 2] {
-    let line: Vec<&str> = FILLER.split(' ').collect();
+    let line: Vec<&str> = NOISE.split(' ').collect();
     let (lines, rest) = (words / line.len(), words % line.len());
     let before = (lines as f64 * depth).round() as usize;
-    let filler = |count: usize| format!("{FILLER}\n").repeat(count);
+    let filler = |count: usize| format!("{NOISE}\n").repeat(count);
     let mut after = format!(
         "The pass key is {key}. Remember it. {key} is the pass key.\n{}",
         filler(lines - before)
@@ -86,6 +86,7 @@ fn text(key: &str, words: usize, depth: f64) -> [String; 2] {
 
 /// A sweep over lengths, depths and trials.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Sweep {
     /// Tokens of context, the answer's included.
     pub lengths: Vec<usize>,
@@ -100,13 +101,24 @@ pub struct Sweep {
 }
 
 impl Sweep {
+    /// Four keys of five digits at each depth of 10%, 30%, 50%, 70% and 90%, with seed 0.
+    pub fn new(lengths: Vec<usize>) -> Self {
+        Self {
+            lengths,
+            depths: vec![0.1, 0.3, 0.5, 0.7, 0.9],
+            trials: 4,
+            digits: 5,
+            seed: 0,
+        }
+    }
+
     /// The samples, deepest first.
     ///
     /// # Errors
     /// Depths outside 0 to 1, lengths too short for the task.
     pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
         check_depths(&self.depths)?;
-        // A digit may be a token; a few more leave room for a word before the key.
+        // A digit may be a token of its own; seven more leave room for words before the key.
         let max_tokens = self.digits + 7;
         let mut samples = Vec::new();
         for &length in &self.lengths {
@@ -145,25 +157,9 @@ fn sample(passkey: Passkey, length: usize, depth: f64, trial: usize, max_tokens:
             max_tokens,
             stop: vec!["\n".into()],
             expected,
-            score: Box::new(move |answer| f64::from(u8::from(is_first_number(&key, answer)))),
+            score: Box::new(move |answer| right(is_first_number(&key, answer))),
         },
     }
-}
-
-pub(crate) fn check_depths(depths: &[f64]) -> Result<()> {
-    match depths.iter().find(|depth| !(0.0..=1.0).contains(*depth)) {
-        None => Ok(()),
-        Some(depth) => Err(EvalError::settings(format!(
-            "the depth {depth} does not lie between 0 and 1"
-        ))),
-    }
-}
-
-pub(crate) fn deepest_first(depths: &[f64]) -> Vec<f64> {
-    let mut depths = depths.to_vec();
-    depths.sort_by(|a, b| b.total_cmp(a));
-    depths.dedup();
-    depths
 }
 
 #[cfg(test)]
@@ -172,13 +168,10 @@ mod tests {
 
     #[test]
     fn the_key_lies_where_it_should() {
-        let words = FILLER.split(' ').count();
+        let words = NOISE.split(' ').count();
         let [before, after] = text("12345", 10 * words + 3, 0.3);
         assert_eq!(
-            (
-                before.matches(FILLER).count(),
-                after.matches(FILLER).count()
-            ),
+            (before.matches(NOISE).count(), after.matches(NOISE).count()),
             (3, 7)
         );
         assert!(after.starts_with("The pass key is 12345.") && after.ends_with("The grass is\n"));
@@ -194,12 +187,5 @@ mod tests {
         assert!(passkey.is_in("12345. Remember it."));
         assert!(passkey.is_in("the number 12345"));
         assert!(!passkey.is_in("123456") && !passkey.is_in("1, 12345") && !passkey.is_in(""));
-    }
-
-    #[test]
-    fn depths_are_checked_and_ordered() {
-        assert!(check_depths(&[0.0, 1.0]).is_ok());
-        assert!(check_depths(&[0.5, 1.1]).is_err() && check_depths(&[f64::NAN]).is_err());
-        assert_eq!(deepest_first(&[0.1, 0.9, 0.1]), [0.9, 0.1]);
     }
 }

@@ -1,6 +1,6 @@
 //! Perplexity of text files at given lengths (the paper's table 1).
 
-use super::{read_text, stem};
+use super::data::{read_text, stem};
 use crate::error::{EvalError, Result};
 use crate::sample::{Ask, Sample, Tags};
 use selfextend::TextModel;
@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 /// What is measured.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Perplexity {
     /// The texts.
     pub files: Vec<PathBuf>,
@@ -37,6 +38,15 @@ pub enum Mode {
 }
 
 impl Perplexity {
+    /// These texts at these lengths.
+    pub fn new(files: Vec<PathBuf>, lengths: Vec<usize>, mode: Mode) -> Self {
+        Self {
+            files,
+            lengths,
+            mode,
+        }
+    }
+
     /// The samples, file by file, the shortest length first.
     ///
     /// # Errors
@@ -49,7 +59,7 @@ impl Perplexity {
             for &length in &self.lengths {
                 if text.len() < length || length < 2 {
                     let reason = format!(
-                        "a text of {} tokens, too short for the length of {length}",
+                        "a text of {} tokens is too short for the length {length}",
                         text.len()
                     );
                     return Err(EvalError::file(path, reason));
@@ -98,11 +108,7 @@ mod tests {
     use super::*;
 
     fn windows(mode: Mode, text: usize, length: usize) -> Vec<(usize, usize)> {
-        let task = Perplexity {
-            files: Vec::new(),
-            lengths: Vec::new(),
-            mode,
-        };
+        let task = Perplexity::new(Vec::new(), Vec::new(), mode);
         task.windows(text, length).collect()
     }
 

@@ -2,7 +2,7 @@
 
 use super::body::Intake;
 use super::error::ApiError;
-use super::guard::Keys;
+use super::keys::Keys;
 use super::origin::AllowList;
 use crate::config::ServerConfig;
 use crate::constrain::{Constraint, Constraints};

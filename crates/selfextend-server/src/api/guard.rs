@@ -4,45 +4,15 @@ use super::app::{App, SharedApp};
 use super::error::ApiError;
 use super::origin::{LocalAddress, Visitor};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use sha2::{Digest, Sha256};
 use std::panic::AssertUnwindSafe;
-use subtle::ConstantTimeEq;
 
 /// Paths that need no key: health, for supervisors, and the page itself, which holds no secrets and
 /// asks for a key before it does anything.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
-
-/// The keys of a server, as digests: they are of one length, so comparing them takes the same time
-/// for all.
-pub struct Keys(Vec<[u8; 32]>);
-
-impl Keys {
-    /// The digests of some keys.
-    pub fn new(keys: &[String]) -> Self {
-        Self(keys.iter().map(|key| Sha256::digest(key).into()).collect())
-    }
-
-    /// Whether the headers hold one of the keys. Every key is compared, whichever it is.
-    fn allow(&self, headers: &HeaderMap) -> bool {
-        if self.0.is_empty() {
-            return true;
-        }
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
-            let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-        });
-        let given: [u8; 32] = Sha256::digest(bearer.unwrap_or_default()).into();
-        let mut found = subtle::Choice::from(0);
-        for key in &self.0 {
-            found |= key.ct_eq(&given);
-        }
-        found.into()
-    }
-}
 
 /// Refuses requests for another host, those that pages of other origins make, and those without a
 /// key.
@@ -106,35 +76,4 @@ pub async fn count(request: Request, next: Next) -> Response {
     metrics::counter!("selfextend_http_requests_total", "route" => route, "status" => status)
         .increment(1);
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(name: header::HeaderName, value: &str) -> HeaderMap {
-        HeaderMap::from_iter([(name, value.parse().unwrap())])
-    }
-
-    #[test]
-    fn any_of_the_keys_opens() {
-        let keys = Keys::new(&["one".into(), "two".into()]);
-        for (value, open) in [
-            ("Bearer one", true),
-            ("bearer two", true),
-            ("Bearer three", false),
-            ("Bearer on", false),
-            ("Bearer ", false),
-            ("Basic one", false),
-            ("one", false),
-        ] {
-            assert_eq!(
-                keys.allow(&headers(header::AUTHORIZATION, value)),
-                open,
-                "{value}"
-            );
-        }
-        assert!(!keys.allow(&HeaderMap::new()));
-        assert!(Keys::new(&[]).allow(&HeaderMap::new()));
-    }
 }

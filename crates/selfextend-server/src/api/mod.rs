@@ -6,6 +6,7 @@ mod completions;
 mod error;
 mod fields;
 mod guard;
+mod keys;
 mod origin;
 mod page;
 mod reply;

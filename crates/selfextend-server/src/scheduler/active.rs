@@ -137,7 +137,7 @@ impl<'m> ActiveRequest<'m> {
             let options = options.clone().with_sampling(sampling);
             self.choices.push(Choice {
                 session,
-                writer: Writer::new(&text.tokenizer, &options)?,
+                writer: Writer::new(&text.tokenizer, &self.request.prompt, &options)?,
                 constraint: self.request.constraint.as_ref().map(Constraint::fork),
                 logprobs: self.request.logprobs,
                 known: text.tokenizer.vocab_size(),

@@ -65,8 +65,8 @@ pub trait Cache: Any + Send + Sync {
     /// See [`KvCache::truncate`].
     fn truncate(&mut self, len: usize) -> usize;
 
-    /// Takes the memory for so many tokens in all, where it is not taken page by page; forks take as
-    /// much.
+    /// Allocates memory for so many tokens in all, where it is not allocated page by page; forks
+    /// allocate as much.
     ///
     /// # Errors
     /// Too little memory; what is stored stays.
@@ -99,19 +99,19 @@ pub trait Cache: Any + Send + Sync {
     /// Too little memory.
     fn read_block(&self, bytes: &[u8]) -> Result<Option<Block>>;
 
-    /// Bytes of as many tokens as a block has.
+    /// Bytes of a block.
     fn block_bytes(&self) -> usize;
 
-    /// Bytes that decoding needs beside the blocks, whatever is stored yet.
+    /// Bytes that decoding needs beside the blocks, whatever is stored so far.
     fn ring_bytes(&self) -> usize;
 }
 
 pub(super) fn foreign_block() -> Error {
-    Error::Device("a block belongs to a cache on another device".into())
+    Error::Device("the block belongs to a cache on another device".into())
 }
 
 impl CacheLayout {
-    /// A cache of the CPU, which takes no memory before it is used.
+    /// A cache of the CPU, which allocates nothing before it is used.
     pub(crate) fn on_cpu(self) -> KvCache {
         let SessionOptions {
             extension, kv_type, ..

@@ -1,33 +1,31 @@
-//! The narrow waist between the decoder and the machine.
+//! The interface between the decoder and the hardware.
 //!
-//! The decoder says what to compute with about a dozen operations over a backend's own buffers;
-//! nothing above knows which backend runs. [`cpu`] works on plain slices; `cuda` (with the cargo
-//! feature of that name) on an NVIDIA GPU.
+//! The decoder uses about a dozen operations on a backend's own buffers; nothing above knows which
+//! backend runs. [`cpu`] works on plain slices, `cuda` (with the cargo feature of that name) on an
+//! NVIDIA GPU.
 
 mod block;
 mod cache;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
-mod device;
 
 use crate::config::Activation;
 use crate::error::Result;
-use crate::gguf::RawTensor;
 use crate::sampling::TokenScore;
+use crate::tensor::RawTensor;
 pub use block::Block;
 #[cfg(any(feature = "cuda", feature = "unstable"))]
 pub use block::DeviceBlock;
 pub use cache::{Cache, CacheLayout, SessionBytes};
-pub use device::Device;
 use rayon::prelude::*;
 
 /// Up to this many sequences, a pass allocates nothing to list them.
 pub(crate) const FEW_SEQUENCES: usize = 4;
 
-/// Which of a backend's kernels a pass goes through. Few tokens are best served by other kernels
-/// than many, and the two round differently: choosing by what a token *is* makes its result
-/// independent of what else is in the pass.
+/// Which of a backend's kernels a pass uses. Different kernels are fastest for few tokens and for
+/// many, and they round differently. Choosing by what a token *is* makes its result independent of
+/// what else is in the pass.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Phase {
     /// By the number of tokens in the pass.
@@ -41,13 +39,13 @@ pub enum Phase {
 
 /// Operations on activations, which are row-major `[tokens, width]`.
 pub trait Backend: Send + Sync + 'static {
-    /// A weight matrix in the layout that serves.
+    /// A weight matrix in the layout that the kernels use.
     type Matrix: Send + Sync;
     /// A vector of weights.
     type Vector: Send + Sync;
     /// Activations; grows as needed and is reused from step to step.
     type Buffer: Default + Send;
-    /// What operations keep from step to step.
+    /// Scratch memory that operations reuse from step to step.
     type Scratch: Default + Send;
     /// Keys and values of one sequence.
     type Cache: Cache;
@@ -57,19 +55,19 @@ pub trait Backend: Send + Sync + 'static {
     /// Whether passes run on the model's threads.
     const THREADED: bool = true;
 
-    /// Says which kernels the operations that follow should use; a backend that has only one kind
-    /// need not listen.
+    /// Selects the kernels for the operations that follow; a backend that has only one kind ignores
+    /// it.
     fn enter(&self, phase: Phase, scratch: &mut Self::Scratch) {
         let _ = (phase, scratch);
     }
 
-    /// Takes over a matrix from a file.
+    /// Converts a matrix from a file.
     ///
     /// # Errors
     /// Why the matrix cannot be used.
     fn matrix(&self, tensor: RawTensor) -> Result<Self::Matrix, String>;
 
-    /// Takes over a vector.
+    /// Converts a vector.
     fn vector(&self, values: Vec<f32>) -> Self::Vector;
 
     /// Bytes of weights held for a matrix.
@@ -109,7 +107,7 @@ pub trait Backend: Send + Sync + 'static {
     /// A layout that the backend has no kernels for, or too little memory.
     fn cache(&self, layout: CacheLayout) -> Result<Self::Cache>;
 
-    /// What a cache will take. An empty one takes next to nothing.
+    /// What a cache will take. By default an empty one is asked, which takes almost no memory.
     ///
     /// # Errors
     /// As [`Backend::cache`].
@@ -128,7 +126,7 @@ pub trait Backend: Send + Sync + 'static {
     /// it.
     ///
     /// # Errors
-    /// Tokens there is no memory for.
+    /// Too little memory for the tokens.
     fn plan(
         &self,
         caches: &mut [&mut Self::Cache],
@@ -173,17 +171,17 @@ pub trait Backend: Send + Sync + 'static {
     /// `out[i] = x[rows[i]]`, rows of `width`.
     fn take_rows(&self, x: &Self::Buffer, width: usize, rows: &[usize], out: &mut Self::Buffer);
 
-    /// Ends a pass that was planned, or what followed it: whether all operations since could be
-    /// done. A device queues them, and what follows one that failed is left out.
+    /// Ends a planned pass, or the operations after it, and reports whether all of them succeeded. A
+    /// device queues them and skips what follows one that failed.
     ///
     /// # Errors
-    /// What went wrong first.
+    /// The first that occurred.
     fn finish(&self) -> Result<()> {
         Ok(())
     }
 
-    /// How probable each row of logits, one for each target, held its target. Devices need not hand
-    /// out all logits for it.
+    /// The probability of each target under its row of logits. A device can compute it without
+    /// copying the logits out.
     fn scores(&self, logits: &Self::Buffer, targets: &[u32]) -> Vec<TokenScore> {
         let logits = self.read(logits);
         let width = logits.len() / targets.len().max(1);
@@ -192,6 +190,6 @@ pub trait Backend: Send + Sync + 'static {
             .collect()
     }
 
-    /// Numbers a caller outside the backend can read.
+    /// The numbers, for a caller outside the backend.
     fn read<'a>(&self, buffer: &'a Self::Buffer) -> std::borrow::Cow<'a, [f32]>;
 }

@@ -79,8 +79,15 @@ fn refusals_carry_the_words_of_the_template() {
 fn broken_templates_say_where() {
     let error = render("a\n{% if %}", &[]).unwrap_err();
     assert!(matches!(&error, TemplateError::Syntax { message } if message.contains("line 2")));
+    // No conversation would do better: the template is to blame.
     let error = render("a\n{{ messages[0].content.x.y }}", &[]).unwrap_err();
+    assert!(matches!(&error, TemplateError::Fault { message } if message.contains("line 2")));
+    assert!(error.blames_template());
+    // This one fails on what only some conversations have.
+    let source = "a\n{% if messages | length > 4 %}{{ messages[0].content.x.y }}{% endif %}";
+    let error = render(source, &conversation(&["Hello"; 5])).unwrap_err();
     assert!(matches!(&error, TemplateError::Render { message } if message.contains("line 2")));
+    assert!(!error.blames_template());
 }
 
 fn conversation(turns: &[&str]) -> Vec<Message> {

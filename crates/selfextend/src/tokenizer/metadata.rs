@@ -1,14 +1,14 @@
 //! Typed access to GGUF metadata, with errors that name the key.
 
-use std::collections::HashMap;
+use std::fmt::Display;
 
-use candle_core::quantized::gguf_file::Value;
+use crate::gguf::{self, Array, Value};
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// The metadata of one GGUF file.
 #[derive(Clone, Copy)]
-pub(super) struct Metadata<'a>(pub(super) &'a HashMap<String, Value>);
+pub(super) struct Metadata<'a>(pub(super) &'a gguf::Metadata);
 
 impl<'a> Metadata<'a> {
     /// The string under `key`, if the key is there.
@@ -38,7 +38,8 @@ impl<'a> Metadata<'a> {
         let Some(value) = self.0.get(key) else {
             return Ok(None);
         };
-        let id = integer(value).ok_or_else(|| wrong_type(key, "an integer", value))?;
+        let id = value.as_integer().and_then(|id| i64::try_from(id).ok());
+        let id = id.ok_or_else(|| wrong_type(key, "an integer", value))?;
         match u32::try_from(id) {
             Ok(id) if (id as usize) < tokens => Ok(Some(id)),
             _ => Err(TokenizerError::IdOutOfRange { key, id, tokens }),
@@ -47,68 +48,51 @@ impl<'a> Metadata<'a> {
 
     /// The array of strings under `key`.
     pub(super) fn strings(self, key: &'static str) -> Result<Vec<&'a str>, TokenizerError> {
-        self.array(key, "a string", |value| match value {
-            Value::String(text) => Some(text.as_str()),
-            _ => None,
-        })
+        const EXPECTED: &str = "an array of UTF-8 strings";
+        let strings = self.array(key, EXPECTED, Array::strings)?;
+        let text = |(index, bytes)| {
+            std::str::from_utf8(bytes).map_err(|_| {
+                let value = Value::Bytes(bytes.to_vec());
+                wrong_type(&format!("{key}[{index}]"), "a UTF-8 string", &value)
+            })
+        };
+        strings.enumerate().map(text).collect()
     }
 
     /// The array of integers under `key`.
     pub(super) fn integers(self, key: &'static str) -> Result<Vec<i64>, TokenizerError> {
-        self.array(key, "an integer", integer)
+        const EXPECTED: &str = "an array of integers";
+        let numbers = self.array(key, EXPECTED, Array::integers)?;
+        let number = |(index, number)| {
+            let key = || format!("{key}[{index}]");
+            i64::try_from(number).map_err(|_| wrong_type(&key(), EXPECTED, number))
+        };
+        numbers.enumerate().map(number).collect()
     }
 
     /// The array of floats under `key`.
     pub(super) fn floats(self, key: &'static str) -> Result<Vec<f32>, TokenizerError> {
-        self.array(key, "a float", |value| match value {
-            Value::F32(number) => Some(*number),
-            Value::F64(number) => Some(*number as f32),
-            _ => None,
-        })
+        let numbers = self.array(key, "an array of floats", Array::floats)?;
+        Ok(numbers.map(|number| number as f32).collect())
     }
 
     fn array<T>(
         self,
         key: &'static str,
         expected: &'static str,
-        read: impl Fn(&'a Value) -> Option<T>,
-    ) -> Result<Vec<T>, TokenizerError> {
-        let values = match self.0.get(key) {
-            None => return Err(TokenizerError::MissingKey { key }),
-            Some(Value::Array(values)) => values,
-            Some(other) => return Err(wrong_type(key, "an array", other)),
-        };
-        let element = |(index, value)| {
-            read(value).ok_or_else(|| wrong_type(&format!("{key}[{index}]"), expected, value))
-        };
-        values.iter().enumerate().map(element).collect()
+        read: impl Fn(&'a Array) -> Option<T>,
+    ) -> Result<T, TokenizerError> {
+        let value = self.0.get(key);
+        let value = value.ok_or(TokenizerError::MissingKey { key })?;
+        let values = value.as_array().and_then(read);
+        values.ok_or_else(|| wrong_type(key, expected, value))
     }
 }
 
-/// Converters do not agree on the width and sign of integers, so any is taken.
-fn integer(value: &Value) -> Option<i64> {
-    match value {
-        Value::U8(number) => Some((*number).into()),
-        Value::I8(number) => Some((*number).into()),
-        Value::U16(number) => Some((*number).into()),
-        Value::I16(number) => Some((*number).into()),
-        Value::U32(number) => Some((*number).into()),
-        Value::I32(number) => Some((*number).into()),
-        Value::U64(number) => i64::try_from(*number).ok(),
-        Value::I64(number) => Some(*number),
-        _ => None,
-    }
-}
-
-fn wrong_type(key: &str, expected: &'static str, found: &Value) -> TokenizerError {
-    let found = match found {
-        Value::Array(values) => format!("an array of {}", values.len()),
-        Value::String(text) => format!("the string {text:?}"),
-        other => format!("{other:?}"),
-    };
+fn wrong_type(key: &str, expected: &'static str, found: impl Display) -> TokenizerError {
     TokenizerError::WrongType {
         key: key.to_owned(),
         expected,
-        found,
+        found: found.to_string(),
     }
 }

@@ -12,7 +12,7 @@ use tokenizers::{
     },
 };
 
-use super::TokenizerError;
+use super::error::TokenizerError;
 
 /// The rules that share one way of cutting text.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! BPE as SentencePiece does it: the pair whose union has the best score merges first,
 //! the leftmost of equals.
 //!
-//! The `tokenizers` crate cannot stand in here. Its merges have distinct ranks, and real
+//! The `tokenizers` crate does not serve here. Its merges have distinct ranks, and real
 //! vocabularies have pieces of equal score (the sixteen runs of spaces of Llama 2), which
 //! must merge left to right; and it starts from characters that are tokens themselves,
 //! where SentencePiece also merges through characters that are not.
@@ -12,17 +12,13 @@ use std::{
     fmt,
 };
 
-use super::{
-    TokenizerError,
-    metadata::Metadata,
-    vocabulary::{TokenKind, Vocabulary, check_length},
-};
+use super::error::TokenizerError;
+use super::metadata::Metadata;
+use super::spelling::SPACE;
+use super::vocabulary::{TokenKind, Vocabulary, check_length};
 
 pub(super) const SCORES: &str = "tokenizer.ggml.scores";
 const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
-/// Stands for a space in the text of pieces.
-pub(super) const SPACE: char = '\u{2581}';
-
 /// The model behind `tokenizer.ggml.model` = `llama`.
 pub(super) struct SentencePiece {
     pieces: HashMap<Box<str>, Piece>,

@@ -1,6 +1,7 @@
 //! Text from ids, one at a time.
 
-use super::{Tokenizer, TokenizerError, vocabulary::TokenKind};
+use super::error::TokenizerError;
+use super::vocabulary::{TokenKind, Vocabulary};
 
 /// What decoding does with control tokens such as `<|im_end|>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,10 +15,11 @@ pub enum SpecialTokens {
 /// Decodes ids as they are generated: what [`push`](Self::push) and
 /// [`finish`](Self::finish) return, put together, is what decoding all ids at once gives.
 ///
-/// Made by [`Tokenizer::decode_stream`] and [`Tokenizer::continue_stream`].
+/// Made by [`Tokenizer::decode_stream`](super::Tokenizer::decode_stream) and
+/// [`Tokenizer::continue_stream`](super::Tokenizer::continue_stream).
 #[derive(Clone, Debug)]
 pub struct DecodeStream<'t> {
-    tokenizer: &'t Tokenizer,
+    vocabulary: &'t Vocabulary,
     special: SpecialTokens,
     /// Nothing has been decoded yet, and the first space is one that encoding added.
     drop_space: bool,
@@ -26,9 +28,13 @@ pub struct DecodeStream<'t> {
 }
 
 impl<'t> DecodeStream<'t> {
-    pub(super) fn new(tokenizer: &'t Tokenizer, special: SpecialTokens, drop_space: bool) -> Self {
+    pub(super) fn new(
+        vocabulary: &'t Vocabulary,
+        special: SpecialTokens,
+        drop_space: bool,
+    ) -> Self {
         Self {
-            tokenizer,
+            vocabulary,
             special,
             drop_space,
             pending: Vec::new(),
@@ -43,11 +49,11 @@ impl<'t> DecodeStream<'t> {
     /// [`TokenizerError::UnknownId`] if the id is outside the vocabulary; the stream is
     /// unchanged then.
     pub fn push(&mut self, id: u32) -> Result<Option<String>, TokenizerError> {
-        let (_, kind) = self.tokenizer.vocabulary.token(id)?;
+        let (_, kind) = self.vocabulary.token(id)?;
         if kind == TokenKind::Control && self.special == SpecialTokens::Skip {
             return Ok(None);
         }
-        let bytes = self.tokenizer.token_bytes(id)?;
+        let bytes = self.vocabulary.bytes(id)?;
         let drop_space = std::mem::take(&mut self.drop_space) && kind == TokenKind::Normal;
         let bytes = match bytes.strip_prefix(b" ") {
             Some(rest) if drop_space => rest,
@@ -77,7 +83,7 @@ impl<'t> DecodeStream<'t> {
 fn incomplete_tail(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last();
     let invalid = last.map_or(&[][..], |chunk| chunk.invalid());
-    // An invalid sequence that more bytes cannot mend has a definite length; one that
+    // An invalid sequence that more bytes cannot complete has a definite length; one that
     // they can is reported as running into the end of the input.
     match std::str::from_utf8(invalid) {
         Err(error) if error.error_len().is_none() => invalid.len(),

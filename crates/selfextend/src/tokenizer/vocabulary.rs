@@ -1,8 +1,10 @@
-//! The tokens of a file, what each is for, and the special ids.
+//! The tokens of a model, what each is for, and the special ids.
 
-use std::collections::{BTreeSet, HashMap};
-
-use super::{TokenizerError, metadata::Metadata};
+use super::error::TokenizerError;
+use super::metadata::Metadata;
+use super::spelling::Spelling;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 pub(super) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -13,7 +15,7 @@ const EOM: &str = "tokenizer.ggml.eom_token_id";
 const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
 
 /// Control tokens that end a turn or a text. Files name one or two of them under keys of
-/// their own; models also stop on the others that their vocabulary has.
+/// their own; models also stop at the others that their vocabulary has.
 const END_TEXTS: &[&str] = &[
     "<|im_end|>",
     "<|eot_id|>",
@@ -55,23 +57,36 @@ pub(super) enum TokenKind {
     Byte(u8),
 }
 
-/// The tokens of a file in the order of their ids, and the special ones among them.
+/// The tokens of a model in the order of their ids, and the special ones among them.
 #[derive(Debug)]
 pub(super) struct Vocabulary {
     texts: Vec<Box<str>>,
     kinds: Vec<TokenKind>,
+    spelling: Spelling,
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
     pub(super) unknown: Option<u32>,
     pub(super) end_tokens: BTreeSet<u32>,
 }
 
+/// The ids of the special tokens that a file names.
+#[derive(Debug, Default)]
+pub(super) struct SpecialIds {
+    pub(super) bos: Option<u32>,
+    pub(super) eos: Option<u32>,
+    pub(super) unknown: Option<u32>,
+    /// Ends of turns and texts besides `eos`.
+    pub(super) ends: Vec<u32>,
+}
+
 impl Vocabulary {
-    pub(super) fn from_metadata(metadata: Metadata<'_>) -> Result<Self, TokenizerError> {
+    /// The vocabulary of a GGUF file.
+    pub(super) fn from_metadata(
+        metadata: Metadata<'_>,
+        spelling: Spelling,
+    ) -> Result<Self, TokenizerError> {
         let texts = metadata.strings(TOKENS)?;
-        if texts.is_empty() || u32::try_from(texts.len()).is_err() {
-            return Err(TokenizerError::VocabularySize { found: texts.len() });
-        }
+        check_size(texts.len())?;
         check_unique(&texts)?;
         let types = metadata.integers(TOKEN_TYPES)?;
         check_length(TOKEN_TYPES, types.len(), texts.len())?;
@@ -79,41 +94,37 @@ impl Vocabulary {
         let kinds = kinds
             .map(|(id, (text, kind))| kind_of(id, text, *kind))
             .collect::<Result<Vec<_>, _>>()?;
-
         let special = |key| metadata.token_id(key, texts.len());
-        let eos = special(EOS)?;
-        let mut end_tokens: BTreeSet<u32> = end_texts(&texts, &kinds).collect();
-        end_tokens.extend([eos, special(EOT)?, special(EOM)?].into_iter().flatten());
-        Ok(Self {
+        let ids = SpecialIds {
             bos: special(BOS)?,
-            eos,
+            eos: special(EOS)?,
             unknown: special(UNKNOWN)?,
-            end_tokens,
-            texts: texts.into_iter().map(Box::from).collect(),
-            kinds,
-        })
+            ends: [special(EOT)?, special(EOM)?]
+                .into_iter()
+                .flatten()
+                .collect(),
+        };
+        let texts = texts.into_iter().map(Box::from).collect();
+        Self::new(texts, kinds, spelling, ids)
     }
 
     /// Tokens in the order of their ids; those without text are padding.
     pub(super) fn new(
         texts: Vec<Box<str>>,
         kinds: Vec<TokenKind>,
-        bos: Option<u32>,
-        eos: Option<u32>,
-        ends: &[u32],
+        spelling: Spelling,
+        ids: SpecialIds,
     ) -> Result<Self, TokenizerError> {
-        if texts.is_empty() {
-            return Err(TokenizerError::VocabularySize { found: 0 });
-        }
-        let known: Vec<&str> = texts.iter().map(AsRef::as_ref).collect();
-        let mut end_tokens: BTreeSet<u32> = end_texts(&known, &kinds).collect();
-        end_tokens.extend(ends);
+        check_size(texts.len())?;
+        let mut end_tokens: BTreeSet<u32> = end_texts(&texts, &kinds).collect();
+        end_tokens.extend(ids.ends.into_iter().chain(ids.eos));
         Ok(Self {
             texts,
             kinds,
-            bos,
-            eos,
-            unknown: None,
+            spelling,
+            bos: ids.bos,
+            eos: ids.eos,
+            unknown: ids.unknown,
             end_tokens,
         })
     }
@@ -137,6 +148,16 @@ impl Vocabulary {
         Ok((text, *kind))
     }
 
+    /// The bytes that a token stands for, which need not be UTF-8 on their own.
+    pub(super) fn bytes(&self, id: u32) -> Result<Cow<'_, [u8]>, TokenizerError> {
+        let (text, kind) = self.token(id)?;
+        Ok(match kind {
+            TokenKind::Byte(byte) => Cow::Owned(vec![byte]),
+            TokenKind::Control | TokenKind::UserDefined => Cow::Borrowed(text.as_bytes()),
+            TokenKind::Normal => self.spelling.bytes_of(text),
+        })
+    }
+
     /// Every token as (id, text, kind); those without text are left out, as nothing can
     /// encode to them.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str, TokenKind)> {
@@ -158,8 +179,15 @@ pub(super) fn check_length(
     Err(TokenizerError::LengthMismatch { key, found, tokens })
 }
 
+fn check_size(found: usize) -> Result<(), TokenizerError> {
+    if found == 0 || u32::try_from(found).is_err() {
+        return Err(TokenizerError::VocabularySize { found });
+    }
+    Ok(())
+}
+
 fn check_unique(texts: &[&str]) -> Result<(), TokenizerError> {
-    let mut seen = HashMap::with_capacity(texts.len());
+    let mut seen = std::collections::HashMap::with_capacity(texts.len());
     for (second, text) in (0u32..).zip(texts).filter(|(_, text)| !text.is_empty()) {
         if let Some(first) = seen.insert(*text, second) {
             let text = (*text).to_owned();
@@ -191,6 +219,7 @@ fn kind_of(id: usize, text: &str, kind: i64) -> Result<TokenKind, TokenizerError
     }
 }
 
+/// Whether a token's text is that of markup, whatever the file says it is for.
 pub(super) fn is_markup(text: &str) -> bool {
     let enclosed = |open, close| text.starts_with(open) && text.ends_with(close);
     enclosed("<|", "|>")
@@ -199,20 +228,24 @@ pub(super) fn is_markup(text: &str) -> bool {
         || MARKUP_TEXTS.contains(&text)
 }
 
+/// The byte that `<0x00>` to `<0xFF>` stands for.
 pub(super) fn parse_byte(text: &str) -> Option<u8> {
     let digits = text.strip_prefix("<0x")?.strip_suffix('>')?;
     let two_digits = digits.len() == 2 && digits.bytes().all(|b| b.is_ascii_hexdigit());
     two_digits.then(|| u8::from_str_radix(digits, 16).ok())?
 }
 
-fn end_texts(texts: &[&str], kinds: &[TokenKind]) -> impl Iterator<Item = u32> {
-    let control = |kind: &TokenKind| *kind == TokenKind::Control;
+fn end_texts(texts: &[Box<str>], kinds: &[TokenKind]) -> impl Iterator<Item = u32> {
+    let has = |text: &str| texts.iter().any(|known| **known == *text);
     // gpt-oss closes each message of a turn with <|end|>, and the turn with <|return|>.
-    let ends_messages = texts.contains(&"<|return|>") && texts.contains(&"<|call|>");
+    let ends_messages = has("<|return|>") && has("<|call|>");
     let tokens = (0u32..).zip(texts.iter().zip(kinds));
     tokens
         .filter(move |(_, (text, kind))| {
-            control(kind) && END_TEXTS.contains(text) && !(ends_messages && **text == "<|end|>")
+            let text = text.as_ref();
+            **kind == TokenKind::Control
+                && END_TEXTS.contains(&text)
+                && !(ends_messages && text == "<|end|>")
         })
         .map(|(id, _)| id)
 }

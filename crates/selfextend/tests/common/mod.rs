@@ -3,14 +3,15 @@
 // Each test file uses a part of this.
 #![allow(dead_code)]
 
-use candle_core::quantized::gguf_file::{self, Value};
-use candle_core::quantized::{GgmlDType, QTensor};
-use candle_core::{Device, Tensor};
+pub mod gguf;
+
+use gguf::{Field, Tensor, half};
 use safetensors::SafeTensors;
 use selfextend::backend::{Backend, cpu::Cpu};
 use selfextend::gguf::GgufFile;
 use selfextend::{
-    Extension, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions, hub,
+    Extension, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions,
+    TensorFormat, hub,
 };
 use selfextend_attention::{AttentionShape, KvCache, Rope};
 use std::path::{Path, PathBuf};
@@ -160,22 +161,22 @@ pub fn toy_cases(golden: &Golden, kv_type: KvType) -> [(&'static str, SessionOpt
 /// Writes a toy under GGUF's names; query and key rows go from half-split to interleaved pairs.
 pub fn write_toy(golden: &Golden, path: &Path) {
     let size = |name| golden.setting(name) as usize;
-    let u32 = |name| Value::U32(size(name) as u32);
+    let u32 = |name| Field::u32(size(name));
     let metadata = [
-        ("general.architecture", Value::String("llama".into())),
+        ("general.architecture", Field::text("llama")),
         ("llama.block_count", u32("layers")),
-        ("llama.context_length", Value::U32(64)),
+        ("llama.context_length", Field::u32(64)),
         ("llama.embedding_length", u32("hidden")),
         ("llama.feed_forward_length", u32("ff")),
         ("llama.attention.head_count", u32("heads")),
         ("llama.attention.head_count_kv", u32("kv_heads")),
         (
             "llama.attention.layer_norm_rms_epsilon",
-            Value::F32(golden.setting("eps") as f32),
+            Field::f32(golden.setting("eps") as f32),
         ),
         (
             "llama.rope.freq_base",
-            Value::F32(golden.setting("theta") as f32),
+            Field::f32(golden.setting("theta") as f32),
         ),
         ("llama.vocab_size", u32("vocab")),
     ];
@@ -211,22 +212,10 @@ pub fn write_toy(golden: &Golden, path: &Path) {
             ));
         }
     }
-    write_gguf(path, &metadata, &tensors);
+    gguf::write(path, &metadata, &tensors);
 }
 
-fn write_gguf(path: &Path, metadata: &[(&str, Value)], tensors: &[(String, QTensor)]) {
-    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
-    let tensors: Vec<(&str, &QTensor)> =
-        tensors.iter().map(|(name, t)| (name.as_str(), t)).collect();
-    gguf_file::write(
-        &mut std::fs::File::create(path).unwrap(),
-        &metadata,
-        &tensors,
-    )
-    .unwrap();
-}
-
-fn tensor(golden: &Golden, from: &str, to: &str, head_dim: Option<usize>) -> (String, QTensor) {
+fn tensor(golden: &Golden, from: &str, to: &str, head_dim: Option<usize>) -> (String, Tensor) {
     let file = golden.file();
     let shape = file.tensor(from).unwrap().shape().to_vec();
     let mut data = golden.floats(from);
@@ -240,11 +229,7 @@ fn tensor(golden: &Golden, from: &str, to: &str, head_dim: Option<usize>) -> (St
         });
         data = order.collect::<Vec<_>>().concat();
     }
-    let tensor = Tensor::from_vec(data, shape, &Device::Cpu).unwrap();
-    (
-        to.to_owned(),
-        QTensor::quantize(&tensor, GgmlDType::F32).unwrap(),
-    )
+    (to.to_owned(), Tensor::f32(&shape, &data))
 }
 
 /// Projections, attention and output projection of one layer, on `[tokens, hidden]`.
@@ -280,42 +265,102 @@ pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32
     out
 }
 
+/// Numbers of a linear congruential generator (Knuth's MMIX).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        self.0
+    }
+
+    /// From -1 to 1.
+    fn number(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// Floats of at most `size` from `around`.
+    fn floats(&mut self, shape: &[usize], size: f32, around: f32) -> Tensor {
+        let numbers = (0..shape.iter().product()).map(|_| around + size * self.number());
+        Tensor::f32(shape, &numbers.collect::<Vec<_>>())
+    }
+
+    /// A matrix in a format: numbers of at most `size`, or random blocks whose scales make them so.
+    fn matrix(&mut self, shape: &[usize; 2], size: f32, format: TensorFormat) -> Tensor {
+        use TensorFormat::{BF16, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+        // The number of the type (`ggml.h`); where a block has its scale, and the largest multiple
+        // of it; the same of the minimum (`ggml-common.h`).
+        let (kind, scale, minimum) = match format {
+            F32 => return self.floats(shape, size, 0.0),
+            F16 | BF16 => {
+                let numbers = (0..shape[0] * shape[1]).map(|_| size * self.number());
+                let bytes = numbers.flat_map(|x| match format {
+                    F16 => half(x),
+                    _ => half::bf16::from_f32(x).to_le_bytes(),
+                });
+                return Tensor {
+                    kind: if format == F16 { 1 } else { 30 },
+                    shape: shape.into(),
+                    bytes: bytes.collect(),
+                };
+            }
+            Q4_0 => (2, (0, 8.0), None),
+            Q4_1 => (3, (0, 7.5), Some((2, -1.0))),
+            Q5_0 => (6, (0, 16.0), None),
+            Q5_1 => (7, (0, 15.5), Some((2, -1.0))),
+            Q8_0 => (8, (0, 127.0), None),
+            Q2K => (10, (80, 15.0 * 3.0), Some((82, 15.0))),
+            Q3K => (11, (108, 32.0 * 4.0), None),
+            Q4K => (12, (0, 63.0 * 15.0), Some((2, 63.0))),
+            Q5K => (13, (0, 63.0 * 31.0), Some((2, 63.0))),
+            Q6K => (14, (208, 128.0 * 32.0), None),
+            other => panic!("no random blocks of {other}"),
+        };
+        let blocks = shape[0] * shape[1] / format.block_len();
+        let mut bytes = Vec::new();
+        for _ in 0..blocks {
+            let from = bytes.len();
+            bytes.extend((0..format.block_bytes()).map(|_| (self.next() >> 56) as u8));
+            let size = size * (0.75 + 0.25 * self.number());
+            for (at, most) in [Some(scale), minimum].into_iter().flatten() {
+                bytes[from + at..][..2].copy_from_slice(&half(size / most));
+            }
+        }
+        Tensor {
+            kind,
+            shape: shape.into(),
+            bytes,
+        }
+    }
+}
+
 /// Writes a random model of two layers with grouped heads, biases and a window of 64, its
-/// matrices in `dtype` (whose blocks divide 256, the width of all of them).
-pub fn write_tiny(path: &Path, dtype: GgmlDType, vocab: usize) {
+/// matrices in a format (whose blocks divide 256, the width of all of them).
+pub fn write_tiny(path: &Path, format: TensorFormat, vocab: usize) {
     let (hidden, heads, kv_heads, dim) = (256, 4, 2, 64);
-    let u32 = |n: usize| Value::U32(n as u32);
     let metadata = [
-        ("general.architecture", Value::String("llama".into())),
-        ("llama.block_count", u32(2)),
-        ("llama.context_length", u32(64)),
-        ("llama.embedding_length", u32(hidden)),
-        ("llama.feed_forward_length", u32(hidden)),
-        ("llama.attention.head_count", u32(heads)),
-        ("llama.attention.head_count_kv", u32(kv_heads)),
-        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
-        ("llama.vocab_size", u32(vocab)),
+        ("general.architecture", Field::text("llama")),
+        ("llama.block_count", Field::u32(2)),
+        ("llama.context_length", Field::u32(64)),
+        ("llama.embedding_length", Field::u32(hidden)),
+        ("llama.feed_forward_length", Field::u32(hidden)),
+        ("llama.attention.head_count", Field::u32(heads)),
+        ("llama.attention.head_count_kv", Field::u32(kv_heads)),
+        ("llama.attention.layer_norm_rms_epsilon", Field::f32(1e-5)),
+        ("llama.vocab_size", Field::u32(vocab)),
     ];
-    let mut seed = 1u64;
-    let mut random = |shape: &[usize], size: f32, around: f32, dtype| {
-        let numbers = (0..shape.iter().product::<usize>()).map(|_| {
-            // A linear congruential generator (Knuth's MMIX), its high bits.
-            seed = seed
-                .wrapping_mul(6364136223846793005)
-                .wrapping_add(1442695040888963407);
-            around + size * ((seed >> 40) as f32 / (1 << 23) as f32 - 1.0)
-        });
-        let tensor = Tensor::from_vec(numbers.collect::<Vec<f32>>(), shape, &Device::Cpu).unwrap();
-        QTensor::quantize(&tensor, dtype).unwrap()
-    };
+    let mut random = Random(1);
     let mut tensors = vec![
         (
             "token_embd.weight".to_owned(),
-            random(&[vocab, hidden], 1.0, 0.0, dtype),
+            random.matrix(&[vocab, hidden], 1.0, format),
         ),
         (
             "output_norm.weight".to_owned(),
-            random(&[hidden], 0.2, 1.0, GgmlDType::F32),
+            random.floats(&[hidden], 0.2, 1.0),
         ),
     ];
     for layer in 0..2 {
@@ -328,17 +373,17 @@ pub fn write_tiny(path: &Path, dtype: GgmlDType, vocab: usize) {
             ("ffn_up", hidden),
             ("ffn_down", hidden),
         ] {
-            let weights = random(&[rows, hidden], 0.1, 0.0, dtype);
+            let weights = random.matrix(&[rows, hidden], 0.1, format);
             tensors.push((format!("blk.{layer}.{name}.weight"), weights));
             if matches!(name, "attn_q" | "attn_k" | "attn_v") {
-                let bias = random(&[rows], 0.1, 0.0, GgmlDType::F32);
+                let bias = random.floats(&[rows], 0.1, 0.0);
                 tensors.push((format!("blk.{layer}.{name}.bias"), bias));
             }
         }
         for name in ["attn_norm", "ffn_norm"] {
-            let weights = random(&[hidden], 0.2, 1.0, GgmlDType::F32);
+            let weights = random.floats(&[hidden], 0.2, 1.0);
             tensors.push((format!("blk.{layer}.{name}.weight"), weights));
         }
     }
-    write_gguf(path, &metadata, &tensors);
+    gguf::write(path, &metadata, &tensors);
 }

@@ -16,23 +16,22 @@ mod common;
 mod real;
 mod rule;
 
-use candle_core::quantized::GgmlDType;
 use common::{Golden, checkpoints, session, smollm2, write_tiny};
 use rule::{
     BF16, BYTES, F16, K_QUANTS, Report, VOCAB, all_logits, maps, on_device, open, options, rows,
     self_extend, text, tiny,
 };
-use selfextend::gguf::{GgufFile, TensorInfo};
+use selfextend::gguf::GgufFile;
 use selfextend::method::table::METHODS;
 use selfextend::{
     Device, Error, Input, KvType, LogitRows, Method, Model, PAGE, Phase, PositionMap, QueryScaling,
-    Session, SessionOptions,
+    Session, SessionOptions, TensorFormat, TensorInfo,
 };
 use std::path::Path;
 
 #[test]
 fn every_weight_format_gives_the_logits_of_the_cpu() {
-    use GgmlDType::{BF16, F16, F32, Q2K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+    use TensorFormat::{BF16, F16, F32, Q2K, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
     let mut report = Report::default();
     for dtype in [
         [F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K].as_slice(),
@@ -60,7 +59,7 @@ fn every_weight_format_gives_the_logits_of_the_cpu() {
 /// matrix and for scales that the device keeps in bytes.
 #[test]
 fn packed_weights_stay_packed() {
-    use GgmlDType::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
+    use TensorFormat::{Q4_0, Q4_1, Q5_0, Q5_1, Q8_0};
     let check = |path: &Path| {
         let Some(model) = on_device(path) else {
             return;
@@ -95,7 +94,7 @@ fn packed_weights_stay_packed() {
 /// Every method of the table, in chunks and then token by token, far enough for every region.
 #[test]
 fn every_method_gives_the_logits_of_the_cpu() {
-    let Some((device, cpu)) = tiny(GgmlDType::F16) else {
+    let Some((device, cpu)) = tiny(TensorFormat::F16) else {
         return;
     };
     let mut report = Report::default();
@@ -134,7 +133,7 @@ fn every_method_gives_the_logits_of_the_cpu() {
 /// chunks change nothing beyond the rule.
 #[test]
 fn caches_of_bytes_give_the_logits_of_the_cpu() {
-    let Some((device, cpu)) = tiny(GgmlDType::F16) else {
+    let Some((device, cpu)) = tiny(TensorFormat::F16) else {
         return;
     };
     let (mut report, limit) = (Report::default(), Report::rule(2, F16 + BYTES));
@@ -165,7 +164,7 @@ fn caches_of_bytes_give_the_logits_of_the_cpu() {
 /// Through several growths of the cache, and with a chunk larger than the session's.
 #[test]
 fn long_sequences_grow() {
-    let Some((device, cpu)) = tiny(GgmlDType::F16) else {
+    let Some((device, cpu)) = tiny(TensorFormat::F16) else {
         return;
     };
     let mut report = Report::default();
@@ -198,7 +197,7 @@ fn long_sequences_grow() {
 /// What is reserved is within what blocks and rings are said to take, and nothing is added to it.
 #[test]
 fn reserved_room_is_all_a_sequence_takes() {
-    let Some((device, _)) = tiny(GgmlDType::F16) else {
+    let Some((device, _)) = tiny(TensorFormat::F16) else {
         return;
     };
     let tokens = 1400;
@@ -222,7 +221,7 @@ fn reserved_room_is_all_a_sequence_takes() {
 
 #[test]
 fn truncating_and_forking_continue_like_a_fresh_run() {
-    let Some((device, _)) = tiny(GgmlDType::F16) else {
+    let Some((device, _)) = tiny(TensorFormat::F16) else {
         return;
     };
     let (mut report, text) = (Report::default(), text(400));
@@ -261,7 +260,7 @@ fn truncating_and_forking_continue_like_a_fresh_run() {
 /// that read it. Under every method: some derive a window of keys, some the first keys of all.
 #[test]
 fn blocks_of_others_continue_like_a_fresh_run() {
-    let Some((device, _)) = tiny(GgmlDType::F16) else {
+    let Some((device, _)) = tiny(TensorFormat::F16) else {
         return;
     };
     let (mut report, text) = (Report::default(), text(700));
@@ -308,7 +307,7 @@ fn blocks_of_others_continue_like_a_fresh_run() {
 /// Sequences of several maps and lengths in one pass, prefill and decode mixed.
 #[test]
 fn sequences_in_one_pass_equal_each_alone() {
-    let Some((device, _)) = tiny(GgmlDType::F16) else {
+    let Some((device, _)) = tiny(TensorFormat::F16) else {
         return;
     };
     let (mut report, text) = (Report::default(), text(300));
@@ -359,7 +358,7 @@ fn sequences_in_one_pass_equal_each_alone() {
 
 #[test]
 fn what_a_device_cannot_do_is_refused() {
-    let Some((device, _)) = tiny(GgmlDType::F16) else {
+    let Some((device, _)) = tiny(TensorFormat::F16) else {
         return;
     };
     let wide = common::options(&device, PositionMap::Plain, KvType::F32, 16);
@@ -367,7 +366,7 @@ fn what_a_device_cannot_do_is_refused() {
     assert!(error.to_string().contains("16 bits"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
-    write_tiny(&path, GgmlDType::F16, 50);
+    write_tiny(&path, TensorFormat::F16, 50);
     let load = |options| Model::load(&path, options).err().unwrap().to_string();
     let exact = load(options(Device::Cuda(0)).with_exact(true));
     assert!(exact.contains("float32"), "{exact}");

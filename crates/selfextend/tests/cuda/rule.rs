@@ -1,8 +1,7 @@
 //! What logits are held to (see `main.rs`), and how the tests open models.
 
 use crate::common::{session, write_tiny};
-use candle_core::quantized::GgmlDType;
-use selfextend::{Device, Error, KvType, LoadOptions, Model, PositionMap, Session};
+use selfextend::{Device, Error, KvType, LoadOptions, Model, PositionMap, Session, TensorFormat};
 use std::path::Path;
 
 const FACTOR: f64 = 6.0;
@@ -135,15 +134,15 @@ pub fn text(tokens: u32) -> Vec<u32> {
 pub const VOCAB: u32 = 50;
 
 /// Those that have kernels on a GPU.
-pub const K_QUANTS: [GgmlDType; 4] = [
-    GgmlDType::Q3K,
-    GgmlDType::Q4K,
-    GgmlDType::Q5K,
-    GgmlDType::Q6K,
+pub const K_QUANTS: [TensorFormat; 4] = [
+    TensorFormat::Q3K,
+    TensorFormat::Q4K,
+    TensorFormat::Q5K,
+    TensorFormat::Q6K,
 ];
 
 /// A tiny model on the GPU and on the CPU.
-pub fn tiny(dtype: GgmlDType) -> Option<(Model, Model)> {
+pub fn tiny(dtype: TensorFormat) -> Option<(Model, Model)> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     write_tiny(&path, dtype, VOCAB as usize);

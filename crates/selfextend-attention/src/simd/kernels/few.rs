@@ -1,8 +1,8 @@
-//! The few rows of a decode step, which are the same number at every step: sums may be ordered by
-//! it. Keys and values come straight from their storage type.
+//! The few rows of a decode step. Their number is the same at every step, so the order of a sum may
+//! depend on it. Keys and values are read in their storage type.
 
-use super::dots;
-use crate::simd::{Load, Simd, WIDTH};
+use super::rows::dots;
+use crate::simd::vector::{Load, Simd, WIDTH};
 
 /// Calls a const-generic decode kernel on `count` rows, `R` at a time with `U` sums of each: at
 /// least eight chains of additions wherever there are two rows or more.
@@ -30,8 +30,8 @@ macro_rules! in_few_steps {
 }
 pub(super) use in_few_steps;
 
-/// [`super::scores`] for the few rows of a decode step, which are the same number at every step: their
-/// sums may be ordered by it. At most 12 rows.
+/// [`scores`](super::scores) for the few rows of a decode step, at most 12. Their number is the same
+/// at every step, so the order of a sum may depend on it.
 ///
 /// # Panics
 /// When a slice is too short or there are more rows.
@@ -62,11 +62,11 @@ pub fn scores_few<S: Simd, E: Load>(
 /// Rows a decode kernel takes at once.
 pub const MAX_FEW: usize = 12;
 
-/// [`super::accumulate`] for the few rows of a decode step, without corrections: `acc[r] += sum over k of
-/// weights[r][k] * values[k]`. At most 12 rows of `width` in `acc`.
+/// [`accumulate`](super::accumulate) for the few rows of a decode step, without corrections:
+/// `acc[r] += sum over k of weights[r][k] * values[k]`. At most 12 rows of `width` in `acc`.
 ///
 /// # Panics
-/// When a slice is too short, a width no multiple of 16 or there are more rows.
+/// When a slice is too short, a width is not a multiple of 16, or there are more rows.
 #[inline(always)]
 pub fn accumulate_few<S: Simd, E: Load>(
     s: S,
@@ -98,7 +98,7 @@ pub fn accumulate_few<S: Simd, E: Load>(
     }
 }
 
-/// Keys whose values a decode step weighs before it turns to other columns.
+/// Keys whose values a decode step weighs before it goes on to other columns.
 pub(super) const KEYS_AT_ONCE: usize = 64;
 
 /// `U` sums of each row are kept apart, as in `dots`.

@@ -1,14 +1,14 @@
 //! Decode from bytes (q8_0): products of pairs, in integers.
 //!
-//! Widening bytes to floats costs as much as widening half floats, so that half the bytes would
-//! be read no faster. Instead the *other* factor, the query or the softmax weights, is rounded to
+//! Widening bytes to floats costs as much as widening half floats, so reading half the bytes would
+//! be no faster. Instead the *other* factor, the query or the softmax weights, is rounded to
 //! 16 bits (2^-16 of a block's largest, 256 times finer than the bytes themselves) and two
 //! products are added at once in 32-bit integers, which is exact. Bytes lie in pairs for this:
 //! keys `[component / 2][16][2]`, values `[token / 2][column][2]`.
 
 use super::few::{KEYS_AT_ONCE, MAX_FEW, in_few_steps};
 use crate::simd::linear::BLOCK;
-use crate::simd::{Simd, WIDTH};
+use crate::simd::vector::{Simd, WIDTH};
 use half::f16;
 use std::ops::Range;
 
@@ -73,7 +73,8 @@ impl Rounded {
 #[inline(always)]
 fn round_block<S: Simd, const B: usize>(s: S, from: &[f32], to: &mut [i16]) -> f32 {
     assert!(from.len() <= B && to.len() == B && B.is_multiple_of(WIDTH));
-    // A whole block is read where it is: what was just written in other widths reads slowly.
+    // A whole block is read from its source: reading back what was just written in another width
+    // stalls.
     let mut padded = [0.0f32; B];
     let whole = from.len() == B;
     if !whole {
@@ -203,7 +204,7 @@ pub fn scores_q8<S: Simd>(
 /// `[keys / 2][width][2]`. Weights past the last key must be zero.
 ///
 /// # Panics
-/// When a slice is too short, a width no multiple of 16 or there are more than 12 rows.
+/// When a slice is too short, a width is not a multiple of 16, or there are more than 12 rows.
 #[inline(always)]
 pub fn accumulate_q8<S: Simd>(
     s: S,
@@ -245,7 +246,7 @@ pub fn accumulate_q8<S: Simd>(
 }
 
 /// `to[row][k] = from[row][k] * factors[k / 16][k % 16]`: `from` has rows of `stride`, of which the
-/// first `keys` (a multiple of 16) are used, factors of one 16 are `distance` from the next.
+/// first `keys` (a multiple of 16) are used; the factors of each 16 keys are `distance` apart.
 ///
 /// # Panics
 /// When a slice is too short.

@@ -1,13 +1,13 @@
 //! Between storage types and floats: widening tiles, rotating and rounding panels.
 
 use crate::simd::linear::BLOCK;
-use crate::simd::{Element, Load, Simd, WIDTH};
+use crate::simd::vector::{Element, Load, Simd, WIDTH};
 use half::f16;
 
 /// Widens elements to floats; both slices have the same length, a multiple of 16.
 ///
 /// # Panics
-/// When the lengths differ or are no multiple of 16.
+/// When the lengths differ or are not a multiple of 16.
 #[inline(always)]
 pub fn widen<S: Simd, E: Load>(s: S, from: &[E], to: &mut [f32]) {
     assert!(from.len() == to.len() && from.len().is_multiple_of(WIDTH));
@@ -40,11 +40,11 @@ pub fn widen_panel_q8<S: Simd>(s: S, codes: &[i8], scales: &[f16], to: &mut [f32
     }
 }
 
-/// Rows of values as floats in the order of [`super::accumulate`]: `from` is `[row][width]`, `to` `[width /
+/// Rows of values as floats in the order of [`accumulate`](super::accumulate): `from` is `[row][width]`, `to` `[width /
 /// 16][tile][16]`.
 ///
 /// # Panics
-/// When a slice is too short, the width no multiple of 16 or the tile less than the rows.
+/// When a slice is too short, the width is not a multiple of 16, or the tile is smaller than the rows.
 #[inline(always)]
 pub fn widen_rows<S: Simd, E: Load>(s: S, from: &[E], width: usize, tile: usize, to: &mut [f32]) {
     let rows = from.len() / width;
@@ -65,7 +65,7 @@ pub fn widen_rows<S: Simd, E: Load>(s: S, from: &[E], width: usize, tile: usize,
 /// [block][row % 16]` with a block for each 32 columns.
 ///
 /// # Panics
-/// When a slice is too short, the width no multiple of 16 or the tile less than the rows.
+/// When a slice is too short, the width is not a multiple of 16, or the tile is smaller than the rows.
 #[inline(always)]
 #[allow(clippy::too_many_arguments)]
 pub fn widen_rows_q8<S: Simd>(
@@ -136,7 +136,7 @@ pub fn rotate_panel<S: Simd>(
 /// Rounds floats to what `E` can hold.
 ///
 /// # Panics
-/// When the length is no multiple of 16.
+/// When the length is not a multiple of 16.
 #[inline(always)]
 pub fn round_to<S: Simd, E: Element>(s: S, x: &mut [f32]) {
     assert!(x.len().is_multiple_of(WIDTH));

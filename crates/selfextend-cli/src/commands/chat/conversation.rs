@@ -1,7 +1,7 @@
-//! The state of a conversation: what was said, and what of it the session holds.
+//! The state of a conversation: its messages, and which of their tokens the session holds.
 
-use super::super::answer::{Answer, answer};
-use crate::args::ChatArgs;
+use crate::args::chat::ChatArgs;
+use crate::commands::answer::{Answer, answer};
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::setup::{Setup, as_extension};
@@ -22,7 +22,7 @@ pub struct Conversation<'a> {
     totals: Totals,
 }
 
-/// What all turns together took.
+/// The sums over all turns.
 #[derive(Default)]
 struct Totals {
     turns: usize,
@@ -34,7 +34,7 @@ struct Totals {
 }
 
 impl<'a> Conversation<'a> {
-    /// A conversation in which nothing was said yet.
+    /// A conversation without messages.
     pub fn new(
         args: &'a ChatArgs,
         setup: &'a Setup,
@@ -44,7 +44,7 @@ impl<'a> Conversation<'a> {
         if model.template.is_none() {
             return Err(CliError::failure(format!(
                 "{} has no chat template, so it cannot chat; `selfextend run --raw` continues a text",
-                args.model.model
+                args.model.load.model
             )));
         }
         let session = first_session(args, setup, model)?;
@@ -72,7 +72,7 @@ impl<'a> Conversation<'a> {
         self.attached = Some(before + &text);
     }
 
-    /// Forgets everything but the settings the user gave.
+    /// Forgets everything but the user's settings.
     pub fn reset(&mut self) -> Result<()> {
         self.session = first_session(self.args, self.setup, self.model)?;
         self.held.clear();
@@ -82,8 +82,8 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Says something; `on_text` gets the answer. Returns a line of statistics. After an error
-    /// the message is forgotten, but what it attached is not.
+    /// Takes a message; `on_text` gets the answer. Returns a line of statistics. After an error the
+    /// message is forgotten, but not the text attached to it.
     pub fn turn(
         &mut self,
         message: &str,
@@ -113,15 +113,15 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// How much of the context is used, and how fast it went.
+    /// How much of the context is used, and the speed so far.
     pub fn statistics(&self) -> String {
         let totals = &self.totals;
         format!(
-            "[{} turns | context {}/{} tokens, KV cache {:.1} MiB | {} tokens read ({} more re-used), {:.0} tok/s | {} written, {:.1} tok/s | {}]",
+            "[{} turns | context {}/{} tokens, KV cache {} | {} tokens read ({} more reused), {:.0} tok/s | {} written, {:.1} tok/s | {}]",
             totals.turns,
             self.session.len(),
             self.session.context(),
-            self.session.cache_bytes() as f64 / (1 << 20) as f64,
+            output::size(self.session.cache_bytes()),
             totals.read,
             totals.reused,
             output::rate(totals.read, totals.read_s),
@@ -146,11 +146,11 @@ impl<'a> Conversation<'a> {
         let result = answer(
             &mut self.session,
             &self.model.tokenizer,
-            &prompt[kept..],
+            &prompt,
             &self.options,
             on_text,
         );
-        // Whatever happened, the session says how much of this it holds.
+        // Even after an error, the session knows how much of this it holds.
         self.held = prompt;
         if let Ok(answer) = &result {
             self.held.extend(&answer.generation.tokens);
@@ -163,8 +163,8 @@ impl<'a> Conversation<'a> {
         Ok((answer.generation.text, statistics))
     }
 
-    /// Keeps what the session holds of the prompt, all but its last token at most, whose logits
-    /// are needed. Returns how many tokens that is.
+    /// Keeps what the session holds of the prompt, except its last token, whose logits are needed.
+    /// Returns how many tokens that is.
     fn keep_common(&mut self, prompt: &[u32]) -> usize {
         let same = self
             .held
@@ -173,22 +173,22 @@ impl<'a> Conversation<'a> {
             .take_while(|(held, new)| held == new)
             .count();
         let kept = same.min(prompt.len().saturating_sub(1));
-        // A method that forgets may have to start afresh.
+        // A method that forgets keys may have to start over.
         let kept = self.session.truncate(kept);
         self.held.truncate(kept);
         kept
     }
 
-    /// Sees to it that the prompt and its answer fit, by extending the window as far as the user
-    /// allows. Where no context was set, the new one is twice what is needed, so that this does not
-    /// happen at every turn: keys under other settings must be computed again.
+    /// Makes the prompt and its answer fit, by extending the window as far as the user allows. Where
+    /// no context was set, the new one is twice what is needed, so that this does not happen at every
+    /// turn: keys under other settings must be computed again.
     fn make_room(&mut self, prompt: usize) -> Result<()> {
         let (context, wanted) = (self.session.context(), prompt + self.options.max_tokens);
         if wanted <= context {
             return Ok(());
         }
         let trained = self.model.model.config().trained_window;
-        let choice = self.setup.choice();
+        let choice = &self.setup.choice;
         let most = match choice.asked_context(trained) {
             None if self.args.model.no_extend => Some(trained),
             asked => asked,
@@ -198,17 +198,20 @@ impl<'a> Conversation<'a> {
                 return Ok(());
             }
             return Err(CliError::usage(format!(
-                "{prompt} tokens of conversation do not fit the context of {context}: /reset, or start with a larger --context"
+                "{prompt} tokens of conversation do not fit the context of {context}: use /reset, or start with a larger --context"
             )));
         }
         let needed = most.map_or(2 * wanted, |most| wanted.min(most));
         let extension = choice.for_text(needed, trained)?.extension;
         output::note(&format!(
-            "note: the conversation outgrows the context of {context} tokens: extended to {} by {}, and read again",
+            "note: the conversation outgrows the context of {context} tokens: extended to {} with {}, and read again",
             extension.context(),
             as_extension(&extension),
         ));
-        self.session = self.model.model.session(self.setup.options(extension))?;
+        self.session = self
+            .model
+            .model
+            .session(self.setup.source.options(extension))?;
         self.held.clear();
         Ok(())
     }
@@ -218,12 +221,12 @@ impl<'a> Conversation<'a> {
 /// group size as far as it reaches, else plain.
 fn first_session(args: &ChatArgs, setup: &Setup, model: &TextModel) -> Result<Session> {
     let trained = model.model.config().trained_window;
-    let choice = setup.choice();
+    let choice = &setup.choice;
     let extension = match choice.asked_context(trained) {
         Some(context) if args.model.group_size.is_some() => choice.for_context(context, trained)?,
         _ => choice.for_text(1, trained)?.extension,
     };
-    Ok(model.model.session(setup.options(extension))?)
+    Ok(model.model.session(setup.source.options(extension))?)
 }
 
 impl Totals {

@@ -13,9 +13,9 @@ use std::path::PathBuf;
 pub enum Reader {
     /// A terminal.
     Terminal {
-        /// The line editor; it owns the terminal only while a line is read.
+        /// The line editor, which owns the terminal only while a line is read.
         editor: Box<Editor<(), FileHistory>>,
-        /// Where the history is kept, if anywhere.
+        /// The file of the history, if there is one.
         history: Option<PathBuf>,
     },
     /// A pipe or a file.
@@ -23,7 +23,7 @@ pub enum Reader {
 }
 
 impl Reader {
-    /// The reader that suits stdin.
+    /// The reader for the present stdin.
     pub fn new() -> Result<Self> {
         if input::stdin_is_piped() {
             return Ok(Self::Pipe);
@@ -33,7 +33,7 @@ impl Reader {
             .map_err(|error| CliError::failure(format!("no terminal: {error}")))?;
         let history = history_file();
         if let Some(path) = &history {
-            // There is none the first time.
+            // The first time there is none.
             let _ = editor.load_history(path);
         }
         Ok(Self::Terminal {
@@ -54,7 +54,7 @@ impl Reader {
             Self::Terminal { editor, history } => match editor.readline("> ") {
                 Ok(line) => {
                     if let Some(path) = history {
-                        // A history that cannot be kept is no reason to stop talking.
+                        // A conversation goes on without its history.
                         let _ = editor.append_history(path);
                     }
                     Ok(Some(line))
@@ -77,7 +77,7 @@ fn piped_line() -> Result<Option<String>> {
     }
 }
 
-/// The history in the user's data directory, which is made if need be.
+/// The history in the user's data directory, which is created if missing.
 fn history_file() -> Option<PathBuf> {
     let dir = dirs::data_dir()?.join("selfextend");
     if let Err(error) = fs::create_dir_all(&dir) {

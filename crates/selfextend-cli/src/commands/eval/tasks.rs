@@ -1,11 +1,12 @@
 //! From arguments to samples, a function for each task.
 
-use super::{Prepared, load, run};
+use super::experiment::{Experiment, names, run};
 use crate::args::eval::{
     AblationArgs, AblationOn, ChoiceArgs, LevalArgs, LongbenchArgs, NeedleArgs, PasskeyArgs,
     PerplexityArgs, RulerArgs, SweepArgs,
 };
 use crate::error::{CliError, Result};
+use crate::setup::Source;
 use selfextend_eval::tasks::choice::ChoiceTask;
 use selfextend_eval::tasks::leval::LEval;
 use selfextend_eval::tasks::longbench::LongBench;
@@ -25,15 +26,13 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
             windows: args.text.segments,
         },
     };
-    let task = Perplexity {
-        files: files(&args.files, "txt")?,
-        lengths: args.text.lengths.clone(),
-        mode,
-    };
-    let model = load(&args.run.model)?;
-    run(Prepared {
+    let task = Perplexity::new(files(&args.files, "txt")?, args.text.lengths.clone(), mode);
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
+    run(Experiment {
         task: "perplexity",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&model)?,
         settings: json!({
@@ -43,28 +42,17 @@ pub(super) fn perplexity(args: &PerplexityArgs) -> Result<()> {
             "stride": args.text.stride,
         }),
         methods: None,
+        less: "shorter --lengths or fewer --segments",
     })
 }
 
-/// The names of files, whatever folder they lie in.
-pub(super) fn names(files: &[PathBuf]) -> Vec<String> {
-    let name = |path: &PathBuf| {
-        path.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    files.iter().map(name).collect()
-}
-
 fn sweep(args: &SweepArgs) -> passkey::Sweep {
-    passkey::Sweep {
-        lengths: args.lengths.clone(),
-        depths: args.depths.clone(),
-        trials: args.trials,
-        digits: args.keys.digits.into(),
-        seed: args.keys.seed,
-    }
+    let mut sweep = passkey::Sweep::new(args.lengths.clone());
+    sweep.depths = args.depths.clone();
+    sweep.trials = args.trials;
+    sweep.digits = args.keys.digits.into();
+    sweep.seed = args.keys.seed;
+    sweep
 }
 
 fn sweep_settings(args: &SweepArgs) -> Value {
@@ -79,33 +67,36 @@ fn sweep_settings(args: &SweepArgs) -> Value {
 }
 
 pub(super) fn passkey(args: &PasskeyArgs) -> Result<()> {
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "passkey",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: sweep(&args.sweep).samples(&prompter)?,
         settings: sweep_settings(&args.sweep),
         methods: None,
+        less: "shorter --lengths, fewer --depths or --trials 1",
     })
 }
 
 pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
-    let task = needle::Needle {
-        haystack: files(&args.haystack, "txt")?,
-        needle: args.needle.clone(),
-        question: args.question.clone(),
-        answer: args.answer.clone(),
-        lengths: args.lengths.clone(),
-        depths: args.depths.clone(),
-        max_tokens: args.max_tokens,
-    };
-    let model = load(&args.run.model)?;
+    let haystack = files(&args.haystack, "txt")?;
+    let mut task = needle::Needle::new(haystack, args.lengths.clone());
+    task.needle = args.needle.clone();
+    task.question = args.question.clone();
+    task.answer = args.answer.clone();
+    task.depths = args.depths.clone();
+    task.max_tokens = args.max_tokens;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "needle",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -119,34 +110,43 @@ pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
             "chat": args.chat,
         }),
         methods: None,
+        less: "shorter --lengths or fewer --depths",
     })
 }
 
 pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
-    let essays = match args.essays.is_empty() {
-        true => Vec::new(),
-        false => files(&args.essays, "txt")?,
+    let essays = if args.essays.is_empty() {
+        Vec::new()
+    } else {
+        files(&args.essays, "txt")?
     };
-    let possible = RulerTask::ALL.map(|(_, task)| task).into_iter();
-    let tasks = match args.tasks.is_empty() {
-        true => possible
-            .filter(|task| !essays.is_empty() || !task.needs_essays())
-            .collect(),
-        false => args.tasks.clone(),
+    let tasks = if args.tasks.is_empty() {
+        let all = RulerTask::ALL.map(|(_, task)| task).into_iter();
+        all.filter(|task| !essays.is_empty() || !task.needs_essays())
+            .collect()
+    } else {
+        args.tasks.clone()
     };
-    let task = Ruler {
-        tasks,
-        lengths: args.lengths.clone(),
-        samples: args.samples,
-        seed: args.seed,
-        essays,
-    };
-    let model = load(&args.run.model)?;
+    if let Some(task) = tasks.iter().find(|task| task.needs_essays())
+        && essays.is_empty()
+    {
+        return Err(CliError::usage(format!(
+            "{} hides its needles in essays: name texts for them with --essays, or leave it out",
+            task.name()
+        )));
+    }
+    let mut task = Ruler::new(tasks, args.lengths.clone());
+    task.samples = args.samples;
+    task.seed = args.seed;
+    task.essays = essays;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
     let names_of_tasks: Vec<_> = task.tasks.iter().map(|task| task.name()).collect();
-    run(Prepared {
+    run(Experiment {
         task: "ruler",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -158,20 +158,21 @@ pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
             "chat": args.chat,
         }),
         methods: None,
+        less: "shorter --lengths, --samples 1 or fewer --tasks",
     })
 }
 
 pub(super) fn leval(args: &LevalArgs) -> Result<()> {
-    let task = LEval {
-        files: files(&args.files, "jsonl")?,
-        documents: args.documents,
-        max_tokens: args.max_tokens,
-    };
-    let model = load(&args.run.model)?;
+    let mut task = LEval::new(files(&args.files, "jsonl")?);
+    task.documents = args.documents;
+    task.max_tokens = args.max_tokens;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "leval",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({
@@ -181,6 +182,7 @@ pub(super) fn leval(args: &LevalArgs) -> Result<()> {
             "chat": args.chat,
         }),
         methods: None,
+        less: "--documents 1 or fewer files",
     })
 }
 
@@ -191,37 +193,38 @@ pub(super) fn longbench(args: &LongbenchArgs) -> Result<()> {
             .clone()
             .unwrap_or_else(|| found[0].with_file_name(name))
     };
-    let task = LongBench {
-        prompts: beside(&args.prompts, "dataset2prompt.json"),
-        max_lengths: beside(&args.max_lengths, "dataset2maxlen.json"),
-        files: found,
-        items: args.items,
-    };
-    let model = load(&args.run.model)?;
+    let prompts = beside(&args.prompts, "dataset2prompt.json");
+    let max_lengths = beside(&args.max_lengths, "dataset2maxlen.json");
+    let mut task = LongBench::new(found, prompts, max_lengths);
+    task.items = args.items;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let prompter = Prompter::new(&model, args.chat)?;
-    run(Prepared {
+    run(Experiment {
         task: "longbench",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&prompter)?,
         settings: json!({ "files": names(&task.files), "items": task.items, "chat": args.chat }),
         methods: None,
+        less: "--items 5 or fewer files",
     })
 }
 
 pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
     let found = files(&args.files, "jsonl")?;
-    let model = load(&args.run.model)?;
-    let task = ChoiceTask {
-        files: found,
-        items: args.items,
-        seed: args.seed,
-        context: args.context.unwrap_or(model.model.config().trained_window),
-        shots: args.shots,
-    };
-    run(Prepared {
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
+    let trained = model.model.config().trained_window;
+    let mut task = ChoiceTask::new(found, args.context.unwrap_or(trained));
+    task.items = args.items;
+    task.seed = args.seed;
+    task.shots = args.shots;
+    run(Experiment {
         task: "choice",
         args: &args.run,
+        source: &source,
         model: &model,
         samples: task.samples(&model)?,
         settings: json!({
@@ -232,35 +235,36 @@ pub(super) fn choice(args: &ChoiceArgs) -> Result<()> {
             "shots": task.shots,
         }),
         methods: None,
+        less: "--items 20 or fewer files",
     })
 }
 
 pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
     if !args.run.methods.is_empty() {
         return Err(CliError::usage(
-            "eval ablation runs its own grid: give --group-sizes and --neighbor-windows instead of --method",
+            "eval ablation runs a grid of its own: give --group-sizes and --neighbor-windows instead of --method",
         ));
     }
-    let on = args.on.unwrap_or(match args.files.is_empty() {
-        true => AblationOn::Passkey,
-        false => AblationOn::Perplexity,
+    let on = args.on.unwrap_or(if args.files.is_empty() {
+        AblationOn::Passkey
+    } else {
+        AblationOn::Perplexity
     });
     let methods = ablation::methods(&args.group_sizes, &args.neighbor_windows)?;
     let mut settings = sweep_settings(&args.sweep);
-    let model = load(&args.run.model)?;
+    let source = Source::new(&args.run.load)?;
+    let model = source.load()?;
     let (task, samples) = match on {
         AblationOn::Passkey => {
             let prompter = Prompter::new(&model, args.sweep.keys.chat)?;
             ("ablation-passkey", sweep(&args.sweep).samples(&prompter)?)
         }
         AblationOn::Perplexity => {
-            let task = Perplexity {
-                files: files(&args.files, "txt")?,
-                lengths: args.sweep.lengths.clone(),
-                mode: Mode::Single {
-                    segments: args.segments,
-                },
+            let mode = Mode::Single {
+                segments: args.segments,
             };
+            let lengths = args.sweep.lengths.clone();
+            let task = Perplexity::new(files(&args.files, "txt")?, lengths, mode);
             settings = json!({
                 "files": names(&task.files),
                 "lengths": task.lengths,
@@ -271,12 +275,14 @@ pub(super) fn ablation(args: &AblationArgs) -> Result<()> {
     };
     settings["group_sizes"] = json!(args.group_sizes);
     settings["neighbor_windows"] = json!(args.neighbor_windows);
-    run(Prepared {
+    run(Experiment {
         task,
         args: &args.run,
+        source: &source,
         model: &model,
         samples,
         settings,
         methods: Some(methods),
+        less: "shorter --lengths, fewer --group-sizes or fewer --neighbor-windows",
     })
 }

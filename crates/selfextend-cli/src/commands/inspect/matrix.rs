@@ -1,6 +1,6 @@
 //! The relative positions of a short text, as in figure 3 of the paper.
 
-use crate::args::InspectArgs;
+use crate::args::inspect::InspectArgs;
 use crate::error::{CliError, Result};
 use selfextend::{Positions, SelfExtend};
 use serde::Serialize;
@@ -13,7 +13,7 @@ const NEIGHBOUR: &str = "\x1b[34m";
 const GROUPED: &str = "\x1b[33m";
 const RESET: &str = "\x1b[0m";
 
-/// The lower triangle of relative positions, a row for each query.
+/// The lower triangle of relative positions, one row per query.
 #[derive(Debug, Serialize)]
 pub struct Matrix {
     tokens: usize,
@@ -23,7 +23,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// The matrix asked for.
+    /// The matrix that was asked for.
     pub fn new(args: &InspectArgs) -> Result<Self> {
         let group_size = args.model.group_size.unwrap_or(FIGURE.0);
         let neighbor_window = args.model.neighbor_window.unwrap_or(FIGURE.1);
@@ -40,7 +40,7 @@ impl Matrix {
         })
     }
 
-    /// The matrix as text; the two kinds of cells have colours of their own.
+    /// The matrix as text, with a colour for neighbours and one for grouped tokens.
     pub fn drawn(&self, colours: bool) -> String {
         let largest = self.rows.iter().flatten().max().copied().unwrap_or(0);
         let width = largest.to_string().len();
@@ -50,9 +50,10 @@ impl Matrix {
              a window of {} is enough.\nRows are queries, columns keys; ",
             largest + 1
         );
-        text.push_str(&match colours {
-            true => format!("{NEIGHBOUR}neighbours{RESET} and {GROUPED}grouped{RESET}.\n"),
-            false => format!("the last {w} of a row are neighbours, those before are grouped.\n"),
+        text.push_str(&if colours {
+            format!("{NEIGHBOUR}neighbours{RESET} and {GROUPED}grouped{RESET}.\n")
+        } else {
+            format!("the last {w} of a row are neighbours, those before are grouped.\n")
         });
         for (i, row) in self.rows.iter().enumerate() {
             let mut shade = "";

@@ -1,7 +1,7 @@
 //! `selfextend inspect --positions`: the relative positions of a whole context under any method, on
-//! the terminal and as SVG, with those that the model never saw in training marked.
+//! the terminal and as SVG. Positions that the model never saw in training are marked.
 
-use crate::args::InspectArgs;
+use crate::args::inspect::InspectArgs;
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::setup::{self, Choice};
@@ -11,23 +11,25 @@ use selfextend_eval::report::{DARK, INK, PAPER};
 use serde::Serialize;
 use std::fmt::Write;
 
-/// Cells on a side of the terminal's picture.
+/// Cells per side of the picture on the terminal.
 const TERMINAL_CELLS: usize = 48;
-/// Keys that are not seen.
+/// The colour of keys that are not seen.
 const UNSEEN: RGBColor = RGBColor(0xeb, 0xeb, 0xeb);
-/// No light between cells, and unseen keys darker on dark pages.
+/// No gaps between cells, and unseen keys darker on dark pages.
 const SEAMLESS: &str = "rect { shape-rendering: crispEdges } \
     @media (prefers-color-scheme: dark) { svg [fill=\"#EBEBEB\"] { fill: #2a2f37 } }";
 
-/// Cells on a side of the SVG's.
+/// Cells per side of the SVG.
 const SVG_CELLS: usize = 160;
 
 /// Draws the positions.
 pub fn positions(args: &InspectArgs) -> Result<()> {
     let (trained, choice) = match args.trained_window {
-        Some(trained) if args.model.profile.is_none() => (trained, Choice::new(&args.model, None)?),
+        Some(trained) if args.model.load.profile.is_none() => {
+            (trained, Choice::new(&args.model, None)?)
+        }
         trained => {
-            let path = setup::fetch(&args.model.model)?;
+            let path = setup::fetch(&args.model.load.model)?;
             let trained = match trained {
                 Some(trained) => trained,
                 None => ModelFile::open(&path)?.config()?.trained_window,
@@ -52,13 +54,14 @@ pub fn positions(args: &InspectArgs) -> Result<()> {
         }
     }
     let picture = Picture::new(&name, &extension, TERMINAL_CELLS);
-    match args.json {
-        true => output::json(&picture),
-        false => output::text(&picture.drawn(output::colours())),
+    if args.json {
+        output::json(&picture)
+    } else {
+        output::text(&picture.drawn(output::colours()))
     }
 }
 
-/// Relative positions of a context, one for each cell of a coarse matrix.
+/// The relative positions of a context on a coarse matrix, one per cell.
 #[derive(Debug, Serialize)]
 struct Picture {
     method: String,
@@ -66,9 +69,9 @@ struct Picture {
     trained_window: usize,
     /// The largest relative position of the last query.
     largest: f64,
-    /// Pairs of a query and a key it sees, in thousandths that are beyond the trained window.
+    /// Of the pairs of a query and a key it sees, those beyond the trained window, in thousandths.
     untrained_permille: usize,
-    /// How much the slowest frequencies are divided by.
+    /// What the slowest frequencies are divided by.
     divisor: f64,
     /// A row for each query; null where the key is not seen.
     rows: Vec<Vec<Option<f64>>>,
@@ -106,7 +109,7 @@ impl Picture {
         }
     }
 
-    /// What is seen, in a few words.
+    /// A summary in one sentence.
     fn caption(&self) -> String {
         let beyond = match self.untrained_permille {
             0 => "none beyond it".to_owned(),
@@ -132,7 +135,7 @@ impl Picture {
     /// The matrix as text: a digit for each cell.
     fn drawn(&self, colours: bool) -> String {
         let mut text = format!(
-            "{}.\nRows are queries, columns keys; digits are tenths of the trained window, ! is beyond it, . is not seen.\n",
+            "{}.\nRows are queries, columns keys; digits are tenths of the trained window, ! lies beyond it, . is not seen.\n",
             self.caption()
         );
         for row in &self.rows {
@@ -146,9 +149,10 @@ impl Picture {
                         if tenth < 5 { "34" } else { "36" },
                     ),
                 };
-                let _ = match colours {
-                    true => write!(text, "\x1b[{colour}m{sign}\x1b[0m"),
-                    false => write!(text, "{sign}"),
+                let _ = if colours {
+                    write!(text, "\x1b[{colour}m{sign}\x1b[0m")
+                } else {
+                    write!(text, "{sign}")
                 };
             }
             text.push('\n');
@@ -156,7 +160,7 @@ impl Picture {
         text
     }
 
-    /// The matrix as SVG: a run of equal cells is one rectangle.
+    /// The matrix as SVG; adjacent cells of one colour are one rectangle.
     fn svg(&self) -> Result<String, Box<dyn std::error::Error>> {
         let cells = self.rows.len();
         let mut picture = String::new();
@@ -210,7 +214,7 @@ impl Picture {
         })
     }
 
-    /// Light to dark with distance, in steps; vermilion beyond the trained window, grey if not seen.
+    /// Darker with distance, in steps; vermilion beyond the trained window, grey if not seen.
     fn colour(&self, cell: Option<f64>) -> RGBColor {
         let Some(position) = cell else {
             return UNSEEN;

@@ -2,7 +2,8 @@
 //! the user's own text and asked for at its end; only the likelihood of the answer counts.
 
 use crate::error::{CliError, Result};
-use crate::{interrupt, progress};
+use crate::interrupt;
+use crate::progress::LayerCount;
 use selfextend::profile::Losses;
 use selfextend::{Session, TextModel};
 use selfextend_eval::random::Random;
@@ -51,7 +52,7 @@ impl<'a> Needles<'a> {
         }
     }
 
-    /// Sample `number`: its needle lies at a depth that goes through the text from sample to sample.
+    /// Sample `number`; the depths of the needles cycle through the text.
     fn sample(&self, number: usize) -> Result<Sample> {
         let mut random = Random::new(self.seed.wrapping_add(number as u64));
         let mut pick = |of: usize| random.below(of as u64) as usize;
@@ -102,18 +103,30 @@ impl<'a> Needles<'a> {
         })
     }
 
-    /// What a session loses on sample `number`.
-    pub fn losses(&self, session: &mut Session, number: usize, label: &str) -> Result<Losses> {
+    /// Whether the context has room for a needle, before anything is measured.
+    ///
+    /// # Errors
+    /// A usage error with the smallest context that has.
+    pub fn check(&self) -> Result<()> {
+        self.sample(0).map(drop)
+    }
+
+    /// What a session loses on sample `number`; `progress` gets the share that is done.
+    pub fn losses(
+        &self,
+        session: &mut Session,
+        number: usize,
+        progress: &mut (dyn FnMut(f64) + Send),
+    ) -> Result<Losses> {
         let sample = self.sample(number)?;
         let (tokens, first) = (&sample.tokens, sample.text_from - 1);
-        let config = session.model().config();
-        let chunk = session.options().chunk;
-        let mut bar = progress::Prefill::new(label, tokens.len(), chunk, config.layers);
+        let (layers, chunk) = (session.model().config().layers, session.options().chunk);
+        let mut count = LayerCount::new(tokens.len(), chunk, layers);
         let mut heard = |done: usize| {
             if interrupt::asked() {
                 return Err(selfextend::Error::Stopped);
             }
-            bar.layer(done);
+            progress(count.layer(done) as f64 / tokens.len() as f64);
             Ok(())
         };
         session.append_with(&tokens[..first], &mut heard)?;

@@ -8,7 +8,7 @@ use selfextend::profile::Losses;
 
 /// A search over a list of candidates.
 pub struct Search {
-    /// Samples that the last round asks for.
+    /// Samples of each candidate in the last round.
     pub samples: usize,
 }
 
@@ -18,7 +18,7 @@ pub struct Candidate {
     pub losses: Vec<Losses>,
 }
 
-/// Losses of a method on a sample, by its number; the text says what is going on.
+/// The losses of a method on a sample, by its number; the text says what is being done.
 pub type Evaluate<'a> = &'a mut dyn FnMut(&Method, usize, &str) -> Result<Losses>;
 
 /// The mean of some losses.
@@ -33,8 +33,20 @@ pub fn mean(losses: &[Losses]) -> Losses {
 }
 
 impl Search {
-    /// The candidates of the last round, the best first. After Ctrl-C, what the rounds before had
-    /// found.
+    /// How many times a search over `candidates` methods measures losses.
+    pub fn measurements(&self, candidates: usize) -> usize {
+        let (mut alive, mut samples) = (candidates, 1);
+        let mut total = candidates;
+        while samples < self.samples {
+            alive = alive.div_ceil(2);
+            let more = (2 * samples).min(self.samples);
+            total += alive * (more - samples);
+            samples = more;
+        }
+        total
+    }
+
+    /// The candidates of the last round, the best first. After Ctrl-C, those of the previous round.
     pub fn run(&self, methods: Vec<Method>, evaluate: Evaluate) -> Result<Vec<Candidate>> {
         let fresh = |method| Candidate {
             method,
@@ -44,7 +56,12 @@ impl Search {
         let mut samples = 1;
         loop {
             for n in 0..alive.len() {
-                let what = format!("{samples} samples, {} of {}", n + 1, alive.len());
+                let what = format!(
+                    "{}, candidate {} of {}",
+                    counted(samples),
+                    n + 1,
+                    alive.len()
+                );
                 while alive[n].losses.len() < samples {
                     let (method, sample) = (alive[n].method.clone(), alive[n].losses.len());
                     match evaluate(&method, sample, &what) {
@@ -60,7 +77,8 @@ impl Search {
             });
             let best = mean(&alive[0].losses);
             output::note(&format!(
-                "after {samples} sample(s): best of {} is {}, needle loss {:.4}, text loss {:.4}",
+                "after {}: the best of {} is {}, needle loss {:.4}, text loss {:.4}",
+                counted(samples),
                 alive.len(),
                 alive[0].method,
                 best.needle,
@@ -75,12 +93,17 @@ impl Search {
     }
 }
 
-/// What a stopped round leaves: the order of the round before, which the candidates still have.
+fn counted(samples: usize) -> String {
+    let plural = if samples == 1 { "" } else { "s" };
+    format!("{samples} sample{plural}")
+}
+
+/// After a stop, the candidates are still in the order of the round before.
 fn stopped(alive: Vec<Candidate>, samples: usize) -> Result<Vec<Candidate>> {
     if samples == 1 {
         return Err(CliError::Interrupted);
     }
-    output::note("stopped: the best of the round before is taken");
+    output::note("stopped: the best of the previous round is taken");
     Ok(alive)
 }
 
@@ -119,6 +142,8 @@ mod tests {
         assert_eq!(ranked[0].method.to_string(), "rerope:W=5");
         // 8 once, 4 once more, 2 twice more.
         assert_eq!((asked, ranked.len()), (8 + 4 + 4, 2));
+        assert_eq!(search.measurements(8), asked);
+        assert_eq!(Search { samples: 5 }.measurements(5), 5 + 3 + 2 * 2 + 1);
     }
 
     #[test]
@@ -127,9 +152,10 @@ mod tests {
             let mut asked = 0;
             let ranked = Search { samples: 4 }.run(methods(), &mut |method, sample, _| {
                 asked += 1;
-                match asked > after {
-                    true => Err(CliError::Interrupted),
-                    false => Ok(loss(method, sample)),
+                if asked > after {
+                    Err(CliError::Interrupted)
+                } else {
+                    Ok(loss(method, sample))
                 }
             });
             assert_eq!(ranked.is_ok(), works);

@@ -1,10 +1,10 @@
-//! Derived keys that were made again, and blocks: bit for bit what a cache has that read everything.
+//! Derived keys that were made again, and blocks: bit for bit what a cache that read everything has.
 
 use super::super::{Half, device};
 use super::attend_next;
 use super::sequence::Sequence;
 use super::stored::Numbers;
-use crate::{Device, DeviceCache, Room, Storage, Work};
+use crate::{AttentionScratch, Device, DeviceCache, Room, Storage};
 use rand::{SeedableRng, rngs::StdRng};
 use selfextend_attention::PositionMap;
 use selfextend_attention::cache::PAGE;
@@ -16,13 +16,8 @@ const READ: usize = 700;
 const MORE: [usize; 6] = [CHUNK, 1, 3, CHUNK, 2, 17];
 
 fn open<T: Half>(device: &Device, s: &Sequence<T>, storage: Storage) -> DeviceCache<T> {
-    let room = Room {
-        layers: 1,
-        storage,
-        capacity: 1,
-        chunk: CHUNK,
-    };
-    DeviceCache::new(device, s.shape, s.map.clone(), s.rope.clone(), room).unwrap()
+    let room = Room::new(1, 1).with_storage(storage).with_chunk(CHUNK);
+    DeviceCache::new(device, s.shape, s.kind(), room).unwrap()
 }
 
 /// Reads so many tokens in each pass; returns their results.
@@ -32,10 +27,10 @@ fn read<T: Half>(
     cache: &mut DeviceCache<T>,
     chunks: impl IntoIterator<Item = usize>,
 ) -> Vec<Vec<T>> {
-    let mut work = Work::default();
+    let mut scratch = AttentionScratch::default();
     let next = |tokens| {
         cache.reserve(device, tokens, CHUNK, s.n).unwrap();
-        attend_next(device, s, cache, tokens, &mut work)
+        attend_next(device, s, cache, tokens, &mut scratch)
     };
     chunks.into_iter().map(next).collect()
 }
@@ -158,7 +153,8 @@ fn truncate_far<T: Half>() {
     });
 }
 
-/// The first keys of all are no ring, so LM-Infinite takes more new tokens than a chunk at once.
+/// The first keys of the text are not a ring, so LM-Infinite takes more new tokens than a chunk at
+/// once.
 fn read_all_at_once<T: Half>() {
     let Some(device) = device() else { return };
     for dim in [64, 96] {

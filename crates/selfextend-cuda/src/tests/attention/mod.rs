@@ -9,13 +9,13 @@ mod sequence;
 mod stored;
 
 use super::{Half, device};
+use crate::attention::{append, attend_stored};
 use crate::{
-    CudaError, Device, DeviceCache, Inputs, Plan, Room, Storage, Work, append, attend,
-    attend_stored,
+    AttentionScratch, CudaError, Device, DeviceCache, DevicePlan, Inputs, Room, Storage, attend,
 };
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use selfextend_attention::position::LmInfinite;
-use selfextend_attention::{AttentionShape, PositionMap, Rope, RopeSpec};
+use selfextend_attention::{AttentionShape, LayerKind, PositionMap, Rope, RopeSpec};
 use sequence::{Sequence, edge, wide};
 use stored::check;
 
@@ -32,17 +32,12 @@ fn feed<T: Half>(
     let mut caches: Vec<DeviceCache<T>> = sequences
         .iter()
         .map(|s| {
-            let room = Room {
-                layers: 1,
-                storage,
-                capacity: s.n,
-                chunk,
-            };
-            DeviceCache::new(device, s.shape, s.map.clone(), s.rope.clone(), room).unwrap()
+            let room = Room::new(1, s.n).with_storage(storage).with_chunk(chunk);
+            DeviceCache::new(device, s.shape, s.kind(), room).unwrap()
         })
         .collect();
     let mut outs = vec![Vec::new(); sequences.len()];
-    let mut work = Work::default();
+    let mut scratch = AttentionScratch::default();
     loop {
         let tokens: Vec<usize> = sequences
             .iter()
@@ -61,7 +56,7 @@ fn feed<T: Half>(
             break;
         }
         let steps: Vec<_> = caches.iter().zip(tokens.iter().copied()).collect();
-        let plan = Plan::new(device, &steps, sequences[0].scaling).unwrap();
+        let plan = DevicePlan::new(device, &steps, sequences[0].scaling).unwrap();
         let (mut q, mut k, mut v) = (Vec::new(), Vec::new(), Vec::new());
         for ((s, cache), &tokens) in sequences.iter().zip(&caches).zip(&tokens) {
             let rows = cache.len()..cache.len() + tokens;
@@ -72,7 +67,7 @@ fn feed<T: Half>(
         }
         let (real, padded) = (sequences[0].shape.head_dim(), caches[0].padded_dim());
         let mut refs: Vec<&mut DeviceCache<T>> = caches.iter_mut().collect();
-        // Poison: what a kernel forgets to write is no number.
+        // Poison: what a kernel forgets to write is not a number.
         let poison = vec![T::round(f32::NAN); q.len() / real * padded];
         let mut out = stream.clone_htod(&poison).unwrap();
         if wide_inputs {
@@ -82,7 +77,7 @@ fn feed<T: Half>(
                 k: &k,
                 v: &v,
             };
-            append(device, 0, &mut refs, &plan, inputs, &mut work).unwrap();
+            append(device, 0, &mut refs, &plan, inputs, &mut scratch).unwrap();
         } else {
             let [q, k, v] = [q, k, v].map(|x| stream.clone_htod(&x).unwrap());
             let inputs = Inputs {
@@ -90,9 +85,9 @@ fn feed<T: Half>(
                 k: &k,
                 v: &v,
             };
-            append(device, 0, &mut refs, &plan, inputs, &mut work).unwrap();
+            append(device, 0, &mut refs, &plan, inputs, &mut scratch).unwrap();
         }
-        attend_stored(device, 0, &refs, &plan, &mut out, &mut work).unwrap();
+        attend_stored(device, 0, &refs, &plan, &mut out, &mut scratch).unwrap();
         let out = stream.clone_dtoh(&out).unwrap();
         let heads = out.chunks_exact(padded);
         let out: Vec<T> = heads.flat_map(|head| head[..real].to_vec()).collect();
@@ -100,7 +95,7 @@ fn feed<T: Half>(
         for (n, s) in sequences.iter().enumerate() {
             let width = s.q_width();
             let mine = &out[row * width..(row + tokens[n]) * width];
-            check(device, s, &caches[n], &work, row, tokens[n], mine);
+            check(device, s, &caches[n], &scratch, row, tokens[n], mine);
             outs[n].extend_from_slice(mine);
             caches[n].commit(tokens[n]);
             row += tokens[n];
@@ -177,7 +172,7 @@ fn attend_next<T: Half>(
     s: &Sequence<T>,
     cache: &mut DeviceCache<T>,
     tokens: usize,
-    work: &mut Work<T>,
+    scratch: &mut AttentionScratch<T>,
 ) -> Vec<T> {
     let stream = device.stream();
     let rows = cache.len()..cache.len() + tokens;
@@ -197,8 +192,8 @@ fn attend_next<T: Half>(
     };
     let width = s.shape.heads() * cache.padded_dim();
     let mut out = stream.alloc_zeros(tokens * width).unwrap();
-    let plan = Plan::new(device, &[(&*cache, tokens)], s.scaling).unwrap();
-    attend(device, 0, &mut [cache], &plan, inputs, &mut out, work).unwrap();
+    let plan = DevicePlan::new(device, &[(&*cache, tokens)], s.scaling).unwrap();
+    attend(device, 0, &mut [cache], &plan, inputs, &mut out, scratch).unwrap();
     cache.commit(tokens);
     stream.clone_dtoh(&out).unwrap()
 }
@@ -211,32 +206,27 @@ fn growing_and_forking_keep_what_is_stored() {
         let mut rng = StdRng::seed_from_u64(1);
         let s = Sequence::<half::f16>::of_length(&mut rng, 404, 96, 2, 3).with_map(&mut rng, 3);
         let open = |capacity| {
-            let room = Room {
-                layers: 1,
-                storage,
-                capacity,
-                chunk: 50,
-            };
-            DeviceCache::new(&device, s.shape, s.map.clone(), s.rope.clone(), room).unwrap()
+            let room = Room::new(1, capacity).with_storage(storage).with_chunk(50);
+            DeviceCache::new(&device, s.shape, s.kind(), room).unwrap()
         };
         let (mut roomy, mut grown, mut fork) = (open(s.n), open(1), None);
-        let mut work = Work::default();
+        let mut scratch = AttentionScratch::default();
         for (step, tokens) in [50, 37, 1, 50, 50, 2, 50, 50, 1, 50, 9, 4, 50]
             .into_iter()
             .enumerate()
         {
-            let next = |cache: &mut DeviceCache<half::f16>, work: &mut _| {
+            let next = |cache: &mut DeviceCache<half::f16>, scratch: &mut _| {
                 cache.reserve(&device, tokens, 50, s.n).unwrap();
-                attend_next(&device, &s, cache, tokens, work)
+                attend_next(&device, &s, cache, tokens, scratch)
             };
-            let expected = next(&mut roomy, &mut work);
+            let expected = next(&mut roomy, &mut scratch);
             assert!(
-                next(&mut grown, &mut work) == expected,
+                next(&mut grown, &mut scratch) == expected,
                 "{storage:?} step {step}"
             );
             if let Some(fork) = &mut fork {
                 assert!(
-                    next(fork, &mut work) == expected,
+                    next(fork, &mut scratch) == expected,
                     "{storage:?} fork, step {step}"
                 );
             } else if step == 4 {
@@ -272,13 +262,8 @@ fn what_does_not_fit_is_refused() {
     let sinks = PositionMap::from(LmInfinite::new(4, 100).unwrap());
     let cache = |map: PositionMap, shape: AttentionShape, capacity, chunk| {
         let rope = Rope::new(RopeSpec::new(shape.head_dim(), 1e4)).unwrap();
-        let room = Room {
-            layers: 1,
-            storage: Storage::Halves,
-            capacity,
-            chunk,
-        };
-        DeviceCache::<half::f16>::new(&device, shape, map.positions(), rope, room)
+        let room = Room::new(1, capacity).with_chunk(chunk);
+        DeviceCache::<half::f16>::new(&device, shape, LayerKind::new(map, rope), room)
     };
     let shape = |dim| AttentionShape::new(2, 1, dim).unwrap();
     let large = cache(window, shape(264), 128, 1);

@@ -4,9 +4,9 @@ use super::super::Half;
 use crate::Storage;
 use rand::{Rng, rngs::StdRng};
 use selfextend_attention::attention::oracle;
-use selfextend_attention::position::{Keys, Positions};
+use selfextend_attention::position::{Keys, Positions, Regions};
 use selfextend_attention::{
-    AttentionShape, PairLayout, PositionMap, QueryScaling, Rope, RopeScaling, RopeSpec,
+    AttentionShape, LayerKind, PairLayout, PositionMap, QueryScaling, Rope, RopeScaling, RopeSpec,
 };
 use std::ops::Range;
 use std::sync::Arc;
@@ -121,6 +121,11 @@ impl<T: Half> Sequence<T> {
         self
     }
 
+    /// The layers that it is read by.
+    pub fn kind(&self) -> LayerKind {
+        LayerKind::new(self.map.clone(), self.rope.clone())
+    }
+
     pub fn q_width(&self) -> usize {
         self.shape.heads() * self.shape.head_dim()
     }
@@ -189,7 +194,7 @@ impl<T: Half> Sequence<T> {
 }
 
 /// Sinks, a gap, a middle and a window: what the kernels can do beyond SelfExtend, with positions
-/// that are no whole numbers.
+/// that are not whole numbers.
 #[derive(Debug)]
 struct Three {
     near: usize,
@@ -217,9 +222,8 @@ impl Positions for Three {
         None
     }
 
-    fn regions(&self) -> Vec<Keys> {
-        let most = self.near;
-        vec![Keys::Stored, Keys::Stored, Keys::Derived { most }]
+    fn regions(&self) -> Regions {
+        [Keys::Stored, Keys::Stored, Keys::newest(self.near)].into()
     }
 
     fn span(&self, region: usize, i: usize) -> Range<usize> {

@@ -2,11 +2,11 @@
 
 use super::super::Half;
 use super::sequence::Sequence;
-use crate::plan::Regions;
 use crate::rows::Rows;
-use crate::{Device, DeviceCache, Work};
+use crate::{AttentionScratch, Device, DeviceCache};
 use cudarc::driver::CudaSlice;
 use rayon::prelude::*;
+use selfextend_attention::lowering::Lowering;
 
 /// Rows read back.
 pub struct Numbers {
@@ -84,7 +84,7 @@ impl Numbers {
 }
 
 struct Stored {
-    regions: Regions,
+    lowering: Lowering,
     queries: Vec<Numbers>,
     keys: Vec<Numbers>,
     values: Numbers,
@@ -116,12 +116,12 @@ impl Stored {
         let (dim, j) = (s.shape.head_dim(), self.start + token);
         let query = &s.q[(j * s.shape.heads() + head) * dim..][..dim];
         let factor = f64::from(s.scaling.factor(j));
-        for region in 0..self.regions.count() {
-            let position = self.regions.query_positions[region][token];
-            let mut exact = s.rotated(query, position);
+        let regions = self.lowering.regions().iter();
+        for (region, queries) in regions.zip(&self.queries) {
+            let mut exact = s.rotated(query, region.query_positions()[token]);
             exact.iter_mut().for_each(|x| *x *= factor);
             let at = self.query(s, head, token);
-            self.queries[region].assert_holds::<T>(at, &exact, s.size);
+            queries.assert_holds::<T>(at, &exact, s.size);
         }
         if head < s.shape.kv_heads() {
             self.assert_key(s, token, head);
@@ -135,13 +135,15 @@ impl Stored {
     /// A new key in every plane: those beyond the first from what the first holds.
     fn assert_key<T: Half>(&self, s: &Sequence<T>, token: usize, head: usize) {
         let (dim, j) = (s.shape.head_dim(), self.start + token);
-        let positions = &self.regions.key_positions;
+        let stored_at = self.lowering.stored()[token];
         let key = &s.k[j * s.kv_width() + head * dim..][..dim];
-        let (at, exact) = (self.key(0, head, j), s.rotated(key, positions[0][token]));
+        let (at, exact) = (self.key(0, head, j), s.rotated(key, stored_at));
         self.keys[0].assert_holds::<T>(at, &exact, s.size);
         let stored = &self.keys[0].used[at..at + dim];
-        for (plane, keys) in self.keys.iter().enumerate().skip(1) {
-            let delta = positions[plane][token] - positions[0][token];
+        let regions = self.lowering.regions().iter();
+        for region in regions.filter(|region| region.is_derived()) {
+            let (plane, delta) = (region.plane(), region.key_positions()[token] - stored_at);
+            let keys = &self.keys[plane];
             let exact = s.turned(stored.to_vec(), delta);
             keys.assert_holds::<T>(self.key(plane, head, j), &exact, s.size);
         }
@@ -152,9 +154,9 @@ impl Stored {
         let (dim, i) = (s.shape.head_dim(), self.start + token);
         let kv = head / s.shape.group();
         let mut scores = vec![f64::NEG_INFINITY; i + 1];
-        for r in 0..self.regions.count() {
+        for (r, region) in self.lowering.regions().iter().enumerate() {
             let query = &self.queries[r].used[self.query(s, head, token)..][..dim];
-            let plane = self.regions.planes[r];
+            let plane = region.plane();
             let keys = &self.keys[plane].used;
             for j in s.map.span(r, i) {
                 let products = query.iter().zip(&keys[self.key(plane, kv, j)..]);
@@ -192,15 +194,15 @@ pub fn check<T: Half>(
     device: &Device,
     s: &Sequence<T>,
     cache: &DeviceCache<T>,
-    work: &Work<T>,
+    scratch: &AttentionScratch<T>,
     row: usize,
     tokens: usize,
     out: &[T],
 ) {
     let (start, dim, heads) = (cache.len(), s.shape.head_dim(), s.shape.heads());
-    let regions = Regions::new(&*s.map, start, tokens);
+    let lowering = Lowering::new(&*s.map, start..start + tokens);
     let stored = Stored {
-        queries: work.queries[..regions.count()]
+        queries: scratch.queries[..lowering.regions().len()]
             .iter()
             .map(|queries| Numbers::halves(device, queries.as_ref().unwrap()))
             .collect(),
@@ -212,7 +214,7 @@ pub fn check<T: Half>(
         slots: cache.planes(0).map(|(_, slots)| slots).collect(),
         capacity: cache.capacity(),
         dim: cache.padded_dim(),
-        regions,
+        lowering,
         start,
         row,
     };

@@ -1,8 +1,9 @@
 //! RULER's tasks on variables and words, and the words themselves.
 
-use super::{FILLER, Made};
+use super::question::Question;
 use crate::error::{EvalError, Result};
 use crate::random::Random;
+use crate::tasks::haystack::NOISE;
 use std::sync::LazyLock;
 
 /// Nouns and adjectives, each once, in order.
@@ -22,12 +23,6 @@ pub(super) fn key(random: &mut Random) -> String {
     format!("{}-{}", one(&LISTS.adjectives), one(&LISTS.nouns))
 }
 
-/// A number of so many digits.
-pub(super) fn number(random: &mut Random, digits: u32) -> String {
-    let first = 10u64.pow(digits - 1);
-    (first + random.below(9 * first)).to_string()
-}
-
 fn letters(random: &mut Random, first: u8, count: usize) -> String {
     (0..count)
         .map(|_| char::from(first + random.below(26) as u8))
@@ -36,11 +31,11 @@ fn letters(random: &mut Random, first: u8, count: usize) -> String {
 
 /// Variable tracking: one chain of five variables among lines of noise, after a solved example
 /// of its own, as RULER's one shot.
-pub(super) fn variables(lines: usize, random: &mut Random) -> Made {
+pub(super) fn variables(lines: usize, random: &mut Random) -> Question {
     const HOPS: usize = 4;
     let (example, example_prefix, answers) = chain(5, 3, HOPS, random);
     let (text, prefix, expected) = chain(lines, 5, HOPS, random);
-    Made {
+    Question {
         text: format!("{example}{example_prefix}{}\n\n{text}", answers.join(" ")),
         prefix,
         expected,
@@ -60,7 +55,7 @@ fn chain(
             names.push(new);
         }
     }
-    let value = number(random, 5);
+    let value = random.decimal(5);
     let mut assignments = vec![format!("VAR {} = {value}", names[0])];
     assignments.extend(
         names
@@ -73,7 +68,7 @@ fn chain(
         .map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20))
         .collect();
     depths.sort_by(f64::total_cmp);
-    let mut context = vec![FILLER.to_owned(); lines];
+    let mut context = vec![NOISE.to_owned(); lines];
     for (n, (assignment, depth)) in assignments.into_iter().zip(depths).enumerate() {
         context.insert((lines as f64 * depth) as usize + n, assignment);
     }
@@ -94,13 +89,13 @@ const COMMON_PREFIX: &str = " Answer: The top 10 words that appear most often in
 /// Common words: ten words thirty times each among others three times each, after a solved
 /// example. Below 4096 tokens 6 times and once, as in the original. A unit is one more of the
 /// others.
-pub(super) fn common(others: usize, length: usize, random: &mut Random) -> Result<Made> {
+pub(super) fn common(others: usize, length: usize, random: &mut Random) -> Result<Question> {
     let short = length < 4096;
     let (shown, shown_often, shown_seldom) = if short { (20, 3, 1) } else { (40, 10, 3) };
     let (often, seldom) = if short { (6, 1) } else { (30, 3) };
     if COMMON + others > WORDS.len() {
         return Err(EvalError::settings(format!(
-            "cwe at {length} tokens needs more words than the {} there are",
+            "cwe at {length} tokens needs more words than the {} available",
             WORDS.len()
         )));
     }
@@ -111,7 +106,7 @@ pub(super) fn common(others: usize, length: usize, random: &mut Random) -> Resul
             "Below is a numbered list of words. In these words, some appear more often than others. Memorize the ones that appear most often.\n{list}\nQuestion: What are the 10 most common words in the above list?"
         )
     };
-    Ok(Made {
+    Ok(Question {
         text: format!(
             "{}{COMMON_PREFIX} {}\n{}",
             question(&example),
@@ -149,7 +144,7 @@ fn numbered<'a>(words: impl Iterator<Item = &'a str>) -> String {
 
 /// Frequent words: coded words whose counts fall with the square of their rank (a zeta
 /// distribution with alpha 2), the first of them dots. A unit is a word drawn.
-pub(super) fn frequent(words: usize, length: usize, random: &mut Random) -> Made {
+pub(super) fn frequent(words: usize, length: usize, random: &mut Random) -> Question {
     // At least the dots and the three that are asked for.
     let vocabulary = (length / 50).max(8);
     let mut coded: Vec<String> = Vec::new();
@@ -164,13 +159,13 @@ pub(super) fn frequent(words: usize, length: usize, random: &mut Random) -> Made
     let mut list: Vec<&str> = Vec::new();
     for (rank, word) in coded.iter().enumerate() {
         let share = 1.0 / ((rank + 1) as f64).powi(2) / zeta;
-        // The three that are asked for are in the smallest of texts too, each as often as its rank says.
+        // Even in the shortest text the three that are asked for are the most frequent, in order.
         let least = if rank < 4 { 5 - rank } else { 0 };
         let count = ((words as f64 * share) as usize).max(least);
         list.extend(std::iter::repeat_n(word.as_str(), count));
     }
     random.shuffle(&mut list);
-    Made {
+    Question {
         text: format!(
             "Read the following coded text and track the frequency of each coded word. Find the three most frequently appeared coded words. {}\nQuestion: Do not provide any explanation. Please ignore the dots '....'. What are the three most frequently appeared words in the above coded text?",
             list.join(" ")

@@ -1,7 +1,8 @@
 //! Weight matrices of the CPU backend.
 
+use super::pack::pack;
 use crate::backend::Phase;
-use crate::gguf::{RawTensor, pack};
+use crate::tensor::RawTensor;
 use selfextend_attention::parallel;
 use selfextend_attention::simd::linear::{PanelFormat, block_sums, dequantize_panel};
 use selfextend_attention::simd::matmul::{
@@ -23,7 +24,7 @@ impl CpuMatrix {
     /// Packs a tensor; `exact` widens it to floats.
     ///
     /// # Errors
-    /// Why its numbers cannot be read.
+    /// A tensor whose bytes do not fit its shape.
     pub fn new(tensor: RawTensor, exact: bool) -> Result<Self, String> {
         let (format, data) = pack(&tensor, exact)?;
         Ok(Self {

@@ -1,24 +1,25 @@
-//! The CPU: plain slices, buffers reused, work cut so that results never depend on the threads.
+//! The CPU: plain slices, reused buffers, work split so that results never depend on the threads.
 
 mod matrix;
+mod pack;
 
 use super::{Backend, CacheLayout, FEW_SEQUENCES, Phase};
 use crate::config::Activation;
 use crate::error::Result;
-use crate::gguf::RawTensor;
+use crate::tensor::RawTensor;
 pub use matrix::CpuMatrix;
 use matrix::multiply;
-use selfextend_attention::attention::{AttentionScratch, Step, attend};
-use selfextend_attention::cache::StepPlan;
+use selfextend_attention::attention::{AttentionScratch, Segment, attend};
+use selfextend_attention::cache::SegmentPlan;
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
 use selfextend_attention::{KvCache, parallel};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Rows of activations from which element-wise work is shared between threads.
+/// Rows of activations from which element-wise work is split over threads.
 const PARALLEL_ROWS: usize = 16;
 
-/// What a row counts as where the operation is element by element.
+/// The width that a row is taken to have where an operation is element by element.
 const SHARED_WIDTH: usize = 1024;
 
 /// The CPU backend.
@@ -28,12 +29,12 @@ pub struct Cpu {
     pub exact: bool,
 }
 
-/// What the CPU keeps from step to step.
+/// Scratch memory of the CPU, reused from step to step.
 #[derive(Debug, Default)]
 pub struct CpuScratch {
     phase: Phase,
     attention: AttentionScratch,
-    /// Sums of blocks of the activations at hand.
+    /// Sums of blocks of the current activations.
     block_sums: Vec<f32>,
 }
 
@@ -44,7 +45,7 @@ impl Backend for Cpu {
     type Scratch = CpuScratch;
     type Cache = KvCache;
     /// One for each sequence.
-    type Plan = Vec<StepPlan>;
+    type Plan = Vec<SegmentPlan>;
 
     fn enter(&self, phase: Phase, scratch: &mut CpuScratch) {
         scratch.phase = phase;
@@ -118,9 +119,9 @@ impl Backend for Cpu {
         caches: &mut [&mut KvCache],
         tokens: &[&[u32]],
         phase: Phase,
-        plans: &mut Vec<StepPlan>,
+        plans: &mut Vec<SegmentPlan>,
     ) -> Result<()> {
-        plans.resize_with(caches.len(), StepPlan::default);
+        plans.resize_with(caches.len(), SegmentPlan::default);
         for ((cache, plan), tokens) in caches.iter().zip(plans).zip(tokens) {
             match phase {
                 Phase::Prefill => cache.plan_prefill_into(tokens.len(), plan),
@@ -134,7 +135,7 @@ impl Backend for Cpu {
         &self,
         layer: usize,
         caches: &mut [&mut KvCache],
-        plans: &Vec<StepPlan>,
+        plans: &Vec<SegmentPlan>,
         q: &Vec<f32>,
         k: &Vec<f32>,
         v: &Vec<f32>,
@@ -143,10 +144,10 @@ impl Backend for Cpu {
     ) -> Result<()> {
         out.resize(q.len(), 0.0);
         let pairs = caches.iter_mut().zip(plans);
-        let mut steps: SmallVec<[Step; FEW_SEQUENCES]> =
-            pairs.map(|(cache, plan)| Step { cache, plan }).collect();
+        let mut segments: SmallVec<[Segment; FEW_SEQUENCES]> =
+            pairs.map(|(cache, plan)| Segment { cache, plan }).collect();
         let scratch = &mut scratch.attention;
-        Ok(attend(layer, &mut steps, q, k, v, out, scratch)?)
+        Ok(attend(layer, &mut segments, q, k, v, out, scratch)?)
     }
 
     fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>, activation: Activation) {
@@ -206,7 +207,7 @@ fn gelu(x: f32) -> f32 {
     0.5 * x * libm::erfcf(-x * std::f32::consts::FRAC_1_SQRT_2)
 }
 
-/// Runs `work(from, to)` on equal ranges of two slices, on several threads where it pays.
+/// Runs `work(from, to)` on equal ranges of two slices, on several threads where that is faster.
 fn in_rows(from: &[f32], to: &mut [f32], width: usize, work: impl Fn(&[f32], &mut [f32]) + Sync) {
     let some = width * PARALLEL_ROWS;
     if to.len() < 2 * some {

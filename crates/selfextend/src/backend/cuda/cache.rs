@@ -1,18 +1,18 @@
 //! Keys and values of one sequence on a GPU: a device cache for each kind of layer.
 
-use super::Half;
+use super::half::Half;
 use crate::backend::block::{Block, DeviceBlock, Held};
 use crate::backend::cache::foreign_block;
 use crate::backend::{Cache, CacheLayout};
 use crate::error::{Error, Result};
 use selfextend_attention::{KvType, QueryScaling};
-use selfextend_cuda::{CudaError, Device, DeviceCache, Room, Storage};
+use selfextend_cuda::{CudaError, Device, DeviceCache, KvBlock, Room, Storage};
 use std::any::Any;
 use std::sync::Arc;
 
 /// Keys and values of one sequence, in 16-bit floats or bytes. It shares no memory with others, and keeps
-/// what a sliding window or a forgetful method no longer sees. Room is what was reserved, and grows by
-/// doubling where that is not enough.
+/// what a sliding window or a method that forgets no longer sees. Capacity is what was reserved, and
+/// grows by doubling where that is not enough.
 pub struct CudaCache<T> {
     device: Device,
     pub(super) kinds: Vec<DeviceCache<T>>,
@@ -56,15 +56,9 @@ impl<T: Half> CudaCache<T> {
         let layers = layers.iter().map(place).collect();
         let wave = device.wave(shape.heads());
         let kinds = kinds.iter().zip(counts).map(|(kind, count)| {
-            let (map, rope) = (Arc::new(kind.clone()), kind.rope().clone());
             let chunk = options.chunk.min(context).min(wave);
-            let room = Room {
-                layers: count,
-                storage,
-                capacity: 1,
-                chunk,
-            };
-            DeviceCache::new(device, shape, map, rope, room)
+            let room = Room::new(count, 1).with_storage(storage).with_chunk(chunk);
+            DeviceCache::new(device, shape, kind.clone(), room)
         });
         Ok(Self {
             kinds: kinds.collect::<Result<_, _>>()?,
@@ -77,12 +71,12 @@ impl<T: Half> CudaCache<T> {
         })
     }
 
-    fn in_block(&self, kinds: Vec<selfextend_cuda::Block>) -> Block {
+    fn in_block(&self, kinds: Vec<KvBlock>) -> Block {
         let device = self.device.clone();
         Block::on_device(Arc::new(CudaBlock { device, kinds }))
     }
 
-    /// Makes ready for a pass.
+    /// Prepares for a pass.
     pub(super) fn prepare(&mut self, tokens: usize) -> Result<()> {
         for kind in &mut self.kinds {
             kind.reserve(&self.device, tokens, tokens.min(self.wave), self.context)?;
@@ -91,7 +85,7 @@ impl<T: Half> CudaCache<T> {
     }
 }
 
-/// Memory is given back through the device of the thread that drops it.
+/// Memory is freed through the device of the thread that drops it.
 impl<T> Drop for CudaCache<T> {
     fn drop(&mut self) {
         let _ = self.device.bind();
@@ -102,16 +96,16 @@ impl<T> Drop for CudaCache<T> {
 #[derive(Debug)]
 struct CudaBlock {
     device: Device,
-    kinds: Vec<selfextend_cuda::Block>,
+    kinds: Vec<KvBlock>,
 }
 
 impl DeviceBlock for CudaBlock {
     fn bytes(&self) -> usize {
-        self.kinds.iter().map(selfextend_cuda::Block::bytes).sum()
+        self.kinds.iter().map(KvBlock::bytes).sum()
     }
 
     fn to_bytes(&self) -> Result<Vec<u8>> {
-        let kinds = self.kinds.iter().map(selfextend_cuda::Block::to_bytes);
+        let kinds = self.kinds.iter().map(KvBlock::to_bytes);
         Ok(kinds.collect::<Result<Vec<_>, CudaError>>()?.concat())
     }
 }
@@ -149,7 +143,7 @@ impl<T: Half> Cache for CudaCache<T> {
         let more = tokens.min(self.context).saturating_sub(self.len);
         self.device.bind()?;
         for kind in &mut self.kinds {
-            // No more than asked for, and rings for chunks as they usually are.
+            // No more than asked for, and rings for chunks of the usual size.
             kind.reserve(&self.device, more, 0, 0)?;
         }
         Ok(())
@@ -195,7 +189,7 @@ impl<T: Half> Cache for CudaCache<T> {
         });
         match pushed {
             Ok(()) => self.len += tokens,
-            // Of what some kinds have, others may have nothing.
+            // Some kinds may have stored what others have not.
             Err(_) => drop(self.truncate(self.len)),
         }
         Ok(pushed?)

@@ -7,25 +7,26 @@
 //!
 //! Weights stay in the blocks of their file where [`Matrix::packed`] has kernels for them, and are
 //! rounded to 16 bits elsewhere. Passes of at most [`selfextend_cuda::FEW`] rows multiply them by
-//! activations as they are; longer ones round both to 16 bits for cuBLAS. A [`Phase`] is not asked:
+//! activations as they are; longer ones round both to 16 bits for cuBLAS. A [`Phase`] is ignored:
 //! what else is in a pass may change a token's result, within the same rule.
 //!
-//! Work is queued; the first operation that fails is kept and those after it are left out, until
-//! [`Backend::finish`] tells.
+//! Work is queued. The first error is kept, and the operations after it are skipped, until
+//! [`Backend::finish`] returns it.
 
 mod cache;
+mod half;
 
+pub use self::half::Half;
 use super::{Backend, CacheLayout, Phase};
 use crate::config::Activation;
 use crate::error::{Error, Result};
-use crate::gguf::{RawTensor, dequantize};
 use crate::sampling::TokenScore;
+use crate::tensor::{RawTensor, TensorFormat};
 pub use cache::CudaCache;
-use candle_core::quantized::GgmlDType;
 use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
-    CudaError, CudaSlice, Device, DeviceCache, Element, FEW, Format, Inputs, LinearScratch, Matrix,
-    Plan, Step, Work, attend,
+    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, FEW, Format, Inputs,
+    LinearScratch, Matrix, Segment, attend,
 };
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,40 +34,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 impl From<CudaError> for Error {
     fn from(error: CudaError) -> Self {
         let reason = format!("cuda: {error}");
-        match error.is_out_of_memory() {
-            true => Self::DeviceMemory(reason),
-            false => Self::Device(reason),
+        if error.is_out_of_memory() {
+            Self::DeviceMemory(reason)
+        } else {
+            Self::Device(reason)
         }
-    }
-}
-
-/// A 16-bit float that weights are kept in, or unpacked to.
-pub trait Half: Element {
-    /// What files call it.
-    const DTYPE: GgmlDType;
-    /// Rounds.
-    fn narrow(x: f32) -> Self;
-    /// From a file's bytes.
-    fn read(bytes: [u8; 2]) -> Self;
-}
-
-impl Half for half::f16 {
-    const DTYPE: GgmlDType = GgmlDType::F16;
-    fn narrow(x: f32) -> Self {
-        Self::from_f32(x)
-    }
-    fn read(bytes: [u8; 2]) -> Self {
-        Self::from_le_bytes(bytes)
-    }
-}
-
-impl Half for half::bf16 {
-    const DTYPE: GgmlDType = GgmlDType::BF16;
-    fn narrow(x: f32) -> Self {
-        Self::from_f32(x)
-    }
-    fn read(bytes: [u8; 2]) -> Self {
-        Self::from_le_bytes(bytes)
     }
 }
 
@@ -86,7 +58,7 @@ impl<T: Half> Cuda<T> {
     /// No driver, no such GPU or one too old, or no cuBLAS.
     pub fn new(number: usize) -> Result<Self> {
         let device = Device::new(number)?;
-        // To find out what they are worth, or a driver's fault.
+        // A switch to measure what they gain, or to work around a driver.
         device.use_graphs(std::env::var_os("SELFEXTEND_CUDA_GRAPHS").is_none_or(|x| x != "0"));
         Ok(Self {
             ops: Ops::new(&device)?,
@@ -113,28 +85,28 @@ impl<T: Half> Cuda<T> {
     }
 }
 
-/// Memory is given back through the device of the thread that drops it; the weights that were made
-/// with a backend are to be dropped after it.
+/// Memory is freed through the device of the thread that drops it; drop the weights that were made with
+/// a backend after it.
 impl<T> Drop for Cuda<T> {
     fn drop(&mut self) {
         let _ = self.device.bind();
     }
 }
 
-/// A vector of weights; where the device had no room for it, why.
+/// A vector of weights, or why the device could not hold it.
 pub type Vector = Result<CudaSlice<f32>, CudaError>;
 
 fn given(vector: &Vector) -> Result<&CudaSlice<f32>, CudaError> {
     vector.as_ref().map_err(Clone::clone)
 }
 
-/// What operations keep from step to step.
+/// Scratch memory that operations reuse from step to step.
 #[derive(Debug)]
 pub struct Scratch<T> {
     linear: LinearScratch<T>,
     /// Results of attention, heads padded.
     attended: Buffer<T>,
-    work: Work<T>,
+    attention: AttentionScratch<T>,
 }
 
 impl<T> Default for Scratch<T> {
@@ -142,7 +114,7 @@ impl<T> Default for Scratch<T> {
         Self {
             linear: LinearScratch::default(),
             attended: Buffer::default(),
-            work: Work::default(),
+            attention: AttentionScratch::default(),
         }
     }
 }
@@ -151,7 +123,7 @@ impl<T> Default for Scratch<T> {
 #[derive(Debug)]
 struct Group {
     members: Vec<usize>,
-    plan: Plan,
+    plan: DevicePlan,
 }
 
 /// Groups of sequences for each kind of layer.
@@ -162,8 +134,8 @@ pub struct PassPlan {
 }
 
 impl<T: Half> Cuda<T> {
-    /// Plans some sequences of a pass, as often as it takes for each to have no more new tokens at
-    /// once than its ring has room for.
+    /// Plans some sequences of a pass in waves, so that none has more new tokens at once than its ring
+    /// holds.
     fn waves(
         &self,
         caches: &[&mut CudaCache<T>],
@@ -175,15 +147,16 @@ impl<T: Half> Cuda<T> {
     ) -> Result<()> {
         let first = |n: usize| tokens[..n].iter().map(|tokens| tokens.len()).sum::<usize>();
         let first_cache = &caches[members[0]];
-        let wave = match first_cache.kinds[kind].has_ring() {
-            true => first_cache.wave,
-            false => usize::MAX,
+        let wave = if first_cache.kinds[kind].has_ring() {
+            first_cache.wave
+        } else {
+            usize::MAX
         };
         let most = members.iter().map(|&n| tokens[n].len()).max();
         for after in (0..most.unwrap_or(0)).step_by(wave) {
-            let steps = members.iter().map(|&n| {
+            let segments = members.iter().map(|&n| {
                 let skipped = after.min(tokens[n].len());
-                Step {
+                Segment {
                     cache: &caches[n].kinds[kind],
                     after: skipped,
                     tokens: (tokens[n].len() - skipped).min(wave),
@@ -191,10 +164,10 @@ impl<T: Half> Cuda<T> {
                     scaling: caches[n].scaling,
                 }
             });
-            let steps: Vec<Step<T>> = steps.collect();
+            let segments: Vec<Segment<T>> = segments.collect();
             groups.push(Group {
                 members: members.to_vec(),
-                plan: Plan::of(&self.device, &steps, rows)?,
+                plan: DevicePlan::of(&self.device, &segments, rows)?,
             });
         }
         Ok(())
@@ -216,17 +189,17 @@ impl<T: Half> Backend for Cuda<T> {
     }
 
     fn matrix(&self, tensor: RawTensor) -> Result<Matrix<T>, String> {
+        tensor.check()?;
         let (rows, columns) = (tensor.rows, tensor.columns);
-        if let Some(format) = format(tensor.dtype) {
+        if let Some(format) = format(tensor.format) {
             return Matrix::packed(&self.device, format, &tensor.data, rows, columns)
                 .map_err(|error| error.to_string());
         }
-        let numbers: Vec<T> = if tensor.dtype == T::DTYPE {
+        let numbers: Vec<T> = if tensor.format == T::FORMAT {
             let words = tensor.data.chunks_exact(2);
             words.map(|word| T::read([word[0], word[1]])).collect()
         } else {
-            let floats = dequantize(tensor.dtype, &tensor.data, rows * columns)?;
-            floats.into_iter().map(T::narrow).collect()
+            tensor.to_floats().into_iter().map(T::narrow).collect()
         };
         Matrix::new(&self.device, &numbers, rows, columns).map_err(|error| error.to_string())
     }
@@ -316,7 +289,11 @@ impl<T: Half> Backend for Cuda<T> {
         out: &mut Buffer<f32>,
         scratch: &mut Scratch<T>,
     ) -> Result<()> {
-        let Scratch { attended, work, .. } = scratch;
+        let Scratch {
+            attended,
+            attention,
+            ..
+        } = scratch;
         self.queue(|| {
             let Some(first) = caches.first() else {
                 return Ok(());
@@ -338,7 +315,7 @@ impl<T: Half> Backend for Cuda<T> {
                     .map(|(_, cache)| &mut cache.kinds[kind])
                     .collect();
                 let (plan, out) = (&group.plan, attended.slice_mut()?);
-                attend(&self.device, place, &mut its, plan, inputs, out, work)?;
+                attend(&self.device, place, &mut its, plan, inputs, out, attention)?;
             }
             self.ops
                 .widen(attended, heads, [shape.head_dim(), padded], out)
@@ -383,9 +360,10 @@ impl<T: Half> Backend for Cuda<T> {
         let mut scores = Vec::new();
         self.queue(|| {
             scores = self.ops.scores(logits, targets)?;
-            match scores.iter().all(|(x, _)| x.is_finite()) {
-                true => Ok(()),
-                false => Err(CudaError::NotFinite(T::NAME)),
+            if scores.iter().all(|(x, _)| x.is_finite()) {
+                Ok(())
+            } else {
+                Err(CudaError::NotFinite(T::NAME))
             }
         });
         let score = |(log_probability, is_top)| TokenScore {
@@ -399,10 +377,11 @@ impl<T: Half> Backend for Cuda<T> {
         let mut numbers = Vec::new();
         self.queue(|| {
             numbers = buffer.read(&self.device)?;
-            // f16 ends at 65504: what does not fit must not pass for an answer.
-            match numbers.iter().all(|x| x.is_finite()) {
-                true => Ok(()),
-                false => Err(CudaError::NotFinite(T::NAME)),
+            // f16 ends at 65504: an overflow must not be mistaken for a result.
+            if numbers.iter().all(|x| x.is_finite()) {
+                Ok(())
+            } else {
+                Err(CudaError::NotFinite(T::NAME))
             }
         });
         Cow::Owned(numbers)
@@ -431,17 +410,17 @@ fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<
 }
 
 /// How weights stay packed; `None` for those that become 16-bit floats.
-fn format(dtype: GgmlDType) -> Option<Format> {
-    Some(match dtype {
-        GgmlDType::Q4_0 => Format::Q4_0,
-        GgmlDType::Q4_1 => Format::Q4_1,
-        GgmlDType::Q5_0 => Format::Q5_0,
-        GgmlDType::Q5_1 => Format::Q5_1,
-        GgmlDType::Q8_0 => Format::Q8_0,
-        GgmlDType::Q3K => Format::Q3K,
-        GgmlDType::Q4K => Format::Q4K,
-        GgmlDType::Q5K => Format::Q5K,
-        GgmlDType::Q6K => Format::Q6K,
+fn format(format: TensorFormat) -> Option<Format> {
+    Some(match format {
+        TensorFormat::Q4_0 => Format::Q4_0,
+        TensorFormat::Q4_1 => Format::Q4_1,
+        TensorFormat::Q5_0 => Format::Q5_0,
+        TensorFormat::Q5_1 => Format::Q5_1,
+        TensorFormat::Q8_0 => Format::Q8_0,
+        TensorFormat::Q3K => Format::Q3K,
+        TensorFormat::Q4K => Format::Q4K,
+        TensorFormat::Q5K => Format::Q5K,
+        TensorFormat::Q6K => Format::Q6K,
         _ => return None,
     })
 }

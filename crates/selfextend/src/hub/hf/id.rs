@@ -2,7 +2,7 @@
 
 use hf_hub::Repo;
 
-use crate::hub::HubError;
+use crate::hub::error::HubError;
 
 /// A model of the hub: `owner/name`, and the file of it, if one was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(in crate::hub) struct HubId {
 }
 
 impl HubId {
-    /// Reads `owner/name[:file]`; none if it is nothing of the kind.
+    /// Reads `owner/name[:file]`; `None` for anything else.
     pub(in crate::hub) fn parse(spec: &str) -> Result<Option<Self>, HubError> {
         let (repo, file) = match spec.split_once(':') {
             Some((repo, file)) => (repo, Some(file)),
@@ -46,8 +46,8 @@ fn is_id(name: &str) -> bool {
             .all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it))
 }
 
-/// Whether this is a GGUF file's path within a model. It becomes part of addresses and of paths
-/// in the cache, so no sign that means something there is let through.
+/// Whether this is the path of a GGUF file within a model. It becomes part of URLs and of paths in the
+/// cache, so characters with a meaning there are refused.
 pub(super) fn is_gguf_file(file: &str) -> bool {
     let plain = file
         .chars()
@@ -59,7 +59,7 @@ pub(super) fn is_gguf_file(file: &str) -> bool {
 /// The file that says what a folder with safetensors holds.
 pub(super) const CONFIG: &str = "config.json";
 
-/// The files of a model without GGUF that make up a folder to load, config.json last; none if
+/// The files of a model without GGUF that make up a folder to load, config.json last; empty if
 /// something is missing.
 pub(super) fn folder_files(mut files: Vec<String>) -> Vec<String> {
     let others = [
@@ -84,8 +84,8 @@ pub(super) fn folder_files(mut files: Vec<String>) -> Vec<String> {
     files
 }
 
-/// The file that is meant if none is named. Which of several is best depends on the machine and
-/// on taste, so nobody but the user chooses among them.
+/// The file that is meant if none is named. Which of several is best depends on the machine and on
+/// preference, so the user must choose.
 pub(super) fn only_gguf(id: &HubId, mut files: Vec<String>) -> Result<String, HubError> {
     let repo = id.repo.clone();
     match (files.pop(), files.is_empty()) {

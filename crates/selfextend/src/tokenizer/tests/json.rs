@@ -1,30 +1,37 @@
 //! Tokenizers of tokenizer.json.
 
-use super::*;
+use super::{CONTROL, NORMAL, SpecialTokens, Tokenizer};
+use crate::gguf::{Array, GgufFile, Value};
 use crate::test_support::shared;
-use candle_core::quantized::gguf_file::Content;
 use serde_json::{Value as Json, json};
 
 /// A tokenizer.json of the vocabulary and merges of a GGUF file, in the form of its family.
 fn from_gguf(name: &str, pattern: &str, ignore_merges: bool) -> Option<Tokenizer> {
     let path = shared(&format!("tokenizers/ggml-vocab-{name}.gguf"))?;
-    let metadata = Content::read(&mut std::fs::File::open(path).unwrap())
-        .unwrap()
-        .metadata;
-    let list = |key: &str| metadata[key].to_vec().unwrap().clone();
-    let text = |value: &Value| value.to_string().unwrap().clone();
-    let kinds = list("tokenizer.ggml.token_type");
+    let file = GgufFile::open(&path).unwrap();
+    let list = |key: &str| file.metadata().get(key).and_then(Value::as_array);
+    let texts = |array: &Array| -> Vec<String> {
+        let texts = array.strings().unwrap();
+        texts
+            .map(|text| String::from_utf8(text.to_vec()).unwrap())
+            .collect()
+    };
+    let kinds = list("tokenizer.ggml.token_type").unwrap();
+    let tokens = texts(list("tokenizer.ggml.tokens").unwrap());
     let (mut vocab, mut added) = (serde_json::Map::new(), Vec::new());
-    for (id, (token, kind)) in list("tokenizer.ggml.tokens").iter().zip(&kinds).enumerate() {
-        let kind = kind.to_i32().unwrap();
-        if kind == NORMAL {
-            vocab.insert(text(token), json!(id));
+    for (id, (token, kind)) in tokens
+        .into_iter()
+        .zip(kinds.integers().unwrap())
+        .enumerate()
+    {
+        if kind == NORMAL.into() {
+            vocab.insert(token, json!(id));
         } else {
-            let special = kind == CONTROL;
-            added.push(json!({"id": id, "content": text(token), "special": special}));
+            let special = kind == CONTROL.into();
+            added.push(json!({"id": id, "content": token, "special": special}));
         }
     }
-    let merges: Vec<String> = list("tokenizer.ggml.merges").iter().map(text).collect();
+    let merges = texts(list("tokenizer.ggml.merges").unwrap());
     let split = json!({"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": false});
     let bytes = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
     let json = json!({

@@ -4,11 +4,12 @@ mod json;
 mod properties;
 mod reference;
 
-use std::collections::HashMap;
+use std::collections::BTreeSet;
 
-use candle_core::quantized::gguf_file::Value;
+use crate::gguf::{self, Value};
 
-use super::*;
+use super::codec::{ADD_BOS, MODEL, PRE};
+use super::{SpecialTokens, Tokenizer, TokenizerError, sentence_piece, vocabulary};
 
 const NORMAL: i32 = 1;
 const UNKNOWN: i32 = 2;
@@ -16,24 +17,22 @@ const CONTROL: i32 = 3;
 const USER_DEFINED: i32 = 4;
 const BYTE: i32 = 6;
 
-type Fields = HashMap<String, Value>;
+type Fields = gguf::Metadata;
 
 fn strings<S: ToString>(texts: impl IntoIterator<Item = S>) -> Value {
-    let texts = texts
-        .into_iter()
-        .map(|text| Value::String(text.to_string()));
+    let texts = texts.into_iter().map(|text| text.to_string());
     Value::Array(texts.collect())
 }
 
 fn fields(model: &str, tokens: &[(String, i32)]) -> Fields {
-    let kinds = tokens.iter().map(|(_, kind)| Value::I32(*kind)).collect();
-    HashMap::from([
+    let kinds: Vec<i32> = tokens.iter().map(|(_, kind)| *kind).collect();
+    Fields::from_iter([
         (MODEL.to_owned(), Value::String(model.to_owned())),
         (
             vocabulary::TOKENS.to_owned(),
             strings(tokens.iter().map(|(text, _)| text)),
         ),
-        (vocabulary::TOKEN_TYPES.to_owned(), Value::Array(kinds)),
+        (vocabulary::TOKEN_TYPES.to_owned(), kinds.into()),
     ])
 }
 
@@ -67,7 +66,7 @@ fn sentence_piece(pieces: &[(&str, f32)]) -> Fields {
     tokens.extend(pieces.iter().map(|(text, _)| ((*text).to_owned(), NORMAL)));
     let scores = std::iter::repeat_n(0.0, 259).chain(pieces.iter().map(|(_, score)| *score));
     let mut fields = fields("llama", &tokens);
-    let scores = Value::Array(scores.map(Value::F32).collect());
+    let scores = scores.collect::<Vec<f32>>().into();
     fields.insert(sentence_piece::SCORES.to_owned(), scores);
     fields.insert("tokenizer.ggml.bos_token_id".to_owned(), Value::U32(1));
     fields.insert("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(2));
@@ -254,7 +253,7 @@ fn malformed_vocabularies_name_the_key() {
             Value::String("morse".to_owned()),
             "`morse`, which is not supported",
         ),
-        (vocabulary::TOKENS, Value::Array(vec![]), "holds 0 tokens"),
+        (vocabulary::TOKENS, strings([""; 0]), "holds 0 tokens"),
         (
             vocabulary::TOKENS,
             strings(["a", "b", "a"]),
@@ -262,14 +261,10 @@ fn malformed_vocabularies_name_the_key() {
         ),
         (
             vocabulary::TOKENS,
-            Value::Array(vec![Value::U8(1)]),
-            "tokens[0]` of",
+            vec![1].into(),
+            "should be an array of UTF-8 strings",
         ),
-        (
-            vocabulary::TOKEN_TYPES,
-            Value::Array(vec![Value::I32(1)]),
-            "has 1 elements",
-        ),
+        (vocabulary::TOKEN_TYPES, vec![1].into(), "has 1 elements"),
         (
             "tokenizer.ggml.eos_token_id",
             Value::U32(264),
@@ -314,21 +309,21 @@ fn malformed_vocabularies_name_the_key() {
 #[test]
 fn malformed_scores_and_bytes_are_refused() {
     let key = sentence_piece::SCORES;
-    let error = error_with(sentence_piece(&[]), key, Value::Array(vec![]));
+    let error = error_with(sentence_piece(&[]), key, Vec::<f32>::new().into());
     assert!(error.contains("scores` has 0 elements"), "{error}");
     let error = Tokenizer::from_gguf(&sentence_piece(&[("a", f32::NAN)])).unwrap_err();
     assert!(matches!(
         error,
         TokenizerError::MalformedScore { id: 259, .. }
     ));
-    let kinds = Value::Array(vec![Value::I32(BYTE); 259]);
+    let kinds = vec![BYTE; 259].into();
     let error = error_with(sentence_piece(&[]), vocabulary::TOKEN_TYPES, kinds);
     assert!(
         error.contains("token 0") && error.contains("<unk>"),
         "{error}"
     );
     let mut fields = fields("llama", &[("a".to_owned(), NORMAL)]);
-    fields.insert(key.to_owned(), Value::Array(vec![Value::F32(0.0)]));
+    fields.insert(key.to_owned(), vec![0.0].into());
     let error = Tokenizer::from_gguf(&fields).unwrap_err();
     assert!(matches!(error, TokenizerError::NoFallback));
 }

@@ -1,6 +1,6 @@
 //! What holds for every text and every sequence of ids.
 
-use candle_core::quantized::gguf_file::Value;
+use crate::gguf::Value;
 use proptest::prelude::*;
 
 use super::{PIECES, SpecialTokens, build, byte_level, sentence_piece};

@@ -1,15 +1,14 @@
 //! Real vocabularies, where they are at hand, against ids computed elsewhere.
 
-use std::{fs::File, path::Path};
+use std::path::Path;
 
-use candle_core::quantized::gguf_file::Content;
+use crate::gguf::GgufFile;
 
 use super::{SpecialTokens, Tokenizer, build};
 use crate::test_support::{shared, smollm2};
 
 fn read_gguf(path: &Path) -> Tokenizer {
-    let mut file = File::open(path).unwrap();
-    build(&Content::read(&mut file).unwrap().metadata)
+    build(GgufFile::open(path).unwrap().metadata())
 }
 
 #[test]

@@ -1,0 +1,225 @@
+//! Keys and values of one sequence, in all layers.
+
+use super::derived::DerivedRing;
+use super::kind::LayerKind;
+use super::kv_type::KvType;
+use super::pages::LayerPages;
+use super::plan::SegmentPlan;
+use super::stored::{DECODE_TOKENS, PAGE};
+use crate::position::{PositionMap, Positions, QueryScaling};
+use crate::rope::Rope;
+use crate::shape::AttentionShape;
+use std::sync::Arc;
+
+/// Keys and values of one sequence. Cloning it forks the sequence: full pages are shared.
+#[derive(Debug, Clone)]
+pub struct KvCache {
+    pub(super) shape: AttentionShape,
+    pub(super) kv_type: KvType,
+    scaling: QueryScaling,
+    kinds: Vec<LayerKind>,
+    pub(super) layers: Vec<LayerCache>,
+    pub(super) len: usize,
+}
+
+/// One layer of a cache.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerCache {
+    /// Which of the cache's kinds it is.
+    pub kind: usize,
+    pub pages: LayerPages,
+    /// One for each region; those of stored regions stay empty.
+    pub rings: Vec<DerivedRing>,
+}
+
+/// Pages are freed this many tokens late, so that a sequence can still be shortened a little.
+const SLACK: usize = PAGE;
+
+impl KvCache {
+    /// An empty cache whose layers are all alike.
+    pub fn new(
+        shape: AttentionShape,
+        layers: usize,
+        kv_type: KvType,
+        map: PositionMap,
+        rope: impl Into<Arc<Rope>>,
+    ) -> Self {
+        let kind = LayerKind::new(map, rope);
+        Self::with_kinds(shape, kv_type, vec![kind], (0..layers).map(|_| 0))
+    }
+
+    /// An empty cache with layers of several kinds; `layers` names the kind of each.
+    ///
+    /// # Panics
+    /// When a layer names a kind that does not exist.
+    pub fn with_kinds(
+        shape: AttentionShape,
+        kv_type: KvType,
+        kinds: Vec<LayerKind>,
+        layers: impl IntoIterator<Item = usize>,
+    ) -> Self {
+        let layer = |kind: usize| LayerCache {
+            kind,
+            pages: LayerPages::new(shape, kv_type),
+            rings: kinds[kind].rings(shape, kv_type),
+        };
+        Self {
+            shape,
+            kv_type,
+            scaling: QueryScaling::None,
+            layers: layers.into_iter().map(layer).collect(),
+            kinds,
+            len: 0,
+        }
+    }
+
+    /// The same with scaled queries.
+    pub fn with_query_scaling(self, scaling: QueryScaling) -> Self {
+        Self { scaling, ..self }
+    }
+
+    /// Tokens whose keys and values are stored in every layer.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no token is stored.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Heads and head size.
+    pub fn shape(&self) -> AttentionShape {
+        self.shape
+    }
+
+    /// The kinds of its layers.
+    pub fn kinds(&self) -> &[LayerKind] {
+        &self.kinds
+    }
+
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Bytes allocated, rings of derived keys included.
+    pub fn bytes(&self) -> usize {
+        self.layers
+            .iter()
+            .map(|layer| {
+                let rings: usize = layer.rings.iter().map(DerivedRing::bytes).sum();
+                layer.pages.bytes() + rings
+            })
+            .sum()
+    }
+
+    /// Bytes of the rings of derived keys once a decode step has been made.
+    pub fn ring_bytes(&self) -> usize {
+        let rings = self.layers.iter().flat_map(|layer| &layer.rings);
+        rings.map(DerivedRing::capacity).sum()
+    }
+
+    /// Computes what the next `tokens` tokens need, for all layers. Up to 4 tokens go through the
+    /// decode path.
+    pub fn plan(&self, tokens: usize) -> SegmentPlan {
+        let mut plan = SegmentPlan::default();
+        self.plan_into(tokens, &mut plan);
+        plan
+    }
+
+    /// [`KvCache::plan`] in the memory of an earlier plan.
+    pub fn plan_into(&self, tokens: usize, plan: &mut SegmentPlan) {
+        self.plan_as(tokens, tokens <= DECODE_TOKENS, plan);
+    }
+
+    /// The same for tokens that go through the prefill path however few they are. The two paths
+    /// add up in different orders: with this one, the result of a token does not depend on how
+    /// many were computed with it.
+    pub fn plan_prefill_into(&self, tokens: usize, plan: &mut SegmentPlan) {
+        self.plan_as(tokens, false, plan);
+    }
+
+    fn plan_as(&self, tokens: usize, decode: bool, plan: &mut SegmentPlan) {
+        let queries = self.len..self.len + tokens;
+        plan.start(queries.clone(), decode, self.scaling, self.kinds.len());
+        for (number, (plan, kind)) in plan.kinds.iter_mut().zip(&self.kinds).enumerate() {
+            let layer = self.layers.iter().find(|layer| layer.kind == number);
+            let held = layer.filter(|_| decode).map(|layer| &layer.rings[..]);
+            plan.fill(kind, queries.clone(), held);
+        }
+    }
+
+    /// Counts `tokens` planned tokens as stored, after every layer has attended.
+    pub fn commit(&mut self, tokens: usize) {
+        self.len += tokens;
+        for layer in &mut self.layers {
+            let forgotten = self.kinds[layer.kind].forgotten(self.len);
+            let end = forgotten.end.saturating_sub(SLACK);
+            layer.pages.forget(forgotten.start..end);
+        }
+    }
+
+    /// Forgets every token from `len` on, and returns how many are left: `len`, or all of a shorter
+    /// sequence, or none where keys that the next query would see have been freed already.
+    #[must_use = "fewer tokens than requested may be left"]
+    pub fn truncate(&mut self, len: usize) -> usize {
+        if len < self.len {
+            let whole = |layer: &LayerCache| {
+                let forgotten = self.kinds[layer.kind].forgotten(len);
+                layer.pages.only_forgot(forgotten)
+            };
+            self.len = if self.layers.iter().all(whole) {
+                len
+            } else {
+                0
+            };
+        }
+        for layer in &mut self.layers {
+            layer.pages.truncate(self.len);
+            layer
+                .rings
+                .iter_mut()
+                .for_each(|ring| ring.truncate(self.len));
+        }
+        self.len
+    }
+
+    /// Stores the keys and values of a planned segment in one layer. `keys` and `values` are
+    /// `[tokens][kv_heads * head_dim]`, keys not yet rotated.
+    pub(crate) fn append(
+        &mut self,
+        layer: usize,
+        plan: &SegmentPlan,
+        keys: &[f32],
+        values: &[f32],
+    ) {
+        let LayerCache { kind, pages, .. } = &mut self.layers[layer];
+        let (rope, table) = (self.kinds[*kind].rope(), &plan.kinds[*kind].keys);
+        pages.append(plan.start, plan.tokens, keys, values, |token, head| {
+            rope.rotate(table, token, head);
+        });
+    }
+
+    /// Adds the keys that a decode step needs to a layer's rings.
+    pub(crate) fn update_rings(&mut self, layer: usize, plan: &SegmentPlan) {
+        let LayerCache { kind, pages, rings } = &mut self.layers[layer];
+        let (rope, plan) = (self.kinds[*kind].rope(), &plan.kinds[*kind]);
+        let regions = plan.lowering.regions().iter().zip(&plan.rotations);
+        for (ring, (region, rotations)) in rings.iter_mut().zip(regions) {
+            // Nothing to add where the ring holds everything already.
+            if !rotations.deltas.panels().is_empty() {
+                ring.update(pages, rope, &rotations.deltas, region.extent().end);
+            }
+        }
+    }
+
+    pub(crate) fn layer(&self, layer: usize) -> &LayerCache {
+        &self.layers[layer]
+    }
+
+    /// The rotary embedding of a layer.
+    pub(crate) fn rope(&self, layer: usize) -> &Rope {
+        self.kinds[self.layers[layer].kind].rope()
+    }
+}

@@ -1,0 +1,32 @@
+//! Storage types of keys and values.
+
+use super::stored::PAGE;
+use crate::shape::AttentionShape;
+use crate::simd::linear::BLOCK;
+use half::f16;
+
+/// How keys and values are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KvType {
+    /// 4 bytes per component; the reference.
+    F32,
+    /// 2 bytes per component.
+    #[default]
+    F16,
+    /// Bytes with a half-float scale for each 32 components (ggml's q8_0).
+    Q8_0,
+}
+
+impl KvType {
+    /// Bytes of a page of one layer.
+    pub(super) fn page_bytes(self, shape: AttentionShape) -> usize {
+        let (keys, values) = (shape.head_dim(), shape.padded_dim());
+        let blocks = |components: usize| components.div_ceil(BLOCK);
+        let token = match self {
+            Self::F32 => (keys + values) * size_of::<f32>(),
+            Self::F16 => (keys + values) * size_of::<f16>(),
+            Self::Q8_0 => keys.next_multiple_of(2) + values + 2 * blocks(keys) * size_of::<f16>(),
+        };
+        PAGE * shape.kv_heads() * token
+    }
+}

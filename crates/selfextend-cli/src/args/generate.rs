@@ -1,0 +1,46 @@
+//! How answers are generated.
+
+use clap::Args;
+use selfextend::Sampling;
+
+/// How tokens are chosen, and when an answer ends.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Generation")]
+pub struct GenerateArgs {
+    /// The most tokens of an answer.
+    #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]
+    pub max_tokens: usize,
+    /// Randomness; 0 always takes the most probable token.
+    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    pub temperature: f32,
+    /// Draw from the K most probable tokens only; 0 for all.
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: usize,
+    /// Draw from the most probable tokens that together have this probability.
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f32,
+    /// Leave out tokens whose probability is less than this share of the most probable one's.
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub min_p: f32,
+    /// Make recent tokens less probable; 1 changes nothing.
+    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    pub repetition_penalty: f32,
+    /// Seed of the draws: the same seed gives the same text.
+    #[arg(long, default_value_t = 0, value_name = "SEED")]
+    pub seed: u64,
+    /// End the answer before this text (repeatable).
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+}
+
+impl From<&GenerateArgs> for Sampling {
+    fn from(args: &GenerateArgs) -> Self {
+        Self::new()
+            .with_temperature(args.temperature)
+            .with_top_k(args.top_k)
+            .with_top_p(args.top_p)
+            .with_min_p(args.min_p)
+            .with_repetition_penalty(args.repetition_penalty)
+            .with_seed(args.seed)
+    }
+}

@@ -1,0 +1,15 @@
+//! The grammar of `selfextend pull`.
+
+use clap::Args;
+use selfextend::hub::DEFAULT_MODEL;
+
+/// Download a model, unless it is on this machine already, and print its path.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  selfextend pull\n  selfextend pull qwen2.5-coder-1.5b\n  selfextend pull owner/name:file.gguf"
+)]
+pub struct PullArgs {
+    /// The name of a known model, or owner/name[:file.gguf] of the Hugging Face hub.
+    #[arg(default_value = DEFAULT_MODEL)]
+    pub model: String,
+}

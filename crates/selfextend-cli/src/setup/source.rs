@@ -1,0 +1,101 @@
+//! The model's file, and how it runs.
+
+use crate::args::model::{LinearArg, LoadArgs, WindowArg};
+use crate::error::{CliError, Result};
+use crate::{interrupt, progress};
+use selfextend::hub::{self, PullOptions};
+use selfextend::{Device, Extension, KvType, LoadOptions, SessionOptions, TextModel};
+use std::path::{Path, PathBuf};
+
+/// The model's file, downloaded first if it is not on this machine.
+pub fn fetch(model: &str) -> Result<PathBuf> {
+    let _scope = interrupt::scope(interrupt::Mode::WindDown);
+    let mut shown = progress::Pull::new(model);
+    let found = hub::resolve(model, &PullOptions::from_env(), &mut |progress| {
+        shown.show(progress)
+    });
+    drop(shown);
+    match found {
+        // Pip receives Ctrl-C too, and reports a failure of its own.
+        _ if interrupt::asked() => Err(CliError::Interrupted),
+        found => Ok(found?),
+    }
+}
+
+/// The model's file, and how it runs.
+pub struct Source {
+    /// The model as it was named.
+    pub name: String,
+    path: PathBuf,
+    load: LoadOptions,
+    kv_type: KvType,
+    chunk: usize,
+}
+
+impl Source {
+    /// Finds the model's file, which may have to be downloaded.
+    pub fn new(args: &LoadArgs) -> Result<Self> {
+        Ok(Self {
+            name: args.model.clone(),
+            path: fetch(&args.model)?,
+            load: LoadOptions::new()
+                .with_threads(args.threads)
+                .with_exact(args.linear == LinearArg::F32)
+                .with_keep_sliding_window(args.sliding_window == WindowArg::Keep)
+                .with_device(args.device),
+            kv_type: args.kv_type.into(),
+            chunk: args.chunk,
+        })
+    }
+
+    /// The model's file or folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Loads the model.
+    pub fn load(&self) -> Result<TextModel> {
+        Ok(TextModel::load(&self.path, self.load)?)
+    }
+
+    /// How a session under an extension runs.
+    pub fn options(&self, extension: Extension) -> SessionOptions {
+        SessionOptions::new(extension)
+            .with_kv_type(self.kv_type)
+            .with_chunk(self.chunk)
+    }
+
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Tokens of a prefill that pass through the model together.
+    pub fn chunk(&self) -> usize {
+        self.chunk
+    }
+
+    /// The device, where it is not the CPU.
+    pub fn device(&self) -> Option<Device> {
+        Some(self.load.device).filter(|device| *device != Device::Cpu)
+    }
+
+    /// Whether a sliding window of every layer is respected under any method.
+    pub fn keeps_sliding_window(&self) -> bool {
+        self.load.keep_sliding_window
+    }
+
+    /// The cache type as `--kv-type` names it.
+    pub fn kv_name(&self) -> &'static str {
+        match self.kv_type {
+            KvType::F32 => "f32",
+            KvType::F16 => "f16",
+            KvType::Q8_0 => "q8_0",
+        }
+    }
+
+    /// The mode of linear layers as `--linear` names it.
+    pub fn linear_name(&self) -> &'static str {
+        if self.load.exact { "f32" } else { "auto" }
+    }
+}

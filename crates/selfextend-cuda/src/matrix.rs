@@ -1,0 +1,146 @@
+//! Weight matrices on the device, as 16-bit floats or in the blocks of their file, and the kernels
+//! that read them.
+
+use crate::device::Device;
+use crate::element::Element;
+use crate::error::CudaError;
+use crate::packed::{Format, Layout};
+use cudarc::driver::{CudaFunction, CudaSlice};
+
+/// A matrix of a linear layer, `[outputs, inputs]`.
+#[derive(Debug)]
+pub struct Matrix<T> {
+    pub(crate) numbers: Numbers<T>,
+    pub(crate) outputs: usize,
+    pub(crate) inputs: usize,
+}
+
+#[derive(Debug)]
+pub(crate) enum Numbers<T> {
+    /// Row by row.
+    Plain(CudaSlice<T>),
+    /// A block format's planes.
+    Packed(Layout, CudaSlice<u8>),
+}
+
+impl<T: Element> Matrix<T> {
+    /// Copies a matrix to the device.
+    ///
+    /// # Errors
+    /// [`CudaError::Shape`] for a length that is not the product of the sizes, or the driver's.
+    pub fn new(
+        device: &Device,
+        numbers: &[T],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, CudaError> {
+        if numbers.is_empty() || outputs.checked_mul(inputs) != Some(numbers.len()) {
+            return Err(CudaError::Shape(format!(
+                "{} numbers are not a matrix of {outputs} by {inputs}",
+                numbers.len()
+            )));
+        }
+        Ok(Self {
+            numbers: Numbers::Plain(device.stream().clone_htod(numbers)?),
+            outputs,
+            inputs,
+        })
+    }
+
+    /// Copies a matrix in the blocks of its file, which stay packed.
+    ///
+    /// # Errors
+    /// [`CudaError::Shape`] for rows that are not whole blocks, or a number of bytes that does not
+    /// match the sizes; or the driver's.
+    pub fn packed(
+        device: &Device,
+        format: Format,
+        blocks: &[u8],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, CudaError> {
+        let layout = Layout::new(format, inputs).filter(|layout| {
+            !blocks.is_empty()
+                // The kernels count words of codes in 32 bits.
+                && blocks.len() < 1 << 34
+                && outputs.checked_mul(layout.file_bytes(inputs)) == Some(blocks.len())
+        });
+        let layout = layout.ok_or_else(|| {
+            CudaError::Shape(format!(
+                "{} bytes of {format:?} are not a matrix of {outputs} by {inputs}",
+                blocks.len()
+            ))
+        })?;
+        let planes = layout.pack(outputs, inputs, blocks);
+        Ok(Self {
+            numbers: Numbers::Packed(layout, device.stream().clone_htod(&planes)?),
+            outputs,
+            inputs,
+        })
+    }
+
+    /// Columns.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Bytes on the device.
+    pub fn bytes(&self) -> usize {
+        match &self.numbers {
+            Numbers::Plain(numbers) => numbers.num_bytes(),
+            Numbers::Packed(_, planes) => planes.num_bytes(),
+        }
+    }
+}
+
+/// For 1, 2, up to 4 and up to 8 tokens.
+pub(crate) type Products = [CudaFunction; 4];
+
+/// The kernels of one layout.
+#[derive(Debug)]
+pub(crate) struct PackedKernels {
+    pub products: Products,
+    pub unpack: CudaFunction,
+    pub take: CudaFunction,
+}
+
+/// The kernels of `linear.cu`.
+#[derive(Debug)]
+pub(crate) struct LinearKernels {
+    pub plain: Products,
+    packed: Vec<(Layout, PackedKernels)>,
+}
+
+impl LinearKernels {
+    pub(crate) fn new<T: Element>(device: &Device) -> Result<Self, CudaError> {
+        let kernel = |name: &str| device.linear().load_function(name);
+        let products = |name: &str| {
+            Ok::<_, CudaError>([
+                kernel(&format!("matvec_{name}_1"))?,
+                kernel(&format!("matvec_{name}_2"))?,
+                kernel(&format!("matvec_{name}_4"))?,
+                kernel(&format!("matvec_{name}_8"))?,
+            ])
+        };
+        let packed = Layout::all().map(|layout| {
+            let name = layout.name();
+            let kernels = PackedKernels {
+                products: products(&name)?,
+                unpack: kernel(&format!("unpack_{name}_{}", T::NAME))?,
+                take: kernel(&format!("take_{name}"))?,
+            };
+            Ok::<_, CudaError>((layout, kernels))
+        });
+        Ok(Self {
+            plain: products(T::NAME)?,
+            packed: packed.collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(crate) fn packed(&self, layout: Layout) -> Result<&PackedKernels, CudaError> {
+        let mut all = self.packed.iter();
+        let found = all.find(|(known, _)| *known == layout);
+        let none = || CudaError::Shape(format!("{layout:?} has no kernels"));
+        found.map(|(_, kernels)| kernels).ok_or_else(none)
+    }
+}

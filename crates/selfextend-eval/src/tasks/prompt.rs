@@ -1,0 +1,52 @@
+//! From a text to the tokens of a prompt.
+
+use crate::error::{EvalError, Result};
+use selfextend::TextModel;
+use selfextend::chat_template::Message;
+
+/// Turns text into the tokens a model is asked with.
+pub struct Prompter<'a> {
+    model: &'a TextModel,
+    chat: bool,
+}
+
+impl<'a> Prompter<'a> {
+    /// With `chat`, texts become a user's message under the model's chat template.
+    ///
+    /// # Errors
+    /// `chat` with a model that has no chat template.
+    pub fn new(model: &'a TextModel, chat: bool) -> Result<Self> {
+        if chat && model.template.is_none() {
+            return Err(EvalError::settings(
+                "the model has no chat template: ask without one",
+            ));
+        }
+        Ok(Self { model, chat })
+    }
+
+    /// The model.
+    pub fn model(&self) -> &TextModel {
+        self.model
+    }
+
+    /// The tokens of a text and of the words with which the answer begins.
+    ///
+    /// # Errors
+    /// Text the tokenizer cannot encode, a conversation the template refuses.
+    pub fn tokens(&self, text: &str, answer_prefix: &str) -> Result<Vec<u32>> {
+        if !self.chat {
+            return Ok(self.model.encode(&format!("{text}{answer_prefix}"))?);
+        }
+        let message = Message {
+            role: "user".into(),
+            content: text.into(),
+        };
+        let mut tokens = self.model.encode_chat(&[message])?.unwrap_or_default();
+        if !answer_prefix.is_empty() {
+            // The template ends where a word starts.
+            let prefix = self.model.tokenizer.encode(answer_prefix.trim_start());
+            tokens.extend(prefix.map_err(selfextend::Error::from)?);
+        }
+        Ok(tokens)
+    }
+}

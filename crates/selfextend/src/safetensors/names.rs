@@ -1,0 +1,202 @@
+//! The model types this reader knows, by the names `transformers` gives them, and the names of
+//! their tensors.
+
+use crate::families::{self, Family};
+use crate::weights::{Names, Part};
+
+/// What `transformers` calls a family, and how it stores one.
+pub(super) struct ModelType {
+    pub name: &'static str,
+    pub family: Family,
+    /// Norm weights are stored without the 1 that they are added to.
+    pub norm_offset: f32,
+    /// Fused queries, keys and values alternate head by head.
+    pub by_head: bool,
+    pub names: Names,
+}
+
+const COMMON: ModelType = ModelType {
+    name: "",
+    family: families::LLAMA,
+    norm_offset: 0.0,
+    by_head: false,
+    names: NAMES,
+};
+
+const NAMES: Names = Names {
+    embedding: "model.embed_tokens",
+    output_norm: "model.norm",
+    output: "lm_head",
+    layer: "model.layers.{}.",
+    parts: &[PRE_NORMS, ATTENTION, GATED],
+    ignored: &["rotary_emb.inv_freq"],
+};
+
+const PRE_NORMS: &[(Part, &str)] = &[
+    (Part::AttentionNorm, "input_layernorm"),
+    (Part::FeedForwardNorm, "post_attention_layernorm"),
+];
+const ATTENTION: &[(Part, &str)] = &[
+    (Part::Query, "self_attn.q_proj"),
+    (Part::Key, "self_attn.k_proj"),
+    (Part::Value, "self_attn.v_proj"),
+    (Part::AttentionOutput, "self_attn.o_proj"),
+];
+const QK_NORMS: &[(Part, &str)] = &[
+    (Part::QueryNorm, "self_attn.q_norm"),
+    (Part::KeyNorm, "self_attn.k_norm"),
+];
+const GATED: &[(Part, &str)] = &[
+    (Part::Gate, "mlp.gate_proj"),
+    (Part::Up, "mlp.up_proj"),
+    (Part::Down, "mlp.down_proj"),
+];
+const POST_NORMS: &[(Part, &str)] = &[
+    (Part::PostAttentionNorm, "post_attention_layernorm"),
+    (Part::PostFeedForwardNorm, "post_feedforward_layernorm"),
+];
+/// Norms before and after both layers.
+const FOUR_NORMS: &[(Part, &str)] = &[
+    (Part::AttentionNorm, "input_layernorm"),
+    (Part::PostAttentionNorm, "post_attention_layernorm"),
+    (Part::FeedForwardNorm, "pre_feedforward_layernorm"),
+    (Part::PostFeedForwardNorm, "post_feedforward_layernorm"),
+];
+/// One row for each model type.
+pub(super) const MODEL_TYPES: &[ModelType] = &[
+    ModelType {
+        name: "llama",
+        ..COMMON
+    },
+    ModelType {
+        name: "mistral",
+        family: families::MISTRAL,
+        ..COMMON
+    },
+    ModelType {
+        name: "smollm3",
+        family: families::SMOLLM3,
+        ..COMMON
+    },
+    ModelType {
+        name: "qwen2",
+        family: families::QWEN2,
+        ..COMMON
+    },
+    ModelType {
+        name: "qwen3",
+        family: families::QWEN3,
+        names: Names {
+            parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "phi",
+        family: families::PHI2,
+        names: Names {
+            output_norm: "model.final_layernorm",
+            parts: &[&[
+                (Part::AttentionNorm, "input_layernorm"),
+                (Part::Query, "self_attn.q_proj"),
+                (Part::Key, "self_attn.k_proj"),
+                (Part::Value, "self_attn.v_proj"),
+                (Part::AttentionOutput, "self_attn.dense"),
+                (Part::Up, "mlp.fc1"),
+                (Part::Down, "mlp.fc2"),
+            ]],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "phi3",
+        family: families::PHI3,
+        names: Names {
+            parts: &[
+                PRE_NORMS,
+                &[
+                    (Part::QueryKeyValue, "self_attn.qkv_proj"),
+                    (Part::AttentionOutput, "self_attn.o_proj"),
+                    (Part::GateUp, "mlp.gate_up_proj"),
+                    (Part::Down, "mlp.down_proj"),
+                ],
+            ],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "gemma",
+        family: families::GEMMA,
+        norm_offset: 1.0,
+        ..COMMON
+    },
+    ModelType {
+        name: "gemma2",
+        family: families::GEMMA2,
+        norm_offset: 1.0,
+        names: Names {
+            parts: &[FOUR_NORMS, ATTENTION, GATED],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "gemma3_text",
+        family: families::GEMMA3,
+        norm_offset: 1.0,
+        names: Names {
+            parts: &[FOUR_NORMS, ATTENTION, QK_NORMS, GATED],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "stablelm",
+        family: families::STABLELM,
+        ..COMMON
+    },
+    ModelType {
+        name: "olmo2",
+        family: families::OLMO2,
+        names: Names {
+            parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "gpt_neox",
+        family: families::GPT_NEOX,
+        by_head: true,
+        names: Names {
+            embedding: "gpt_neox.embed_in",
+            output_norm: "gpt_neox.final_layer_norm",
+            output: "embed_out",
+            layer: "gpt_neox.layers.{}.",
+            parts: &[
+                PRE_NORMS,
+                &[
+                    (Part::QueryKeyValue, "attention.query_key_value"),
+                    (Part::AttentionOutput, "attention.dense"),
+                    (Part::Up, "mlp.dense_h_to_4h"),
+                    (Part::Down, "mlp.dense_4h_to_h"),
+                ],
+            ],
+            ignored: &[
+                "rotary_emb.inv_freq",
+                "attention.masked_bias",
+                "attention.bias",
+            ],
+        },
+        ..COMMON
+    },
+];
+
+impl ModelType {
+    pub(super) fn find(name: &str) -> Option<&'static Self> {
+        MODEL_TYPES.iter().find(|known| known.name == name)
+    }
+}

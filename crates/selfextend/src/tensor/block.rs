@@ -1,0 +1,219 @@
+//! The layouts of ggml's quantised blocks, the only place that knows them.
+//!
+//! Origin: the structs of llama.cpp's `ggml-common.h`, and the order of codes and of packed scales
+//! in gguf-py's `quants.py`.
+
+use super::TensorFormat;
+use half::f16;
+
+/// Columns of a block that share a scale: a number is `scale * code`, plus the minimum where the
+/// format has one.
+///
+/// The scales (and minima) of the k-quants are a half float times a small integer. That product is
+/// exact in a float.
+pub(crate) struct SubBlock {
+    pub scale: f32,
+    pub minimum: Option<f32>,
+    codes: [i8; MOST],
+    len: usize,
+}
+
+/// Columns of the longest sub-block.
+const MOST: usize = 32;
+
+impl SubBlock {
+    /// Columns of a sub-block of a format.
+    pub(crate) fn len(format: TensorFormat) -> usize {
+        match format {
+            TensorFormat::Q2K | TensorFormat::Q3K | TensorFormat::Q6K => 16,
+            _ => format.block_len().min(MOST),
+        }
+    }
+
+    /// Sub-blocks of a block.
+    pub(crate) fn count(format: TensorFormat) -> usize {
+        format.block_len() / Self::len(format)
+    }
+
+    /// Sub-block `n` of a block.
+    ///
+    /// # Panics
+    /// For formats whose numbers stand alone, which have no blocks.
+    pub(crate) fn read(format: TensorFormat, block: &[u8], n: usize) -> Self {
+        match format {
+            TensorFormat::Q4_0 => {
+                let codes = nibbles(part(block, 2));
+                Self::new(half(block), None, |c| codes[c] as i8 - 8)
+            }
+            TensorFormat::Q4_1 => {
+                let codes = nibbles(part(block, 4));
+                Self::new(half(block), Some(half(&block[2..])), |c| codes[c] as i8)
+            }
+            TensorFormat::Q5_0 => {
+                let codes = five_bits(part(block, 2));
+                Self::new(half(block), None, |c| codes[c] as i8 - 16)
+            }
+            TensorFormat::Q5_1 => {
+                let codes = five_bits(part(block, 4));
+                Self::new(half(block), Some(half(&block[2..])), |c| codes[c] as i8)
+            }
+            TensorFormat::Q8_0 => {
+                let codes: &[u8; MOST] = part(block, 2);
+                Self::new(half(block), None, |c| codes[c] as i8)
+            }
+            TensorFormat::Q2K => q2_k(block, n),
+            TensorFormat::Q3K => q3_k(block, n),
+            TensorFormat::Q4K => q4_k(block, n),
+            TensorFormat::Q5K => q5_k(block, n),
+            TensorFormat::Q6K => q6_k(block, n),
+            TensorFormat::F32 | TensorFormat::F16 | TensorFormat::BF16 => {
+                panic!("{format} has no blocks")
+            }
+        }
+    }
+
+    /// 32 columns.
+    fn new(scale: f32, minimum: Option<f32>, code: impl Fn(usize) -> i8) -> Self {
+        Self {
+            scale,
+            minimum,
+            codes: std::array::from_fn(code),
+            len: MOST,
+        }
+    }
+
+    /// 16 columns.
+    fn short(scale: f32, minimum: Option<f32>, code: impl Fn(usize) -> i8) -> Self {
+        let mut codes = [0; MOST];
+        for (c, to) in codes[..MOST / 2].iter_mut().enumerate() {
+            *to = code(c);
+        }
+        Self {
+            scale,
+            minimum,
+            codes,
+            len: MOST / 2,
+        }
+    }
+
+    /// One code for each column.
+    pub(crate) fn codes(&self) -> &[i8] {
+        &self.codes[..self.len]
+    }
+
+    /// Appends its numbers.
+    pub(super) fn write(&self, floats: &mut Vec<f32>) {
+        let scaled = self
+            .codes()
+            .iter()
+            .map(|code| self.scale * f32::from(*code));
+        match self.minimum {
+            // Not one case with a minimum of 0: that would turn -0 into 0.
+            None => floats.extend(scaled),
+            Some(minimum) => floats.extend(scaled.map(|x| x + minimum)),
+        }
+    }
+}
+
+/// The half float at the start of some bytes.
+fn half(bytes: &[u8]) -> f32 {
+    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
+}
+
+/// Some bytes of a block, of a length known to the compiler: the loops over them need no checks.
+fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+    block[at..].first_chunk().expect("a whole block")
+}
+
+/// 32 codes of 4 bits in 16 bytes: the low halves of all bytes, then the high ones.
+fn nibbles(bytes: &[u8; 16]) -> [u8; MOST] {
+    std::array::from_fn(|c| bytes[c % 16] >> (c / 16 * 4) & 15)
+}
+
+/// As [`nibbles`], after 32 fifth bits.
+fn five_bits(bytes: &[u8; 20]) -> [u8; MOST] {
+    let fifth = u32::from_le_bytes(*part(bytes, 0));
+    let lower = nibbles(part(bytes, 4));
+    std::array::from_fn(|c| lower[c] | ((fifth >> c & 1) as u8) << 4)
+}
+
+/// 16 bytes (a scale in the low half, a minimum in the high), 64 bytes of codes, two half floats.
+fn q2_k(block: &[u8], n: usize) -> SubBlock {
+    let scales = block[n];
+    let (d, dmin) = (half(&block[80..]), half(&block[82..]));
+    let (scale, minimum) = (d * f32::from(scales & 15), -dmin * f32::from(scales >> 4));
+    let codes = two_bits(part(block, 16), n);
+    SubBlock::short(scale, Some(minimum), |c| codes[c] as i8)
+}
+
+/// Sub-block `n` of 256 codes of two bits: 128 columns are four runs of 32, which share 32 bytes.
+fn two_bits(codes: &[u8; 64], n: usize) -> [u8; 16] {
+    let bytes: &[u8; 16] = part(codes, n / 8 * 32 + n % 2 * 16);
+    bytes.map(|byte| byte >> (n % 8 / 2 * 2) & 3)
+}
+
+/// 32 bytes of third bits, 64 of lower two, 12 bytes of sixteen 6-bit scales, a half float.
+fn q3_k(block: &[u8], n: usize) -> SubBlock {
+    let scales = &block[96..108];
+    // Lower four bits in the first eight bytes, upper two in the last four.
+    let lower = scales[n % 8] >> (n / 8 * 4) & 15;
+    let upper = scales[8 + n % 4] >> (n / 4 * 2) & 3;
+    let scale = i16::from(lower | upper << 4) - 32;
+    let (high, low): (&[u8; 16], _) = (part(block, n % 2 * 16), two_bits(part(block, 32), n));
+    SubBlock::short(half(&block[108..]) * f32::from(scale), None, |c| {
+        // The code is centred on 0: a third bit that is not set takes 4 away.
+        let third = high[c] >> (n / 2) & 1;
+        low[c] as i8 - 4 * (1 - third as i8)
+    })
+}
+
+/// Scale and minimum of sub-block `n` of Q4_K and Q5_K: two half floats, then eight pairs of 6 bits
+/// in 12 bytes, the last four of each with their upper two bits in the upper bits of the first four.
+fn scale_and_minimum(block: &[u8], n: usize) -> (f32, Option<f32>) {
+    let packed = &block[4..16];
+    let (scale, minimum) = if n < 4 {
+        (packed[n] & 63, packed[n + 4] & 63)
+    } else {
+        (
+            (packed[n + 4] & 15) | (packed[n - 4] >> 6 << 4),
+            (packed[n + 4] >> 4) | (packed[n] >> 6 << 4),
+        )
+    };
+    let (d, dmin) = (half(block), half(&block[2..]));
+    (d * f32::from(scale), Some(-dmin * f32::from(minimum)))
+}
+
+/// Sub-block `n` of 256 codes of 4 bits: two sub-blocks share 32 bytes.
+fn wide_nibbles(codes: &[u8; 128], n: usize) -> [u8; MOST] {
+    let bytes: &[u8; MOST] = part(codes, n / 2 * MOST);
+    bytes.map(|byte| byte >> (n % 2 * 4) & 15)
+}
+
+/// Scales and minima, 128 bytes of codes.
+fn q4_k(block: &[u8], n: usize) -> SubBlock {
+    let (scale, minimum) = scale_and_minimum(block, n);
+    let codes = wide_nibbles(part(block, 16), n);
+    SubBlock::new(scale, minimum, |c| codes[c] as i8)
+}
+
+/// As Q4_K, with 32 bytes of fifth bits before the codes: bit `n` is that of sub-block `n`.
+fn q5_k(block: &[u8], n: usize) -> SubBlock {
+    let (scale, minimum) = scale_and_minimum(block, n);
+    let (fifth, lower): (&[u8; MOST], _) = (part(block, 16), wide_nibbles(part(block, 48), n));
+    SubBlock::new(scale, minimum, |c| {
+        (lower[c] | (fifth[c] >> n & 1) << 4) as i8
+    })
+}
+
+/// 128 bytes of lower four bits, 64 of upper two, 16 scales (signed bytes), a half float. Each half
+/// of a block is four runs of 32 columns; of the lower bits, the first two runs share 64 bytes with
+/// the last two.
+fn q6_k(block: &[u8], n: usize) -> SubBlock {
+    let scale = half(&block[208..]) * f32::from(block[192 + n] as i8);
+    let lower: &[u8; 16] = part(block, n / 8 * 64 + n % 4 * 16);
+    let upper = two_bits(part(block, 128), n);
+    SubBlock::short(scale, None, |c| {
+        let lower = lower[c] >> (n % 8 / 4 * 4) & 15;
+        (lower | upper[c] << 4) as i8 - 32
+    })
+}
