@@ -17,6 +17,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use metrics_exporter_prometheus::PrometheusHandle;
+use selfextend::chat_template::ChatTemplate;
 use selfextend::{Session, TextModel};
 use std::future::Future;
 use std::net::SocketAddr;
@@ -42,6 +43,9 @@ impl Server {
         ladder: Ladder,
     ) -> Result<Self, ServerError> {
         let metrics = recorder::install()?;
+        if let Some(fault) = text.template.as_ref().and_then(ChatTemplate::fault) {
+            tracing::warn!(%fault, "chats will be refused");
+        }
         let ladder = Arc::new(ladder);
         let address = config.listen;
         let limits = config.scheduler;

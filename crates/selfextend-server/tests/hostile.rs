@@ -250,6 +250,22 @@ fn an_empty_prompt_is_refused_and_the_server_goes_on() {
     assert_eq!(server.get("/health").status, 200);
 }
 
+/// What a conversation cannot help is the server's fault, and said to be the template's.
+#[test]
+fn a_template_that_always_fails_is_not_blamed_on_the_messages() {
+    let mut text = load(&Tiny::default());
+    let source = "{{ messages[0].content.no_such_method() }}";
+    text.template = Some(ChatTemplate::new(source, "", "").unwrap());
+    let server = start_with(config(), Arc::new(text));
+    let body = json!({"messages": [{"role": "user", "content": "the ant"}], "max_tokens": 3});
+    let answer = server.post("/v1/chat/completions", &body);
+    assert_eq!(answer.status, 500);
+    let message = answer.body["error"]["message"].to_string();
+    assert!(message.contains("chat template is faulty"), "{message}");
+    let text = json!({"prompt": "the ant", "max_tokens": 3});
+    assert_eq!(server.complete(&text).status, 200);
+}
+
 /// Tokenizers and embeddings of one model need not have the same size.
 #[test]
 fn tokens_that_one_side_does_not_know_are_no_fault_of_the_server() {
@@ -378,29 +394,38 @@ fn a_stream_that_nobody_reads_is_ended() {
     config.http.connections = 8;
     let server = start(config);
     let body = json!({
-        "prompt": "an ant", "max_tokens": 900, "n": 8, "stream": true, "logprobs": 5,
-        "logit_bias": endless(),
+        "messages": [{"role": "user", "content": "an ant"}], "max_tokens": 900, "n": 8,
+        "stream": true, "logprobs": true, "top_logprobs": 20, "logit_bias": endless(),
     });
     let body = body.to_string();
     let mut stream = connect(&server.base);
-    // Its answers are some 4 MB: more than a socket of this size takes.
-    SockRef::from(&stream).set_recv_buffer_size(4096).unwrap();
+    // Its answers are some 10 MB: more than the buffers of both sockets take.
     stream
-        .write_all((head("/v1/completions", body.len()) + &body).as_bytes())
+        .write_all((head("/v1/chat/completions", body.len()) + &body).as_bytes())
         .unwrap();
     server.wait_until("it runs", |state| state["running"] == 1);
     server.wait_until("it is ended", |state| state["running"] == 0);
     thread::sleep(Duration::from_millis(900));
+    // What the sockets hold is read faster with a larger window.
+    SockRef::from(&stream)
+        .set_recv_buffer_size(1 << 20)
+        .unwrap();
     let answer = rest(stream);
-    assert!(!answer.contains("[DONE]"), "the connection was kept");
+    // It was ended: what did not fit the buffers was never generated, and the last event, where the
+    // client still got it, says why.
     assert!(answer.matches("data: ").count() < 8 * 900);
+    assert!(
+        !answer.contains("[DONE]") || answer.contains("reads it too slowly"),
+        "{}",
+        &answer[answer.len() - 500..]
+    );
     // A reader that is merely slow gets all of it.
     let mut body: Value = serde_json::from_str(&body).unwrap();
     (body["n"], body["max_tokens"]) = (json!(1), json!(100));
     let mut count = 0;
-    for chunk in server.open("/v1/completions", &body) {
+    for chunk in server.open("/v1/chat/completions", &body) {
         thread::sleep(Duration::from_millis(5));
-        count += usize::from(chunk["choices"][0]["logprobs"]["tokens"].is_array());
+        count += usize::from(chunk["choices"][0]["logprobs"]["content"].is_array());
     }
     assert_eq!(count, 100);
 }

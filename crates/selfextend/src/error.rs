@@ -122,3 +122,16 @@ pub enum Error {
     #[error("stopped")]
     Stopped,
 }
+
+impl Error {
+    /// Whether the model's chat template is to blame, and no other conversation would do better.
+    pub fn blames_template(&self) -> bool {
+        use crate::chat_prompt::ChatPromptError;
+        match self {
+            Self::Template(error) | Self::ChatPrompt(ChatPromptError::Template(error)) => {
+                error.blames_template()
+            }
+            _ => false,
+        }
+    }
+}

@@ -239,8 +239,15 @@ fn chat_prompt(app: &App, body: &mut Completion, client: &Client) -> Result<Vec<
     app.check_length("messages", bytes)?;
     client.check()?;
     let ids = app.text.encode_chat(&messages);
-    // Templates refuse conversations that they cannot render.
-    let ids = ids.map_err(|error| ApiError::parameter("messages", error.to_string()))?;
+    let ids = ids.map_err(|error| {
+        let message = error.to_string();
+        if error.blames_template() {
+            ApiError::internal(message)
+        } else {
+            // Templates refuse conversations that they cannot render.
+            ApiError::parameter("messages", message)
+        }
+    })?;
     let ids = ids.ok_or_else(|| {
         ApiError::bad_request("this model has no chat template: use /v1/completions")
     })?;

@@ -1,6 +1,7 @@
 //! A request that runs: one prompt, one or more answers.
 
-use super::request::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
+use super::event::{Admitted, Event, Failure, Piece, TokenLogprob};
+use super::request::Request;
 use crate::constrain::Constraint;
 use selfextend::sampling::log_probability;
 use selfextend::{Finish, Result, Session, TextModel, Writer, Written};

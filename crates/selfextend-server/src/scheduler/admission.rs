@@ -1,8 +1,9 @@
 //! Admission: which waiting requests start to run, and with how much memory.
 
 use super::active::{ActiveRequest, Admission};
+use super::event::{Admitted, Event};
 use super::fairness::leaves_room;
-use super::request::{Admitted, Event, Request};
+use super::request::Request;
 use super::supervise::{guarded, trip};
 use super::worker::Worker;
 use selfextend::{Error, PAGE, Session};
@@ -37,7 +38,7 @@ impl Worker<'_> {
             };
             self.reserved += admission.charged;
             let admitted = admission.admitted;
-            admitted.log(&request, self.ladder.rung(request.rung));
+            request.log_admission(admitted, self.ladder.rung(request.rung));
             let active = ActiveRequest::new(request, admission);
             active.tell(Event::Admitted(admitted));
             self.running.push(active);

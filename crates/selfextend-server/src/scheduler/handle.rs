@@ -1,7 +1,8 @@
 //! The handlers' side of the scheduler.
 
 use super::cost::Cost;
-use super::request::{Failure, Request};
+use super::event::Failure;
+use super::request::Request;
 use super::shared::{Command, Shared};
 use super::worker::Worker;
 use crate::config::SchedulerLimits;

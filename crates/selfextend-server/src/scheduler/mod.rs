@@ -12,8 +12,9 @@
 
 mod active;
 mod admission;
+mod channel;
 mod cost;
-mod events;
+mod event;
 mod fairness;
 mod handle;
 mod passes;
@@ -24,6 +25,7 @@ mod supervise;
 mod tests;
 mod worker;
 
-pub use events::channel;
+pub use channel::channel;
+pub use event::{Admitted, Event, Failure, Piece, TokenLogprob};
 pub use handle::{Health, Scheduler, full_context_bytes};
-pub use request::{Admitted, Event, Failure, Piece, Request, TokenLogprob};
+pub use request::Request;

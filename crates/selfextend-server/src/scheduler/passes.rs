@@ -1,8 +1,8 @@
 //! The model's passes: one decode step of every answer, one chunk of the unread prompts.
 
 use super::active::{Choice, Drawn};
+use super::event::Failure;
 use super::fairness::shares;
-use super::request::Failure;
 use super::supervise::{guarded, trip};
 use super::worker::Worker;
 use selfextend::{Error, Input, LogitRows, Phase};

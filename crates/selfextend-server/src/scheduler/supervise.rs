@@ -1,6 +1,6 @@
 //! Panics that do not end the thread.
 
-use super::request::Failure;
+use super::event::Failure;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

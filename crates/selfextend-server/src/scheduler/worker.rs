@@ -2,8 +2,9 @@
 
 use super::active::ActiveRequest;
 use super::cost::Cost;
+use super::event::{Event, Failure};
 use super::fairness::Queue;
-use super::request::{Event, Failure, Request};
+use super::request::Request;
 use super::shared::{Command, Shared};
 use super::supervise::{guarded, trip};
 use crate::config::SchedulerLimits;
@@ -158,7 +159,7 @@ impl<'m> Worker<'m> {
         self.queue.retain(|request| {
             let late = now > request.deadline;
             if late {
-                let failure = Failure::timeout(request);
+                let failure = request.timed_out();
                 request.events.send(Event::Failed(failure));
             }
             let keep = !late && !request.events.is_closed();
@@ -175,7 +176,7 @@ impl<'m> Worker<'m> {
                 metrics::counter!("selfextend_cancelled_total").increment(1);
                 tracing::info!(request = active.request.id, "cancelled by its client");
             } else if now > active.request.deadline {
-                active.fail(Failure::timeout(&active.request));
+                active.fail(active.request.timed_out());
             } else if active.too_slow {
                 tracing::warn!(request = active.request.id, "its client reads too slowly");
                 active.fail(Failure::SlowReader);

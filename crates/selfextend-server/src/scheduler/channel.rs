@@ -1,6 +1,6 @@
 //! The channel on which a request's client is told what happens: bounded, and never waited for.
 
-use super::request::{Event, Piece};
+use super::event::{Event, Piece};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
