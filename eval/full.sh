@@ -25,7 +25,7 @@ BOTH="--method plain --method selfextend:auto --method $BEST"
 
 run() { # name, task, arguments
   local name=$1; shift
-  "$BIN" "$@" --device "$DEVICE" --shard "$SHARD" --results "$OUT/$name.${SHARD/\//of}.jsonl" --html "$OUT/$name.html" $EXTRA
+  "$BIN" "$@" --device "$DEVICE" --shard "$SHARD" --results "$OUT/$name.${SHARD/\//of}.jsonl" --html "$OUT/$name.html" --up-to 1000 $EXTRA
 }
 
 all() {
