@@ -26,6 +26,10 @@ cargo clippy "${everything[@]}" --all-targets --quiet -- -D warnings
 # DOCS_RS leaves out the kernels, so the host's side of CUDA needs no nvcc.
 DOCS_RS=1 cargo clippy -p selfextend-cuda -p selfextend --all-features --all-targets --quiet -- -D warnings
 
+step "documentation"
+# All features, as on docs.rs.
+DOCS_RS=1 RUSTDOCFLAGS="-D warnings" cargo doc "${everything[@]}" --all-features --no-deps --quiet
+
 step "build"
 cargo build --quiet -p selfextend-cli
 
@@ -37,10 +41,6 @@ cargo test "${everything[@]}" --quiet
 
 step "the openai packages"
 tools/check_clients.sh
-
-step "documentation"
-# All features, as on docs.rs.
-DOCS_RS=1 RUSTDOCFLAGS="-D warnings" cargo doc "${everything[@]}" --all-features --no-deps --quiet
 
 step "packages"
 cargo package "${published[@]/#/-p}" --offline --no-verify --allow-dirty --quiet

@@ -68,7 +68,7 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub allow_host: Vec<String>,
-    /// An origin whose web pages may use the server, as https://app.example (repeatable, or
+    /// An origin whose web pages may use the server, as `https://app.example` (repeatable, or
     /// separated by commas); `*` for any.
     #[arg(
         long,
