@@ -5,7 +5,7 @@ mod choice;
 mod source;
 
 pub use choice::{Choice, Found};
-pub use source::{Source, fetch};
+pub use source::{Source, fetch, open};
 
 use crate::args::model::ModelArgs;
 use crate::error::Result;

@@ -76,7 +76,7 @@ pub(crate) fn load(
     file: &ModelFile,
     config: &ModelConfig,
     pool: &Arc<ThreadPool>,
-    options: LoadOptions,
+    options: &LoadOptions,
 ) -> Result<Box<dyn DeviceModel>> {
     match options.device {
         Device::Cpu => {

@@ -10,21 +10,18 @@ use crate::weights::{ALL_BIASED, Part};
 pub(crate) struct Family {
     pub norm: NormKind,
     pub activation: Activation,
-    /// What a file calls the activation is not what these models compute.
-    pub activation_is_fixed: bool,
     pub parallel: Parallel,
     pub qk_norm: QkNorm,
     /// Embeddings are multiplied by the square root of their width.
     pub scales_embedding: bool,
     pub slides: Slides,
-    /// The base frequency, where config.json has none.
-    pub theta: f64,
+    /// The window of local layers, where a GGUF header has none.
+    pub sliding_window: Option<usize>,
     /// The base frequency of layers with a sliding window, where it is not that of the others.
     pub local_theta: Option<f64>,
-    /// The share of a head that is rotated, where config.json has none.
-    pub partial_rotary: f64,
-    /// The size of a head, where config.json has none; 0 for the hidden size per head.
-    pub head_dim: usize,
+    /// The caps of scores and of logits, where a GGUF header has none; 0 for no cap. `None` for
+    /// families that never have them.
+    pub soft_caps: Option<[f32; 2]>,
     /// Every so many layers, the last has no rotary embedding; 0 for none.
     pub no_rope_interval: usize,
     /// Models of so many layers scale scores by the hidden size per head, not by the head's, where
@@ -32,9 +29,9 @@ pub(crate) struct Family {
     pub scaled_by_width: usize,
     /// Parts that must have a bias. Others may.
     pub biased: &'static [Part],
-    /// A parallel block may do without a norm before its feed-forward layer, which then reads what
-    /// attention reads.
-    pub may_share_norm: bool,
+    /// Parallel blocks have no norm before their feed-forward layer, which reads what attention
+    /// reads. A GGUF header does not say which blocks are parallel; that norm's absence does.
+    pub shares_norm: bool,
 }
 
 /// Whether attention and feed-forward layer read the same input.
@@ -42,8 +39,8 @@ pub(crate) struct Family {
 pub(crate) enum Parallel {
     Never,
     Always,
-    /// As `use_parallel_residual` says; where config.json lacks it, as here.
-    Declared(bool),
+    /// As the file says.
+    Declared,
 }
 
 /// Which layers have a sliding window, where a file gives its length and has no list of layers.
@@ -57,25 +54,25 @@ pub(crate) enum Slides {
     AllButEvery(usize),
     /// Those from `max_window_layers` on, where `use_sliding_window` is true.
     Switched,
+    /// Those without a rotary embedding, where `use_sliding_window` is true.
+    WithoutRope,
 }
 
 /// Most families: RMS norms before sequential attention and a feed-forward layer gated by SiLU.
 pub(crate) const LLAMA: Family = Family {
     norm: NormKind::Rms,
     activation: Activation::Silu,
-    activation_is_fixed: false,
     parallel: Parallel::Never,
     qk_norm: QkNorm::Head,
     scales_embedding: false,
     slides: Slides::Never,
-    theta: 10_000.0,
+    sliding_window: None,
     local_theta: None,
-    partial_rotary: 1.0,
-    head_dim: 0,
+    soft_caps: None,
     no_rope_interval: 0,
     scaled_by_width: 0,
     biased: &[],
-    may_share_norm: false,
+    shares_norm: false,
 };
 
 pub(crate) const MISTRAL: Family = Family {
@@ -84,7 +81,7 @@ pub(crate) const MISTRAL: Family = Family {
 };
 
 pub(crate) const SMOLLM3: Family = Family {
-    slides: Slides::Switched,
+    slides: Slides::WithoutRope,
     no_rope_interval: 4,
     ..LLAMA
 };
@@ -97,7 +94,6 @@ pub(crate) const QWEN2: Family = Family {
 
 pub(crate) const QWEN3: Family = Family {
     slides: Slides::Switched,
-    head_dim: 128,
     ..LLAMA
 };
 
@@ -106,7 +102,6 @@ pub(crate) const PHI2: Family = Family {
     norm: NormKind::Layer,
     activation: Activation::GeluTanh,
     parallel: Parallel::Always,
-    partial_rotary: 0.5,
     biased: ALL_BIASED,
     ..LLAMA
 };
@@ -118,21 +113,22 @@ pub(crate) const PHI3: Family = Family {
 
 pub(crate) const GEMMA: Family = Family {
     activation: Activation::GeluTanh,
-    activation_is_fixed: true,
     scales_embedding: true,
-    head_dim: 256,
     ..LLAMA
 };
 
 pub(crate) const GEMMA2: Family = Family {
     slides: Slides::AllButEvery(2),
+    sliding_window: Some(4096),
+    soft_caps: Some([50.0, 30.0]),
     scaled_by_width: 46,
     ..GEMMA
 };
 
 pub(crate) const GEMMA3: Family = Family {
     slides: Slides::AllButEvery(6),
-    theta: 1e6,
+    soft_caps: Some([0.0, 0.0]),
+    sliding_window: None,
     local_theta: Some(10_000.0),
     scaled_by_width: 62,
     ..GEMMA
@@ -140,10 +136,9 @@ pub(crate) const GEMMA3: Family = Family {
 
 pub(crate) const STABLELM: Family = Family {
     norm: NormKind::Layer,
-    parallel: Parallel::Declared(false),
-    partial_rotary: 0.25,
+    parallel: Parallel::Declared,
     biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
-    may_share_norm: true,
+    shares_norm: true,
     ..LLAMA
 };
 
@@ -155,8 +150,7 @@ pub(crate) const OLMO2: Family = Family {
 pub(crate) const GPT_NEOX: Family = Family {
     norm: NormKind::Layer,
     activation: Activation::Gelu,
-    parallel: Parallel::Declared(true),
-    partial_rotary: 0.25,
+    parallel: Parallel::Declared,
     biased: ALL_BIASED,
     ..LLAMA
 };

@@ -61,6 +61,7 @@ pub mod gguf;
 mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
+pub mod keys;
 pub mod method;
 mod model;
 mod model_file;

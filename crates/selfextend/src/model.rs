@@ -62,10 +62,12 @@ impl Model {
     /// # Errors
     /// A file that cannot be read, is damaged, or holds a model this version cannot run.
     pub fn load(path: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
-        Self::from_file(&ModelFile::open(path.as_ref())?, options)
+        let file = ModelFile::open(path.as_ref())?.ignoring(&options.ignored_keys);
+        Self::from_file(&file, options)
     }
 
-    /// Loads the weights of an opened file.
+    /// Loads the weights of an opened file. Which unknown keys it is read in spite of is the file's
+    /// own setting ([`ModelFile::ignoring`]).
     ///
     /// # Errors
     /// As [`Model::load`].
@@ -80,7 +82,7 @@ impl Model {
                 reason: error.to_string(),
             })?;
         let pool = Arc::new(pool);
-        let weights = device_model::load(file, &config, &pool, options)?;
+        let weights = device_model::load(file, &config, &pool, &options)?;
         let shape = config.attention_shape()?;
         let ropes = Ropes::new(&config)?;
         Ok(Self(Arc::new(Inner {

@@ -5,6 +5,7 @@ use crate::config::ModelConfig;
 use crate::decoder::Weights;
 use crate::error::Result;
 use crate::gguf::GgufFile;
+use crate::keys::Key;
 use crate::safetensors::SafetensorsFolder;
 use crate::tensor::TensorInfo;
 use crate::tokenizer::Tokenizer;
@@ -33,6 +34,27 @@ impl ModelFile {
             Ok(Self::Safetensors(SafetensorsFolder::open(folder)?))
         } else {
             Ok(Self::Gguf(GgufFile::open(path)?))
+        }
+    }
+
+    /// The same, to be read in spite of these unknown keys of its header or config.json
+    /// ([`crate::keys`]).
+    #[must_use]
+    pub fn ignoring(self, keys: &[String]) -> Self {
+        match self {
+            Self::Gguf(file) => Self::Gguf(file.ignoring(keys)),
+            Self::Safetensors(folder) => Self::Safetensors(folder.ignoring(keys)),
+        }
+    }
+
+    /// What became of each key of the header or of config.json.
+    ///
+    /// # Errors
+    /// As [`ModelFile::config`].
+    pub fn keys(&self) -> Result<Vec<Key>> {
+        match self {
+            Self::Gguf(file) => file.keys(),
+            Self::Safetensors(folder) => folder.keys(),
         }
     }
 
@@ -66,8 +88,8 @@ impl ModelFile {
     /// The model's configuration.
     ///
     /// # Errors
-    /// [`crate::Error::Unsupported`] for an architecture or option this version does not run,
-    /// [`crate::Error::Model`] for a configuration that contradicts itself.
+    /// [`crate::Error::Unsupported`] for an architecture or option this version does not run, and for
+    /// unknown keys, [`crate::Error::Model`] for a configuration that contradicts itself.
     pub fn config(&self) -> Result<ModelConfig> {
         match self {
             Self::Gguf(file) => file.config(),

@@ -6,7 +6,7 @@ use crate::extension::Extension;
 use selfextend_attention::KvType;
 
 /// How a model is loaded.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadOptions {
     /// Threads; 0 for one per core.
@@ -18,6 +18,8 @@ pub struct LoadOptions {
     pub keep_sliding_window: bool,
     /// Where the model runs.
     pub device: Device,
+    /// Unknown keys of the file to load the model in spite of ([`crate::keys`]).
+    pub ignored_keys: Vec<String>,
 }
 
 impl LoadOptions {
@@ -35,6 +37,8 @@ impl LoadOptions {
         with_keep_sliding_window(keep_sliding_window: bool);
         /// On a device.
         with_device(device: Device);
+        /// In spite of these unknown keys of the file.
+        with_ignored_keys(ignored_keys: Vec<String>);
     }
 }
 

@@ -61,7 +61,7 @@ impl TextModel {
     /// A file that cannot be read, is damaged, or holds a model or tokenizer this version cannot
     /// use.
     pub fn load(path: impl AsRef<Path>, options: LoadOptions) -> Result<Self> {
-        let file = ModelFile::open(path.as_ref())?;
+        let file = ModelFile::open(path.as_ref())?.ignoring(&options.ignored_keys);
         // The model first: an unsupported architecture is named before its tokenizer is.
         let model = Model::from_file(&file, options)?;
         let tokenizer = file.tokenizer()?;

@@ -76,21 +76,33 @@ pub(crate) struct Names {
 }
 
 /// How a checkpoint is to be read.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Reading {
     pub names: Names,
     /// Added to the file's norm weights.
     pub norm_offset: f32,
     /// Fused queries, keys and values alternate head by head.
     pub by_head: bool,
-    /// Whether the embedding also serves as output head; where absent, it does if the file has no
-    /// other.
-    pub tied: Option<bool>,
-    /// Parts that must have a bias. Others may.
-    pub biased: &'static [Part],
-    /// A parallel block may do without a norm before its feed-forward layer, which then reads what
-    /// attention reads.
-    pub may_share_norm: bool,
+    pub tied: Tied,
+    /// Parts that must have a bias. Others may, unless they are in the next list.
+    pub biased: Vec<Part>,
+    /// Parts that must have none.
+    pub unbiased: Vec<Part>,
+    /// Blocks have no norm before their feed-forward layer, which reads what attention reads. One
+    /// that the file has all the same is not read, as in `transformers`.
+    pub shares_norm: bool,
+}
+
+/// Whether the embedding also serves as output head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Tied {
+    No,
+    /// A head beside it must be the same.
+    Yes,
+    /// It does if there is no other head.
+    IfAlone,
+    /// It does unless there is a head that differs.
+    UnlessDifferent,
 }
 
 /// Reads all weights, several tensors at a time on the current rayon pool.
@@ -104,20 +116,22 @@ pub(crate) fn load<B: Backend>(
     config: &ModelConfig,
     backend: &B,
 ) -> Result<Weights<B>> {
-    let loader = Loader {
+    let mut loader = Loader {
         file,
         reading,
         config,
         backend,
+        tied: false,
     };
     loader.check()?;
+    loader.tied = loader.is_tied()?;
     let names = &loader.reading.names;
     let layers = (0..config.layers)
         .into_par_iter()
         .map(|n| loader.layer(n))
         .collect::<Result<Vec<_>>>()?;
     let embedding = loader.read(names.embedding)?;
-    let output = (!loader.tied()?).then(|| -> Result<_> {
+    let output = (!loader.tied).then(|| -> Result<_> {
         let tensor = loader.read(names.output)?;
         loader.matrix(names.output, tensor)
     });
@@ -135,6 +149,7 @@ struct Loader<'a, C, B> {
     reading: Reading,
     config: &'a ModelConfig,
     backend: &'a B,
+    tied: bool,
 }
 
 impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
@@ -210,23 +225,21 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 parts.retain(|(part, _)| *part != fused);
             }
         }
-        let shared = |part, name: &str| -> Result<bool> {
-            let may = self.reading.may_share_norm && self.config.parallel;
-            Ok(may && part == Part::FeedForwardNorm && !self.has(name)?)
-        };
-        let mut kept = Vec::new();
-        for (part, name) in parts {
-            if !shared(part, &name)? {
-                kept.push((part, name));
-            }
+        if self.reading.shares_norm {
+            parts.retain(|(part, _)| *part != Part::FeedForwardNorm);
         }
-        Ok(kept)
+        Ok(parts)
     }
 
     /// Checks, before anything is read, that every tensor is there in its shape, and that there is
     /// none that the model would not use.
     fn check(&self) -> Result<()> {
-        let Reading { names, biased, .. } = self.reading;
+        let Reading {
+            ref names,
+            ref biased,
+            ref unbiased,
+            ..
+        } = self.reading;
         let (hidden, vocab) = (self.config.hidden, self.config.vocab);
         let mut known = HashSet::new();
         let mut check = |name: String, shape: (usize, usize), needed: bool| -> Result<()> {
@@ -246,11 +259,10 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         check(format!("{}.weight", names.embedding), (vocab, hidden), true)?;
         check(format!("{}.weight", names.output_norm), (1, hidden), true)?;
         check(format!("{}.bias", names.output_norm), (1, hidden), false)?;
-        let own_output = !self.tied()?;
         check(
             format!("{}.weight", names.output),
             (vocab, hidden),
-            own_output,
+            self.reading.tied == Tied::No,
         )?;
         check(format!("{}.bias", names.output), (1, vocab), false)?;
         // The last layer first: a header with a wrong number of layers fails at once.
@@ -259,12 +271,17 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 let (rows, columns) = self.shape(part);
                 check(format!("{name}.weight"), (rows, columns), true)?;
                 let bias = (1, if rows == 1 { columns } else { rows });
-                check(format!("{name}.bias"), bias, biased.contains(&part))?;
+                if !unbiased.contains(&part) {
+                    check(format!("{name}.bias"), bias, biased.contains(&part))?;
+                }
             }
         }
         let mut stray = self.file.tensor_names();
         stray.retain(|name| !known.contains(*name));
         stray.retain(|name| !names.ignored.iter().any(|end| name.ends_with(end)));
+        if let Some(norm) = self.shared_norm() {
+            stray.retain(|name| !name.contains(norm));
+        }
         match stray.into_iter().min() {
             None => Ok(()),
             Some(name) => Err(self.file.unsupported(
@@ -277,10 +294,31 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         }
     }
 
-    fn tied(&self) -> Result<bool> {
-        match self.reading.tied {
-            Some(tied) => Ok(tied),
-            None => Ok(!self.has(self.reading.names.output)?),
+    /// The name of the norm that blocks which share one do not have.
+    fn shared_norm(&self) -> Option<&'static str> {
+        let mut parts = self.reading.names.parts.iter().copied().flatten();
+        let norm = parts.find(|(part, _)| *part == Part::FeedForwardNorm);
+        norm.filter(|_| self.reading.shares_norm)
+            .map(|(_, name)| *name)
+    }
+
+    fn is_tied(&self) -> Result<bool> {
+        let names = &self.reading.names;
+        let tied = self.reading.tied;
+        if tied == Tied::No || !self.has(names.output)? {
+            return Ok(tied != Tied::No);
+        }
+        if tied == Tied::IfAlone {
+            return Ok(false);
+        }
+        let same = self.read(names.output)?.data == self.read(names.embedding)?.data;
+        match tied {
+            Tied::Yes if !same => Err(self.file.bad(format!(
+                "tensor {}.weight differs from {}.weight, which should be tied to it; remove it, or \
+                 set tie_word_embeddings to false",
+                names.output, names.embedding
+            ))),
+            _ => Ok(same),
         }
     }
 

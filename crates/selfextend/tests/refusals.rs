@@ -59,8 +59,8 @@ fn options_that_are_not_supported_are_named() {
         (
             "llama",
             "rope_scaling",
-            json!({"rope_type": "dynamic", "factor": 2.0}),
-            "dynamic",
+            json!({"rope_type": "ntk-by-hand", "factor": 2.0}),
+            "ntk-by-hand",
         ),
         (
             "llama",
@@ -78,8 +78,8 @@ fn options_that_are_not_supported_are_named() {
         (
             "llama-yarn",
             "rope_scaling",
-            json!({"type": "yarn", "factor": 4.0, "mscale": 0.7}),
-            "mscale",
+            json!({"type": "yarn", "factor": 4.0, "extrapolation_factor": 0.7}),
+            "rope_scaling.extrapolation_factor",
         ),
     ];
     for (name, key, value, expected) in cases {
@@ -108,7 +108,6 @@ fn sizes_that_lie_are_refused_by_name() {
             Value::Null,
             "max_position_embeddings",
         ),
-        ("layer_types", json!(["full_attention"]), "layer_types"),
     ];
     for (key, value, expected) in cases {
         let error = with_config("llama", |config| config[key] = value.clone());

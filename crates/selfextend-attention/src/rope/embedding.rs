@@ -22,7 +22,7 @@ pub enum RopeScaling {
         factor: f64,
     },
     /// YaRN (arXiv 2309.00071, section 3.2): a ramp over the dimensions between interpolation and
-    /// none, and a temperature of `0.1 ln(factor) + 1` on queries and keys.
+    /// none, and a temperature on queries and keys.
     Yarn {
         /// How many times the original window.
         factor: f64,
@@ -32,6 +32,10 @@ pub enum RopeScaling {
         beta_fast: f64,
         /// Rotations below which a dimension is fully interpolated.
         beta_slow: f64,
+        /// The ramp begins and ends at whole pairs.
+        truncate: bool,
+        /// What rotated queries and keys are multiplied by; `0.1 ln(factor) + 1` where absent.
+        magnitude: Option<f64>,
     },
     /// One divisor for each pair (Llama 3's and longrope's factors, as files carry them).
     Factors(Vec<f32>),
@@ -42,6 +46,14 @@ pub enum RopeScaling {
         /// What rotated queries and keys are multiplied by.
         magnitude: f64,
     },
+}
+
+impl RopeScaling {
+    /// YaRN's temperature as a factor of queries and keys: `0.1 weight ln(factor) + 1`, and 1 for
+    /// factors up to 1 (arXiv 2309.00071, equation 22; the weight is the `mscale` of config.json).
+    pub fn yarn_magnitude(factor: f64, weight: f64) -> f64 {
+        0.1 * weight * factor.max(1.0).ln() + 1.0
+    }
 }
 
 /// What defines a model's rotary embedding.
@@ -122,13 +134,15 @@ impl Rope {
                 original_context,
                 beta_fast,
                 beta_slow,
+                truncate,
+                magnitude: own,
             } => {
-                let ramp =
-                    YarnRamp::new(rotary_dim, theta, *original_context, *beta_fast, *beta_slow);
+                let betas = [*beta_fast, *beta_slow];
+                let ramp = YarnRamp::new(rotary_dim, theta, *original_context, betas, *truncate);
                 for (t, f) in frequencies.iter_mut().enumerate() {
                     *f *= 1.0 + ramp.interpolated(t) * (1.0 / factor - 1.0);
                 }
-                magnitude = 0.1 * factor.max(1.0).ln() + 1.0;
+                magnitude = own.unwrap_or_else(|| RopeScaling::yarn_magnitude(*factor, 1.0));
             }
             RopeScaling::Factors(factors) | RopeScaling::LongRope { factors, .. } => {
                 if factors.len() != pairs || factors.iter().any(|f| !f.is_finite() || *f <= 0.0) {
@@ -144,10 +158,16 @@ impl Rope {
             }
         }
         if let RopeScaling::LongRope { magnitude: own, .. } = &spec.scaling {
-            if !(own.is_finite() && *own > 0.0) {
-                return bad(format!("magnitude {own} must be a positive number"));
-            }
             magnitude = *own;
+        }
+        if !(magnitude.is_finite() && magnitude > 0.0) {
+            return bad(format!("magnitude {magnitude} must be a positive number"));
+        }
+        if frequencies.iter().any(|frequency| !frequency.is_finite()) {
+            return bad(format!(
+                "the scaling {:?} gives no finite frequencies",
+                spec.scaling
+            ));
         }
         Ok(Self {
             spec,
@@ -242,20 +262,22 @@ impl YarnRamp {
         dim: usize,
         theta: f64,
         context: usize,
-        beta_fast: f64,
-        beta_slow: f64,
+        [beta_fast, beta_slow]: [f64; 2],
+        truncate: bool,
     ) -> Self {
         // The pair that turns `rotations` times in the original window (arXiv 2309.00071, eq. 17).
         let pair = |rotations: f64| {
             let turns = context as f64 / (rotations * 2.0 * std::f64::consts::PI);
             dim as f64 * turns.ln() / (2.0 * theta.ln())
         };
-        let low = pair(beta_fast).floor().max(0.0);
-        let high = pair(beta_slow).ceil().min(dim as f64 - 1.0);
-        Self {
-            low,
-            high: if high > low { high } else { low + 0.001 },
+        let (mut low, mut high) = (pair(beta_fast), pair(beta_slow));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
         }
+        let (low, high) = (low.max(0.0), high.min(dim as f64 - 1.0));
+        // `transformers` does the same, and leaves a ramp that falls as it is.
+        let high = if high == low { low + 0.001 } else { high };
+        Self { low, high }
     }
 
     /// 0 keeps the pair's frequency, 1 interpolates it fully.
@@ -302,6 +324,8 @@ mod tests {
             original_context: 2048,
             beta_fast: 32.0,
             beta_slow: 1.0,
+            truncate: true,
+            magnitude: None,
         };
         let plain = Rope::new(RopeSpec::new(64, 1e4)).unwrap();
         let yarn = Rope::new(RopeSpec {

@@ -196,7 +196,8 @@ impl Yarn {
             Ramp::Pairs => {
                 let spec = rope.spec();
                 let (dim, theta) = (spec.rotary_dim, spec.theta);
-                YarnRamp::new(dim, theta, self.trained, self.fast, self.slow).interpolated(t)
+                let betas = [self.fast, self.slow];
+                YarnRamp::new(dim, theta, self.trained, betas, true).interpolated(t)
             }
         }
     }
@@ -247,6 +248,8 @@ mod tests {
                 original_context: 2048,
                 beta_fast: 32.0,
                 beta_slow: 1.0,
+                truncate: true,
+                magnitude: None,
             },
             ..RopeSpec::new(64, 1e4)
         })

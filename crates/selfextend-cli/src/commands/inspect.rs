@@ -1,11 +1,13 @@
 //! `selfextend inspect`: what a file says, how far it can be extended, and which positions are used.
 
+mod keys;
 mod matrix;
 mod positions;
 
 use crate::args::inspect::InspectArgs;
 use crate::error::Result;
 use crate::{output, setup};
+use keys::KeyReport;
 use matrix::Matrix;
 use selfextend::config::{LayerAttention, ModelConfig, Rotary};
 use selfextend::method::table::{METHODS, SCALE};
@@ -24,8 +26,7 @@ pub fn inspect(args: &InspectArgs) -> Result<()> {
     if args.positions {
         return positions::positions(args);
     }
-    let path = setup::fetch(&args.model.load.model)?;
-    let file = ModelFile::open(&path)?;
+    let file = setup::open(&args.model.load)?;
     let report = Report {
         model: ModelReport::new(&file)?,
         max_context: reaches(file.config()?.trained_window),
@@ -107,6 +108,7 @@ struct ModelReport {
     tokenizer: Option<String>,
     chat_template: bool,
     kv_bytes_per_token: usize,
+    keys: Vec<KeyReport>,
 }
 
 /// How much of a file is in a tensor format.
@@ -157,6 +159,7 @@ impl ModelReport {
             trained_window: config.trained_window,
             parameters,
             formats,
+            keys: file.keys()?.into_iter().map(KeyReport::from).collect(),
         })
     }
 
@@ -322,6 +325,7 @@ impl Report {
         for (name, value) in self.model.lines() {
             let _ = writeln!(text, "{name:<16}{value}");
         }
+        keys::write(&self.model.keys, &mut text);
         self.write_reaches(&mut text);
         text.push_str("\nSettings chosen for a context:\n");
         for choice in &self.automatic {

@@ -4,7 +4,7 @@ use crate::args::model::{LinearArg, LoadArgs, WindowArg};
 use crate::error::{CliError, Result};
 use crate::{interrupt, progress};
 use selfextend::hub::{self, PullOptions};
-use selfextend::{Device, Extension, KvType, LoadOptions, SessionOptions, TextModel};
+use selfextend::{Device, Extension, KvType, LoadOptions, ModelFile, SessionOptions, TextModel};
 use std::path::{Path, PathBuf};
 
 /// The model's file, downloaded first if it is not on this machine.
@@ -20,6 +20,12 @@ pub fn fetch(model: &str) -> Result<PathBuf> {
         _ if interrupt::asked() => Err(CliError::Interrupted),
         found => Ok(found?),
     }
+}
+
+/// Opens the model that arguments name.
+pub fn open(args: &LoadArgs) -> Result<ModelFile> {
+    let file = ModelFile::open(&fetch(&args.model)?)?;
+    Ok(file.ignoring(&args.ignore_key))
 }
 
 /// The model's file, and how it runs.
@@ -42,7 +48,8 @@ impl Source {
                 .with_threads(args.threads)
                 .with_exact(args.linear == LinearArg::F32)
                 .with_keep_sliding_window(args.sliding_window == WindowArg::Keep)
-                .with_device(args.device),
+                .with_device(args.device)
+                .with_ignored_keys(args.ignore_key.clone()),
             kv_type: args.kv_type.into(),
             chunk: args.chunk,
         })
@@ -55,7 +62,7 @@ impl Source {
 
     /// Loads the model.
     pub fn load(&self) -> Result<TextModel> {
-        Ok(TextModel::load(&self.path, self.load)?)
+        Ok(TextModel::load(&self.path, self.load.clone())?)
     }
 
     /// How a session under an extension runs.

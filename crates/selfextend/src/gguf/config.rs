@@ -1,25 +1,43 @@
 //! From a GGUF header to a [`ModelConfig`].
 
 use super::file::GgufFile;
-use super::metadata::Array;
+use super::keys::RULES;
+use super::metadata::{Array, Value};
 use super::names::{ARCHITECTURES, Architecture};
 use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
 use crate::error::{Error, Result};
 use crate::families::{Parallel, Slides};
+use crate::keys::{self, Key};
 use crate::weights::{Checkpoint, Reading};
 use selfextend_attention::{RopeScaling, RopeSpec};
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
-/// The configuration that a header describes.
-pub(super) fn read(gguf: &GgufFile) -> Result<ModelConfig> {
-    let architecture = architecture(gguf)?;
-    let config = Reader { gguf, architecture }.config()?;
-    config.check().map_err(|reason| gguf.bad(reason))?;
-    Ok(config)
+/// What a header says.
+pub(super) struct Described {
+    pub config: ModelConfig,
+    /// How the weights are to be read.
+    pub reading: Reading,
+    /// What became of each key.
+    pub keys: Vec<Key>,
 }
 
-/// How the weights of a file are to be read.
-pub(super) fn reading(gguf: &GgufFile) -> Result<Reading> {
-    Ok(architecture(gguf)?.reading())
+/// Reads a header; `ignored` keys may be unknown.
+pub(super) fn read(gguf: &GgufFile, ignored: &[String]) -> Result<Described> {
+    let architecture = architecture(gguf)?;
+    let reader = Reader {
+        gguf,
+        architecture,
+        used: RefCell::default(),
+    };
+    let config = reader.config()?;
+    config.check().map_err(|reason| gguf.bad(reason))?;
+    let keys = reader.judge(ignored)?;
+    Ok(Described {
+        reading: architecture.reading(config.parallel),
+        config,
+        keys,
+    })
 }
 
 fn architecture(gguf: &GgufFile) -> Result<&'static Architecture> {
@@ -35,19 +53,36 @@ fn architecture(gguf: &GgufFile) -> Result<&'static Architecture> {
     })
 }
 
-/// A header, read as its architecture's.
+/// A header, read as its architecture's. It notes which keys were read.
 struct Reader<'a> {
     gguf: &'a GgufFile,
     architecture: &'static Architecture,
+    used: RefCell<BTreeSet<String>>,
 }
 
 impl Reader<'_> {
+    /// A key of the architecture, noted as used.
     fn key(&self, name: &str) -> String {
-        format!("{}.{name}", self.architecture.name)
+        let key = format!("{}.{name}", self.architecture.name);
+        self.used.borrow_mut().insert(key.clone());
+        key
     }
 
+    /// A size. A list with one for each layer must have the same everywhere.
     fn size(&self, name: &str) -> Result<Option<usize>> {
-        self.gguf.size(&self.key(name))
+        let key = self.key(name);
+        let Some(Value::Array(list)) = self.gguf.metadata().get(&key) else {
+            return self.gguf.size(&key);
+        };
+        let mut sizes: Vec<i128> = list.integers().into_iter().flatten().collect();
+        sizes.dedup();
+        match sizes[..] {
+            [size] if (0..1 << 32).contains(&size) => Ok(Some(size as usize)),
+            _ => Err(self.gguf.unsupported(
+                format!("{key}, a list whose values differ or are no sizes,"),
+                "layers of one size are".into(),
+            )),
+        }
     }
 
     fn number(&self, name: &str) -> Result<Option<f64>> {
@@ -60,6 +95,37 @@ impl Reader<'_> {
             Some(_) => Err(self.gguf.bad(format!("{} is 0", self.key(name)))),
             None => Err(self.missing(name)),
         }
+    }
+
+    /// What becomes of all keys, now that the model was read.
+    fn judge(&self, ignored: &[String]) -> Result<Vec<Key>> {
+        let pairs = self.gguf.metadata().iter();
+        let prefix = format!("{}.", self.architecture.name);
+        const READ: [&str; 3] = ["general", "tokenizer", "split"];
+        // The rules have the keys of every architecture without its name.
+        let rule_name = |key: &str| match (key.strip_prefix(&prefix), key.split_once('.')) {
+            (Some(rest), _) => format!("arch.{rest}"),
+            (None, Some((namespace, _))) if READ.contains(&namespace) => key.to_owned(),
+            (None, _) => format!("other.{key}"),
+        };
+        let used = self.used.borrow();
+        let used = used.iter().map(|key| rule_name(key)).collect();
+        let ignored: Vec<String> = ignored.iter().map(|key| rule_name(key)).collect();
+        let named = |name: String| match (name.strip_prefix("arch."), name.strip_prefix("other.")) {
+            (Some(rest), _) => format!("{prefix}{rest}"),
+            (None, Some(rest)) => rest.to_owned(),
+            (None, None) => name,
+        };
+        let pairs = pairs.map(|(key, value)| (rule_name(key), value.to_string()));
+        let judged = keys::judge(pairs, &used, RULES, &ignored).map_err(|fault| {
+            let (what, supported) = fault.named(named).words();
+            self.gguf.unsupported(what, supported)
+        })?;
+        let named = |key: Key| Key {
+            name: named(key.name),
+            ..key
+        };
+        Ok(judged.into_iter().map(named).collect())
     }
 
     fn missing(&self, name: &str) -> Error {
@@ -100,9 +166,12 @@ impl Reader<'_> {
                 return Err(gguf.bad(format!("{} is {size}", self.key(name))));
             }
         }
-        let cap = |name: &str| -> Result<Option<f32>> {
-            let cap = self.number(name)?.map(|cap| cap as f32);
-            Ok(cap.filter(|&cap| cap > 0.0))
+        let cap = |name: &str, n: usize| -> Result<Option<f32>> {
+            let Some(usual) = family.soft_caps else {
+                return Ok(None);
+            };
+            let cap = self.number(name)?.map_or(usual[n], |cap| cap as f32);
+            Ok(Some(cap).filter(|&cap| cap > 0.0))
         };
         let rope = RopeSpec {
             head_dim,
@@ -115,8 +184,12 @@ impl Reader<'_> {
             scaling,
             ..rope.clone()
         };
-        let (scaling, short) = self.rope_scaling(trained_window)?;
-        let local_theta = self.number("rope.freq_base_swa")?.or(family.local_theta);
+        let scaling = self.rope_scaling(trained_window, rope.rotary_dim / 2)?;
+        // Local layers have no other base in families whose header cannot give one.
+        let local_theta = match family.local_theta {
+            Some(usual) => Some(self.number("rope.freq_base_swa")?.unwrap_or(usual)),
+            None => None,
+        };
         Ok(ModelConfig {
             architecture: self.architecture.name.to_owned(),
             name: gguf.string("general.name")?.map(str::to_owned),
@@ -127,7 +200,7 @@ impl Reader<'_> {
             kv_heads,
             head_dim,
             vocab: self.vocab_size()?,
-            trained_window,
+            trained_window: scaling.window,
             norm: family.norm,
             norm_eps: norm_eps as f32,
             parallel: self.parallel()?,
@@ -135,28 +208,35 @@ impl Reader<'_> {
             qk_norm: family.qk_norm,
             attention_scale: (family.scaled_by_width == layers)
                 .then(|| ((hidden / heads) as f32).sqrt().recip()),
-            attention_soft_cap: cap("attn_logit_softcapping")?,
-            logit_soft_cap: cap("final_logit_softcapping")?,
+            attention_soft_cap: cap("attn_logit_softcapping", 0)?,
+            logit_soft_cap: cap("final_logit_softcapping", 1)?,
             embedding_scale: if family.scales_embedding {
                 (hidden as f32).sqrt()
             } else {
                 1.0
             },
-            short_rope: short.map(|(context, scaling)| (context, scaled(scaling))),
+            short_rope: scaling
+                .short
+                .map(|(context, scaling)| (context, scaled(scaling))),
             local_rope: local_theta.map(|theta| RopeSpec {
                 theta,
                 ..rope.clone()
             }),
-            rope: scaled(scaling),
+            rope: scaled(scaling.scaling),
             attention: self.attention(layers, local_theta.is_some())?,
         })
     }
 
     fn parallel(&self) -> Result<bool> {
-        Ok(match self.architecture.family.parallel {
+        let family = &self.architecture.family;
+        if family.shares_norm {
+            // As llama.cpp does: its converter does not always write the key.
+            return Ok(self.gguf.shape("blk.0.ffn_norm.weight")?.is_none());
+        }
+        Ok(match family.parallel {
             Parallel::Never => false,
             Parallel::Always => true,
-            Parallel::Declared(_) => {
+            Parallel::Declared => {
                 let key = self.key("use_parallel_residual");
                 self.gguf.boolean(&key)?.unwrap_or(true)
             }
@@ -165,26 +245,28 @@ impl Reader<'_> {
 
     fn attention(&self, layers: usize, local: bool) -> Result<Vec<LayerAttention>> {
         let family = &self.architecture.family;
-        let window = self.size("attention.sliding_window")?.filter(|&n| n > 0);
-        if window.is_some() && matches!(family.slides, Slides::Never) {
-            return Err(self.gguf.unsupported(
-                format!(
-                    "{} in architecture {:?}",
-                    self.key("attention.sliding_window"),
-                    self.architecture.name
-                ),
-                "models of it without sliding windows are".into(),
-            ));
-        }
+        let window = match family.slides {
+            // The key is judged with the others.
+            Slides::Never => None,
+            _ => self
+                .size("attention.sliding_window")?
+                .or(family.sliding_window),
+        };
+        let window = window.filter(|&n| n > 0);
+        let pattern = self.sliding_pattern(layers)?;
         let interval = family.no_rope_interval;
         let layer = |n: usize| {
-            let window = window.filter(|_| match family.slides {
-                Slides::Never => false,
+            let turns = interval == 0 || !(n + 1).is_multiple_of(interval);
+            let slides = match (&pattern, family.slides) {
+                (Some(pattern), _) => pattern[n],
+                (None, Slides::Never) => false,
                 // The converter writes a window only where the switch is on.
-                Slides::All | Slides::Switched => true,
-                Slides::AllButEvery(some) => !(n + 1).is_multiple_of(some),
-            });
-            let rotary = if interval > 0 && (n + 1).is_multiple_of(interval) {
+                (None, Slides::All | Slides::Switched) => true,
+                (None, Slides::WithoutRope) => !turns,
+                (None, Slides::AllButEvery(some)) => !(n + 1).is_multiple_of(some),
+            };
+            let window = window.filter(|_| slides);
+            let rotary = if !turns {
                 Rotary::None
             } else if local && window.is_some() {
                 Rotary::Local
@@ -194,6 +276,30 @@ impl Reader<'_> {
             LayerAttention { rotary, window }
         };
         Ok((0..layers).map(layer).collect())
+    }
+
+    /// Which layers slide, where the header says so: one of every so many does not, or a list.
+    fn sliding_pattern(&self, layers: usize) -> Result<Option<Vec<bool>>> {
+        let Slides::AllButEvery(_) = self.architecture.family.slides else {
+            return Ok(None);
+        };
+        let key = self.key("attention.sliding_window_pattern");
+        let Some(Value::Array(list)) = self.gguf.metadata().get(&key) else {
+            let slides = |some: usize| (1..=layers).map(|n| !n.is_multiple_of(some)).collect();
+            let some = self.gguf.size(&key)?;
+            return Ok(some.filter(|&some| some > 0).map(slides));
+        };
+        let slides = |value: Value| match value {
+            Value::Bool(slides) => Some(slides),
+            value => value.as_integer().map(|n| n != 0),
+        };
+        let list: Option<Vec<bool>> = list.scalars().map(slides).collect();
+        match list {
+            Some(list) if list.len() == layers => Ok(Some(list)),
+            _ => Err(self.gguf.bad(format!(
+                "{key} should be a period, or a list of {layers} truth values"
+            ))),
+        }
     }
 
     /// The vocabulary's size: that of the tokenizer, which the embedding must match.
@@ -213,48 +319,94 @@ impl Reader<'_> {
         }
     }
 
-    /// The model's own scaling, and another for contexts up to a length, where it has two.
-    fn rope_scaling(
-        &self,
-        trained_window: usize,
-    ) -> Result<(RopeScaling, Option<(usize, RopeScaling)>)> {
+    /// The model's own scaling, with the names and defaults of llama.cpp (`llama-model.cpp`,
+    /// `load_hparams`; `llama-context.cpp`).
+    fn rope_scaling(&self, trained_window: usize, pairs: usize) -> Result<Scaling> {
         let gguf = self.gguf;
-        let factors = |name: &str| -> Result<Option<Vec<f32>>> {
-            let tensor = gguf.tensor(&format!("{name}.weight"))?;
-            Ok(tensor.map(|tensor| tensor.to_floats()))
-        };
-        let original = self.size("rope.scaling.original_context_length")?;
-        let longrope = (
-            factors("rope_factors_long")?,
-            factors("rope_factors_short")?,
-        );
-        if let (Some(long), Some(short)) = longrope {
-            let magnitude = self.number("rope.scaling.attn_factor")?.unwrap_or(1.0);
-            let scaling = |factors| RopeScaling::LongRope { factors, magnitude };
-            let original = original.unwrap_or(trained_window);
-            return Ok((scaling(long), Some((original, scaling(short)))));
-        }
-        if let Some(factors) = factors("rope_freqs")? {
-            return Ok((RopeScaling::Factors(factors), None));
-        }
-        let factor = self.number("rope.scaling.factor")?.unwrap_or(1.0);
         let number = |name: &str| self.number(&format!("rope.scaling.{name}"));
-        let scaling = match gguf.string(&self.key("rope.scaling.type"))? {
-            None | Some("none") => RopeScaling::None,
-            Some("linear") => RopeScaling::Linear { factor },
-            Some("yarn") => RopeScaling::Yarn {
-                factor,
-                original_context: original.unwrap_or((trained_window as f64 / factor) as usize),
-                beta_fast: number("yarn_beta_fast")?.unwrap_or(32.0),
-                beta_slow: number("yarn_beta_slow")?.unwrap_or(1.0),
+        let key = self.key("rope.scaling.type");
+        // A factor without a type means linear scaling; the old key has the same meaning.
+        let kind = gguf.string(&key)?.unwrap_or("linear");
+        let factor = match kind {
+            "none" => None,
+            _ => match number("factor")? {
+                Some(factor) => Some(factor),
+                None => self.number("rope.scale_linear")?,
             },
-            Some(other) => {
-                return Err(gguf.unsupported(
-                    format!("RoPE scaling {other:?}"),
-                    "supported: none, linear, yarn, and factors for each frequency".into(),
-                ));
-            }
         };
-        Ok((scaling, None))
+        let factor = factor.filter(|&factor| factor != 0.0).unwrap_or(1.0);
+        let magnitude = number("attn_factor")?.unwrap_or(1.0);
+        let original = || -> Result<usize> {
+            let original = self.size("rope.scaling.original_context_length")?;
+            Ok(original.filter(|&n| n > 0).unwrap_or(trained_window))
+        };
+        let unscaled = |scaling| Scaling {
+            scaling,
+            short: None,
+            window: trained_window,
+        };
+        // Every other scaling is a divisor for each pair and a magnitude.
+        let divided = |factors: Vec<f32>| RopeScaling::LongRope {
+            factors: factors
+                .iter()
+                .map(|f| (f64::from(*f) * factor) as f32)
+                .collect(),
+            magnitude,
+        };
+        let [own, long, short] = ["rope_freqs", "rope_factors_long", "rope_factors_short"]
+            .map(|name| gguf.tensor(&format!("{name}.weight")));
+        let [own, long, short] = [own?, long?, short?].map(|found| found.map(|it| it.to_floats()));
+        match (kind, own, long, short) {
+            ("none" | "linear" | "longrope", None, Some(long), Some(short)) => Ok(Scaling {
+                scaling: divided(long),
+                short: Some((original()?, divided(short))),
+                window: trained_window,
+            }),
+            ("none" | "linear", Some(own), None, None) if factor == 1.0 && magnitude == 1.0 => {
+                Ok(unscaled(RopeScaling::Factors(own)))
+            }
+            ("none" | "linear", Some(own), None, None) => Ok(unscaled(divided(own))),
+            ("none" | "linear", None, None, None) if magnitude == 1.0 => {
+                Ok(unscaled(if factor == 1.0 {
+                    RopeScaling::None
+                } else {
+                    RopeScaling::Linear { factor }
+                }))
+            }
+            ("none" | "linear", None, None, None) => Ok(unscaled(divided(vec![1.0; pairs]))),
+            ("yarn", None, None, None) => Ok(Scaling {
+                scaling: RopeScaling::Yarn {
+                    factor,
+                    original_context: original()?,
+                    beta_fast: number("yarn_beta_fast")?.unwrap_or(32.0),
+                    beta_slow: number("yarn_beta_slow")?.unwrap_or(1.0),
+                    truncate: true,
+                    magnitude: Some(RopeScaling::yarn_magnitude(factor, 1.0) * magnitude),
+                },
+                short: None,
+                // The header may give the window before the scaling, as config.json may.
+                window: match original()? {
+                    original if trained_window > original => trained_window,
+                    original => (original as f64 * factor.max(1.0)) as usize,
+                },
+            }),
+            ("none" | "linear" | "yarn" | "longrope", ..) => Err(gguf.unsupported(
+                format!("{key} = {kind:?} with the rope_freqs or rope_factors tensors it has"),
+                "supported: yarn without any, linear with rope_freqs, both rope_factors".into(),
+            )),
+            _ => Err(gguf.unsupported(
+                format!("RoPE scaling {kind:?}"),
+                "supported: none, linear, yarn, longrope".into(),
+            )),
+        }
     }
+}
+
+/// How positions are scaled.
+struct Scaling {
+    scaling: RopeScaling,
+    /// Another for contexts up to a length.
+    short: Option<(usize, RopeScaling)>,
+    /// The trained window.
+    window: usize,
 }

@@ -18,6 +18,7 @@ pub struct GgufFile {
     /// clones of a file share its place.
     file: Mutex<File>,
     header: Header,
+    ignored_keys: Vec<String>,
 }
 
 impl GgufFile {
@@ -44,7 +45,22 @@ impl GgufFile {
             path: path.to_owned(),
             file: Mutex::new(file),
             header,
+            ignored_keys: Vec::new(),
         })
+    }
+
+    /// The same, to be read in spite of these unknown keys of its header.
+    #[must_use]
+    pub fn ignoring(self, keys: &[String]) -> Self {
+        Self {
+            ignored_keys: keys.to_vec(),
+            ..self
+        }
+    }
+
+    /// Keys that may be unknown.
+    pub(super) fn ignored_keys(&self) -> &[String] {
+        &self.ignored_keys
     }
 
     /// The file.

@@ -3,6 +3,7 @@
 mod config;
 mod file;
 mod header;
+mod keys;
 mod metadata;
 mod names;
 #[cfg(test)]
@@ -13,6 +14,7 @@ use crate::backend::Backend;
 use crate::config::ModelConfig;
 use crate::decoder::Weights;
 use crate::error::Result;
+use crate::keys::Key;
 use crate::weights;
 pub use file::GgufFile;
 pub use metadata::{Array, Metadata, Value};
@@ -24,7 +26,19 @@ impl GgufFile {
     /// [`crate::Error::Unsupported`] for an architecture or feature this version does not run,
     /// [`crate::Error::Model`] for keys that are missing or contradict each other.
     pub fn config(&self) -> Result<ModelConfig> {
-        config::read(self)
+        Ok(self.described()?.config)
+    }
+
+    /// What became of each key of the header.
+    ///
+    /// # Errors
+    /// As [`GgufFile::config`].
+    pub fn keys(&self) -> Result<Vec<Key>> {
+        Ok(self.described()?.keys)
+    }
+
+    fn described(&self) -> Result<config::Described> {
+        config::read(self, self.ignored_keys())
     }
 
     /// Reads all weights, several tensors at a time on the current rayon pool.
@@ -33,6 +47,6 @@ impl GgufFile {
     /// [`crate::Error::Model`] for tensors that are missing or of the wrong shape,
     /// [`crate::Error::Unsupported`] for tensors that the architecture does not use.
     pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
-        weights::load(self, config::reading(self)?, config, backend)
+        weights::load(self, self.described()?.reading, config, backend)
     }
 }

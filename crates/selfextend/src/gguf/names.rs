@@ -2,7 +2,7 @@
 //! tensors.
 
 use crate::families::{self, Family};
-use crate::weights::{Names, Part, Reading};
+use crate::weights::{Names, Part, Reading, Tied};
 use selfextend_attention::PairLayout;
 
 /// What GGUF calls a family, and how it stores one.
@@ -127,7 +127,8 @@ impl Architecture {
         ARCHITECTURES.iter().find(|known| known.name == name)
     }
 
-    pub(super) fn reading(&self) -> Reading {
+    /// How the weights are to be read, where blocks are parallel or not.
+    pub(super) fn reading(&self, parallel: bool) -> Reading {
         Reading {
             names: Names {
                 embedding: "token_embd",
@@ -144,9 +145,10 @@ impl Architecture {
             },
             norm_offset: 0.0,
             by_head: false,
-            tied: None,
-            biased: self.family.biased,
-            may_share_norm: self.family.may_share_norm,
+            tied: Tied::IfAlone,
+            biased: self.family.biased.to_vec(),
+            unbiased: Vec::new(),
+            shares_norm: self.family.shares_norm && parallel,
         }
     }
 }

@@ -7,40 +7,98 @@ use crate::config::{
 };
 use crate::error::Result;
 use crate::families::{Parallel, Slides};
-use crate::weights::Reading;
-use selfextend_attention::RopeSpec;
+use crate::keys::Key;
+use crate::weights::{Part, Reading, Tied};
 use serde_json::Value;
 use std::path::Path;
 
-pub(super) fn read(path: &Path, json: &Value) -> Result<ModelConfig> {
+/// What a config.json says.
+pub(super) struct Described {
+    pub config: ModelConfig,
+    /// How the weights are to be read.
+    pub reading: Reading,
+    /// What became of each key.
+    pub keys: Vec<Key>,
+}
+
+/// Reads a config.json; `ignored` keys may be unknown.
+pub(super) fn read(path: &Path, json: &Value, ignored: &[String]) -> Result<Described> {
     let reader = Reader::new(path, json)?;
     let config = reader.config()?;
     config.check().map_err(|reason| reader.bad(reason))?;
-    Ok(config)
-}
-
-/// How the weights that belong to a config.json are to be read.
-pub(super) fn reading(path: &Path, json: &Value) -> Result<Reading> {
-    let reader = Reader::new(path, json)?;
-    let kind = reader.kind;
-    Ok(Reading {
-        names: kind.names,
-        norm_offset: kind.norm_offset,
-        by_head: kind.by_head,
-        tied: reader.boolean("tie_word_embeddings")?,
-        biased: kind.family.biased,
-        may_share_norm: kind.family.may_share_norm,
+    let reading = reader.reading(config.parallel)?;
+    let keys = reader.judge(ignored)?;
+    Ok(Described {
+        config,
+        reading,
+        keys,
     })
 }
 
+/// The options that say which parts have biases.
+const BIASES: &[(&str, &[Part])] = &[
+    (
+        "attention_bias",
+        &[
+            Part::Query,
+            Part::Key,
+            Part::Value,
+            Part::QueryKeyValue,
+            Part::AttentionOutput,
+        ],
+    ),
+    ("use_qkv_bias", &[Part::Query, Part::Key, Part::Value]),
+    ("mlp_bias", &[Part::Gate, Part::Up, Part::Down]),
+];
+
 impl Reader<'_> {
+    /// How the weights that belong to it are to be read.
+    fn reading(&self, parallel: bool) -> Result<Reading> {
+        let kind = self.kind;
+        let mut reading = Reading {
+            names: kind.names,
+            norm_offset: kind.norm_offset,
+            by_head: kind.by_head,
+            tied: self.tied()?,
+            biased: kind.family.biased.to_vec(),
+            unbiased: Vec::new(),
+            shares_norm: kind.family.shares_norm && parallel,
+        };
+        for (key, parts) in BIASES {
+            if kind.absent(key).is_some() {
+                if self.flag(key)? {
+                    reading.biased.extend_from_slice(parts);
+                } else {
+                    reading.biased.retain(|part| !parts.contains(part));
+                    reading.unbiased.extend_from_slice(parts);
+                }
+            }
+        }
+        Ok(reading)
+    }
+
+    /// Whether the embedding is the output head too. `transformers` 4 overwrites a head that the file
+    /// has; 5 keeps one that differs.
+    fn tied(&self) -> Result<Tied> {
+        let newer = || {
+            let version = self.get("transformers_version");
+            let major = version.as_str().and_then(|version| version.split_once('.'));
+            let major = major.and_then(|(major, _)| major.parse::<u32>().ok());
+            major.is_some_and(|major| major >= 5)
+        };
+        Ok(match self.get("tie_word_embeddings") {
+            Value::Null => Tied::IfAlone,
+            Value::Bool(false) => Tied::No,
+            Value::Bool(true) if newer() => Tied::UnlessDifferent,
+            Value::Bool(true) => Tied::Yes,
+            value => return Err(self.wrong("tie_word_embeddings", "true or false", &value)),
+        })
+    }
+
     fn config(&self) -> Result<ModelConfig> {
         let family = &self.kind.family;
         let (hidden, heads) = (self.need("hidden_size")?, self.need("num_attention_heads")?);
-        let given = self
-            .size("head_dim")?
-            .or((family.head_dim > 0).then_some(family.head_dim));
-        let head_dim = given.unwrap_or(hidden / heads);
+        let head_dim = self.size("head_dim")?.unwrap_or(hidden / heads);
         let layers = self.need("num_hidden_layers")?;
         for (name, size, limit) in [
             ("num_hidden_layers", layers, MAX_LAYERS),
@@ -60,11 +118,12 @@ impl Reader<'_> {
         let scale = self.number("query_pre_attn_scalar")?;
         let cap =
             |key: &str| -> Result<Option<f32>> { Ok(self.number(key)?.map(|cap| cap as f32)) };
-        let mut ropes = rope::read(self, self.json, self.rope_spec(head_dim)?)?;
-        let local_theta = self.number("rope_local_base_freq")?.or(family.local_theta);
+        let ropes = rope::read(self, head_dim)?;
+        let has_local = ropes.local.is_some();
         Ok(ModelConfig {
             architecture: self.kind.name.to_owned(),
-            name: self.json["_name_or_path"]
+            name: self
+                .get("_name_or_path")
                 .as_str()
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),
@@ -75,15 +134,16 @@ impl Reader<'_> {
             kv_heads: self.size("num_key_value_heads")?.unwrap_or(heads),
             head_dim,
             vocab: self.need("vocab_size")?,
-            trained_window: self.need("max_position_embeddings")?,
+            trained_window: match ropes.window {
+                Some(window) => window,
+                None => self.need("max_position_embeddings")?,
+            },
             norm: family.norm,
             norm_eps: norm_eps as f32,
             parallel: match family.parallel {
                 Parallel::Never => false,
                 Parallel::Always => true,
-                Parallel::Declared(usual) => {
-                    self.boolean("use_parallel_residual")?.unwrap_or(usual)
-                }
+                Parallel::Declared => self.flag("use_parallel_residual")?,
             },
             activation: self.activation()?,
             qk_norm: family.qk_norm,
@@ -95,100 +155,95 @@ impl Reader<'_> {
             } else {
                 1.0
             },
-            short_rope: ropes.short.take(),
-            local_rope: local_theta.map(|theta| RopeSpec {
-                theta,
-                scaling: selfextend_attention::RopeScaling::None,
-                ..ropes.global.clone()
-            }),
+            short_rope: ropes.short,
+            local_rope: ropes.local,
             rope: ropes.global,
-            attention: self.attention(layers, local_theta.is_some())?,
-        })
-    }
-
-    /// The rotary embedding without its scaling.
-    fn rope_spec(&self, head_dim: usize) -> Result<RopeSpec> {
-        let family = &self.kind.family;
-        let first = |keys: [&str; 2]| -> Result<Option<f64>> {
-            Ok(self.number(keys[0])?.or(self.number(keys[1])?))
-        };
-        let share =
-            first(["partial_rotary_factor", "rotary_pct"])?.unwrap_or(family.partial_rotary);
-        if !(0.0..=1.0).contains(&share) {
-            return Err(self.bad(format!(
-                "the rotated share of a head is {share}, not from 0 to 1"
-            )));
-        }
-        let theta = first(["rope_theta", "rotary_emb_base"])?.unwrap_or(family.theta);
-        Ok(RopeSpec {
-            rotary_dim: (share * head_dim as f64) as usize,
-            ..RopeSpec::new(head_dim, theta)
+            attention: self.attention(layers, has_local)?,
         })
     }
 
     fn activation(&self) -> Result<Activation> {
-        let family = &self.kind.family;
-        let name = &self.json["hidden_act"];
-        if family.activation_is_fixed || name.is_null() {
-            return Ok(family.activation);
-        }
+        let key = match self.kind.absent("hidden_activation") {
+            Some(_) => "hidden_activation",
+            None => "hidden_act",
+        };
+        let name = self.get(key);
         match name.as_str() {
+            None if name.is_null() => Ok(self.kind.family.activation),
             Some("silu" | "swish") => Ok(Activation::Silu),
             Some("gelu") => Ok(Activation::Gelu),
-            Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast") => Ok(Activation::GeluTanh),
+            Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate") => {
+                Ok(Activation::GeluTanh)
+            }
             _ => Err(self.unsupported(
-                format!("hidden_act = {}", shortened(name)),
+                format!("{key} = {}", shortened(&name)),
                 "supported: silu, gelu, gelu_new, gelu_pytorch_tanh".into(),
             )),
         }
     }
 
-    fn attention(&self, layers: usize, local: bool) -> Result<Vec<LayerAttention>> {
-        let family = &self.kind.family;
-        let switch = self.boolean("use_sliding_window")?;
-        let on = match family.slides {
-            Slides::Never => false,
-            Slides::Switched => switch.unwrap_or(false),
-            Slides::All | Slides::AllButEvery(_) => switch.unwrap_or(true),
+    /// Which layers have a rotary embedding.
+    fn rotated(&self, layers: usize) -> Result<Vec<bool>> {
+        let Some(list) = self.list("no_rope_layers", layers)? else {
+            let interval = self.size("no_rope_layer_interval")?.unwrap_or(0);
+            let turns = |n: usize| interval == 0 || !(n + 1).is_multiple_of(interval);
+            return Ok((0..layers).map(turns).collect());
         };
-        let window = self.size("sliding_window")?.filter(|&n| n > 0 && on);
-        let from = self.size("max_window_layers")?.unwrap_or(0);
-        let pattern = self.size("sliding_window_pattern")?.filter(|&n| n > 0);
+        // 1 for a layer that has one, whatever the option's name says.
+        let turns = |value: &Value| match value.as_u64() {
+            Some(turns) => Ok(turns != 0),
+            None => Err(self.wrong("no_rope_layers", "a list of 0 and 1", value)),
+        };
+        list.iter().map(turns).collect()
+    }
+
+    fn attention(&self, layers: usize, has_local: bool) -> Result<Vec<LayerAttention>> {
+        let slides = self.kind.family.slides;
+        let on = match slides {
+            Slides::Never => false,
+            // Without a window, the switch is of no use.
+            _ if self.peek("sliding_window").is_null() => false,
+            Slides::Switched | Slides::WithoutRope => self.flag("use_sliding_window")?,
+            Slides::All | Slides::AllButEvery(_) => true,
+        };
+        let window = if on { self.size("sliding_window")? } else { None };
+        let window = window.filter(|&n| n > 0);
         let kinds = self.list("layer_types", layers)?;
-        let rotated = self.list("no_rope_layers", layers)?;
-        let interval = self.size("no_rope_layer_interval")?;
-        // Other families ignore the key.
-        let interval = match family.no_rope_interval {
-            0 => 0,
-            usual => interval.unwrap_or(usual),
+        let rotated = self.rotated(layers)?;
+        // What holds where the layers are not listed.
+        let usual = match slides {
+            _ if kinds.is_some() || window.is_none() => None,
+            Slides::AllButEvery(some) => self.size("sliding_window_pattern")?.or(Some(some)),
+            Slides::Switched => self.size("max_window_layers")?,
+            _ => None,
+        };
+        let slides = |n: usize| match (slides, usual) {
+            (Slides::Never, _) => false,
+            (Slides::All, _) => true,
+            (Slides::AllButEvery(usual), some) => {
+                !(n + 1).is_multiple_of(some.unwrap_or(usual).max(1))
+            }
+            (Slides::Switched, from) => n >= from.unwrap_or(0),
+            (Slides::WithoutRope, _) => !rotated[n],
         };
         let layer = |n: usize| {
-            let slides = match (kinds, family.slides) {
-                (Some(kinds), _) => match kinds[n].as_str() {
+            let slides = match kinds.as_ref().map(|kinds| &kinds[n]) {
+                None => slides(n),
+                Some(kind) => match kind.as_str() {
                     Some("sliding_attention") => true,
                     Some("full_attention") => false,
                     _ => {
                         return Err(self.unsupported(
-                            format!("layer type {}", shortened(&kinds[n])),
+                            format!("layer type {}", shortened(kind)),
                             "supported: full_attention, sliding_attention".into(),
                         ));
                     }
                 },
-                (None, Slides::Never) => false,
-                (None, Slides::All) => true,
-                (None, Slides::AllButEvery(some)) => {
-                    !(n + 1).is_multiple_of(pattern.unwrap_or(some))
-                }
-                (None, Slides::Switched) => n >= from,
             };
             let window = window.filter(|_| slides);
-            let turns = match rotated {
-                Some(rotated) => rotated[n] == 1,
-                None => interval == 0 || !(n + 1).is_multiple_of(interval),
-            };
-            let rotary = if !turns {
+            let rotary = if !rotated[n] {
                 Rotary::None
-            } else if local && window.is_some() {
+            } else if has_local && slides {
                 Rotary::Local
             } else {
                 Rotary::Global

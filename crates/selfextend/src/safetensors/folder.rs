@@ -25,6 +25,7 @@ pub struct SafetensorsFolder {
     shards: Vec<Shard>,
     /// Which shard has a tensor.
     tensors: HashMap<String, usize>,
+    ignored_keys: Vec<String>,
 }
 
 /// One safetensors file.
@@ -74,7 +75,22 @@ impl SafetensorsFolder {
             config,
             shards,
             tensors,
+            ignored_keys: Vec::new(),
         })
+    }
+
+    /// The same, to be read in spite of these unknown keys of config.json.
+    #[must_use]
+    pub fn ignoring(self, keys: &[String]) -> Self {
+        Self {
+            ignored_keys: keys.to_vec(),
+            ..self
+        }
+    }
+
+    /// Keys that may be unknown.
+    pub(super) fn ignored_keys(&self) -> &[String] {
+        &self.ignored_keys
     }
 
     /// The folder.

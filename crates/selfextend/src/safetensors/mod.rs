@@ -4,6 +4,7 @@
 mod config;
 mod folder;
 mod names;
+mod options;
 mod reader;
 mod rope;
 
@@ -11,6 +12,7 @@ use crate::backend::Backend;
 use crate::config::ModelConfig;
 use crate::decoder::Weights;
 use crate::error::Result;
+use crate::keys::Key;
 use crate::tokenizer::Tokenizer;
 use crate::weights;
 pub use folder::SafetensorsFolder;
@@ -23,8 +25,20 @@ impl SafetensorsFolder {
     /// [`crate::Error::Unsupported`] for a model type or an option this version does not run,
     /// [`crate::Error::Model`] for values that are missing or contradict each other.
     pub fn config(&self) -> Result<ModelConfig> {
+        Ok(self.described()?.config)
+    }
+
+    /// What became of each key of config.json.
+    ///
+    /// # Errors
+    /// As [`SafetensorsFolder::config`].
+    pub fn keys(&self) -> Result<Vec<Key>> {
+        Ok(self.described()?.keys)
+    }
+
+    fn described(&self) -> Result<config::Described> {
         let (path, json) = self.config_json();
-        config::read(&path, json)
+        config::read(&path, json, self.ignored_keys())
     }
 
     /// Reads all weights, several tensors at a time on the current rayon pool.
@@ -33,8 +47,7 @@ impl SafetensorsFolder {
     /// [`crate::Error::Model`] for tensors that are missing or of the wrong shape,
     /// [`crate::Error::Unsupported`] for tensors that the architecture does not use.
     pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
-        let (path, json) = self.config_json();
-        weights::load(self, config::reading(&path, json)?, config, backend)
+        weights::load(self, self.described()?.reading, config, backend)
     }
 
     /// The tokenizer of tokenizer.json.

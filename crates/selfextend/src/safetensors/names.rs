@@ -1,6 +1,7 @@
 //! The model types this reader knows, by the names `transformers` gives them, and the names of
 //! their tensors.
 
+use super::options::{self, Absent, Options};
 use crate::families::{self, Family};
 use crate::weights::{Names, Part};
 
@@ -12,6 +13,8 @@ pub(super) struct ModelType {
     pub norm_offset: f32,
     /// Fused queries, keys and values alternate head by head.
     pub by_head: bool,
+    /// The options it has besides [`options::EVERY`].
+    pub options: &'static [Options],
     pub names: Names,
 }
 
@@ -20,6 +23,7 @@ const COMMON: ModelType = ModelType {
     family: families::LLAMA,
     norm_offset: 0.0,
     by_head: false,
+    options: &[options::LLAMA],
     names: NAMES,
 };
 
@@ -71,21 +75,25 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "mistral",
         family: families::MISTRAL,
+        options: &[options::MISTRAL],
         ..COMMON
     },
     ModelType {
         name: "smollm3",
         family: families::SMOLLM3,
+        options: &[options::SMOLLM3],
         ..COMMON
     },
     ModelType {
         name: "qwen2",
         family: families::QWEN2,
+        options: &[options::QWEN2],
         ..COMMON
     },
     ModelType {
         name: "qwen3",
         family: families::QWEN3,
+        options: &[options::QWEN3, options::QWEN2],
         names: Names {
             parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
             ..NAMES
@@ -95,6 +103,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "phi",
         family: families::PHI2,
+        options: &[options::PHI],
         names: Names {
             output_norm: "model.final_layernorm",
             parts: &[&[
@@ -113,6 +122,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "phi3",
         family: families::PHI3,
+        options: &[options::PHI3],
         names: Names {
             parts: &[
                 PRE_NORMS,
@@ -130,12 +140,14 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "gemma",
         family: families::GEMMA,
+        options: &[options::GEMMA],
         norm_offset: 1.0,
         ..COMMON
     },
     ModelType {
         name: "gemma2",
         family: families::GEMMA2,
+        options: &[options::GEMMA2],
         norm_offset: 1.0,
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, GATED],
@@ -146,6 +158,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "gemma3_text",
         family: families::GEMMA3,
+        options: &[options::GEMMA3, options::GEMMA2],
         norm_offset: 1.0,
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, QK_NORMS, GATED],
@@ -156,11 +169,13 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "stablelm",
         family: families::STABLELM,
+        options: &[options::STABLELM],
         ..COMMON
     },
     ModelType {
         name: "olmo2",
         family: families::OLMO2,
+        options: &[options::OLMO2],
         names: Names {
             parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
             ..NAMES
@@ -170,6 +185,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "gpt_neox",
         family: families::GPT_NEOX,
+        options: &[options::GPT_NEOX],
         by_head: true,
         names: Names {
             embedding: "gpt_neox.embed_in",
@@ -196,6 +212,15 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
 ];
 
 impl ModelType {
+    /// What holds where an option is absent; `None` for an option that it does not have.
+    pub(super) fn absent(&self, key: &str) -> Option<Absent> {
+        let lists = self.options.iter().chain([&options::EVERY]);
+        let mut entries = lists.copied().flatten();
+        entries
+            .find(|(option, _)| *option == key)
+            .map(|(_, absent)| *absent)
+    }
+
     pub(super) fn find(name: &str) -> Option<&'static Self> {
         MODEL_TYPES.iter().find(|known| known.name == name)
     }

@@ -1,43 +1,39 @@
-//! Typed access to config.json, with errors that name the key.
+//! Typed access to config.json, with errors that name the key. It notes which keys were read.
 
 use super::names::{MODEL_TYPES, ModelType};
+use super::options::{OF_OTHERS, RULES};
 use crate::error::{Error, Result};
+use crate::keys::{self, Key, Meaning, Rule};
 use serde_json::Value;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::Path;
-
-/// Options that change what a model computes, and what they must be where they are given.
-const REFUSED: &[(&str, &[Value])] = &[
-    ("quantization_config", &[Value::Null]),
-    ("qk_layernorm", &[Value::Null, Value::Bool(false)]),
-    ("clip_qkv", &[Value::Null]),
-    ("num_local_experts", &[Value::Null]),
-    ("num_experts", &[Value::Null]),
-];
 
 /// A config.json, read as its model type's.
 pub(super) struct Reader<'a> {
     path: &'a Path,
-    pub json: &'a Value,
+    json: &'a Value,
     pub kind: &'static ModelType,
+    used: RefCell<BTreeSet<String>>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(path: &'a Path, json: &'a Value) -> Result<Self> {
-        let kind = &MODEL_TYPES[0];
-        let mut reader = Self { path, json, kind };
-        let name = json["model_type"].as_str();
+        let mut reader = Self {
+            path,
+            json,
+            kind: &MODEL_TYPES[0],
+            used: RefCell::default(),
+        };
+        let name = reader.get("model_type");
+        let name = name.as_str();
         let name = name.ok_or_else(|| reader.bad("has no model_type".into()))?;
-        reader.kind = ModelType::find(name).ok_or_else(|| {
+        let kind = ModelType::find(name).ok_or_else(|| {
             let known: Vec<&str> = MODEL_TYPES.iter().map(|known| known.name).collect();
             let what = format!("model type {name:?}");
             reader.unsupported(what, format!("supported: {}", known.join(", ")))
         })?;
-        for (key, allowed) in REFUSED {
-            if !allowed.contains(&json[*key]) {
-                let what = format!("{key} = {} in model type {name:?}", shortened(&json[*key]));
-                return Err(reader.unsupported(what, "models without it are".into()));
-            }
-        }
+        reader.kind = kind;
         Ok(reader)
     }
 
@@ -56,17 +52,41 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A size; `None` when it is absent or null.
+    /// The value of an option, or what holds without it; null for one that the model type lacks.
+    pub fn get(&self, key: &str) -> Value {
+        if self.has(key) {
+            self.note(key);
+        }
+        self.peek(key)
+    }
+
+    /// [`Reader::get`] of an option that may turn out not to be used.
+    pub fn peek(&self, key: &str) -> Value {
+        match (self.kind.absent(key), self.json.get(key)) {
+            (None, _) => Value::Null,
+            (Some(absent), None) => absent.value(),
+            (Some(_), Some(value)) => value.clone(),
+        }
+    }
+
+    /// Whether the file has the option, and the model type too.
+    pub fn has(&self, key: &str) -> bool {
+        self.kind.absent(key).is_some() && self.json.get(key).is_some()
+    }
+
+    /// Notes that a key was used.
+    pub fn note(&self, key: &str) {
+        self.used.borrow_mut().insert(key.to_owned());
+    }
+
+    /// A size; `None` when it is null.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
-        match &self.json[key] {
+        match self.get(key) {
             Value::Null => Ok(None),
             // No real model comes near 2^32 of anything; larger numbers only overflow.
             value => match value.as_u64().filter(|&n| n < 1 << 32) {
                 Some(n) => Ok(Some(n as usize)),
-                None => Err(self.bad(format!(
-                    "{key} should be a size, but is {}",
-                    shortened(value)
-                ))),
+                None => Err(self.wrong(key, "a size", &value)),
             },
         }
     }
@@ -80,38 +100,87 @@ impl<'a> Reader<'a> {
     }
 
     pub fn number(&self, key: &str) -> Result<Option<f64>> {
-        number(&self.json[key])
-            .map_err(|value| self.bad(format!("{key} should be a number, but is {value}")))
+        let value = self.get(key);
+        number(&value).map_err(|()| self.wrong(key, "a number", &value))
     }
 
-    pub fn boolean(&self, key: &str) -> Result<Option<bool>> {
-        match &self.json[key] {
-            Value::Null => Ok(None),
-            Value::Bool(value) => Ok(Some(*value)),
-            value => Err(self.bad(format!(
-                "{key} should be true or false, but is {}",
-                shortened(value)
-            ))),
+    /// A truth value; false when it is null.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        match self.get(key) {
+            Value::Null => Ok(false),
+            Value::Bool(value) => Ok(value),
+            value => Err(self.wrong(key, "true or false", &value)),
         }
     }
 
     /// A list with an element for each layer.
-    pub fn list(&self, key: &str, layers: usize) -> Result<Option<&'a [Value]>> {
-        match &self.json[key] {
+    pub fn list(&self, key: &str, layers: usize) -> Result<Option<Vec<Value>>> {
+        match self.get(key) {
             Value::Null => Ok(None),
             Value::Array(list) if list.len() == layers => Ok(Some(list)),
-            _ => Err(self.bad(format!(
-                "{key} should be a list of {layers}, one for each layer"
-            ))),
+            value => {
+                let expected = format!("a list of {layers}, one for each layer");
+                Err(self.wrong(key, &expected, &value))
+            }
         }
+    }
+
+    /// An error about a value of the wrong type.
+    pub fn wrong(&self, key: &str, expected: &str, value: &Value) -> Error {
+        self.bad(format!(
+            "{key} should be {expected}, but is {}",
+            shortened(value)
+        ))
+    }
+
+    /// What becomes of all keys, now that the model was read.
+    pub fn judge(&self, ignored: &[String]) -> Result<Vec<Key>> {
+        let Value::Object(object) = self.json else {
+            return Err(self.bad("is not an object".into()));
+        };
+        let mut all = Vec::new();
+        for (key, value) in object {
+            let nested = matches!(&**key, "rope_scaling" | "rope_parameters");
+            flatten(key.clone(), value, if nested { 2 } else { 0 }, &mut all);
+        }
+        let others = MODEL_TYPES.iter().flat_map(|kind| kind.options).copied();
+        let others = others.flatten().map(|(key, _)| *key);
+        // After the rules, which also say what of other model types is not ignored.
+        let others: Vec<&'static str> = others.collect();
+        let of_others = |name: &str| others.contains(&name) && self.kind.absent(name).is_none();
+        let used = self.used.borrow();
+        let (theirs, ours): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|(name, _)| of_others(name) && !keys::known(RULES, name));
+        let mut judged = keys::judge(ours, &used, RULES, ignored).map_err(|fault| {
+            let (what, supported) = fault.words();
+            let what = format!("{what} in model type {:?}", self.kind.name);
+            self.unsupported(what, supported)
+        })?;
+        const THEIRS: &[Rule] = &[(&["*"], Meaning::Harmless(OF_OTHERS))];
+        let theirs = keys::judge(theirs, &used, THEIRS, &[]);
+        judged.extend(theirs.into_iter().flatten());
+        Ok(judged)
     }
 }
 
-/// A number, `None` for null, or the text of what is none.
-pub(super) fn number(value: &Value) -> Result<Option<f64>, String> {
+/// The keys of a value, those of objects down to a depth by themselves.
+fn flatten(name: String, value: &Value, depth: usize, all: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(object) if depth > 0 && !object.is_empty() => {
+            for (key, value) in object {
+                flatten(format!("{name}.{key}"), value, depth - 1, all);
+            }
+        }
+        value => all.push((name, shortened(value))),
+    }
+}
+
+/// A number, `None` for null.
+pub(super) fn number(value: &Value) -> Result<Option<f64>, ()> {
     match value {
         Value::Null => Ok(None),
-        value => value.as_f64().map(Some).ok_or_else(|| shortened(value)),
+        value => value.as_f64().map(Some).ok_or(()),
     }
 }
 

@@ -166,3 +166,61 @@ pub fn file<K: AsRef<str>, N: AsRef<str>>(
 fn string(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat()
 }
+
+/// The fields and tensors of a file whose tensors lie in the order of their list.
+pub fn read(path: &Path) -> (Vec<(String, Field)>, Vec<(String, Tensor)>) {
+    let bytes = std::fs::read(path).unwrap();
+    let mut at = 8;
+    let number = |at: &mut usize| {
+        *at += 8;
+        u64::from_le_bytes(bytes[*at - 8..*at].try_into().unwrap()) as usize
+    };
+    let kind = |at: &mut usize| {
+        *at += 4;
+        u32::from_le_bytes(bytes[*at - 4..*at].try_into().unwrap())
+    };
+    let text = |at: &mut usize| {
+        let length = number(at);
+        *at += length;
+        String::from_utf8(bytes[*at - length..*at].into()).unwrap()
+    };
+    let (tensors, fields) = (number(&mut at), number(&mut at));
+    // Sizes of the types of values, by their numbers.
+    let size = |kind: u32| [1, 1, 2, 2, 4, 4, 4, 1, 0, 0, 8, 8, 8][kind as usize];
+    let skip = |at: &mut usize, kind: u32| match kind {
+        8 => *at += number(at),
+        kind => *at += size(kind),
+    };
+    let fields = (0..fields).map(|_| {
+        let (key, kind) = (text(&mut at), kind(&mut at));
+        let from = at;
+        if kind == 9 {
+            let inner = u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+            at += 4;
+            for _ in 0..number(&mut at) {
+                skip(&mut at, inner);
+            }
+        } else {
+            skip(&mut at, kind);
+        }
+        let bytes = bytes[from..at].into();
+        (key, Field { kind, bytes })
+    });
+    let fields: Vec<_> = fields.collect();
+    let places = (0..tensors).map(|_| {
+        let (name, dimensions) = (text(&mut at), kind(&mut at));
+        let mut shape: Vec<usize> = (0..dimensions).map(|_| number(&mut at)).collect();
+        shape.reverse();
+        (name, shape, kind(&mut at), number(&mut at))
+    });
+    let places: Vec<_> = places.collect();
+    let data = &bytes[at.next_multiple_of(32)..];
+    let ends = places.iter().skip(1).map(|place| place.3);
+    let ends: Vec<usize> = ends.chain([data.len()]).collect();
+    let tensors = places.into_iter().zip(ends);
+    let tensors = tensors.map(|((name, shape, kind, from), end)| {
+        let bytes = data[from..end].into();
+        (name, Tensor { kind, shape, bytes })
+    });
+    (fields, tensors.collect())
+}

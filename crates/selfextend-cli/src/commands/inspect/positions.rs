@@ -6,7 +6,7 @@ use crate::error::{CliError, Result};
 use crate::output;
 use crate::setup::{self, Choice};
 use plotters::prelude::*;
-use selfextend::{Extension, Frequencies, ModelFile};
+use selfextend::{Extension, Frequencies};
 use selfextend_eval::report::{DARK, INK, PAPER};
 use serde::Serialize;
 use std::fmt::Write;
@@ -32,7 +32,7 @@ pub fn positions(args: &InspectArgs) -> Result<()> {
             let path = setup::fetch(&args.model.load.model)?;
             let trained = match trained {
                 Some(trained) => trained,
-                None => ModelFile::open(&path)?.config()?.trained_window,
+                None => setup::open(&args.model.load)?.config()?.trained_window,
             };
             (trained, Choice::new(&args.model, Some(&path))?)
         }

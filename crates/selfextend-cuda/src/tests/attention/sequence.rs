@@ -79,6 +79,8 @@ impl<T: Half> Sequence<T> {
                     original_context: 128,
                     beta_fast: 32.0,
                     beta_slow: 1.0,
+                    truncate: true,
+                    magnitude: None,
                 }
             } else {
                 RopeScaling::None
