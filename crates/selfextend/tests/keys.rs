@@ -46,7 +46,13 @@ fn usage(path: &Path, name: &str) -> KeyUsage {
 /// Keys that the tokenizer, the chat or the caller reads, and the one that says what becomes of an
 /// output head beside a tied embedding: no pass over tokens shows them.
 fn read_elsewhere(name: &str) -> bool {
-    ["bos_token_id", "eos_token_id", "pad_token_id", "transformers_version"].contains(&name)
+    [
+        "bos_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "transformers_version",
+    ]
+    .contains(&name)
         || name.starts_with("tokenizer.")
         || ["general.name", "_name_or_path"].contains(&name)
 }

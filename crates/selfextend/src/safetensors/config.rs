@@ -170,6 +170,8 @@ impl Reader<'_> {
         let name = self.get(key);
         match name.as_str() {
             None if name.is_null() => Ok(self.kind.family.activation),
+            // What early releases of Gemma call the approximation, as `transformers` 5 reads it.
+            Some("gelu") if self.kind.name == "gemma" => Ok(Activation::GeluTanh),
             Some("silu" | "swish") => Ok(Activation::Silu),
             Some("gelu") => Ok(Activation::Gelu),
             Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate") => {
@@ -203,10 +205,15 @@ impl Reader<'_> {
             Slides::Never => false,
             // Without a window, the switch is of no use.
             _ if self.peek("sliding_window").is_null() => false,
+            Slides::WithoutRope if !self.peek("layer_types").is_null() => true,
             Slides::Switched | Slides::WithoutRope => self.flag("use_sliding_window")?,
             Slides::All | Slides::AllButEvery(_) => true,
         };
-        let window = if on { self.size("sliding_window")? } else { None };
+        let window = if on {
+            self.size("sliding_window")?
+        } else {
+            None
+        };
         let window = window.filter(|&n| n > 0);
         let kinds = self.list("layer_types", layers)?;
         let rotated = self.rotated(layers)?;

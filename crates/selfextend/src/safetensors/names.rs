@@ -158,7 +158,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "gemma3_text",
         family: families::GEMMA3,
-        options: &[options::GEMMA3, options::GEMMA2],
+        options: &[options::GEMMA3],
         norm_offset: 1.0,
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, QK_NORMS, GATED],

@@ -133,12 +133,19 @@ pub(super) const GEMMA2: Options = &[
     ("final_logit_softcapping", Number(30.0)),
 ];
 
-/// Before those of [`GEMMA2`].
+/// Its class has a cap of scores too, which nothing reads.
 pub(super) const GEMMA3: Options = &[
+    ("num_key_value_heads", Size(4)),
+    ("head_dim", Size(256)),
+    ("hidden_activation", Text("gelu_pytorch_tanh")),
+    ("rms_norm_eps", Number(1e-6)),
+    ("attention_bias", Flag(false)),
+    ("query_pre_attn_scalar", Size(256)),
     ("rope_theta", Number(1e6)),
     ("rope_local_base_freq", Number(10_000.0)),
+    ("sliding_window", Size(4096)),
     ("sliding_window_pattern", Size(6)),
-    ("attn_logit_softcapping", Null),
+    ("layer_types", Null),
     ("final_logit_softcapping", Null),
 ];
 
@@ -163,7 +170,6 @@ pub(super) const GPT_NEOX: Options = &[
     ("layer_norm_eps", Number(1e-5)),
     ("rope_theta", Null),
     ("rotary_emb_base", Number(10_000.0)),
-    ("partial_rotary_factor", Null),
     ("rotary_pct", Number(0.25)),
     ("use_parallel_residual", Flag(true)),
     ("attention_bias", Flag(true)),
@@ -329,7 +335,6 @@ pub(super) const RULES: &[Rule] = &[
     ),
     (
         &[
-            "partial_rotary_factor",
             "*.partial_rotary_factor",
             "attention_multiplier",
             "embedding_multiplier",

@@ -39,10 +39,17 @@ pub(super) fn read(reader: &Reader, head_dim: usize) -> Result<Ropes> {
         && [GLOBAL, LOCAL]
             .iter()
             .any(|kind| described[*kind].is_object());
+    if has_local && !by_kind && key == "rope_parameters" && !described.is_null() {
+        return Err(reader.unsupported(
+            format!("{key} = {}", shortened(&described)),
+            format!("it needs {GLOBAL} and {LOCAL}"),
+        ));
+    }
     let own = |name: String, values: &Value| Own {
         reader,
         name,
         values: values.clone(),
+        by_kind,
     };
     let (global, local) = if by_kind {
         let [global, local] =
@@ -71,6 +78,8 @@ struct Own<'a> {
     reader: &'a Reader<'a>,
     name: String,
     values: Value,
+    /// It is that of one kind of layers.
+    by_kind: bool,
 }
 
 impl Own<'_> {
@@ -126,15 +135,15 @@ impl Own<'_> {
     /// The embedding without its scaling. What is said here comes before the options beside it.
     fn plain(&self, head_dim: usize, theta: Option<f64>) -> Result<RopeSpec> {
         let reader = self.reader;
-        let share = match reader.kind.absent("partial_rotary_factor") {
-            None => None,
-            Some(_) => match self.number("partial_rotary_factor")? {
-                Some(share) => Some(share),
-                None => reader.number("partial_rotary_factor")?,
+        let options = ["partial_rotary_factor", "rotary_pct"];
+        let option = options.iter().find(|key| reader.kind.absent(key).is_some());
+        let share = match option {
+            None => 1.0,
+            Some(option) => match self.number("partial_rotary_factor")? {
+                Some(share) => share,
+                None => reader.number(option)?.unwrap_or(1.0),
             },
         };
-        let share = share.map_or_else(|| reader.number("rotary_pct"), |share| Ok(Some(share)))?;
-        let share = share.unwrap_or(1.0);
         if !(0.0..=1.0).contains(&share) {
             return Err(reader.bad(format!(
                 "the rotated share of a head is {share}, not from 0 to 1"
@@ -188,8 +197,12 @@ impl Own<'_> {
     fn windows(&self) -> Result<(f64, f64)> {
         const ORIGINAL: &str = "original_max_position_embeddings";
         let longest = self.reader.need("max_position_embeddings")? as f64;
-        let own = self.number(ORIGINAL)?;
-        let original = self.reader.number(ORIGINAL)?.or(own).unwrap_or(longest);
+        let beside = if self.by_kind {
+            None
+        } else {
+            self.reader.number(ORIGINAL)?
+        };
+        let original = beside.or(self.number(ORIGINAL)?).unwrap_or(longest);
         if original < 1.0 {
             return Err(self.reader.bad(format!("{ORIGINAL} is {original}")));
         }
