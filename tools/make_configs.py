@@ -235,8 +235,14 @@ def case(family, number):
         state = model.state_dict()
         tied = parsed.tie_word_embeddings
         heads = {"lm_head.weight", "embed_out.weight"} if tied else set()
-        shapes = {k: list(v.shape) for k, v in state.items() if k not in heads}
-        new = {k: torch.from_numpy(weights(k, s)).double() for k, s in shapes.items()}
+        # Version 5 has its own name for the head of GPT-NeoX in memory, not in files.
+        own = {k: k.replace("lm_head.", "embed_out.") if family == "gpt_neox" else k for k in state}
+        shapes = {own[k]: list(v.shape) for k, v in state.items() if k not in heads}
+        new = {
+            k: torch.from_numpy(weights(own[k], v.shape)).double()
+            for k, v in state.items()
+            if k not in heads
+        }
         model.load_state_dict(new, strict=False)
         if tied:
             model.tie_weights()

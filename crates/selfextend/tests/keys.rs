@@ -118,36 +118,38 @@ fn config_of(source: &Path) -> Value {
 }
 
 /// Keys that real files have besides those of the checkpoints, all of other model types for most.
-const ADDED: &[(&str, fn() -> Value)] = &[
-    ("sliding_window", || json!(5)),
-    ("use_sliding_window", || json!(true)),
-    ("layer_types", || {
-        json!(["sliding_attention", "sliding_attention"])
-    }),
-    ("use_parallel_residual", || json!(true)),
-    ("attn_logit_softcapping", || json!(1.5)),
-    ("final_logit_softcapping", || json!(1.5)),
-    ("query_pre_attn_scalar", || json!(7)),
-    ("partial_rotary_factor", || json!(0.5)),
-    (
-        "rope_scaling",
-        || json!({"rope_type": "linear", "factor": 2.0}),
-    ),
-    (
-        "rope_scaling",
-        || json!({"rope_type": "default", "unknown": 2.0}),
-    ),
-    (
-        "rope_parameters",
-        || json!({"rope_type": "default", "rope_theta": 77.0}),
-    ),
-    ("num_local_experts", || json!(8)),
-    ("quantization_config", || json!({"bits": 4})),
-    ("attention_bias", || json!(true)),
-    ("mlp_bias", || json!(true)),
-    ("no_rope_layers", || json!([0, 1])),
-    ("residual_multiplier", || json!(0.2)),
-];
+fn added() -> Vec<(&'static str, Value)> {
+    vec![
+        ("sliding_window", json!(5)),
+        ("use_sliding_window", json!(true)),
+        ("layer_types", {
+            json!(["sliding_attention", "sliding_attention"])
+        }),
+        ("use_parallel_residual", json!(true)),
+        ("attn_logit_softcapping", json!(1.5)),
+        ("final_logit_softcapping", json!(1.5)),
+        ("query_pre_attn_scalar", json!(7)),
+        ("partial_rotary_factor", json!(0.5)),
+        (
+            "rope_scaling",
+            json!({"rope_type": "linear", "factor": 2.0}),
+        ),
+        (
+            "rope_scaling",
+            json!({"rope_type": "default", "unknown": 2.0}),
+        ),
+        (
+            "rope_parameters",
+            json!({"rope_type": "default", "rope_theta": 77.0}),
+        ),
+        ("num_local_experts", json!(8)),
+        ("quantization_config", json!({"bits": 4})),
+        ("attention_bias", json!(true)),
+        ("mlp_bias", json!(true)),
+        ("no_rope_layers", json!([0, 1])),
+        ("residual_multiplier", json!(0.2)),
+    ]
+}
 
 #[test]
 fn every_key_of_config_json_is_used_harmless_or_refused() {
@@ -168,9 +170,12 @@ fn every_key_of_config_json_is_used_harmless_or_refused() {
                 judge(&copy, &path.join("."), &ids, &before, &value.to_string());
             }
         }
-        for (key, value) in ADDED.iter().filter(|(key, _)| config[*key].is_null()) {
+        let lacking = added()
+            .into_iter()
+            .filter(|(key, _)| config[*key].is_null());
+        for (key, value) in lacking {
             let mut changed = config.clone();
-            changed[*key] = value();
+            changed[key] = value.clone();
             let (_folder, copy) = copied(&source, &changed);
             if let Ok(after) = outcome(&copy, &ids) {
                 let same = after == before;
@@ -179,7 +184,7 @@ fn every_key_of_config_json_is_used_harmless_or_refused() {
                     .iter()
                     .filter(|it| it.name.split('.').next() == Some(key));
                 let used = own.clone().any(|it| it.usage == KeyUsage::Used);
-                let what = format!("{}: {key} = {}", source.display(), value());
+                let what = format!("{}: {key} = {}", source.display(), value);
                 assert!(own.count() > 0, "{what}: nothing is said of it");
                 assert_eq!(used, !same, "{what}");
             }
@@ -231,27 +236,32 @@ fn other_field(field: &Field) -> Option<Field> {
 }
 
 /// Keys that llama.cpp knows and the checkpoints lack, without the name of the architecture.
-const ADDED_FIELDS: &[(&str, fn() -> Field)] = &[
-    ("rope.scale_linear", || Field::f32(4.0)),
-    ("rope.scaling.factor", || Field::f32(4.0)),
-    ("rope.scaling.attn_factor", || Field::f32(0.5)),
-    ("rope.scaling.yarn_log_multiplier", || Field::f32(0.1)),
-    ("rope.scaling.yarn_ext_factor", || Field::f32(0.5)),
-    ("attention.clamp_kqv", || Field::f32(0.5)),
-    ("attention.scale", || Field::f32(0.5)),
-    ("attention.sliding_window", || Field::u32(3)),
-    ("attention.temperature_scale", || Field::f32(0.5)),
-    ("attn_logit_softcapping", || Field::f32(0.5)),
-    ("final_logit_softcapping", || Field::f32(0.5)),
-    ("logit_scale", || Field::f32(0.5)),
-    ("embedding_scale", || Field::f32(0.5)),
-    ("residual_scale", || Field::f32(0.5)),
-    ("expert_count", || Field::u32(8)),
-    ("use_parallel_residual", || Field {
-        kind: 7,
-        bytes: vec![0],
-    }),
-];
+fn added_fields() -> Vec<(&'static str, Field)> {
+    vec![
+        ("rope.scale_linear", Field::f32(4.0)),
+        ("rope.scaling.factor", Field::f32(4.0)),
+        ("rope.scaling.attn_factor", Field::f32(0.5)),
+        ("rope.scaling.yarn_log_multiplier", Field::f32(0.1)),
+        ("rope.scaling.yarn_ext_factor", Field::f32(0.5)),
+        ("attention.clamp_kqv", Field::f32(0.5)),
+        ("attention.scale", Field::f32(0.5)),
+        ("attention.sliding_window", Field::u32(3)),
+        ("attention.temperature_scale", Field::f32(0.5)),
+        ("attn_logit_softcapping", Field::f32(0.5)),
+        ("final_logit_softcapping", Field::f32(0.5)),
+        ("logit_scale", Field::f32(0.5)),
+        ("embedding_scale", Field::f32(0.5)),
+        ("residual_scale", Field::f32(0.5)),
+        ("expert_count", Field::u32(8)),
+        (
+            "use_parallel_residual",
+            Field {
+                kind: 7,
+                bytes: vec![0],
+            },
+        ),
+    ]
+}
 
 #[test]
 fn every_key_of_a_gguf_header_is_used_harmless_or_refused() {
@@ -278,12 +288,12 @@ fn every_key_of_a_gguf_header_is_used_harmless_or_refused() {
                 judge(&path, &fields[n].0, &ids, &before, "another");
             }
         }
-        for (key, value) in ADDED_FIELDS {
+        for (key, value) in added_fields() {
             let key = format!("{architecture}.{key}");
             if fields.iter().any(|(name, _)| *name == key) {
                 continue;
             }
-            let more = [fields.clone(), vec![(key.clone(), value())]].concat();
+            let more = [fields.clone(), vec![(key.clone(), value)]].concat();
             gguf::write(&path, &more, &tensors);
             judge(&path, &key, &ids, &before, "added");
         }

@@ -167,8 +167,11 @@ fn string(bytes: &[u8]) -> Vec<u8> {
     [&(bytes.len() as u64).to_le_bytes()[..], bytes].concat()
 }
 
+pub type Fields = Vec<(String, Field)>;
+pub type Tensors = Vec<(String, Tensor)>;
+
 /// The fields and tensors of a file whose tensors lie in the order of their list.
-pub fn read(path: &Path) -> (Vec<(String, Field)>, Vec<(String, Tensor)>) {
+pub fn read(path: &Path) -> (Fields, Tensors) {
     let bytes = std::fs::read(path).unwrap();
     let mut at = 8;
     let number = |at: &mut usize| {
