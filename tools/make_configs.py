@@ -146,6 +146,8 @@ class Draw:
             if share is not ...:
                 (own if inside else self.config)["partial_rotary_factor"] = share
             if self.family == "gemma3_text":
+                # Version 5 overlooks it where rope_parameters has kinds of layers.
+                own.pop("truncate", None)
                 local = {"rope_type": "default"} | ({"rope_theta": 77.0} if inside else {})
                 own = {"full_attention": own, "sliding_attention": local}
             self.config["rope_parameters"] = own

@@ -29,7 +29,8 @@ impl Setup {
     }
 
     /// An empty session for a text of `needed` tokens, and a note if the window is extended without
-    /// being asked for.
+    /// being asked for. Where the model has other frequencies for short contexts (longrope) and no
+    /// context was asked for, the text decides which are used, as in `transformers`.
     pub fn session(&self, model: &TextModel, needed: usize, why: &str) -> Result<Session> {
         let trained = model.model.config().trained_window;
         let chosen = self.choice.for_text(needed, trained)?;
@@ -40,7 +41,13 @@ impl Setup {
                 as_extension(&chosen.extension),
             ));
         }
-        Ok(model.model.session(self.source.options(chosen.extension))?)
+        let extension = match &model.model.config().short_rope {
+            Some((short, _)) if needed <= *short && self.choice.is_free(&chosen.extension) => {
+                chosen.extension.with_context(*short)
+            }
+            _ => chosen.extension,
+        };
+        Ok(model.model.session(self.source.options(extension))?)
     }
 }
 

@@ -102,6 +102,11 @@ impl Choice {
         })
     }
 
+    /// Whether nothing keeps the context of an extension from being a shorter one.
+    pub fn is_free(&self, extension: &Extension) -> bool {
+        self.context.is_none() && !extension.extends()
+    }
+
     /// The extension for sequences of up to `context` tokens, however short their texts are.
     pub fn for_context(&self, context: usize, trained: usize) -> Result<Extension> {
         match &self.wanted {

@@ -168,7 +168,7 @@ pub(super) const OLMO2: Options = &[
 pub(super) const GPT_NEOX: Options = &[
     ("hidden_act", Text("gelu")),
     ("layer_norm_eps", Number(1e-5)),
-    ("rope_theta", Null),
+    // The class sets the base from this one, whatever `rope_theta` is.
     ("rotary_emb_base", Number(10_000.0)),
     ("rotary_pct", Number(0.25)),
     ("use_parallel_residual", Flag(true)),
@@ -373,6 +373,7 @@ pub(super) const RULES: &[Rule] = &[
             "*.type",
             "max_window_layers",
             "no_rope_layer_interval",
+            "rope_theta",
             "rotary_emb_base",
             "rotary_pct",
             "sliding_window",

@@ -61,9 +61,9 @@ pub(super) fn read(reader: &Reader, head_dim: usize) -> Result<Ropes> {
             own(key.to_owned(), &Value::Null),
         )
     };
-    let theta = match reader.number("rope_theta")? {
-        Some(theta) => Some(theta),
-        None => reader.number("rotary_emb_base")?,
+    let theta = match reader.kind.absent("rotary_emb_base") {
+        Some(_) => reader.number("rotary_emb_base")?,
+        None => reader.number("rope_theta")?,
     };
     let mut ropes = global.ropes(head_dim, theta)?;
     if has_local {
