@@ -80,7 +80,8 @@ fn others(value: &Value) -> Vec<Value> {
             vec![json!(n + 1), json!(2 * n + 2), json!(n / 2)]
         }
         Value::Number(x) => vec![json!(x.as_f64().unwrap() * 1.5 + 0.25)],
-        Value::String(_) => vec![json!("other"), json!("gelu")],
+        Value::String(text) if text == "silu" => vec![json!("other"), json!("gelu")],
+        Value::String(_) => vec![json!("other"), json!("silu")],
         Value::Array(list) => vec![list.iter().rev().cloned().collect(), json!([])],
         Value::Null => vec![json!(3), json!(true)],
         Value::Object(_) => vec![json!({"other": 1})],

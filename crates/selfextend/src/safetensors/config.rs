@@ -257,6 +257,10 @@ impl Reader<'_> {
             };
             Ok(LayerAttention { rotary, window })
         };
-        (0..layers).map(layer).collect()
+        let layers: Vec<LayerAttention> = (0..layers).map(layer).collect::<Result<_>>()?;
+        if layers.iter().all(|layer| layer.window.is_none()) {
+            self.unnote("sliding_window");
+        }
+        Ok(layers)
     }
 }

@@ -47,7 +47,6 @@ pub(super) const EVERY: Options = &[
     ("num_attention_heads", Null),
     ("max_position_embeddings", Null),
     ("original_max_position_embeddings", Null),
-    ("head_dim", Null),
     ("rope_theta", Number(10_000.0)),
     ("rope_scaling", Null),
     ("rope_parameters", Null),
@@ -55,6 +54,7 @@ pub(super) const EVERY: Options = &[
 ];
 
 pub(super) const LLAMA: Options = &[
+    ("head_dim", Null),
     ("num_key_value_heads", Null),
     ("hidden_act", Text("silu")),
     ("rms_norm_eps", Number(1e-6)),
@@ -63,6 +63,7 @@ pub(super) const LLAMA: Options = &[
 ];
 
 pub(super) const MISTRAL: Options = &[
+    ("head_dim", Null),
     ("num_key_value_heads", Size(8)),
     ("hidden_act", Text("silu")),
     ("rms_norm_eps", Number(1e-6)),
@@ -70,6 +71,7 @@ pub(super) const MISTRAL: Options = &[
 ];
 
 pub(super) const SMOLLM3: Options = &[
+    ("head_dim", Null),
     ("num_key_value_heads", Size(4)),
     ("hidden_act", Text("silu")),
     ("rms_norm_eps", Number(1e-6)),
@@ -84,6 +86,7 @@ pub(super) const SMOLLM3: Options = &[
 ];
 
 pub(super) const QWEN2: Options = &[
+    ("head_dim", Null),
     ("num_key_value_heads", Size(32)),
     ("hidden_act", Text("silu")),
     ("rms_norm_eps", Number(1e-6)),
@@ -97,6 +100,7 @@ pub(super) const QWEN2: Options = &[
 pub(super) const QWEN3: Options = &[("head_dim", Size(128)), ("attention_bias", Flag(false))];
 
 pub(super) const PHI: Options = &[
+    ("head_dim", Null),
     ("num_key_value_heads", Null),
     ("hidden_act", Text("gelu_new")),
     ("layer_norm_eps", Number(1e-5)),
@@ -104,6 +108,7 @@ pub(super) const PHI: Options = &[
 ];
 
 pub(super) const PHI3: Options = &[
+    ("head_dim", Null),
     ("num_key_value_heads", Null),
     ("hidden_act", Text("silu")),
     ("rms_norm_eps", Number(1e-5)),
@@ -159,6 +164,7 @@ pub(super) const STABLELM: Options = &[
 ];
 
 pub(super) const OLMO2: Options = &[
+    ("head_dim", Null),
     ("num_key_value_heads", Null),
     ("hidden_act", Text("silu")),
     ("rms_norm_eps", Number(1e-5)),

@@ -79,6 +79,11 @@ impl<'a> Reader<'a> {
         self.used.borrow_mut().insert(key.to_owned());
     }
 
+    /// Notes that a key that was read turned out to be of no use.
+    pub fn unnote(&self, key: &str) {
+        self.used.borrow_mut().remove(key);
+    }
+
     /// A size; `None` when it is null.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
         match self.get(key) {
