@@ -221,6 +221,7 @@ fn random(lengths: &[usize], kv_type: KvType) -> Result<(), Failure> {
             let mut pass = |cache: &mut _, tokens: &[u32]| {
                 let caches = &mut [cache];
                 let on_layer = &mut |_| Ok(());
+                let last = [tokens.len() - 1];
                 decoder::forward(
                     &backend,
                     &config,
@@ -229,15 +230,10 @@ fn random(lengths: &[usize], kv_type: KvType) -> Result<(), Failure> {
                     &[tokens],
                     &mut activations,
                     on_layer,
-                )?;
-                let last = [tokens.len() - 1];
-                decoder::logits(
-                    &backend,
-                    &config,
-                    &weights,
-                    &last,
-                    &mut activations,
-                    &mut |_, _| {},
+                    &mut |activations| {
+                        let visit = &mut |_: usize, _: &[f32]| {};
+                        decoder::logits(&backend, &config, &weights, &last, activations, visit)
+                    },
                 )
             };
             pass(&mut cache, &tokens[..CHUNK.min(length)])?;

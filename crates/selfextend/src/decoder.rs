@@ -1,10 +1,11 @@
 //! The decoder: one pass over packed tokens, driven by the configuration and by which weights are
 //! present.
 
-use crate::backend::{Backend, Cache, Phase};
+use crate::backend::{Backend, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
 use crate::sampling::{TokenScore, check_finite, check_score};
+use crate::uncounted::Uncounted;
 
 /// Weights of a decoder.
 pub struct Weights<B: Backend> {
@@ -149,11 +150,15 @@ pub type OnLayer<'a> = &'a mut (dyn FnMut(usize) -> Result<()> + Send);
 /// Called with the index of a row in the list of wanted rows, and its logits.
 pub type OnLogits<'a> = &'a mut (dyn FnMut(usize, &[f32]) + Send);
 
-/// Runs all layers over the packed tokens of some sequences. The caches count the tokens only
-/// when the pass succeeds.
+/// What is done with the results of the last layer, as long as the pass can still fail.
+pub type OnEnd<'a, B> = &'a mut (dyn FnMut(&mut Activations<B>) -> Result<()> + Send);
+
+/// Runs all layers over the packed tokens of some sequences, then `end`. The caches count the tokens
+/// only when all of it succeeds; after an error, and after a panic, they are as they were.
 ///
 /// # Errors
-/// Whatever `on_layer` returns, or shapes that do not fit.
+/// Whatever `on_layer` and `end` return, or shapes that do not fit.
+#[allow(clippy::too_many_arguments)]
 pub fn forward<B: Backend>(
     backend: &B,
     config: &ModelConfig,
@@ -162,24 +167,20 @@ pub fn forward<B: Backend>(
     tokens: &[&[u32]],
     activations: &mut Activations<B>,
     on_layer: OnLayer,
+    end: OnEnd<B>,
 ) -> Result<()> {
     activations.ids.clear();
     tokens
         .iter()
         .for_each(|tokens| activations.ids.extend_from_slice(tokens));
-    backend.plan(caches, tokens, activations.phase, &mut activations.plan)?;
-    // A backend that has queued work must learn that the pass has ended, also after an error.
-    let passed = layers(backend, config, weights, caches, activations, on_layer);
-    let finished = backend.finish();
-    let passed = passed.and(finished);
-    for (cache, tokens) in caches.iter_mut().zip(tokens) {
-        match passed {
-            Ok(()) => cache.commit(tokens.len()),
-            // The pass may have overwritten keys that the next query sees.
-            Err(_) => drop(cache.truncate(cache.len())),
-        }
-    }
-    passed
+    let pass = Uncounted::new(backend, caches);
+    let (phase, plan) = (activations.phase, &mut activations.plan);
+    backend.plan(pass.caches, tokens, phase, plan)?;
+    layers(backend, config, weights, pass.caches, activations, on_layer)?;
+    backend.finish()?;
+    end(activations)?;
+    pass.count(tokens);
+    Ok(())
 }
 
 fn layers<B: Backend>(

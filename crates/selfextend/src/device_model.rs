@@ -263,8 +263,8 @@ impl<B: Backend> BackendModel<B> {
                 tokens,
                 activations,
                 on_layer,
-            )?;
-            end(&rows, &owners, activations)
+                &mut |activations| end(&rows, &owners, activations),
+            )
         };
         if B::THREADED {
             self.pool.install(|| parallel::awake(pass))

@@ -83,6 +83,7 @@ mod tensor;
 mod test_support;
 mod text;
 pub mod tokenizer;
+mod uncounted;
 mod weights;
 
 pub use backend::{Block, Phase, SessionBytes};

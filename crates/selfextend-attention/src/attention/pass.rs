@@ -21,7 +21,8 @@ pub struct AttentionScratch {
 /// only after [`KvCache::commit`](crate::KvCache::commit).
 ///
 /// # Errors
-/// [`AttentionError`] when the caches' shapes differ or a slice's length does not fit.
+/// [`AttentionError`] when the caches' shapes differ, a plan is not that of its cache's next tokens or
+/// a slice's length does not fit.
 pub fn attend(
     layer: usize,
     segments: &mut [Segment],
@@ -43,6 +44,11 @@ pub fn attend(
             "sequences of one pass differ in shape".into(),
         ));
     }
+    if segments.iter().any(|it| !it.cache.continues(it.plan)) {
+        return Err(AttentionError::Shape(
+            "a plan was made for other tokens than those that follow its sequence".into(),
+        ));
+    }
     let tokens: usize = segments.iter().map(|segment| segment.plan.tokens).sum();
     let q_width = shape.heads() * shape.head_dim();
     let kv_width = shape.kv_heads() * shape.head_dim();
@@ -55,9 +61,7 @@ pub fn attend(
         let range = row * kv_width..(row + segment.plan.tokens) * kv_width;
         let Segment { cache, plan } = segment;
         cache.append(layer, plan, &k[range.clone()], &v[range]);
-        if plan.decode {
-            cache.update_rings(layer, plan);
-        }
+        cache.update_rings(layer, plan);
     });
 
     let stored = with_rows(segments.iter()).map(|(segment, row)| LayerSegment {

@@ -58,6 +58,8 @@ impl KvCache {
         assert!(self.len.is_multiple_of(PAGE) && tokens <= PAGE);
         assert_eq!(self.layers.len(), block.pages.len());
         for (layer, page) in self.layers.iter_mut().zip(&block.pages) {
+            // An uncounted pass may have added pages.
+            layer.pages.truncate(self.len);
             layer.pages.push(page.clone());
         }
         self.len += tokens;

@@ -114,9 +114,6 @@ pub(crate) struct DerivedRing {
     /// Panels of each head, allocated at the first decode step; none where nothing is derived.
     slots: usize,
     keys: RingKeys,
-    /// The keys it holds, by position.
-    from: usize,
-    until: usize,
 }
 
 /// Keys of a ring: `[kv_head][slot][component][16]`.
@@ -147,13 +144,7 @@ impl DerivedRing {
             KvType::F32 => RingKeys::F32(Vec::new()),
             KvType::F16 | KvType::Q8_0 => RingKeys::F16(Vec::new()),
         };
-        Self {
-            shape,
-            slots,
-            keys,
-            from: 0,
-            until: 0,
-        }
+        Self { shape, slots, keys }
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -172,19 +163,9 @@ impl DerivedRing {
         self.shape.kv_heads() * self.slots * self.shape.head_dim() * WIDTH * number
     }
 
-    /// The first key that must be derived before the ring serves a query that sees keys from
-    /// `needed` on.
-    pub(super) fn held_until(&self, needed: usize) -> usize {
-        if self.from <= needed && self.until >= needed {
-            self.until
-        } else {
-            needed
-        }
-    }
-
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.until = self.until.min(len);
-        self.from = self.from.min(self.until);
+    /// Panels of each head; none where nothing is derived.
+    pub(super) fn slots(&self) -> usize {
+        self.slots
     }
 
     /// The keys it holds, where they are floats; nothing otherwise.
@@ -208,28 +189,12 @@ impl DerivedRing {
         (head * self.slots + panel % self.slots) * self.shape.head_dim() * WIDTH
     }
 
-    /// Derives the panels of `table` from the pages, up to key `end`.
-    pub(super) fn update(
-        &mut self,
-        pages: &LayerPages,
-        rope: &Rope,
-        table: &DeltaTable,
-        end: usize,
-    ) {
+    /// Derives the panels of `table` from the pages.
+    pub(super) fn update(&mut self, pages: &LayerPages, rope: &Rope, table: &DeltaTable) {
         match &mut self.keys {
             RingKeys::F32(keys) => fill(keys, self.shape, self.slots, pages, rope, table),
             RingKeys::F16(keys) => fill(keys, self.shape, self.slots, pages, rope, table),
         }
-        let oldest = (end.div_ceil(WIDTH) * WIDTH).saturating_sub(self.slots * WIDTH);
-        let first = table.panels().start * WIDTH;
-        // What was held stays held where the new panels continue it.
-        let from = if self.until >= first {
-            self.from.min(first)
-        } else {
-            first
-        };
-        self.from = from.max(oldest);
-        self.until = end;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Keys and values of one sequence, in all layers.
 
 use super::derived::DerivedRing;
+use super::held::Held;
 use super::kind::LayerKind;
 use super::kv_type::KvType;
 use super::pages::LayerPages;
@@ -20,6 +21,10 @@ pub struct KvCache {
     kinds: Vec<LayerKind>,
     pub(super) layers: Vec<LayerCache>,
     pub(super) len: usize,
+    /// What the rings of each kind and region hold, in all of its layers.
+    held: Vec<Vec<Held>>,
+    /// The same once the pass under way is counted.
+    next: Vec<Vec<Held>>,
 }
 
 /// One layer of a cache.
@@ -63,13 +68,18 @@ impl KvCache {
             pages: LayerPages::new(shape, kv_type),
             rings: kinds[kind].rings(shape, kv_type),
         };
+        let layers = layers.into_iter().map(layer).collect();
+        let regions = kinds.iter().map(|kind| kind.regions().len());
+        let held: Vec<Vec<Held>> = regions.map(|count| vec![Held::default(); count]).collect();
         Self {
             shape,
             kv_type,
             scaling: QueryScaling::None,
-            layers: layers.into_iter().map(layer).collect(),
+            layers,
             kinds,
             len: 0,
+            next: held.clone(),
+            held,
         }
     }
 
@@ -143,16 +153,19 @@ impl KvCache {
     fn plan_as(&self, tokens: usize, decode: bool, plan: &mut SegmentPlan) {
         let queries = self.len..self.len + tokens;
         plan.start(queries.clone(), decode, self.scaling, self.kinds.len());
-        for (number, (plan, kind)) in plan.kinds.iter_mut().zip(&self.kinds).enumerate() {
-            let layer = self.layers.iter().find(|layer| layer.kind == number);
-            let held = layer.filter(|_| decode).map(|layer| &layer.rings[..]);
-            plan.fill(kind, queries.clone(), held);
+        let kinds = self.kinds.iter().zip(&self.held);
+        for (plan, (kind, held)) in plan.kinds.iter_mut().zip(kinds) {
+            plan.fill(kind, queries.clone(), decode.then_some(held));
         }
     }
 
-    /// Counts `tokens` planned tokens as stored, after every layer has attended.
+    /// Counts `tokens` planned tokens as stored, after every layer has attended. A pass that is not
+    /// counted, because it ended before its last layer, leaves nothing behind that a later one sees.
     pub fn commit(&mut self, tokens: usize) {
         self.len += tokens;
+        for (held, next) in self.held.iter_mut().zip(&self.next) {
+            held.copy_from_slice(next);
+        }
         for layer in &mut self.layers {
             let forgotten = self.kinds[layer.kind].forgotten(self.len);
             let end = forgotten.end.saturating_sub(SLACK);
@@ -177,12 +190,16 @@ impl KvCache {
         }
         for layer in &mut self.layers {
             layer.pages.truncate(self.len);
-            layer
-                .rings
-                .iter_mut()
-                .for_each(|ring| ring.truncate(self.len));
         }
+        let len = self.len;
+        let held = self.held.iter_mut().flatten();
+        held.for_each(|held| held.truncate(len));
         self.len
+    }
+
+    /// Whether the next tokens are those of a plan.
+    pub(crate) fn continues(&self, plan: &SegmentPlan) -> bool {
+        plan.start == self.len && plan.kinds.len() == self.kinds.len()
     }
 
     /// Stores the keys and values of a planned segment in one layer. `keys` and `values` are
@@ -201,15 +218,21 @@ impl KvCache {
         });
     }
 
-    /// Adds the keys that a decode step needs to a layer's rings.
+    /// Adds the keys that a decode step needs to a layer's rings; a prefill needs none.
     pub(crate) fn update_rings(&mut self, layer: usize, plan: &SegmentPlan) {
         let LayerCache { kind, pages, rings } = &mut self.layers[layer];
-        let (rope, plan) = (self.kinds[*kind].rope(), &plan.kinds[*kind]);
-        let regions = plan.lowering.regions().iter().zip(&plan.rotations);
-        for (ring, (region, rotations)) in rings.iter_mut().zip(regions) {
+        let (rope, its) = (self.kinds[*kind].rope(), &plan.kinds[*kind]);
+        let states = self.held[*kind].iter_mut().zip(&mut self.next[*kind]);
+        let regions = its.lowering.regions().iter().zip(&its.rotations);
+        for (ring, ((held, next), (region, rotations))) in rings.iter_mut().zip(states.zip(regions))
+        {
+            let panels = rotations.deltas.panels();
+            *next = *held;
             // Nothing to add where the ring holds everything already.
-            if !rotations.deltas.panels().is_empty() {
-                ring.update(pages, rope, &rotations.deltas, region.extent().end);
+            if plan.decode && !panels.is_empty() {
+                held.overwrite(ring.slots(), panels.end);
+                *next = held.with(panels, region.extent().end);
+                ring.update(pages, rope, &rotations.deltas);
             }
         }
     }

@@ -17,6 +17,7 @@
 mod block;
 mod derived;
 mod floats;
+mod held;
 mod kind;
 mod kv_cache;
 mod kv_type;

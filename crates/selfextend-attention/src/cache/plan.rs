@@ -1,6 +1,7 @@
 //! What the next tokens of a sequence need, computed once and used by every layer of a kind.
 
-use super::derived::{DeltaTable, DerivedRing};
+use super::derived::DeltaTable;
+use super::held::Held;
 use super::kind::LayerKind;
 use crate::lowering::{Lowering, key_positions};
 use crate::position::QueryScaling;
@@ -64,14 +65,9 @@ impl SegmentPlan {
 }
 
 impl KindPlan {
-    /// Computes it for some queries. A decode step gives the rings of a layer of the kind, and
-    /// derives only the keys that they do not hold yet.
-    pub(super) fn fill(
-        &mut self,
-        kind: &LayerKind,
-        queries: Range<usize>,
-        held: Option<&[DerivedRing]>,
-    ) {
+    /// Computes it for some queries. A decode step gives what the rings of the kind hold, and
+    /// derives only the other keys.
+    pub(super) fn fill(&mut self, kind: &LayerKind, queries: Range<usize>, held: Option<&[Held]>) {
         let rope = kind.rope();
         self.lowering.fill(kind, queries);
         let positions = self.lowering.stored().iter().copied();
@@ -83,7 +79,7 @@ impl KindPlan {
             let positions = region.query_positions().iter().copied();
             to.queries.fill(rope, positions);
             let seen = region.extent();
-            let first = held.map_or(seen.start, |rings| rings[r].held_until(seen.start));
+            let first = held.map_or(seen.start, |held| held[r].until(seen.start));
             if region.is_derived() && first < seen.end {
                 let delta = |j| {
                     let [stored, there] = key_positions(kind, r, j);

@@ -158,6 +158,9 @@ impl Stored for Bytes {
             // The scale of a key's values goes into its weight, once for each block of columns.
             let (factors, distance) = (&scales[block * WIDTH..], blocks(shape) * WIDTH);
             multiply_rows(s, weights, PAGE, padded, factors, distance, scaled);
+            // Scales of tokens that are not there are what an earlier pass left: maybe infinite.
+            let rows = scaled.chunks_exact_mut(padded);
+            rows.for_each(|row| row[keys..].fill(0.0));
             rounded.weights(s, scaled, padded, PAGE);
             let columns = block * BLOCK..width.min((block + 1) * BLOCK);
             accumulate_q8(s, rounded, keys, values, width, columns, acc);

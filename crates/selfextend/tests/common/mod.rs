@@ -340,6 +340,16 @@ impl Random {
 /// Writes a random model of two layers with grouped heads, biases and a window of 64, its
 /// matrices in a format (whose blocks divide 256, the width of all of them).
 pub fn write_tiny(path: &Path, format: TensorFormat, vocab: usize) {
+    write_tiny_with(path, format, vocab, |_| {});
+}
+
+/// The same with other tensors.
+pub fn write_tiny_with(
+    path: &Path,
+    format: TensorFormat,
+    vocab: usize,
+    change: impl FnOnce(&mut Vec<(String, Tensor)>),
+) {
     let (hidden, heads, kv_heads, dim) = (256, 4, 2, 64);
     let metadata = [
         ("general.architecture", Field::text("llama")),
@@ -385,5 +395,6 @@ pub fn write_tiny(path: &Path, format: TensorFormat, vocab: usize) {
             tensors.push((format!("blk.{layer}.{name}.weight"), weights));
         }
     }
+    change(&mut tensors);
     gguf::write(path, &metadata, &tensors);
 }
