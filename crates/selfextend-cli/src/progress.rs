@@ -131,7 +131,8 @@ impl Pull {
 
     /// Shows how far it has come.
     pub fn show(&mut self, progress: hub::Progress) {
-        if !self.is_announced && progress.total > 0 {
+        let is_download = progress.phase == hub::Phase::Download;
+        if !self.is_announced && is_download && progress.total > 0 {
             self.is_announced = true;
             let size = output::size(progress.total as usize);
             output::note(&format!("downloading {} ({size})", self.name));

@@ -47,7 +47,7 @@ impl TextModel {
         #[cfg(feature = "hub")]
         {
             use crate::hub::{PullOptions, resolve};
-            let path = resolve(path_or_name, &PullOptions::from_env(), &mut |_| {})?;
+            let path = resolve(path_or_name, &PullOptions::from_env()?, &mut |_| {})?;
             Self::load(path, LoadOptions::default())
         }
         #[cfg(not(feature = "hub"))]

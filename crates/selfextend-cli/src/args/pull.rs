@@ -3,7 +3,7 @@
 use clap::Args;
 use selfextend::hub::DEFAULT_MODEL;
 
-/// Download a model, unless it is on this machine already, and print its path.
+/// Download what this machine lacks of a model, verify the rest, and print its path.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  selfextend pull\n  selfextend pull qwen2.5-coder-1.5b\n  selfextend pull owner/name:file.gguf"

@@ -1,11 +1,11 @@
-//! `selfextend pull`: downloads a model.
+//! `selfextend pull`: downloads and verifies a model.
 
 use crate::args::pull::PullArgs;
 use crate::error::Result;
 use crate::{output, setup};
 
-/// Downloads the model if it is not on this machine, and prints its path.
+/// Downloads what lacks of the model, verifies what is there, and prints its path.
 pub fn pull(args: &PullArgs) -> Result<()> {
-    let path = setup::fetch(&args.model)?;
+    let path = setup::pull(&args.model)?;
     output::line(&path.display().to_string())
 }

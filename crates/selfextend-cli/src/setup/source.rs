@@ -3,17 +3,29 @@
 use crate::args::model::{LinearArg, LoadArgs, WindowArg};
 use crate::error::{CliError, Result};
 use crate::{interrupt, progress};
-use selfextend::hub::{self, PullOptions};
+use selfextend::hub::{self, HubError, PullOptions};
 use selfextend::{Device, Extension, KvType, LoadOptions, ModelFile, SessionOptions, TextModel};
 use std::path::{Path, PathBuf};
 
 /// The model's file, downloaded first if it is not on this machine.
 pub fn fetch(model: &str) -> Result<PathBuf> {
+    with_progress(model, hub::resolve)
+}
+
+/// The model's file, after what lacks was downloaded and what is there was verified.
+pub fn pull(model: &str) -> Result<PathBuf> {
+    with_progress(model, hub::pull)
+}
+
+/// A function of the hub that finds a model.
+type Find =
+    fn(&str, &PullOptions, &mut dyn FnMut(hub::Progress)) -> std::result::Result<PathBuf, HubError>;
+
+fn with_progress(model: &str, find: Find) -> Result<PathBuf> {
     let _scope = interrupt::scope(interrupt::Mode::WindDown);
     let mut shown = progress::Pull::new(model);
-    let found = hub::resolve(model, &PullOptions::from_env(), &mut |progress| {
-        shown.show(progress)
-    });
+    let found = PullOptions::from_env()
+        .and_then(|options| find(model, &options, &mut |progress| shown.show(progress)));
     drop(shown);
     match found {
         // Pip receives Ctrl-C too, and reports a failure of its own.

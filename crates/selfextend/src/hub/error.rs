@@ -135,9 +135,8 @@ pub enum HubError {
     },
     /// The hub denies access to the model.
     #[error(
-        "{endpoint} refuses {repo} ({status}): it is gated or private, or there is no such \
-         model; check the name, accept the model's terms on its page, and set HF_TOKEN to \
-         your access token"
+        "{endpoint} refuses {repo} ({status}): {reason}; check the name, accept the model's \
+         terms on its page, and set HF_TOKEN to an access token that may read it"
     )]
     HubDenied {
         /// The hub.
@@ -146,6 +145,8 @@ pub enum HubError {
         repo: String,
         /// The HTTP status.
         status: u16,
+        /// What the hub's answer tells of the cause.
+        reason: &'static str,
     },
     /// The hub cannot be reached, or the connection was lost.
     #[error(
@@ -162,8 +163,8 @@ pub enum HubError {
     },
     /// The hub's answer cannot be used.
     #[error(
-        "downloading {what} from {endpoint} failed: {reason}; try again, and if that does not \
-         help, remove the model's .part and .lock files in {}", .cache.display()
+        "downloading {what} from {endpoint} failed: {reason}; try again later, or download the \
+         file elsewhere and give its path as the model"
     )]
     Hub {
         /// The hub.
@@ -172,8 +173,40 @@ pub enum HubError {
         what: String,
         /// What went wrong.
         reason: String,
+    },
+    /// The network is switched off, and the model is not in the cache.
+    #[error(
+        "HF_HUB_OFFLINE is set, and {} has no {what}: pull it once with HF_HUB_OFFLINE=0",
+        .cache.display()
+    )]
+    Offline {
         /// The cache of the hub.
         cache: PathBuf,
+        /// The model, with the files that are not there.
+        what: String,
+    },
+    /// A file in the cache is not what was published, and the network is switched off.
+    #[error(
+        "{} is damaged: expected {expected}, got {got}; pull the model again, with \
+         HF_HUB_OFFLINE=0", .path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The size or checksum it should have.
+        expected: String,
+        /// The size or checksum it has.
+        got: String,
+    },
+    /// An environment variable has no meaning.
+    #[error("{name} is `{value}`, which is not {expected}")]
+    BadVariable {
+        /// The variable, or the file that stands for it.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
     },
     /// The address that is set for the hub is not a URL.
     #[error("HF_ENDPOINT is `{endpoint}`, which is not an http:// or https:// address")]
@@ -201,6 +234,22 @@ pub enum HubError {
 }
 
 impl HubError {
+    /// The error for a file of the hub's cache that cannot be read or written.
+    pub(super) fn in_hub_cache(path: &Path, needed: u64, reason: io::Error) -> Self {
+        if is_disk_full(&reason) {
+            Self::DiskFull {
+                dir: path.parent().unwrap_or(path).to_path_buf(),
+                needed,
+                setting: "HF_HUB_CACHE",
+            }
+        } else {
+            Self::Io {
+                path: path.to_path_buf(),
+                reason,
+            }
+        }
+    }
+
     /// The error for a failed write of a pull that takes `needed` bytes in `dir`.
     pub(super) fn writing(dir: &Path, needed: u64, reason: io::Error) -> Self {
         let dir = dir.to_path_buf();
@@ -217,7 +266,7 @@ impl HubError {
 }
 
 /// Whether there was no room for what was to be written.
-pub(super) fn is_disk_full(error: &io::Error) -> bool {
+fn is_disk_full(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded

