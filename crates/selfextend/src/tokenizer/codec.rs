@@ -68,8 +68,9 @@ impl Tokenizer {
             }
             "gpt2" => {
                 let vocabulary = Vocabulary::from_metadata(metadata, Spelling::bytes())?;
-                let rule = pre_tokenizer::find(metadata.string(PRE)?.unwrap_or("default"))?;
-                let engine = byte_level::engine(metadata, &vocabulary, rule)?;
+                let name = metadata.string(PRE)?.unwrap_or("default");
+                let rule = pre_tokenizer::find(name)?;
+                let engine = byte_level::engine(metadata, &vocabulary, name, rule)?;
                 (vocabulary, Model::Engine(Box::new(engine)), rule.adds_bos)
             }
             found => {

@@ -4,7 +4,7 @@ use super::error::TokenizerError;
 use super::metadata::Metadata;
 use super::spelling::Spelling;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 pub(super) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -165,6 +165,28 @@ impl Vocabulary {
         tokens
             .map(|(id, (text, kind))| (id, text.as_ref(), *kind))
             .filter(|(_, text, _)| !text.is_empty())
+    }
+
+    /// The control tokens, but for one that stands for what no other token covers.
+    pub(super) fn markups(&self, unknown: Option<&str>) -> Markups<'_> {
+        let controls = self
+            .iter()
+            .filter(|(_, text, kind)| *kind == TokenKind::Control && Some(*text) != unknown);
+        Markups(controls.map(|(_, text, _)| text).collect())
+    }
+}
+
+/// The texts of tokens that plain text must never become, neither as a whole word nor by a merge.
+pub(super) struct Markups<'v>(HashSet<&'v str>);
+
+impl Markups<'_> {
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.0.contains(text)
+    }
+
+    /// Whether a merge takes or makes one of them.
+    pub(super) fn touch(&self, left: &str, right: &str) -> bool {
+        self.contains(left) || self.contains(right) || self.contains(&format!("{left}{right}"))
     }
 }
 
