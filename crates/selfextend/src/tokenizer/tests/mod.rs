@@ -285,11 +285,6 @@ fn malformed_vocabularies_name_the_key() {
         (key, strings(["h e l"]), "one space between"),
         (key, strings([" h"]), "one space between"),
         (key, strings(["h l"]), "`hl` is not among"),
-        (
-            key,
-            strings(["<|im_start|> h"]),
-            "`<|im_start|>` is not among",
-        ),
     ];
     for (key, value, expected) in cases {
         let error = error_with(byte_level(), key, value);
@@ -304,6 +299,22 @@ fn malformed_vocabularies_name_the_key() {
             key: "tokenizer.ggml.merges"
         }
     ));
+}
+
+#[test]
+fn merges_that_make_or_take_markup_are_left_out() {
+    let mut fields = byte_level();
+    let merges = strings(["h e", "< |", "<|im_start|> h", "l l", "<|im_end| >"]);
+    fields.insert("tokenizer.ggml.merges".to_owned(), merges);
+    let error = Tokenizer::from_gguf(&fields).unwrap_err().to_string();
+    assert!(error.contains("`<|` is not among"), "{error}");
+    let merges = strings(["h e", "<|im_start|> h", "l l", "<|im_end| >"]);
+    fields.insert("tokenizer.ggml.merges".to_owned(), merges);
+    let ids = build(&fields).encode("<|im_end|>hell").unwrap();
+    assert!(
+        ids.ends_with(&[256, 257]) && ids[..2] != [261, 256],
+        "{ids:?}"
+    );
 }
 
 #[test]
