@@ -259,3 +259,15 @@ fn the_reference_mode_answers_too() {
         (Some("f32"), Some(2))
     );
 }
+
+#[test]
+fn special_tokens_of_raw_prompts_stand_for_themselves_unless_told_otherwise() {
+    let count = |more: &[&str]| {
+        let args = [&["--raw", "<s>the</s>", "-n", "1", "--json"], more].concat();
+        let tokens = on_tiny("run", &args).json()["prompt_tokens"].as_u64();
+        tokens.unwrap()
+    };
+    // BOS as it is written, not twice; the word; EOS.
+    assert_eq!(count(&[]), 3);
+    assert!(count(&["--special-as-text"]) > 3);
+}

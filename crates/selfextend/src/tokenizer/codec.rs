@@ -225,6 +225,13 @@ impl Tokenizer {
         &self.vocabulary.end_tokens
     }
 
+    /// Ends generation at these tokens too; those outside the vocabulary cannot be generated.
+    pub(crate) fn add_end_tokens(&mut self, ids: impl IntoIterator<Item = u32>) {
+        let known = self.vocab_size();
+        let ids = ids.into_iter().filter(|&id| (id as usize) < known);
+        self.vocabulary.end_tokens.extend(ids);
+    }
+
     /// Splits text at the control tokens written in it.
     pub(crate) fn split_control<'t>(&self, text: &'t str) -> Vec<Part<'t>> {
         self.added.split_control(text)

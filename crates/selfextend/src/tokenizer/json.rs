@@ -22,17 +22,36 @@ pub(super) struct Read {
 pub(super) fn read(json: Value, config: &Value, model: &Value) -> Result<Read, TokenizerError> {
     let added = added_tokens(&json)?;
     let vocabulary = vocabulary(&json, &added, config, model)?;
-    let starts_with_bos = vocabulary.bos.is_some_and(|bos| {
+    let add_bos = vocabulary.bos.is_some_and(|bos| {
         let bos = vocabulary.text(bos).unwrap_or_default();
-        template_starts_with(&json["post_processor"], bos)
+        own_bos(config, model).unwrap_or_else(|| template_starts_with(&json["post_processor"], bos))
     });
-    let add_bos = starts_with_bos || config["add_bos_token"] == true;
     Ok(Read {
         engine: engine(json, &vocabulary)?,
-        add_bos: add_bos && vocabulary.bos.is_some(),
+        add_bos,
         vocabulary,
         added,
     })
+}
+
+/// Whether a text starts with BOS where the tokenizer's class decides it, whatever the
+/// post-processor says: these classes of transformers 4 replace it (`update_post_processor`). Others
+/// do not read `add_bos_token`. What `add_eos_token` adds ends texts for training: a prompt goes on.
+fn own_bos(config: &Value, model: &Value) -> Option<bool> {
+    let class = config["tokenizer_class"].as_str();
+    let default = match class.map(|class| class.strip_suffix("Fast").unwrap_or(class)) {
+        Some("LlamaTokenizer" | "CodeLlamaTokenizer" | "GemmaTokenizer" | "CohereTokenizer") => {
+            true
+        }
+        Some("GPTNeoXTokenizer") => false,
+        Some(_) => return None,
+        None => match model["model_type"].as_str()? {
+            "llama" | "mistral" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => true,
+            "gpt_neox" => false,
+            _ => return None,
+        },
+    };
+    Some(config["add_bos_token"].as_bool().unwrap_or(default))
 }
 
 fn added_tokens(json: &Value) -> Result<Vec<AddedToken>, TokenizerError> {

@@ -80,14 +80,14 @@ pub(super) struct SpecialIds {
 }
 
 impl Vocabulary {
-    /// The vocabulary of a GGUF file.
+    /// The vocabulary of a GGUF file. Of tokens with the same text, which some files have, encoding
+    /// takes the last, as llama.cpp does.
     pub(super) fn from_metadata(
         metadata: Metadata<'_>,
         spelling: Spelling,
     ) -> Result<Self, TokenizerError> {
         let texts = metadata.strings(TOKENS)?;
         check_size(texts.len())?;
-        check_unique(&texts)?;
         let types = metadata.integers(TOKEN_TYPES)?;
         check_length(TOKEN_TYPES, types.len(), texts.len())?;
         let kinds = texts.iter().zip(&types).enumerate();
@@ -204,21 +204,6 @@ pub(super) fn check_length(
 fn check_size(found: usize) -> Result<(), TokenizerError> {
     if found == 0 || u32::try_from(found).is_err() {
         return Err(TokenizerError::VocabularySize { found });
-    }
-    Ok(())
-}
-
-fn check_unique(texts: &[&str]) -> Result<(), TokenizerError> {
-    let mut seen = std::collections::HashMap::with_capacity(texts.len());
-    for (second, text) in (0u32..).zip(texts).filter(|(_, text)| !text.is_empty()) {
-        if let Some(first) = seen.insert(*text, second) {
-            let text = (*text).to_owned();
-            return Err(TokenizerError::DuplicateToken {
-                text,
-                first,
-                second,
-            });
-        }
     }
     Ok(())
 }

@@ -66,6 +66,7 @@ pub(super) fn folder_files(mut files: Vec<String>) -> Vec<String> {
         "tokenizer.json",
         "tokenizer_config.json",
         "chat_template.jinja",
+        "generation_config.json",
     ];
     let is_weights = |file: &str| {
         let plain = file
@@ -108,6 +109,7 @@ mod tests {
         let all = [
             "README.md",
             "config.json",
+            "generation_config.json",
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",
             "model.safetensors.index.json",
@@ -117,6 +119,7 @@ mod tests {
             "tokenizer.json",
         ];
         let expected = [
+            "generation_config.json",
             "model-00001-of-00002.safetensors",
             "model-00002-of-00002.safetensors",
             "model.safetensors.index.json",

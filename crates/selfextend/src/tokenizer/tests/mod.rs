@@ -256,11 +256,6 @@ fn malformed_vocabularies_name_the_key() {
         (vocabulary::TOKENS, strings([""; 0]), "holds 0 tokens"),
         (
             vocabulary::TOKENS,
-            strings(["a", "b", "a"]),
-            "`a` twice, at 0 and 2",
-        ),
-        (
-            vocabulary::TOKENS,
             vec![1].into(),
             "should be an array of UTF-8 strings",
         ),
@@ -299,6 +294,23 @@ fn malformed_vocabularies_name_the_key() {
             key: "tokenizer.ggml.merges"
         }
     ));
+}
+
+#[test]
+fn duplicates_load_and_encoding_takes_the_last() {
+    let pieces = [
+        ("▁", -7.0),
+        ("a", -8.0),
+        ("a", -8.0),
+        ("a\0", -1.0),
+        ("\0", -2.0),
+    ];
+    let tokenizer = build(&sentence_piece(&pieces));
+    let ids = tokenizer.encode("aa\0\0").unwrap();
+    assert_eq!(ids, [259, 261, 262, 263]);
+    let text = tokenizer.decode(&ids, SpecialTokens::Skip).unwrap();
+    assert_eq!(text, "aa\0\0");
+    assert_eq!(*tokenizer.token_bytes(260).unwrap(), *b"a");
 }
 
 #[test]
