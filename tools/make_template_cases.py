@@ -102,6 +102,14 @@ s.lower()
 '12'.isdigit()
 '²'.isdigit()
 '½'.isdigit()
+'①٣'.isdigit()
+'x'.isdigit()
+'五'.isnumeric()
+'--5'.zfill(5)
+'Ab cd'.istitle()
+'1A'.istitle()
+'a\\tb\\n\\tc'.expandtabs()
+dict({'a': 1}, b=2)
 '½'.isnumeric()
 '½'.isdecimal()
 '٣'.isdecimal()
@@ -225,6 +233,7 @@ d | dictsort(reverse=true)
 {'b': 2, 'a': 3} | dictsort(false, 'value')
 d | length
 d.copy() | length
+d.copy()
 dict(a=1, b=2)
 dict([('a', 1)])
 xs | sort
@@ -387,6 +396,8 @@ false is false
 'odd' is test
 range is callable
 s is callable
+ms[0] | attr('role')
+{'items': 3}.items is callable
 range(3) | list
 range(1, 7, 2) | list
 range(3, 0, -1) | list
@@ -470,6 +481,9 @@ TEMPLATES = [
     "{% macro f(a) %}{% for x in a %}{{ x }}{% endfor %}{% endmacro %}{% set r = f(xs) %}{{ r | upper }}{{ r is string }}",
     "{% filter upper %}text {{ 'a' }}{% endfilter %}",
     "{% with a = 1, b = a %}{{ a }}{{ b }}{% endwith %}{{ a is defined }}",
+    "{% with a = 1, b = 'a' %}{{ a }}{{ b }}{% endwith %}",
+    "{% with a = 1, b = d['a'], c = \"it's a\" %}{{ a }}{{ b }}{{ c }}{% endwith %}",
+    "{% with %}{% set x = 1 %}{{ x }}{% endwith %}{{ x is defined }}",
     "{% raw %}{{ not }} {% this %}{% endraw %}",
     "{# a comment {{ x }} #}text",
     "  {% if true %}\n  a\n  {% endif %}\n  b\n",

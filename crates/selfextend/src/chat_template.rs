@@ -7,6 +7,8 @@
 mod float;
 mod json;
 mod python;
+mod strings;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -14,7 +16,6 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 
 const NAME: &str = "chat_template";
 
@@ -191,33 +192,8 @@ fn environment(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     environment.add_function("strftime_now", strftime_now);
     // Jinja2 reads every line end as "\n".
     let source = source.replace("\r\n", "\n").replace('\r', "\n");
-    environment.add_template_owned(NAME, without_generation_tags(&source).into_owned())?;
+    environment.add_template_owned(NAME, tags::adapt(&source)?)?;
     Ok(environment)
-}
-
-/// Templates for training mark what the assistant says with a tag of transformers' own.
-/// It only encloses text, in a scope of its own, so `with` does the same.
-fn without_generation_tags(source: &str) -> Cow<'_, str> {
-    if !source.contains("generation") {
-        return Cow::Borrowed(source);
-    }
-    let mut result = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let end = rest[start..]
-            .find("%}")
-            .map_or(rest.len(), |end| start + end);
-        result.push_str(&rest[..start]);
-        let tag = &rest[start..end];
-        match tag.trim_matches(|c: char| c.is_whitespace() || "{%-+".contains(c)) {
-            "generation" => result.push_str(&tag.replace("generation", "with")),
-            "endgeneration" => result.push_str(&tag.replace("endgeneration", "endwith")),
-            _ => result.push_str(tag),
-        }
-        rest = &rest[end..];
-    }
-    result.push_str(rest);
-    Cow::Owned(result)
 }
 
 /// What a template passed to `raise_exception`, so that it can be told from other errors.

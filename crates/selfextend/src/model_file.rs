@@ -9,6 +9,7 @@ use crate::keys::Key;
 use crate::safetensors::SafetensorsFolder;
 use crate::tensor::TensorInfo;
 use crate::tokenizer::Tokenizer;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 /// An opened model whose headers were read and checked.
@@ -116,6 +117,18 @@ impl ModelFile {
         match self {
             Self::Gguf(file) => Ok(Tokenizer::from_gguf(file.metadata())?),
             Self::Safetensors(folder) => folder.tokenizer(),
+        }
+    }
+
+    /// The settings of sampling that the model's publisher recommends, by their names in
+    /// generation_config.json. Nothing uses them unasked.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn sampling_defaults(&self) -> Result<BTreeMap<&'static str, String>> {
+        match self {
+            Self::Gguf(_) => Ok(BTreeMap::new()),
+            Self::Safetensors(folder) => folder.sampling_defaults(),
         }
     }
 

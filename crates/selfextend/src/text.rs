@@ -158,6 +158,20 @@ impl TextModel {
         Ok(ids)
     }
 
+    /// As [`TextModel::encode`], but the text of special tokens stands for them, as in a prompt whose
+    /// markup is written out; a text that begins with the beginning-of-text token gets no second one.
+    ///
+    /// # Errors
+    /// Text the tokenizer cannot take.
+    pub fn encode_with_special(&self, text: &str) -> Result<Vec<u32>> {
+        let mut ids = self.tokenizer.encode_with_special(text)?;
+        let bos = self.tokenizer.bos().filter(|_| self.tokenizer.add_bos());
+        if let Some(bos) = bos.filter(|bos| ids.first() != Some(bos)) {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
     /// The tokens of a conversation, up to where the model's answer begins; `None` without a
     /// chat template. Control tokens written in messages stay plain text.
     ///

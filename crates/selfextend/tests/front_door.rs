@@ -161,3 +161,17 @@ fn the_repetition_penalty_counts_the_prompt() {
     assert!(prompt.contains(&answer(&prompt, 1, 1.0)[0]));
     assert!(!prompt.contains(&answer(&prompt, 1, 100.0)[0]));
 }
+
+#[test]
+fn a_prompt_with_its_own_beginning_of_text_gets_no_second_one() {
+    let Some(path) = path() else {
+        return;
+    };
+    let model = TextModel::open(&path).unwrap();
+    let bos = model.tokenizer.bos().unwrap();
+    let plain = model.encode("Once").unwrap();
+    assert_eq!(plain[0], bos);
+    assert_eq!(model.encode_with_special("<s>Once").unwrap(), plain);
+    assert_eq!(model.encode_with_special("Once").unwrap(), plain);
+    assert!(model.encode("<s>Once").unwrap().len() > plain.len());
+}

@@ -24,9 +24,13 @@ pub struct RunArgs {
     /// A text file to put before the prompt; `-` is stdin.
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
-    /// Continue the text as it is, without the model's chat template.
+    /// Continue the text as it is, without the model's chat template; special tokens written in it
+    /// stand for themselves.
     #[arg(long)]
     pub raw: bool,
+    /// With --raw, read special tokens such as `<s>` in the text as text like any other.
+    #[arg(long, requires = "raw")]
+    pub special_as_text: bool,
     /// A system message.
     #[arg(long, value_name = "TEXT", conflicts_with = "raw")]
     pub system: Option<String>,

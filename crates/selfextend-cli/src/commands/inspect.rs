@@ -107,6 +107,9 @@ struct ModelReport {
     formats: BTreeMap<String, FormatUse>,
     tokenizer: Option<String>,
     chat_template: bool,
+    /// What generation_config.json recommends; nothing uses it unasked.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    sampling_defaults: BTreeMap<&'static str, String>,
     kv_bytes_per_token: usize,
     keys: Vec<KeyReport>,
 }
@@ -146,6 +149,7 @@ impl ModelReport {
             unrotated_layers: attention.iter().filter(is_unrotated).count(),
             tokenizer: file.tokenizer_kind()?,
             chat_template: file.chat_template()?.is_some(),
+            sampling_defaults: file.sampling_defaults()?,
             kv_bytes_per_token: 2 * 2 * config.layers * config.kv_heads * config.head_dim,
             architecture: config.architecture,
             name: config.name,
@@ -174,6 +178,14 @@ impl ModelReport {
             )
         });
         let tokenizer = self.tokenizer.as_deref().unwrap_or("none");
+        let sampling = self.sampling_defaults.iter();
+        let sampling: Vec<_> = sampling
+            .map(|(name, value)| format!("{name} {value}"))
+            .collect();
+        let sampling = match sampling.as_slice() {
+            [] => "none".to_owned(),
+            given => format!("{} (used only if you give them)", given.join(", ")),
+        };
         let sliding = match (self.sliding_window, self.sliding_layers) {
             (None, _) => "every layer sees all keys".to_owned(),
             (Some(window), n) if n == self.layers => {
@@ -221,6 +233,7 @@ impl ModelReport {
                 "chat template",
                 if self.chat_template { "yes" } else { "no" }.to_owned(),
             ),
+            ("sampling defaults", sampling),
             (
                 "KV cache",
                 format!(

@@ -102,7 +102,12 @@ fn encode(args: &RunArgs, model: &TextModel, prompt: &str) -> Result<Vec<u32>> {
         }
         output::note("note: the model has no chat template: it continues the text, as with --raw");
     }
-    let tokens = model.encode(prompt)?;
+    // As llama.cpp and vLLM read a raw prompt. Without a template a prompt is text.
+    let tokens = if args.raw && !args.special_as_text {
+        model.encode_with_special(prompt)?
+    } else {
+        model.encode(prompt)?
+    };
     if tokens.is_empty() {
         return Err(CliError::usage(
             "the prompt is empty: the model's vocabulary has none of its characters",

@@ -259,3 +259,18 @@ fn the_reference_mode_answers_too() {
         (Some("f32"), Some(2))
     );
 }
+
+#[test]
+fn special_tokens_of_raw_prompts_stand_for_themselves_unless_told_otherwise() {
+    let count = |more: &[&str]| {
+        let args = [
+            &["<|im_start|>hi<|im_end|>", "-n", "1", "--json", "--raw"],
+            more,
+        ]
+        .concat();
+        let answer = on_tiny("run", &args).ok().json();
+        answer["prompt_tokens"].as_u64().unwrap()
+    };
+    assert_eq!(count(&[]), 4);
+    assert!(count(&["--special-as-text"]) > 4);
+}

@@ -1,16 +1,16 @@
 //! What templates written for Jinja2 use and minijinja with its `pycompat` lacks, or does
-//! otherwise: methods of Python's strings, lists and dictionaries, filters, tests and functions.
+//! otherwise: filters, tests, functions, methods of Python's lists and dictionaries; those of strings
+//! are in `strings.rs`.
 //! `tests/templates.rs` holds all of it against Jinja2.
 
 use super::float::python_float;
 use super::json;
-use minijinja::value::{Kwargs, Rest, Value, ValueKind, from_args};
+use super::strings::{self, Side, pad, strip};
+use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 use minijinja_contrib::{filters as contrib, globals, pycompat};
-use std::ops::Range;
-
-/// The widest that text is padded to.
-const MAX_WIDTH: usize = 1 << 16;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Adds all of it to an environment.
 pub(super) fn extend(environment: &mut Environment<'_>) {
@@ -35,13 +35,16 @@ pub(super) fn extend(environment: &mut Environment<'_>) {
     environment.add_filter("truncate", truncate);
     environment.add_test("sequence", is_sequence);
     environment.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain);
-    environment.add_function("cycler", |items: Rest<Value>| globals::cycler(items.0));
+    // It gives attributes of Python's objects, not items, and here nothing has such attributes.
+    environment.remove_filter("attr");
+    environment.add_function("cycler", cycler);
+    environment.add_function("dict", dict);
     environment.add_function("joiner", globals::joiner);
 }
 
 fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Result<Value, Error> {
     let found = match (value.kind(), value.as_str()) {
-        (_, Some(text)) => string_method(text, name, args)?,
+        (_, Some(text)) => strings::method(text, name, args)?,
         (ValueKind::Seq, _) if name == "index" => {
             let (item,): (&Value,) = from_args(args)?;
             let at = value.try_iter()?.position(|it| it == *item);
@@ -50,283 +53,13 @@ fn method(state: &mut State, value: &Value, name: &str, args: &[Value]) -> Resul
             ))
         }
         (ValueKind::Seq, _) if name == "copy" => Some(value.try_iter()?.collect()),
-        (ValueKind::Map, _) if name == "copy" => {
-            let keys = value.try_iter()?;
-            let pairs = keys.map(|key| Ok((key.clone(), value.get_item(&key)?)));
-            Some(
-                pairs
-                    .collect::<Result<Vec<_>, Error>>()?
-                    .into_iter()
-                    .collect(),
-            )
-        }
+        (ValueKind::Map, _) if name == "copy" => Some(Value::from_pairs(pairs(value)?)),
         _ => None,
     };
     found.map_or_else(
         || pycompat::unknown_method_callback(state, value, name, args),
         Ok,
     )
-}
-
-/// Methods of Python's `str`, by <https://docs.python.org/3/library/stdtypes.html#string-methods>.
-fn string_method(text: &str, name: &str, args: &[Value]) -> Result<Option<Value>, Error> {
-    Ok(Some(match name {
-        "strip" | "lstrip" | "rstrip" => {
-            let (chars,): (Option<&str>,) = from_args(args)?;
-            strip(text, chars, name != "rstrip", name != "lstrip").into()
-        }
-        "split" | "rsplit" => {
-            let [separator, most] = named(args, ["sep", "maxsplit"])?;
-            split(text, &separator, &most, name == "rsplit")?
-        }
-        "splitlines" => {
-            let [keep_ends] = named(args, ["keepends"])?;
-            lines(text, keep_ends.is_true()).into_iter().collect()
-        }
-        "partition" => {
-            let (separator,): (&str,) = from_args(args)?;
-            let (before, behind) = text.split_once(separator).unwrap_or((text, ""));
-            let found = &text[before.len()..text.len() - behind.len()];
-            (before, found, behind).into()
-        }
-        "rpartition" => {
-            let (separator,): (&str,) = from_args(args)?;
-            let (before, behind) = text.rsplit_once(separator).unwrap_or(("", text));
-            let found = &text[before.len()..text.len() - behind.len()];
-            (before, found, behind).into()
-        }
-        "removeprefix" => {
-            let (prefix,): (&str,) = from_args(args)?;
-            text.strip_prefix(prefix).unwrap_or(text).into()
-        }
-        "removesuffix" => {
-            let (suffix,): (&str,) = from_args(args)?;
-            text.strip_suffix(suffix).unwrap_or(text).into()
-        }
-        "zfill" => {
-            let (width,): (usize,) = from_args(args)?;
-            let digits = text.trim_start_matches(['+', '-']);
-            let sign = &text[..text.len() - digits.len()];
-            let width = width.saturating_sub(sign.len());
-            Value::from(format!("{sign}{}", pad(digits, width, "0", Side::Left)?))
-        }
-        "ljust" | "rjust" | "center" => {
-            let (width, fill): (usize, Option<&str>) = from_args(args)?;
-            let side = match name {
-                "ljust" => Side::Right,
-                "rjust" => Side::Left,
-                _ => Side::Both,
-            };
-            pad(text, width, fill.unwrap_or(" "), side)?.into()
-        }
-        "find" | "rfind" | "index" | "rindex" | "count" => search(text, name, args)?,
-        "startswith" | "endswith" if args.len() > 1 => {
-            let (affix, start, end): (&Value, Option<i64>, Option<i64>) = from_args(args)?;
-            let part = Value::from(&text[range(text, start, end)]);
-            return part_ends_with(&part, name, affix).map(Some);
-        }
-        "title" => title(text).into(),
-        "swapcase" => text.chars().map(swap_case).collect::<String>().into(),
-        "isspace" => (!text.is_empty() && text.chars().all(is_space)).into(),
-        "isdecimal" => (!text.is_empty() && text.chars().all(|c| c.is_ascii_digit())).into(),
-        _ => return Ok(None),
-    }))
-}
-
-/// Arguments that may be given by position or by name; undefined where they are not given.
-fn named<const N: usize>(args: &[Value], names: [&str; N]) -> Result<[Value; N], Error> {
-    let (positional, by_name): (Rest<Value>, Kwargs) = from_args(args)?;
-    if positional.len() > N {
-        return Err(ErrorKind::TooManyArguments.into());
-    }
-    let mut values = [const { Value::UNDEFINED }; N];
-    for (at, name) in names.iter().enumerate() {
-        let given: Option<Value> = by_name.get(name)?;
-        values[at] = positional.get(at).cloned().or(given).unwrap_or_default();
-    }
-    by_name.assert_all_used()?;
-    Ok(values)
-}
-
-/// What Python counts as white space: four separators more than Unicode does.
-fn is_space(c: char) -> bool {
-    c.is_whitespace() || ('\x1c'..='\x1f').contains(&c)
-}
-
-fn strip<'t>(text: &'t str, chars: Option<&str>, left: bool, right: bool) -> &'t str {
-    let goes = |c: char| chars.map_or_else(|| is_space(c), |chars| chars.contains(c));
-    let text = if left {
-        text.trim_start_matches(goes)
-    } else {
-        text
-    };
-    if right {
-        text.trim_end_matches(goes)
-    } else {
-        text
-    }
-}
-
-fn split(text: &str, separator: &Value, most: &Value, right: bool) -> Result<Value, Error> {
-    let most = most.as_i64().and_then(|most| usize::try_from(most).ok());
-    let most = most.map_or(usize::MAX, |most| most.saturating_add(1));
-    let mut parts: Vec<&str> = match separator.as_str() {
-        Some("") => return Err(invalid("the separator is empty")),
-        Some(separator) if right => text.rsplitn(most, separator).collect(),
-        Some(separator) => text.splitn(most, separator).collect(),
-        None => split_space(text, most, right),
-    };
-    if right {
-        parts.reverse();
-    }
-    Ok(parts.into_iter().collect())
-}
-
-/// The words of a text, from the right if asked; the last of `most` parts is the whole rest.
-fn split_space(text: &str, most: usize, right: bool) -> Vec<&str> {
-    let mut parts = Vec::new();
-    let mut rest = strip(text, None, !right, right);
-    while !rest.is_empty() {
-        let end = match (parts.len() + 1 == most, right) {
-            (true, _) => None,
-            (false, false) => rest.find(is_space),
-            (false, true) => rest.rfind(is_space),
-        };
-        let Some(end) = end else {
-            parts.push(rest);
-            break;
-        };
-        let wide = rest[end..].chars().next().map_or(1, char::len_utf8);
-        if right {
-            parts.push(&rest[end + wide..]);
-            rest = strip(&rest[..end], None, false, true);
-        } else {
-            parts.push(&rest[..end]);
-            rest = strip(&rest[end + wide..], None, true, false);
-        }
-    }
-    parts
-}
-
-fn lines(text: &str, keep_ends: bool) -> Vec<&str> {
-    let is_end = |c: char| {
-        matches!(
-            c,
-            '\n' | '\r' | '\x0b' | '\x0c' | '\x1c'..='\x1e' | '\u{85}' | '\u{2028}' | '\u{2029}'
-        )
-    };
-    let mut lines = Vec::new();
-    let mut rest = text;
-    while let Some(end) = rest.find(is_end) {
-        let one = rest[end..].chars().next().map_or(1, char::len_utf8);
-        let wide = if rest[end..].starts_with("\r\n") {
-            2
-        } else {
-            one
-        };
-        lines.push(&rest[..if keep_ends { end + wide } else { end }]);
-        rest = &rest[end + wide..];
-    }
-    if !rest.is_empty() {
-        lines.push(rest);
-    }
-    lines
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
-    Left,
-    Right,
-    Both,
-}
-
-fn pad(text: &str, width: usize, fill: &str, side: Side) -> Result<String, Error> {
-    if width > MAX_WIDTH {
-        return Err(invalid("text is padded to 65536 characters at most"));
-    }
-    let length = text.chars().count();
-    let missing = width.saturating_sub(length);
-    let left = match side {
-        Side::Left => missing,
-        Side::Right => 0,
-        // As CPython rounds: the odd one goes to the left where the width is odd.
-        Side::Both => missing / 2 + (missing & width & 1),
-    };
-    Ok(fill.repeat(left) + text + &fill.repeat(missing - left))
-}
-
-/// The bytes of `text[start:end]`.
-fn range(text: &str, start: Option<i64>, end: Option<i64>) -> Range<usize> {
-    let count = text.chars().count() as i64;
-    let clamp = |at: i64| (if at < 0 { at + count } else { at }).clamp(0, count);
-    let byte = |at: i64| {
-        let nth = usize::try_from(at).ok();
-        nth.and_then(|nth| text.char_indices().nth(nth))
-            .map_or(text.len(), |(byte, _)| byte)
-    };
-    let start = clamp(start.unwrap_or(0));
-    let end = clamp(end.unwrap_or(count)).max(start);
-    byte(start)..byte(end)
-}
-
-fn search(text: &str, name: &str, args: &[Value]) -> Result<Value, Error> {
-    let (what, start, end): (&str, Option<i64>, Option<i64>) = from_args(args)?;
-    let range = range(text, start, end);
-    let part = &text[range.clone()];
-    if name == "count" {
-        return Ok(part.matches(what).count().into());
-    }
-    let found = if name.starts_with('r') {
-        part.rfind(what)
-    } else {
-        part.find(what)
-    };
-    match found {
-        Some(at) => Ok(text[..range.start + at].chars().count().into()),
-        None if name.ends_with("find") => Ok((-1).into()),
-        None => Err(invalid("substring not found")),
-    }
-}
-
-fn part_ends_with(part: &Value, name: &str, affix: &Value) -> Result<Value, Error> {
-    let text = part.as_str().unwrap_or_default();
-    let fits = |affix: &str| {
-        if name == "endswith" {
-            text.ends_with(affix)
-        } else {
-            text.starts_with(affix)
-        }
-    };
-    if let Some(affix) = affix.as_str() {
-        return Ok(fits(affix).into());
-    }
-    Ok(affix
-        .try_iter()?
-        .any(|affix| affix.as_str().is_some_and(fits))
-        .into())
-}
-
-/// Python's `title`: a letter after anything that is not one is upper case, others lower.
-fn title(text: &str) -> String {
-    let mut result = String::with_capacity(text.len());
-    let mut in_word = false;
-    for c in text.chars() {
-        if in_word {
-            result.extend(c.to_lowercase());
-        } else {
-            result.extend(c.to_uppercase());
-        }
-        in_word = c.is_lowercase() || c.is_uppercase();
-    }
-    result
-}
-
-fn swap_case(c: char) -> String {
-    if c.is_uppercase() {
-        c.to_lowercase().collect()
-    } else {
-        c.to_uppercase().collect()
-    }
 }
 
 fn trim(text: &Value, chars: Option<&str>) -> String {
@@ -445,6 +178,80 @@ fn truncate(
     contrib::truncate(state, value, positional.chain(given).collect())
 }
 
+fn pairs(map: &Value) -> Result<Vec<(Value, Value)>, Error> {
+    let pair = |key: Value| Ok((key.clone(), map.get_item(&key)?));
+    map.try_iter()?.map(pair).collect()
+}
+
+/// `dict` of a mapping or of pairs, and of named arguments.
+fn dict(from: Option<&Value>, by_name: Kwargs) -> Result<Value, Error> {
+    let mut all = match from {
+        None => Vec::new(),
+        Some(map) if map.kind() == ValueKind::Map => pairs(map)?,
+        Some(list) => {
+            let pair = |item: Value| match item.len() {
+                Some(2) => Ok((item.get_item(&0.into())?, item.get_item(&1.into())?)),
+                _ => Err(invalid("dict takes a mapping or pairs")),
+            };
+            list.try_iter()?.map(pair).collect::<Result<_, _>>()?
+        }
+    };
+    for name in by_name.args() {
+        all.push((name.into(), by_name.get(name)?));
+    }
+    Ok(Value::from_pairs(all))
+}
+
+fn cycler(items: Rest<Value>) -> Result<Value, Error> {
+    if items.is_empty() {
+        return Err(invalid("cycler takes at least one item"));
+    }
+    Ok(Value::from_object(Cycler {
+        items: items.0,
+        at: AtomicUsize::new(0),
+    }))
+}
+
+/// Gives its items in turn, for ever.
+#[derive(Debug)]
+struct Cycler {
+    items: Vec<Value>,
+    at: AtomicUsize,
+}
+
+impl Object for Cycler {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let current = self.items.get(self.at.load(Ordering::Relaxed));
+        current.filter(|_| key.as_str() == Some("current")).cloned()
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _: &mut State<'_, '_>,
+        name: &str,
+        args: &[Value],
+    ) -> Result<Value, Error> {
+        let () = from_args(args)?;
+        let at = self.at.load(Ordering::Relaxed);
+        match name {
+            "next" => {
+                self.at
+                    .store((at + 1) % self.items.len(), Ordering::Relaxed);
+                Ok(self.items[at].clone())
+            }
+            "reset" => {
+                self.at.store(0, Ordering::Relaxed);
+                Ok(().into())
+            }
+            _ => Err(ErrorKind::UnknownMethod.into()),
+        }
+    }
+}
+
 /// Jinja2 asks for a length and items: strings and dictionaries have both.
 fn is_sequence(value: &Value) -> bool {
     let kind = value.kind();
@@ -452,6 +259,6 @@ fn is_sequence(value: &Value) -> bool {
         || kind == ValueKind::Iterable && value.len().is_some()
 }
 
-fn invalid(message: &'static str) -> Error {
+pub(super) fn invalid(message: &'static str) -> Error {
     Error::new(ErrorKind::InvalidOperation, message)
 }

@@ -146,7 +146,11 @@ impl SafetensorsFolder {
 
     /// tokenizer_config.json; null where there is none.
     pub(super) fn tokenizer_config(&self) -> Result<Value> {
-        let path = self.path.join("tokenizer_config.json");
+        self.optional_json("tokenizer_config.json")
+    }
+
+    pub(super) fn optional_json(&self, name: &str) -> Result<Value> {
+        let path = self.path.join(name);
         if path.is_file() {
             read_json(&path)
         } else {

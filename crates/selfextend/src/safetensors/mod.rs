@@ -3,6 +3,7 @@
 
 mod config;
 mod folder;
+mod generation;
 mod names;
 mod options;
 mod reader;
@@ -61,10 +62,8 @@ impl SafetensorsFolder {
         }
         let (_, config) = self.config_json();
         let own_config = self.tokenizer_config()?;
-        Ok(Tokenizer::from_json(
-            read_json(&path)?,
-            &own_config,
-            config,
-        )?)
+        let mut tokenizer = Tokenizer::from_json(read_json(&path)?, &own_config, config)?;
+        tokenizer.add_end_tokens(self.generation_config()?.end_tokens()?);
+        Ok(tokenizer)
     }
 }

@@ -4,7 +4,7 @@
 use super::engine::Engine;
 use super::error::TokenizerError;
 use super::metadata::Metadata;
-use super::pre_tokenizer::PreTokenizer;
+use super::pre_tokenizer::{self, PreTokenizer};
 use super::vocabulary::{TokenKind, Vocabulary};
 use std::collections::HashSet;
 use tokenizers::models::bpe::{BPE, Merges, Vocab};
@@ -15,9 +15,11 @@ const MERGES: &str = "tokenizer.ggml.merges";
 pub(super) fn engine(
     metadata: Metadata<'_>,
     vocabulary: &Vocabulary,
+    name: &str,
     rule: &PreTokenizer,
 ) -> Result<Engine, TokenizerError> {
-    // Without the control tokens, no merge and no whole word can become one.
+    // Without the control tokens and merges that make them, no text becomes one.
+    let markups = vocabulary.markups(None);
     let tokens: Vocab = plain(vocabulary)
         .map(|(id, text)| (text.to_owned(), id))
         .collect();
@@ -25,13 +27,17 @@ pub(super) fn engine(
     let merges = lines.iter().enumerate().map(|(index, line)| {
         split_merge(line).ok_or_else(|| malformed(index, line, NOT_A_PAIR.to_owned()))
     });
-    let merges: Merges = merges.collect::<Result<_, _>>()?;
+    let mut merges: Merges = merges.collect::<Result<_, _>>()?;
+    merges.retain(|(left, right)| !markups.touch(left, right));
     let model = BPE::builder()
         .vocab_and_merges(tokens, merges)
         .ignore_merges(rule.ignore_merges)
         .build()
         .map_err(|error| explain(error, &lines, vocabulary))?;
     let mut engine = tokenizers::Tokenizer::new(model);
+    engine
+        .with_normalizer(pre_tokenizer::normalizer(name))
+        .map_err(TokenizerError::engine)?;
     engine.with_pre_tokenizer(Some(rule.build()?));
     Ok(Engine::new(engine))
 }

@@ -68,8 +68,9 @@ impl Tokenizer {
             }
             "gpt2" => {
                 let vocabulary = Vocabulary::from_metadata(metadata, Spelling::bytes())?;
-                let rule = pre_tokenizer::find(metadata.string(PRE)?.unwrap_or("default"))?;
-                let engine = byte_level::engine(metadata, &vocabulary, rule)?;
+                let name = metadata.string(PRE)?.unwrap_or("default");
+                let rule = pre_tokenizer::find(name)?;
+                let engine = byte_level::engine(metadata, &vocabulary, name, rule)?;
                 (vocabulary, Model::Engine(Box::new(engine)), rule.adds_bos)
             }
             found => {
@@ -222,6 +223,13 @@ impl Tokenizer {
     #[must_use]
     pub fn end_tokens(&self) -> &BTreeSet<u32> {
         &self.vocabulary.end_tokens
+    }
+
+    /// Ends generation at these tokens too; those outside the vocabulary cannot be generated.
+    pub(crate) fn add_end_tokens(&mut self, ids: impl IntoIterator<Item = u32>) {
+        let known = self.vocab_size();
+        let ids = ids.into_iter().filter(|&id| (id as usize) < known);
+        self.vocabulary.end_tokens.extend(ids);
     }
 
     /// Splits text at the control tokens written in it.

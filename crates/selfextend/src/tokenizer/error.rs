@@ -53,16 +53,6 @@ pub enum TokenizerError {
         /// The number of tokens.
         tokens: usize,
     },
-    /// Two tokens have the same text, so that encoding it would be ambiguous.
-    #[error("`tokenizer.ggml.tokens` holds `{text}` twice, at {first} and {second}")]
-    DuplicateToken {
-        /// The text of both.
-        text: String,
-        /// The lower id.
-        first: u32,
-        /// The higher id.
-        second: u32,
-    },
     /// A byte token is not written as `<0x00>` to `<0xFF>`.
     #[error(
         "token {id} of `tokenizer.ggml.tokens` is marked as a byte, but its text is `{text}` \

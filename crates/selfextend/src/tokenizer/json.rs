@@ -4,9 +4,9 @@ use super::added::AddedToken;
 use super::engine::Engine;
 use super::error::TokenizerError;
 use super::spelling::Spelling;
-use super::vocabulary::{SpecialIds, TokenKind, Vocabulary, is_markup, parse_byte};
+use super::vocabulary::{Markups, SpecialIds, TokenKind, Vocabulary, is_markup, parse_byte};
 use serde_json::Value;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 
 /// More ids than any vocabulary has: a larger one is a damaged file.
 const MAX_TOKENS: u64 = 1 << 24;
@@ -22,17 +22,36 @@ pub(super) struct Read {
 pub(super) fn read(json: Value, config: &Value, model: &Value) -> Result<Read, TokenizerError> {
     let added = added_tokens(&json)?;
     let vocabulary = vocabulary(&json, &added, config, model)?;
-    let starts_with_bos = vocabulary.bos.is_some_and(|bos| {
+    let add_bos = vocabulary.bos.is_some_and(|bos| {
         let bos = vocabulary.text(bos).unwrap_or_default();
-        template_starts_with(&json["post_processor"], bos)
+        own_bos(config, model).unwrap_or_else(|| template_starts_with(&json["post_processor"], bos))
     });
-    let add_bos = starts_with_bos || config["add_bos_token"] == true;
     Ok(Read {
         engine: engine(json, &vocabulary)?,
-        add_bos: add_bos && vocabulary.bos.is_some(),
+        add_bos,
         vocabulary,
         added,
     })
+}
+
+/// Whether a text starts with BOS where the tokenizer's class decides it, whatever the
+/// post-processor says: these classes of transformers 4 replace it (`update_post_processor`). Others
+/// do not read `add_bos_token`. What `add_eos_token` adds ends texts for training: a prompt goes on.
+fn own_bos(config: &Value, model: &Value) -> Option<bool> {
+    let class = config["tokenizer_class"].as_str();
+    let default = match class.map(|class| class.strip_suffix("Fast").unwrap_or(class)) {
+        Some("LlamaTokenizer" | "CodeLlamaTokenizer" | "GemmaTokenizer" | "CohereTokenizer") => {
+            true
+        }
+        Some("GPTNeoXTokenizer") => false,
+        Some(_) => return None,
+        None => match model["model_type"].as_str()? {
+            "llama" | "mistral" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => true,
+            "gpt_neox" => false,
+            _ => return None,
+        },
+    };
+    Some(config["add_bos_token"].as_bool().unwrap_or(default))
 }
 
 fn added_tokens(json: &Value) -> Result<Vec<AddedToken>, TokenizerError> {
@@ -157,15 +176,8 @@ fn special_ids(texts: &[Box<str>], config: &Value, model: &Value) -> SpecialIds 
 /// The engine, which gets the file without its added tokens.
 fn engine(mut json: Value, vocabulary: &Vocabulary) -> Result<Engine, TokenizerError> {
     let unknown = json["model"]["unk_token"].as_str().map(str::to_owned);
-    let controls: HashSet<&str> = vocabulary
-        .iter()
-        .filter(|(_, text, kind)| *kind == TokenKind::Control && Some(*text) != unknown.as_deref())
-        .map(|(_, text, _)| text)
-        .collect();
-    if let Some(tokens) = json["model"]["vocab"].as_object_mut() {
-        // Without the control tokens, no merge and no whole word can become one.
-        tokens.retain(|text, _| !controls.contains(text.as_str()));
-    }
+    let markups = vocabulary.markups(unknown.as_deref());
+    remove_markups(&mut json["model"], &markups);
     json["added_tokens"] = Value::Array(Vec::new());
     for key in ["post_processor", "padding", "truncation"] {
         json[key] = Value::Null;
@@ -174,6 +186,31 @@ fn engine(mut json: Value, vocabulary: &Vocabulary) -> Result<Engine, TokenizerE
     let engine =
         tokenizers::Tokenizer::from_bytes(text.as_bytes()).map_err(TokenizerError::engine)?;
     Ok(Engine::new(engine))
+}
+
+/// Takes the control tokens, and merges that make them, out of a model: no text becomes one then.
+fn remove_markups(model: &mut Value, markups: &Markups<'_>) {
+    match &mut model["vocab"] {
+        Value::Object(tokens) => tokens.retain(|text, _| !markups.contains(text)),
+        // A Unigram model, whose places are ids: what has no text is never found.
+        Value::Array(pieces) => {
+            for piece in pieces {
+                if piece[0].as_str().is_some_and(|text| markups.contains(text)) {
+                    piece[0] = "".into();
+                }
+            }
+        }
+        _ => {}
+    }
+    if let Some(merges) = model["merges"].as_array_mut() {
+        merges.retain(|merge| {
+            let pair = match merge {
+                Value::String(line) => line.split_once(' '),
+                pair => pair[0].as_str().zip(pair[1].as_str()),
+            };
+            !pair.is_some_and(|(left, right)| markups.touch(left, right))
+        });
+    }
 }
 
 /// Whether a step of this type is somewhere in a part of the file.

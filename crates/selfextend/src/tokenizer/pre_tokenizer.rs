@@ -1,10 +1,11 @@
-//! How text is cut into words before byte-level BPE, by `tokenizer.ggml.pre`.
+//! How text is normalised and cut into words before byte-level BPE, by `tokenizer.ggml.pre`.
 //!
 //! The expressions are those of the models' own `tokenizer.json`, the names and their
 //! grouping those that llama.cpp's converter writes into GGUF files.
 
 use tokenizers::{
     PreTokenizerWrapper, SplitDelimiterBehavior,
+    normalizers::NFC,
     pre_tokenizers::{
         byte_level::ByteLevel,
         sequence::Sequence,
@@ -142,6 +143,27 @@ static TABLE: &[PreTokenizer] = &[
         adds_bos: false,
     },
 ];
+
+/// The models that put text into Unicode's composed form (NFC) first, and what says so: GGUF files
+/// do not, and llama.cpp does it for none. The other names are of models whose files say nothing
+/// of it (GPT-2, Phi, StarCoder, Llama 3, Falcon, Tekken, GPT-4o, DeepSeek, GLM) or were not at hand
+/// (`jais`, `trillion`, `exaone`, `exaone4`, `mellum`, `minerva-7b`, `megrez`, `hunyuan-dense`,
+/// `codeshell`).
+const COMPOSED: &[&str] = &[
+    "olmo",             // GPTNeoXTokenizer of transformers
+    "mpt",              // the same
+    "command-r",        // CohereTokenizer of transformers
+    "qwen2",            // tokenizer.json of Qwen 2, 2.5 and 3, Qwen2Tokenizer of transformers
+    "deepseek-r1-qwen", // Qwen 2.5 with other added tokens
+    "qwen35",           // Qwen3_5Tokenizer of transformers
+    "stablelm2",        // Arcade100kTokenizer, published with StableLM 2
+    "hunyuan",          // HYTokenizer, published with Hunyuan-A13B
+];
+
+/// What is done to text first.
+pub(super) fn normalizer(name: &str) -> Option<NFC> {
+    COMPOSED.contains(&name).then_some(NFC)
+}
 
 /// The rule that a file names.
 pub(super) fn find(name: &str) -> Result<&'static PreTokenizer, TokenizerError> {

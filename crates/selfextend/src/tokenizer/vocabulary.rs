@@ -4,7 +4,7 @@ use super::error::TokenizerError;
 use super::metadata::Metadata;
 use super::spelling::Spelling;
 use std::borrow::Cow;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 pub(super) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -80,14 +80,14 @@ pub(super) struct SpecialIds {
 }
 
 impl Vocabulary {
-    /// The vocabulary of a GGUF file.
+    /// The vocabulary of a GGUF file. Of tokens with the same text, which some files have, encoding
+    /// takes the last, as llama.cpp does.
     pub(super) fn from_metadata(
         metadata: Metadata<'_>,
         spelling: Spelling,
     ) -> Result<Self, TokenizerError> {
         let texts = metadata.strings(TOKENS)?;
         check_size(texts.len())?;
-        check_unique(&texts)?;
         let types = metadata.integers(TOKEN_TYPES)?;
         check_length(TOKEN_TYPES, types.len(), texts.len())?;
         let kinds = texts.iter().zip(&types).enumerate();
@@ -166,6 +166,28 @@ impl Vocabulary {
             .map(|(id, (text, kind))| (id, text.as_ref(), *kind))
             .filter(|(_, text, _)| !text.is_empty())
     }
+
+    /// The control tokens, but for one that stands for what no other token covers.
+    pub(super) fn markups(&self, unknown: Option<&str>) -> Markups<'_> {
+        let controls = self
+            .iter()
+            .filter(|(_, text, kind)| *kind == TokenKind::Control && Some(*text) != unknown);
+        Markups(controls.map(|(_, text, _)| text).collect())
+    }
+}
+
+/// The texts of tokens that plain text must never become, neither as a whole word nor by a merge.
+pub(super) struct Markups<'v>(HashSet<&'v str>);
+
+impl Markups<'_> {
+    pub(super) fn contains(&self, text: &str) -> bool {
+        self.0.contains(text)
+    }
+
+    /// Whether a merge takes or makes one of them.
+    pub(super) fn touch(&self, left: &str, right: &str) -> bool {
+        self.contains(left) || self.contains(right) || self.contains(&format!("{left}{right}"))
+    }
 }
 
 pub(super) fn check_length(
@@ -182,21 +204,6 @@ pub(super) fn check_length(
 fn check_size(found: usize) -> Result<(), TokenizerError> {
     if found == 0 || u32::try_from(found).is_err() {
         return Err(TokenizerError::VocabularySize { found });
-    }
-    Ok(())
-}
-
-fn check_unique(texts: &[&str]) -> Result<(), TokenizerError> {
-    let mut seen = std::collections::HashMap::with_capacity(texts.len());
-    for (second, text) in (0u32..).zip(texts).filter(|(_, text)| !text.is_empty()) {
-        if let Some(first) = seen.insert(*text, second) {
-            let text = (*text).to_owned();
-            return Err(TokenizerError::DuplicateToken {
-                text,
-                first,
-                second,
-            });
-        }
     }
     Ok(())
 }

@@ -138,6 +138,53 @@ fn pieces_bytes_and_markup() {
     assert_eq!(always.encode_with_special("[INST]hi").unwrap(), [264, 263]);
 }
 
+/// What transformers 4.56 makes of every class with `add_bos_token` absent, false and true, for a
+/// post-processor that adds BOS and for none.
+#[test]
+fn the_class_of_a_tokenizer_decides_about_bos() {
+    let rows = [
+        ("LlamaTokenizer", [true, false, true], [true, false, true]),
+        (
+            "LlamaTokenizerFast",
+            [true, false, true],
+            [true, false, true],
+        ),
+        ("GemmaTokenizer", [true, false, true], [true, false, true]),
+        ("CohereTokenizer", [true, false, true], [true, false, true]),
+        (
+            "GPTNeoXTokenizer",
+            [false, false, true],
+            [false, false, true],
+        ),
+        ("PreTrainedTokenizerFast", [true; 3], [false; 3]),
+        ("GPT2Tokenizer", [true; 3], [false; 3]),
+        ("Qwen2Tokenizer", [true; 3], [false; 3]),
+    ];
+    for (class, with, without) in rows {
+        let mut json = pieces("first");
+        for expected in [with, without] {
+            for (given, expected) in [Json::Null, json!(false), json!(true)].iter().zip(expected) {
+                let config =
+                    json!({"bos_token": "<s>", "tokenizer_class": class, "add_bos_token": given});
+                let made = Tokenizer::from_json(json.clone(), &config, &Json::Null).unwrap();
+                assert_eq!(made.add_bos(), expected, "{class} {given}");
+            }
+            json["post_processor"] = Json::Null;
+        }
+    }
+}
+
+#[test]
+fn pieces_of_unigram_models_are_never_markup() {
+    let mut json = pieces("first");
+    let vocab = ["<unk>", "</s>", "▁", "<", "/", "s", ">"].map(|text| json!([text, -1.0]));
+    json["model"] = json!({"type": "Unigram", "unk_id": 0, "vocab": vocab, "byte_fallback": false});
+    json["added_tokens"] = json!([{"id": 1, "content": "</s>", "special": true}]);
+    let tokenizer = Tokenizer::from_json(json, &Json::Null, &Json::Null).unwrap();
+    assert_eq!(tokenizer.encode("</s>").unwrap(), [2, 3, 4, 5, 6]);
+    assert_eq!(tokenizer.encode_with_special("</s>").unwrap(), [1]);
+}
+
 #[test]
 fn damaged_files_are_refused() {
     let build = |json: Json| Tokenizer::from_json(json, &Json::Null, &Json::Null);

@@ -256,11 +256,6 @@ fn malformed_vocabularies_name_the_key() {
         (vocabulary::TOKENS, strings([""; 0]), "holds 0 tokens"),
         (
             vocabulary::TOKENS,
-            strings(["a", "b", "a"]),
-            "`a` twice, at 0 and 2",
-        ),
-        (
-            vocabulary::TOKENS,
             vec![1].into(),
             "should be an array of UTF-8 strings",
         ),
@@ -285,11 +280,6 @@ fn malformed_vocabularies_name_the_key() {
         (key, strings(["h e l"]), "one space between"),
         (key, strings([" h"]), "one space between"),
         (key, strings(["h l"]), "`hl` is not among"),
-        (
-            key,
-            strings(["<|im_start|> h"]),
-            "`<|im_start|>` is not among",
-        ),
     ];
     for (key, value, expected) in cases {
         let error = error_with(byte_level(), key, value);
@@ -304,6 +294,39 @@ fn malformed_vocabularies_name_the_key() {
             key: "tokenizer.ggml.merges"
         }
     ));
+}
+
+#[test]
+fn duplicates_load_and_encoding_takes_the_last() {
+    let pieces = [
+        ("▁", -7.0),
+        ("a", -8.0),
+        ("a", -8.0),
+        ("a\0", -1.0),
+        ("\0", -2.0),
+    ];
+    let tokenizer = build(&sentence_piece(&pieces));
+    let ids = tokenizer.encode("aa\0\0").unwrap();
+    assert_eq!(ids, [259, 261, 262, 263]);
+    let text = tokenizer.decode(&ids, SpecialTokens::Skip).unwrap();
+    assert_eq!(text, "aa\0\0");
+    assert_eq!(*tokenizer.token_bytes(260).unwrap(), *b"a");
+}
+
+#[test]
+fn merges_that_make_or_take_markup_are_left_out() {
+    let mut fields = byte_level();
+    let merges = strings(["h e", "< |", "<|im_start|> h", "l l", "<|im_end| >"]);
+    fields.insert("tokenizer.ggml.merges".to_owned(), merges);
+    let error = Tokenizer::from_gguf(&fields).unwrap_err().to_string();
+    assert!(error.contains("`<|` is not among"), "{error}");
+    let merges = strings(["h e", "<|im_start|> h", "l l", "<|im_end| >"]);
+    fields.insert("tokenizer.ggml.merges".to_owned(), merges);
+    let ids = build(&fields).encode("<|im_end|>hell").unwrap();
+    assert!(
+        ids.ends_with(&[256, 257]) && ids[..2] != [261, 256],
+        "{ids:?}"
+    );
 }
 
 #[test]
