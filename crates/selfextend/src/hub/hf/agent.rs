@@ -110,7 +110,11 @@ fn read_proxy(value: &str, without: &str) -> Option<Proxy> {
         proxy = proxy.username(&plain(url.username()));
         proxy = proxy.password(&plain(url.password().unwrap_or_default()));
     }
-    for host in without.split(',').map(str::trim).filter(|it| !it.is_empty()) {
+    for host in without
+        .split(',')
+        .map(str::trim)
+        .filter(|it| !it.is_empty())
+    {
         proxy = proxy.no_proxy(host);
         // A name stands for the names below it too.
         if host != "*" && !host.starts_with('.') {
@@ -124,7 +128,9 @@ fn percent_decoded(text: &str) -> String {
     // As the query of a form, but for the plus.
     let text = text.replace('+', "%2B");
     let mut pairs = url::form_urlencoded::parse(text.as_bytes());
-    pairs.next().map_or(String::new(), |(name, _)| name.into_owned())
+    pairs
+        .next()
+        .map_or(String::new(), |(name, _)| name.into_owned())
 }
 
 #[cfg(test)]
@@ -146,7 +152,11 @@ mod tests {
             ("https://notexample.org/x", false),
             ("https://huggingface.co/x", false),
         ] {
-            assert_eq!(proxy.is_no_proxy(&address.parse().unwrap()), direct, "{address}");
+            assert_eq!(
+                proxy.is_no_proxy(&address.parse().unwrap()),
+                direct,
+                "{address}"
+            );
         }
         assert_eq!(read_proxy("proxy:3128", "").unwrap().port(), 3128);
         for bad in ["gopher://proxy:1", "http://", "a b"] {

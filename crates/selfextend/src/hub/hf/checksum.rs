@@ -74,11 +74,7 @@ pub(super) fn sha256(path: &Path) -> io::Result<String> {
     hash(Sha256::new(), &mut File::open(path)?, &mut |_| {})
 }
 
-fn hash(
-    mut hash: impl Digest,
-    file: &mut File,
-    report: &mut dyn FnMut(u64),
-) -> io::Result<String> {
+fn hash(mut hash: impl Digest, file: &mut File, report: &mut dyn FnMut(u64)) -> io::Result<String> {
     let mut chunk = vec![0; CHUNK];
     let mut done = 0;
     loop {

@@ -185,7 +185,10 @@ fn is_continued(answer: &Response<Body>, have: u64, size: Option<u64>) -> bool {
     let Some((span, total)) = parts.and_then(|parts| parts.split_once('/')) else {
         return false;
     };
-    let starts = span.split_once('-').and_then(|(it, _)| it.trim().parse().ok()) == Some(have);
+    let starts = span
+        .split_once('-')
+        .and_then(|(it, _)| it.trim().parse().ok())
+        == Some(have);
     let total: Option<u64> = total.trim().parse().ok();
     starts && (total.is_none() || size.is_none() || total == size)
 }

@@ -181,7 +181,11 @@ fn explain(package: String, stderr: &str, incoming: &Incoming) -> HubError {
         "Cannot connect to proxy",
     ]) {
         "the proxy cannot be reached or refuses; check HTTPS_PROXY and NO_PROXY"
-    } else if said(&["DO NOT MATCH THE HASHES", "incomplete-download", "IncompleteRead"]) {
+    } else if said(&[
+        "DO NOT MATCH THE HASHES",
+        "incomplete-download",
+        "IncompleteRead",
+    ]) {
         "what arrived is not the file of the package index: it was cut or changed on its way; \
          pull again, and if that does not help, check the proxy or mirror in between"
     } else if said(&["CERTIFICATE_VERIFY_FAILED", "SSLError"]) {
