@@ -10,6 +10,8 @@
 //! `scheduler` decides on one thread which sequences run and when, within a memory budget, `prefix`
 //! keeps the keys and values of prompts, in memory and on disk, and `constrain` holds answers to a
 //! JSON schema.
+//!
+//! The feature `unstable` adds `readers`, for fuzzing.
 
 mod api;
 mod config;
@@ -32,3 +34,10 @@ pub use ladder::{Ladder, Rung};
 pub use log::log_to_stderr;
 pub use scheduler::full_context_bytes;
 pub use server::{Server, serve};
+
+/// Readers of what comes from outside, to be fuzzed.
+#[cfg(feature = "unstable")]
+pub mod readers {
+    pub use crate::api::read_all as body;
+    pub use crate::prefix::read_bytes as block_file;
+}

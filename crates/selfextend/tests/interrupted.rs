@@ -127,7 +127,7 @@ enum End {
     /// In a panic before a layer.
     Panic(usize),
     /// In a panic after the last layer, where logits are handed out.
-    PanicAtTheEnd,
+    PanicAfterwards,
 }
 
 /// A pass over other tokens than the session will read, ended early.
@@ -147,7 +147,7 @@ fn interrupt(sessions: &mut [&mut Session], (phase, count): Pass, end: End) {
     }));
     match end {
         End::Error(_) => assert!(matches!(ended, Ok(Err(Error::Stopped)))),
-        End::Panic(_) | End::PanicAtTheEnd => assert!(ended.is_err()),
+        End::Panic(_) | End::PanicAfterwards => assert!(ended.is_err()),
     }
     let after: Vec<usize> = sessions.iter().map(|session| session.len()).collect();
     assert_eq!(after, lengths);
@@ -156,7 +156,7 @@ fn interrupt(sessions: &mut [&mut Session], (phase, count): Pass, end: End) {
 /// Every way a pass of a model can end early.
 fn ends(model: &Model) -> Vec<End> {
     let layers = 0..model.config().layers;
-    let panics = layers.clone().map(End::Panic).chain([End::PanicAtTheEnd]);
+    let panics = layers.clone().map(End::Panic).chain([End::PanicAfterwards]);
     layers.map(End::Error).chain(panics).collect()
 }
 

@@ -462,3 +462,56 @@ fn wrong_lengths_are_refused() {
     ));
     assert!(AttentionShape::new(3, 2, 8).is_err());
 }
+
+/// Keys and values that are no numbers, of tokens that were never counted or are truncated, stay in
+/// their pages until others are stored there. A weight of zero does not make them harmless.
+#[test]
+fn what_does_not_count_is_never_read() {
+    let (data, tokens) = (Data::new(2, 2, 40, 60, 1.0, 7), 60);
+    let self_extend = PositionMap::self_extend(4, 16).unwrap();
+    let sinks = LmInfinite::new(4, 20).unwrap().into();
+    for poison in [f32::NAN, f32::INFINITY, f32::MAX] {
+        let kv_types = [KvType::F32, KvType::F16, KvType::Q8_0];
+        let maps = [PositionMap::Plain, self_extend, sinks];
+        let cases = maps.map(|map| kv_types.map(|kv_type| (map, kv_type)));
+        for (map, kv_type) in cases.into_iter().flatten() {
+            let chunks = |at: usize| [1, 9, 2, 1, 5][at % 5];
+            let expected = data.feed(&mut data.cache(map, kv_type), tokens, chunks);
+            let mut bad = Data::new(2, 2, 40, 60, 1.0, 8);
+            bad.k.iter_mut().step_by(3).for_each(|x| *x = poison);
+            bad.v.iter_mut().step_by(5).for_each(|x| *x = poison);
+            let (mut cache, mut actual) = (data.cache(map, kv_type), Vec::new());
+            while cache.len() < tokens {
+                let at = cache.len();
+                for count in [9, 3] {
+                    if at + count <= tokens {
+                        let mut counted = cache.clone();
+                        bad.feed(&mut counted, at + count, |_| count);
+                        assert_eq!(counted.truncate(at), at);
+                        cache = counted;
+                    }
+                }
+                let next = (at + chunks(at)).min(tokens);
+                actual.extend(data.feed(&mut cache, next, chunks));
+            }
+            assert!(actual == expected, "{poison}, {map}, {kv_type:?}");
+            assert!(actual.iter().all(|x| x.is_finite()));
+        }
+    }
+}
+
+#[test]
+fn a_plan_for_other_tokens_is_refused() {
+    let data = Data::new(1, 2, 8, 6, 1.0, 1);
+    let mut cache = data.cache(PositionMap::Plain, KvType::F32);
+    let plan = cache.plan(3);
+    data.feed(&mut cache, 2, |_| 2);
+    let mut segments = [Segment {
+        cache: &mut cache,
+        plan: &plan,
+    }];
+    let (q, kv) = (&data.q[..3 * 16], &data.k[..3 * 8]);
+    let (mut out, mut scratch) = (vec![0.0; 3 * 16], AttentionScratch::default());
+    let error = attend(0, &mut segments, q, kv, kv, &mut out, &mut scratch);
+    assert!(matches!(error, Err(AttentionError::Shape(_))), "{error:?}");
+}

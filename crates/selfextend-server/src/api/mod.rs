@@ -16,6 +16,8 @@ mod submission;
 
 pub use app::App;
 pub use origin::LocalAddress;
+#[cfg(feature = "unstable")]
+pub use schema::read_all;
 
 use app::SharedApp;
 use axum::Router;

@@ -123,6 +123,23 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     Ok(value)
 }
 
+/// Reads a body as each of the routes would, and everything in it.
+#[cfg(feature = "unstable")]
+pub fn read_all(body: &[u8]) {
+    let _ = parse::<Tokenize>(body);
+    let _ = parse::<Detokenize>(body);
+    let Ok(mut body) = parse::<Completion>(body) else {
+        return;
+    };
+    let _ = (body.refuse_unsupported(), body.sampling(1000), body.stops());
+    let _ = (
+        body.max_tokens(),
+        body.top_logprobs(true),
+        body.top_logprobs(false),
+    );
+    let _ = (body.schema(), body.conversation());
+}
+
 impl Completion {
     /// Refuses parameters that would change the answer but are not supported.
     pub fn refuse_unsupported(&self) -> Result<(), ApiError> {

@@ -133,6 +133,12 @@ fn parse(
     Ok(Some((described, block)))
 }
 
+/// Reads the bytes of a file; whether they hold a block.
+#[cfg(feature = "unstable")]
+pub fn read_bytes(bytes: &[u8]) -> bool {
+    matches!(parse(bytes, bytes.len() as u64, |_| true), Ok(Some(_)))
+}
+
 fn invalid(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }

@@ -5,4 +5,6 @@ mod file;
 mod tree;
 
 pub use disk::Disk;
+#[cfg(feature = "unstable")]
+pub use file::read_bytes;
 pub use tree::PrefixCache;

@@ -13,6 +13,7 @@
 //! turns a small error of a score into a large one.
 #[path = "../common/mod.rs"]
 mod common;
+mod interrupted;
 mod real;
 mod rule;
 
