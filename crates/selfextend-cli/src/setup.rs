@@ -5,7 +5,7 @@ mod choice;
 mod source;
 
 pub use choice::{Choice, Found};
-pub use source::{Source, fetch, open};
+pub use source::{Source, fetch, open, pull};
 
 use crate::args::model::ModelArgs;
 use crate::error::Result;
