@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::gguf::GgufFile;
 use crate::keys::Key;
 use crate::safetensors::SafetensorsFolder;
+use crate::sampling::Sampling;
 use crate::tensor::TensorInfo;
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
@@ -129,6 +130,17 @@ impl ModelFile {
         match self {
             Self::Gguf(_) => Ok(BTreeMap::new()),
             Self::Safetensors(folder) => folder.sampling_defaults(),
+        }
+    }
+
+    /// The sampling that the model's publisher recommends; `None` if the files recommend none.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or settings of the wrong type.
+    pub fn recommended_sampling(&self) -> Result<Option<Sampling>> {
+        match self {
+            Self::Gguf(_) => Ok(None),
+            Self::Safetensors(folder) => folder.recommended_sampling(),
         }
     }
 

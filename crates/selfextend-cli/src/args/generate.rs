@@ -25,6 +25,9 @@ pub struct GenerateArgs {
     /// Make recent tokens less probable; 1 changes nothing.
     #[arg(long, default_value_t = 1.0, value_name = "R")]
     pub repetition_penalty: f32,
+    /// Sample as the model's generation_config.json recommends (`inspect` shows it).
+    #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"])]
+    pub recommended_sampling: bool,
     /// Seed of the draws: the same seed gives the same text.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,

@@ -5,8 +5,9 @@ use crate::error::{CliError, Result};
 use crate::{interrupt, output, setup};
 use selfextend::sampling::Sampler;
 use selfextend::tokenizer::Tokenizer;
-use selfextend::{Finish, GenerateOptions, Generation, Session, generate};
+use selfextend::{Finish, GenerateOptions, Generation, ModelFile, Session, generate};
 use std::ops::ControlFlow;
+use std::path::Path;
 use std::time::Instant;
 
 /// A finished answer.
@@ -25,6 +26,24 @@ pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
         .with_max_tokens(args.max_tokens)
         .with_stop(args.stop.clone())
         .with_sampling(args.into()))
+}
+
+/// The options with the sampling that the model's publisher recommends, if that is asked for.
+pub fn recommended(
+    options: GenerateOptions,
+    args: &GenerateArgs,
+    model: &Path,
+) -> Result<GenerateOptions> {
+    if !args.recommended_sampling {
+        return Ok(options);
+    }
+    let sampling = ModelFile::open(model)?.recommended_sampling()?;
+    let sampling = sampling.ok_or_else(|| {
+        CliError::usage("--recommended-sampling: the model has no generation_config.json")
+    })?;
+    let sampling = sampling.with_seed(args.seed);
+    Sampler::new(sampling.clone())?;
+    Ok(options.with_sampling(sampling))
 }
 
 /// Appends what the session lacks of the prompt, whose beginning it holds, and generates an answer;

@@ -184,7 +184,7 @@ impl ModelReport {
             .collect();
         let sampling = match sampling.as_slice() {
             [] => "none".to_owned(),
-            given => format!("{} (used only if you give them)", given.join(", ")),
+            given => format!("{} (used with --recommended-sampling)", given.join(", ")),
         };
         let sliding = match (self.sliding_window, self.sliding_layers) {
             (None, _) => "every layer sees all keys".to_owned(),

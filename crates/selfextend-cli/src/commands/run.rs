@@ -1,6 +1,6 @@
 //! `selfextend run`: one prompt, one answer.
 
-use super::answer::{Answer, answer, finish_in_json, options};
+use super::answer::{Answer, answer, finish_in_json, options, recommended};
 use crate::args::run::RunArgs;
 use crate::error::{CliError, Result};
 use crate::setup::{SettingsReport, Setup};
@@ -15,6 +15,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let options = options(&args.generate)?;
     let prompt = prompt(args)?;
     let setup = Setup::new(&args.model)?;
+    let options = recommended(options, &args.generate, setup.source.path())?;
     let model = setup.source.load()?;
     let tokens = encode(args, &model, &prompt)?;
     let mut session = session(args, &setup, &model, tokens.len())?;

@@ -261,6 +261,16 @@ fn the_reference_mode_answers_too() {
 }
 
 #[test]
+fn recommended_sampling_needs_a_recommendation_and_excludes_others() {
+    let asked = on_tiny("run", &["hi", "-n", "1", "--recommended-sampling"]);
+    asked.fails(2, &["no generation_config.json"]);
+    let both = ["hi", "--recommended-sampling", "--temperature", "1"];
+    let both = on_tiny("run", &both);
+    assert_eq!(both.code, Some(2));
+    assert!(both.stderr.contains("cannot be used with"), "{both:?}");
+}
+
+#[test]
 fn special_tokens_of_raw_prompts_stand_for_themselves_unless_told_otherwise() {
     let count = |more: &[&str]| {
         let args = [

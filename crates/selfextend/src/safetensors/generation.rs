@@ -2,13 +2,14 @@
 
 use super::folder::{SafetensorsFolder, bad};
 use crate::error::Result;
+use crate::sampling::Sampling;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 const NAME: &str = "generation_config.json";
 
-/// The settings of sampling that are shown; they are used where the user gives them.
+/// The settings of sampling that are shown.
 const SAMPLING: &[&str] = &[
     "do_sample",
     "temperature",
@@ -42,6 +43,39 @@ impl SafetensorsFolder {
             .filter(|(_, value)| !value.is_null())
             .map(|(name, value)| (name, value.to_string()))
             .collect())
+    }
+}
+
+impl SafetensorsFolder {
+    /// The sampling that the folder's generation_config.json recommends, with the defaults of
+    /// transformers for what it leaves out; `None` without the file.
+    ///
+    /// # Errors
+    /// A file that cannot be read, or settings of the wrong type.
+    pub fn recommended_sampling(&self) -> Result<Option<Sampling>> {
+        let config = self.generation_config()?;
+        if config.json.is_null() {
+            return Ok(None);
+        }
+        let number = |name: &str, default: f64| match &config.json[name] {
+            Value::Null => Ok(default),
+            value => value
+                .as_f64()
+                .ok_or_else(|| bad(&config.path, format!("has a {name} that is not a number"))),
+        };
+        let draws = config.json["do_sample"] == true;
+        let penalty = number("repetition_penalty", 1.0)? as f32;
+        let sampling = Sampling::new().with_repetition_penalty(penalty);
+        if !draws {
+            return Ok(Some(sampling.with_temperature(0.0)));
+        }
+        Ok(Some(
+            sampling
+                .with_temperature(number("temperature", 1.0)? as f32)
+                .with_top_k(number("top_k", 50.0)? as usize)
+                .with_top_p(number("top_p", 1.0)? as f32)
+                .with_min_p(number("min_p", 0.0)? as f32),
+        ))
     }
 }
 
@@ -95,6 +129,14 @@ mod tests {
         let opened = SafetensorsFolder::open(folder.path()).unwrap();
         let shown = opened.sampling_defaults().unwrap();
         assert_eq!(shown, BTreeMap::from([("temperature", "0.6".to_owned())]));
+        // It does not ask to draw, so the most probable token is taken.
+        let sampling = opened.recommended_sampling().unwrap().unwrap();
+        assert_eq!(sampling, Sampling::new().with_temperature(0.0));
+        let config = r#"{"do_sample": true, "temperature": 0.6, "min_p": 0.1}"#;
+        write(NAME, config.to_owned()).unwrap();
+        let sampling = opened.recommended_sampling().unwrap().unwrap();
+        let expected = Sampling::new().with_temperature(0.6).with_min_p(0.1);
+        assert_eq!(sampling, expected.with_top_k(50).with_top_p(1.0));
         write(NAME, r#"{"eos_token_id": "</s>"}"#.to_owned()).unwrap();
         assert!(ends().unwrap_err().to_string().contains("eos_token_id"));
     }
