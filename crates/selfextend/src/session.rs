@@ -68,8 +68,9 @@ impl Model {
     /// prefill is cut.
     ///
     /// # Errors
-    /// Sessions of another model, tokens outside the vocabulary or beyond a session's context. The
-    /// sessions are then as they were before.
+    /// Sessions of another model, tokens outside the vocabulary or beyond a session's context, logits
+    /// that are no numbers. The sessions are then as they were before, bit for bit; also after a panic
+    /// in `visit`.
     pub fn forward(
         &self,
         phase: Phase,
@@ -80,7 +81,7 @@ impl Model {
     }
 
     /// [`Model::forward`] that can be stopped: `on_layer` is called before each layer with its number
-    /// and ends the pass with an error.
+    /// and ends the pass with an error, or a panic.
     ///
     /// # Errors
     /// As [`Model::forward`], and whatever `on_layer` returns.
