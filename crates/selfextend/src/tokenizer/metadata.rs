@@ -70,10 +70,20 @@ impl<'a> Metadata<'a> {
         numbers.enumerate().map(number).collect()
     }
 
-    /// The array of floats under `key`.
+    /// The array of numbers under `key`: some converters write whole scores as integers.
     pub(super) fn floats(self, key: &'static str) -> Result<Vec<f32>, TokenizerError> {
-        let numbers = self.array(key, "an array of floats", Array::floats)?;
-        Ok(numbers.map(|number| number as f32).collect())
+        let floats = |array: &Array| -> Option<Vec<f32>> {
+            match array.floats() {
+                Some(floats) => Some(floats.map(|number| number as f32).collect()),
+                None => Some(array.integers()?.map(|number| number as f32).collect()),
+            }
+        };
+        self.array(key, "an array of numbers", floats)
+    }
+
+    /// Whether there is a value under `key`.
+    pub(super) fn has(self, key: &str) -> bool {
+        self.0.get(key).is_some()
     }
 
     fn array<T>(

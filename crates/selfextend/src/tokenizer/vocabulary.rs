@@ -88,7 +88,12 @@ impl Vocabulary {
     ) -> Result<Self, TokenizerError> {
         let texts = metadata.strings(TOKENS)?;
         check_size(texts.len())?;
-        let types = metadata.integers(TOKEN_TYPES)?;
+        // llama.cpp takes all tokens for normal ones where the file does not say.
+        let types = if metadata.has(TOKEN_TYPES) {
+            metadata.integers(TOKEN_TYPES)?
+        } else {
+            vec![NORMAL_TYPE; texts.len()]
+        };
         check_length(TOKEN_TYPES, types.len(), texts.len())?;
         let kinds = texts.iter().zip(&types).enumerate();
         let kinds = kinds
@@ -207,6 +212,9 @@ fn check_size(found: usize) -> Result<(), TokenizerError> {
     }
     Ok(())
 }
+
+/// What the GGUF format calls a token of no special kind.
+const NORMAL_TYPE: i64 = 1;
 
 fn kind_of(id: usize, text: &str, kind: i64) -> Result<TokenKind, TokenizerError> {
     // The numbers of the GGUF format: 1 normal, 2 unknown, 3 control, 4 user-defined,
