@@ -88,11 +88,14 @@ impl Vocabulary {
     ) -> Result<Self, TokenizerError> {
         let texts = metadata.strings(TOKENS)?;
         check_size(texts.len())?;
-        // llama.cpp takes all tokens for normal ones where the file does not say.
         let types = if metadata.has(TOKEN_TYPES) {
             metadata.integers(TOKEN_TYPES)?
         } else {
-            vec![NORMAL_TYPE; texts.len()]
+            // llama.cpp takes them for normal tokens, and finds those of bytes by their text.
+            let byte =
+                |text: &&str| matches!(spelling, Spelling::Pieces) && parse_byte(text).is_some();
+            let kind = |text| if byte(text) { BYTE_TYPE } else { NORMAL_TYPE };
+            texts.iter().map(kind).collect()
         };
         check_length(TOKEN_TYPES, types.len(), texts.len())?;
         let kinds = texts.iter().zip(&types).enumerate();
@@ -215,6 +218,8 @@ fn check_size(found: usize) -> Result<(), TokenizerError> {
 
 /// What the GGUF format calls a token of no special kind.
 const NORMAL_TYPE: i64 = 1;
+/// And one that stands for a byte.
+const BYTE_TYPE: i64 = 6;
 
 fn kind_of(id: usize, text: &str, kind: i64) -> Result<TokenKind, TokenizerError> {
     // The numbers of the GGUF format: 1 normal, 2 unknown, 3 control, 4 user-defined,
