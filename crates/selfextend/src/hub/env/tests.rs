@@ -43,7 +43,7 @@ fn the_cache_is_where_huggingface_hub_has_it() {
 
 #[test]
 fn switches_have_the_values_that_huggingface_hub_takes_for_yes() {
-    let offline = |variables| read(variables).unwrap().hub_offline;
+    let offline = |variables: &[(&str, &str)]| read(variables).unwrap().hub_offline;
     for yes in ["1", "on", "YES", "True"] {
         assert!(offline(&[("HF_HUB_OFFLINE", yes)]), "{yes}");
         assert!(offline(&[("TRANSFORMERS_OFFLINE", yes)]), "{yes}");

@@ -231,7 +231,7 @@ impl Client {
     fn is_trusted(&self, url: &Url) -> bool {
         let origin = url.origin();
         let is = |trusted: &&str| origin.ascii_serialization() == **trusted;
-        origin == self.endpoint.origin() || TRUSTED.iter().any(|it| is(&it))
+        origin == self.endpoint.origin() || TRUSTED.iter().any(is)
     }
 
     /// The answer, if it is not a refusal.

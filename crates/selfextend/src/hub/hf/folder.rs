@@ -22,7 +22,7 @@ const OPTIONAL: [&str; 4] = [
 /// The files to fetch before those with weights; empty if the model has no folder to load.
 pub(super) fn small_files(listing: &Listing) -> Vec<String> {
     let has = |name: &&str| listing.files.contains_key(*name);
-    if !has(&CONFIG) || ![INDEX, SINGLE].iter().any(|name| has(name)) {
+    if !has(&CONFIG) || ![INDEX, SINGLE].iter().any(has) {
         return Vec::new();
     }
     let small = [CONFIG, INDEX].into_iter().chain(OPTIONAL);
