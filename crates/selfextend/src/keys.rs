@@ -1,6 +1,6 @@
 //! What becomes of each key of a model's file: it is used, known to be harmless, or refused by name.
 //!
-//! The readers note the keys they use. For the others there are tables of [`Rule`]s; a key that is in
+//! The readers note the keys they use. For the others there are tables of rules; a key that is in
 //! none of them may change what the model computes, so it is refused unless the caller says otherwise.
 
 use std::collections::BTreeSet;

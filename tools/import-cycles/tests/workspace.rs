@@ -8,7 +8,9 @@ use serde_json::Value;
 
 /// The root files of every crate of the workspace: libraries, binaries, examples and benchmarks.
 fn root_files() -> Vec<(String, String)> {
-    let output = Command::new(env!("CARGO"))
+    // The cargo that runs the tests; the one that built them may be gone.
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
         .args(["metadata", "--no-deps", "--offline", "--format-version=1"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
