@@ -5,7 +5,7 @@
 
 use super::float::python_float;
 use super::json;
-use super::strings::{self, Side, pad, strip};
+use super::strings::{self, Side, invalid, pad, strip};
 use minijinja::value::{Kwargs, Object, ObjectRepr, Rest, Value, ValueKind, from_args};
 use minijinja::{Environment, Error, ErrorKind, State, filters};
 use minijinja_contrib::{filters as contrib, globals, pycompat};
@@ -257,8 +257,4 @@ fn is_sequence(value: &Value) -> bool {
     let kind = value.kind();
     matches!(kind, ValueKind::String | ValueKind::Seq | ValueKind::Map)
         || kind == ValueKind::Iterable && value.len().is_some()
-}
-
-pub(super) fn invalid(message: &'static str) -> Error {
-    Error::new(ErrorKind::InvalidOperation, message)
 }

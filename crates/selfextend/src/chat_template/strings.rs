@@ -1,6 +1,5 @@
 //! Methods of Python's `str` that minijinja's `pycompat` lacks or does otherwise.
 
-use super::python::invalid;
 use minijinja::value::{Kwargs, Rest, Value, from_args};
 use minijinja::{Error, ErrorKind};
 use regex_syntax::hir::{Class, HirKind};
@@ -392,4 +391,8 @@ fn join(separator: &str, args: &[Value]) -> Result<Value, Error> {
         result.push_str(text.ok_or_else(|| invalid("join takes strings only"))?);
     }
     Ok(result.into())
+}
+
+pub(super) fn invalid(message: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message)
 }

@@ -14,8 +14,24 @@ const TRUE: [&str; 4] = ["1", "ON", "YES", "TRUE"];
 /// Looks up a variable.
 type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 
+impl PullOptions {
+    /// Options from `SELFEXTEND_CACHE`, `SELFEXTEND_PYTHON`, and the variables of huggingface_hub:
+    /// `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`,
+    /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`,
+    /// `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_SYMLINKS`, `HF_HUB_ETAG_TIMEOUT`
+    /// and `HF_HUB_DOWNLOAD_TIMEOUT`. They mean what they mean there, but that an empty one
+    /// counts as not set. Directories that are not named are the usual ones of this platform.
+    ///
+    /// # Errors
+    ///
+    /// A variable that has no meaning, or a stored token that cannot be read.
+    pub fn from_env() -> Result<Self, HubError> {
+        options(&|name| std::env::var_os(name), dirs::home_dir())
+    }
+}
+
 /// Options from the variables that `lookup` finds, with this home directory.
-pub(super) fn options(lookup: Lookup, home: Option<PathBuf>) -> Result<PullOptions, HubError> {
+fn options(lookup: Lookup, home: Option<PathBuf>) -> Result<PullOptions, HubError> {
     let env = Env { lookup, home };
     let hub_home = match env.path("HF_HOME") {
         Some(home) => Some(home),

@@ -5,9 +5,6 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::env;
-use super::error::HubError;
-
 /// What a pull is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
@@ -94,19 +91,5 @@ impl PullOptions {
         with_hub_etag_timeout(hub_etag_timeout: Option<Duration>);
         /// With another time that a download may stand still.
         with_hub_download_timeout(hub_download_timeout: Option<Duration>);
-    }
-
-    /// Options from `SELFEXTEND_CACHE`, `SELFEXTEND_PYTHON`, and the variables of huggingface_hub:
-    /// `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE`, `HF_HOME`, `XDG_CACHE_HOME`, `HF_ENDPOINT`,
-    /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN`, `HF_TOKEN_PATH`, `HF_HUB_DISABLE_IMPLICIT_TOKEN`,
-    /// `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_SYMLINKS`, `HF_HUB_ETAG_TIMEOUT`
-    /// and `HF_HUB_DOWNLOAD_TIMEOUT`. They mean what they mean there, but that an empty one
-    /// counts as not set. Directories that are not named are the usual ones of this platform.
-    ///
-    /// # Errors
-    ///
-    /// A variable that has no meaning, or a stored token that cannot be read.
-    pub fn from_env() -> Result<Self, HubError> {
-        env::options(&|name| std::env::var_os(name), dirs::home_dir())
     }
 }
