@@ -233,7 +233,7 @@ impl ModelReport {
                 "chat template",
                 if self.chat_template { "yes" } else { "no" }.to_owned(),
             ),
-            ("sampling defaults", sampling),
+            ("sampling", sampling),
             (
                 "KV cache",
                 format!(

@@ -339,7 +339,13 @@ impl ChatMessage {
             }
         };
         let content = match self.content {
-            None => String::new(),
+            // Only an assistant may have said nothing.
+            None if role == "assistant" => String::new(),
+            None => {
+                let name = format!("messages[{n}].content");
+                let message = format!("a message of role {role:?} has no content");
+                return Err(ApiError::parameter(name, message));
+            }
             Some(TextOr::Text(text)) => text,
             Some(TextOr::List(parts)) => {
                 let mut texts = Vec::with_capacity(parts.len());

@@ -192,7 +192,12 @@ impl Reader<'_> {
         };
         Ok(ModelConfig {
             architecture: self.architecture.name.to_owned(),
-            name: gguf.string("general.name")?.map(str::to_owned),
+            // A name in another encoding is only not shown.
+            name: gguf
+                .metadata()
+                .get("general.name")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
             layers,
             hidden,
             feed_forward: self.need("feed_forward_length")?,

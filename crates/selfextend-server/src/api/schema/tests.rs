@@ -103,10 +103,14 @@ fn conversations_are_text_by_known_roles() {
     let parts = r#"[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#;
     let read = messages(parts).unwrap();
     assert_eq!((&*read[0].role, &*read[0].content), ("system", "a\nb"));
+    let silent = messages(r#"[{"role":"assistant","content":null}]"#).unwrap();
+    assert_eq!(silent[0].content, "");
     for bad in [
         "[]",
         r#"[{"role":"tool","content":"x"}]"#,
         r#"[{"role":"user","content":[{"type":"image_url"}]}]"#,
+        r#"[{"role":"user","content":null}]"#,
+        r#"[{"role":"system"}]"#,
     ] {
         assert!(messages(bad).is_err(), "{bad}");
     }
