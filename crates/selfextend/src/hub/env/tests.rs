@@ -10,7 +10,8 @@ fn read(variables: &[(&str, &str)]) -> Result<PullOptions, HubError> {
     options(&lookup, Some("/home/me".into()))
 }
 
-/// The first column was printed by `huggingface_hub.constants.HF_HUB_CACHE` under these variables.
+/// The first column was printed by `huggingface_hub.constants.HF_HUB_CACHE` under these variables,
+/// with `HOME=/home/me`.
 #[test]
 fn the_cache_is_where_huggingface_hub_has_it() {
     type Case<'a> = (&'a str, &'a [(&'a str, &'a str)]);

@@ -2,8 +2,8 @@
 
 use super::*;
 
-/// The paths that `hf_hub_download` (the file) and `snapshot_download` (the listing) of
-/// huggingface_hub 2.4 write, read from its source.
+/// The paths that `snapshot_download` of huggingface_hub 2.4 wrote when it fetched this model from a
+/// server that answers as the one here; `hf_hub_download` wrote the same but for the listing.
 #[cfg(unix)]
 #[test]
 fn the_layout_is_that_of_huggingface_hub() {

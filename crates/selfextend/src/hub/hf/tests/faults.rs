@@ -21,9 +21,11 @@ fn a_short_body_is_continued_and_never_taken_for_the_whole() {
                     ..Rules::default()
                 };
                 let lab = Lab::new(&[file], rules);
+                let mut client = Client::new(&lab.options).unwrap();
+                client.pause = Duration::from_millis(1);
                 let mut pull = Pull {
                     id: &id("o/n"),
-                    client: &Client::new(&lab.options).unwrap(),
+                    client: &client,
                     cache: &cache_of(&id("o/n"), &lab.options).unwrap(),
                     progress: &mut |_| {},
                 };
