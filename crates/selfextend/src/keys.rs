@@ -55,15 +55,6 @@ pub(crate) enum KeyFault {
 }
 
 impl KeyFault {
-    /// The same of a key under another name.
-    pub(crate) fn named(mut self, rename: impl Fn(String) -> String) -> Self {
-        let (Self::NotOff { name, .. }
-        | Self::Unknown { name, .. }
-        | Self::NotIgnorable { name, .. }) = &mut self;
-        *name = rename(std::mem::take(name));
-        self
-    }
-
     /// What is not supported, and what to do, as [`crate::Error::Unsupported`] says them.
     pub(crate) fn words(self) -> (String, String) {
         match self {
@@ -90,18 +81,18 @@ impl KeyFault {
     }
 }
 
-/// Judges all keys of a file: their names and values, which of them were used, the rules for the
-/// others, and unknown ones to accept.
+/// Judges all keys of a file: their names and values, which of them were used, what the others mean,
+/// and unknown ones to accept.
 pub(crate) fn judge(
     keys: impl IntoIterator<Item = (String, String)>,
     used: &BTreeSet<String>,
-    rules: &[Rule],
+    meaning: impl Fn(&str) -> Option<Meaning>,
     ignored: &[String],
 ) -> Result<Vec<Key>, KeyFault> {
     let mut judged = Vec::new();
     for (name, value) in keys {
         let is_used = used.contains(&name);
-        let usage = match find(rules, &name) {
+        let usage = match meaning(&name) {
             _ if is_used => KeyUsage::Used,
             Some(Meaning::Elsewhere) => KeyUsage::Used,
             Some(Meaning::Harmless(why)) => KeyUsage::Harmless(why),
@@ -126,12 +117,8 @@ pub(crate) fn judge(
     Ok(judged)
 }
 
-/// Whether there is a rule for a key.
-pub(crate) fn known(rules: &[Rule], name: &str) -> bool {
-    find(rules, name).is_some()
-}
-
-fn find(rules: &[Rule], name: &str) -> Option<Meaning> {
+/// What a key means by these rules.
+pub(crate) fn find(rules: &[Rule], name: &str) -> Option<Meaning> {
     let matches = |pattern: &str| match (pattern.strip_suffix('*'), pattern.strip_prefix('*')) {
         (Some(start), _) => name.starts_with(start),
         (None, Some(end)) => name.ends_with(end),
@@ -154,7 +141,12 @@ mod tests {
     fn usage(key: &str, value: &str, ignored: &[&str]) -> Result<KeyUsage, KeyFault> {
         let ignored: Vec<String> = ignored.iter().map(|&key| key.into()).collect();
         let used = BTreeSet::from(["size".to_owned()]);
-        let judged = judge([(key.into(), value.into())], &used, RULES, &ignored);
+        let judged = judge(
+            [(key.into(), value.into())],
+            &used,
+            |key| find(RULES, key),
+            &ignored,
+        );
         judged.map(|keys| keys[0].usage)
     }
 

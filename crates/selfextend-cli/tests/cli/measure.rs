@@ -1,11 +1,29 @@
 //! `score`, `plot`, `inspect`, `bench` and `demo`.
 
-use crate::common::{dir, file, on_tiny, selfextend, tiny, with_stdin};
+use crate::common::{Tiny, dir, file, on_tiny, selfextend, tiny, with_stdin};
 
 const TEXT: &str = "the ant and the other ants went to the quick brown fox, who was asleep";
 
 fn nll(lines: &[serde_json::Value]) -> f64 {
     lines.iter().map(|line| line["nll"].as_f64().unwrap()).sum()
+}
+
+/// As in `transformers`, which decides by the length of the text.
+#[test]
+fn short_texts_have_the_short_factors_of_longrope() {
+    let path = dir().join("longrope.gguf");
+    let model = Tiny {
+        short_context: Some(32),
+        ..Tiny::default()
+    };
+    model.write(&path);
+    let (path, text) = (path.display().to_string(), file("short.txt", "the ant ran"));
+    let score = |more: &[&str]| {
+        let args = [&["score", "-m", &path, "--file", &text], more].concat();
+        nll(&selfextend(&args).ok().json_lines())
+    };
+    assert_eq!(score(&[]), score(&["--context", "32"]));
+    assert_ne!(score(&[]), score(&["--context", "64"]));
 }
 
 #[test]

@@ -251,6 +251,7 @@ fn it_can_be_killed_while_it_writes() {
             0 => leave_half(),
             some => half_written += some,
         }
+        assert!(drafts() > 0);
     }
     eprintln!("{half_written} of {ROUNDS} killed over a file; {cached} tokens from the cache");
     assert!(cached > 0);

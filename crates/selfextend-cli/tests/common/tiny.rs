@@ -22,6 +22,8 @@ pub struct Tiny {
     pub architecture: &'static str,
     pub embedding_rows: usize,
     pub template: bool,
+    /// Frequency factors for contexts up to so many tokens, and others beyond (longrope).
+    pub short_context: Option<usize>,
 }
 
 impl Default for Tiny {
@@ -30,6 +32,7 @@ impl Default for Tiny {
             architecture: "llama",
             embedding_rows: tokens().len(),
             template: true,
+            short_context: None,
         }
     }
 }
@@ -49,6 +52,13 @@ impl Tiny {
             ),
             ("output_norm.weight".to_owned(), ones()),
         ];
+        if self.short_context.is_some() {
+            // Pairs of a head.
+            let factors = |factor| f32(&[HIDDEN / 4 / 2], &[factor; HIDDEN / 4 / 2]);
+            for (name, factor) in [("short", 1.0), ("long", 5.0)] {
+                tensors.push((format!("rope_factors_{name}.weight"), factors(factor)));
+            }
+        }
         for layer in 0..LAYERS {
             let matrices = [
                 ("attn_q", HIDDEN, HIDDEN, q8_0 as Quantise),
@@ -103,9 +113,14 @@ impl Tiny {
         let common = common
             .into_iter()
             .map(|(key, value)| (key.to_owned(), value));
+        let short = self.short_context.map(|short| {
+            let key = "rope.scaling.original_context_length";
+            (format!("{}.{key}", self.architecture), Field::u32(short))
+        });
         let template = ("tokenizer.chat_template".to_owned(), Field::text(TEMPLATE));
         common
             .chain(model)
+            .chain(short)
             .chain(self.template.then_some(template))
             .collect()
     }

@@ -1,9 +1,10 @@
 //! Scores of L-Eval's closed-ended tasks: the extraction of its authors' `auto_eval.py`, then the
 //! exact match of `em.py`.
 
-use super::python::{float, is_digit, is_space, pattern, words};
+use super::python::{float, is_space, pattern, words};
 use super::text::without_articles;
 use regex::Regex;
+use selfextend::chat_template::is_digit;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 

@@ -338,7 +338,15 @@ fn is_decimal(c: char) -> bool {
     within(ranges, c)
 }
 
-fn is_digit(c: char) -> bool {
+/// Whether Python's `str.isdigit` holds for a character: a decimal digit of any script, or a single
+/// digit in another form (Unicode's `Numeric_Type=Digit`).
+///
+/// ```
+/// use selfextend::chat_template::is_digit;
+/// assert!(is_digit('7') && is_digit('²') && is_digit('٣'));
+/// assert!(!is_digit('½') && !is_digit('x'));
+/// ```
+pub fn is_digit(c: char) -> bool {
     is_decimal(c) || within(DIGITS, c)
 }
 

@@ -108,24 +108,12 @@ impl Reader<'_> {
             (None, Some((namespace, _))) if READ.contains(&namespace) => key.to_owned(),
             (None, _) => format!("other.{key}"),
         };
-        let used = self.used.borrow();
-        let used = used.iter().map(|key| rule_name(key)).collect();
-        let ignored: Vec<String> = ignored.iter().map(|key| rule_name(key)).collect();
-        let named = |name: String| match (name.strip_prefix("arch."), name.strip_prefix("other.")) {
-            (Some(rest), _) => format!("{prefix}{rest}"),
-            (None, Some(rest)) => rest.to_owned(),
-            (None, None) => name,
-        };
-        let pairs = pairs.map(|(key, value)| (rule_name(key), value.to_string()));
-        let judged = keys::judge(pairs, &used, RULES, &ignored).map_err(|fault| {
-            let (what, supported) = fault.named(named).words();
+        let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_string()));
+        let meaning = |key: &str| keys::find(RULES, &rule_name(key));
+        keys::judge(pairs, &self.used.borrow(), meaning, ignored).map_err(|fault| {
+            let (what, supported) = fault.words();
             self.gguf.unsupported(what, supported)
-        })?;
-        let named = |key: Key| Key {
-            name: named(key.name),
-            ..key
-        };
-        Ok(judged.into_iter().map(named).collect())
+        })
     }
 
     fn missing(&self, name: &str) -> Error {

@@ -142,13 +142,15 @@ fn offline(
     if stored.listing.is_none() && id.file.is_none() {
         stored.lacking = folder::lacking_of_needed(&snapshot, stored.lacking);
     }
-    if !stored.lacking.is_empty() {
-        return Err(missing(id.what(&stored.lacking.join(", "))));
+    // Files that lack because their lengths are wrong are damaged, which is said first.
+    let lacking = stored.lacking.iter().map(|name| snapshot.join(name));
+    let mut files: Vec<PathBuf> = lacking.filter(|path| path.is_file()).collect();
+    if stored.lacking.is_empty() {
+        files = match stored.path.ends_with(CONFIG) {
+            false => vec![stored.path.clone()],
+            true => folder::present(&snapshot),
+        };
     }
-    let files = match stored.path.ends_with(CONFIG) {
-        false => vec![stored.path.clone()],
-        true => folder::present(&snapshot),
-    };
     for path in files {
         let name = path.strip_prefix(&snapshot).unwrap_or(&path);
         let name = name.to_string_lossy().replace('\\', "/");
@@ -164,6 +166,9 @@ fn offline(
                 got: difference.got,
             });
         }
+    }
+    if !stored.lacking.is_empty() {
+        return Err(missing(id.what(&stored.lacking.join(", "))));
     }
     Ok(stored.path)
 }

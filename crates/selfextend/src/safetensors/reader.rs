@@ -3,7 +3,7 @@
 use super::names::{MODEL_TYPES, ModelType};
 use super::options::{OF_OTHERS, RULES};
 use crate::error::{Error, Result};
-use crate::keys::{self, Key, Meaning, Rule};
+use crate::keys::{self, Key, Meaning};
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -148,24 +148,19 @@ impl<'a> Reader<'a> {
             let nested = matches!(&**key, "rope_scaling" | "rope_parameters");
             flatten(key.clone(), value, if nested { 2 } else { 0 }, &mut all);
         }
-        let others = MODEL_TYPES.iter().flat_map(|kind| kind.options).copied();
-        let others = others.flatten().map(|(key, _)| *key);
-        // After the rules, which also say what of other model types is not ignored.
-        let others: Vec<&'static str> = others.collect();
-        let of_others = |name: &str| others.contains(&name) && self.kind.absent(name).is_none();
-        let used = self.used.borrow();
-        let (theirs, ours): (Vec<_>, Vec<_>) = all
-            .into_iter()
-            .partition(|(name, _)| of_others(name) && !keys::known(RULES, name));
-        let mut judged = keys::judge(ours, &used, RULES, ignored).map_err(|fault| {
+        let meaning = |key: &str| {
+            let of_others = || {
+                let other = MODEL_TYPES.iter().any(|kind| kind.absent(key).is_some());
+                let own = self.kind.absent(key).is_some();
+                (other && !own).then_some(Meaning::Harmless(OF_OTHERS))
+            };
+            keys::find(RULES, key).or_else(of_others)
+        };
+        keys::judge(all, &self.used.borrow(), meaning, ignored).map_err(|fault| {
             let (what, supported) = fault.words();
             let what = format!("{what} in model type {:?}", self.kind.name);
             self.unsupported(what, supported)
-        })?;
-        const THEIRS: &[Rule] = &[(&["*"], Meaning::Harmless(OF_OTHERS))];
-        let theirs = keys::judge(theirs, &used, THEIRS, &[]);
-        judged.extend(theirs.into_iter().flatten());
-        Ok(judged)
+        })
     }
 }
 
