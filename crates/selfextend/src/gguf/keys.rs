@@ -123,7 +123,6 @@ pub(super) const RULES: &[Rule] = &[
             "arch.attention.max_alibi_bias",
             "arch.attention.sliding_window",
             "arch.attn_logit_softcapping",
-            "arch.expert_count",
             "arch.expert_used_count",
             "arch.final_logit_softcapping",
             "arch.leading_dense_block_count",
