@@ -170,6 +170,38 @@ fn probabilities_are_reported_in_both_shapes() {
 }
 
 #[test]
+fn offsets_of_tokens_count_the_characters_of_the_text() {
+    let server = start(config());
+    let told = "é€😀x";
+    let mut body = json!({
+        "prompt": "the ant", "max_tokens": 40, "logprobs": 0, "temperature": 0,
+        "response_format": {"type": "json_schema", "json_schema": {"schema": {"const": told}}},
+    });
+    let whole = server.complete(&body);
+    assert_eq!(whole.text(), format!("\"{told}\""));
+    // The tiny model has a token for each byte, and none for several bytes of these characters.
+    let characters = whole.text().chars().enumerate();
+    let places: Vec<usize> = characters
+        .flat_map(|(place, character)| vec![place; character.len_utf8()])
+        .collect();
+    let offsets = &whole.body["choices"][0]["logprobs"]["text_offset"];
+    assert_eq!(*offsets, json!(places));
+    body["stream"] = json!(true);
+    let streamed: Vec<Value> = server
+        .open("/v1/completions", &body)
+        .filter_map(|chunk| {
+            Some(
+                chunk["choices"][0]["logprobs"]["text_offset"]
+                    .as_array()?
+                    .clone(),
+            )
+        })
+        .flatten()
+        .collect();
+    assert_eq!(Value::from(streamed), *offsets);
+}
+
+#[test]
 fn answers_can_be_held_to_a_schema() {
     let server = start(config());
     let schema = json!({
