@@ -170,6 +170,24 @@ fn probabilities_are_reported_in_both_shapes() {
 }
 
 #[test]
+fn no_schema_lets_an_answer_be_endless_white_space() {
+    let server = start(config());
+    // Strings of JSON do not hold them either.
+    for white in ["\n", "\t"] {
+        let tokens = server.post("/tokenize", &json!({"content": white}));
+        let bias = json!({tokens.body["tokens"][0].to_string(): 100});
+        for schema in [json!(true), json!({}), json!({"type": ["array", "object"]})] {
+            let body = json!({
+                "prompt": "the", "max_tokens": 30, "seed": 1, "logit_bias": bias,
+                "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},
+            });
+            let text = server.complete(&body).text();
+            assert!(!text.contains(white), "{schema}: {text:?}");
+        }
+    }
+}
+
+#[test]
 fn offsets_of_tokens_count_the_characters_of_the_text() {
     let server = start(config());
     let told = "é€😀x";
@@ -290,6 +308,12 @@ fn bad_requests_are_told_what_is_wrong() {
     chat(r#"{"messages": [{"role": "user"}], "n": 99}"#).fails(400, "invalid_value");
     chat(r#"{"messages": [{"role": "user"}], "tools": [{}]}"#).fails(400, "unsupported_parameter");
     server
+        .complete(&json!({"prompt": "the", "unknown": {"a": [1]}}))
+        .fails(400, "unsupported_parameter");
+    server
+        .post("/tokenize", &json!({"content": "the", "with_pieces": true}))
+        .fails(400, "unsupported_parameter");
+    server
         .complete(&json!({"prompt": ""}))
         .fails(400, "invalid_value");
     server
@@ -310,7 +334,7 @@ fn bad_requests_are_told_what_is_wrong() {
     // After all that it serves.
     assert_eq!(
         server
-            .complete(&json!({"prompt": "the", "unknown": {"a": [1]}}))
+            .complete(&json!({"prompt": "the", "user": {"a": [1]}}))
             .status,
         200
     );
