@@ -139,6 +139,30 @@ fn a_pull_without_a_network_leaves_nothing() {
 }
 
 #[test]
+fn a_file_that_does_not_name_its_rules_for_words_is_noted() {
+    let old = Tiny {
+        rules: false,
+        ..Default::default()
+    };
+    let done = run_on(&broken("old.gguf", old)).ok();
+    assert!(done.stderr.contains("tokenizer.ggml.pre"), "{done:?}");
+    let done = run_on(&tiny()).ok();
+    assert!(!done.stderr.contains("tokenizer.ggml.pre"), "{done:?}");
+}
+
+#[test]
+fn numbers_beyond_any_machine_are_refused() {
+    let most = u64::MAX.to_string();
+    for option in ["--max-tokens", "--chunk", "--context", "--neighbor-window"] {
+        on_tiny("run", &["--raw", "the", option, &most]).fails(2, &[option]);
+    }
+    on_tiny("run", &["--raw", "the", "--threads", "100000"]).fails(1, &["100000 threads"]);
+    for option in ["--parallel", "--queue", "--max-connections", "--max-tokens"] {
+        on_tiny("serve", &["--port", "0", option, &most]).fails(2, &[option]);
+    }
+}
+
+#[test]
 fn a_pull_of_a_file_prints_its_path() {
     assert_eq!(
         selfextend(&["pull", &tiny()]).ok().stdout,

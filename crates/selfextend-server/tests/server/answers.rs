@@ -181,7 +181,8 @@ fn no_schema_lets_an_answer_be_endless_white_space() {
                 "prompt": "the", "max_tokens": 30, "seed": 1, "logit_bias": bias,
                 "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},
             });
-            let text = server.complete(&body).text();
+            let reply = server.complete(&body);
+            let text = reply.text();
             assert!(!text.contains(white), "{schema}: {text:?}");
         }
     }
