@@ -90,6 +90,8 @@ pub struct Writer<'t> {
     stream: DecodeStream<'t>,
     gate: StopGate,
     tokens: Vec<u32>,
+    /// Characters decoded so far.
+    characters: usize,
 }
 
 /// The result of one step of a [`Writer`].
@@ -97,6 +99,8 @@ pub struct Writer<'t> {
 pub struct Written {
     /// The token drawn, which may be an end token.
     pub token: u32,
+    /// Characters of the answer before the first one that the token has a part in.
+    pub at: usize,
     /// Text that is final: never half a character, never the start of a stop text.
     pub text: String,
     /// Whether this was the last step.
@@ -122,6 +126,7 @@ impl<'t> Writer<'t> {
             stream: tokenizer.continue_stream(SpecialTokens::Skip),
             gate: StopGate::new(options.stop.clone()),
             tokens: Vec::new(),
+            characters: 0,
         })
     }
 
@@ -132,10 +137,12 @@ impl<'t> Writer<'t> {
     /// Logits of more tokens than the tokenizer knows.
     pub fn write(&mut self, logits: &[f32], mask: Option<&[u32]>) -> Result<Written> {
         let token = self.sampler.draw_among(logits, mask);
+        let at = self.characters;
         if self.tokenizer.end_tokens().contains(&token) {
             let (text, finish) = (self.rest(), Some(Finish::EndToken));
             return Ok(Written {
                 token,
+                at,
                 text,
                 finish,
             });
@@ -143,6 +150,7 @@ impl<'t> Writer<'t> {
         self.tokens.push(token);
         let (mut text, mut finish) = (String::new(), None);
         if let Some(decoded) = self.stream.push(token)? {
+            self.characters += decoded.chars().count();
             let (certain, stop) = self.gate.push(&decoded);
             (text, finish) = (certain, stop.map(Finish::Stop));
         }
@@ -152,6 +160,7 @@ impl<'t> Writer<'t> {
         }
         Ok(Written {
             token,
+            at,
             text,
             finish,
         })

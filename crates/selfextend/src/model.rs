@@ -16,6 +16,9 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
 
+/// The most threads of a pool: starting more takes minutes, and no machine has the cores.
+const MOST_THREADS: usize = 1024;
+
 /// A model in memory. Cloning shares it.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
@@ -73,15 +76,18 @@ impl Model {
     /// As [`Model::load`].
     pub fn from_file(file: &ModelFile, options: LoadOptions) -> Result<Self> {
         let config = file.config()?;
+        let cannot = |reason| Error::Threads {
+            threads: options.threads,
+            reason,
+        };
+        if options.threads > MOST_THREADS {
+            return Err(cannot(format!("{MOST_THREADS} are the most")));
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|n| format!("selfextend-{n}"))
-            .build()
-            .map_err(|error| Error::Threads {
-                threads: options.threads,
-                reason: error.to_string(),
-            })?;
-        let pool = Arc::new(pool);
+            .build();
+        let pool = Arc::new(pool.map_err(|error| cannot(error.to_string()))?);
         let weights = device_model::load(file, &config, &pool, &options)?;
         let shape = config.attention_shape()?;
         let ropes = Ropes::new(&config)?;

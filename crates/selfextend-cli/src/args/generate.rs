@@ -2,13 +2,14 @@
 
 use clap::Args;
 use selfextend::Sampling;
+use selfextend::settings::parse_tokens;
 
 /// How tokens are chosen, and when an answer ends.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Generation")]
 pub struct GenerateArgs {
     /// The most tokens of an answer.
-    #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]
+    #[arg(short = 'n', long, default_value_t = 256, value_name = "N", value_parser = parse_tokens)]
     pub max_tokens: usize,
     /// Randomness; 0 always takes the most probable token.
     #[arg(long, default_value_t = 0.0, value_name = "T")]

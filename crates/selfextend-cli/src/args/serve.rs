@@ -1,7 +1,7 @@
 //! The grammar of `selfextend serve`.
 
 use super::model::ModelArgs;
-use super::values::{at_least_one, bytes};
+use super::values::{at_least_one, bytes, count};
 use clap::Args;
 use selfextend::settings::parse_tokens;
 use std::net::IpAddr;
@@ -33,7 +33,7 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = at_least_one)]
     pub parallel: usize,
     /// Requests that may wait; more are refused with status 429.
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = count)]
     pub queue: usize,
     /// The most tokens of an answer if the request does not say.
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]

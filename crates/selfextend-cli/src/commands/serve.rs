@@ -3,7 +3,7 @@
 use crate::args::serve::ServeArgs;
 use crate::error::{CliError, Result};
 use crate::setup::Setup;
-use crate::{interrupt, output};
+use crate::{input, interrupt, output};
 use selfextend::{Extension, SessionOptions, TextModel};
 use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
@@ -115,9 +115,7 @@ impl ServeArgs {
     fn keys(&self) -> Result<Vec<String>> {
         let mut keys: Vec<String> = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CliError::failure(format!("cannot read {}: {error}", path.display()))
-            })?;
+            let text = input::file(path)?;
             let lines = text.lines().map(str::trim);
             let found: Vec<String> = lines
                 .filter(|line| !line.is_empty() && !line.starts_with('#'))

@@ -2,7 +2,7 @@
 
 use crate::args::model::{LinearArg, LoadArgs, WindowArg};
 use crate::error::{CliError, Result};
-use crate::{interrupt, progress};
+use crate::{interrupt, output, progress};
 use selfextend::hub::{self, HubError, PullOptions};
 use selfextend::{Device, Extension, KvType, LoadOptions, ModelFile, SessionOptions, TextModel};
 use std::path::{Path, PathBuf};
@@ -74,7 +74,13 @@ impl Source {
 
     /// Loads the model.
     pub fn load(&self) -> Result<TextModel> {
-        Ok(TextModel::load(&self.path, self.load.clone())?)
+        let model = TextModel::load(&self.path, self.load.clone())?;
+        if model.tokenizer.guesses_words() {
+            output::note(
+                "note: the file does not say how its tokenizer cuts words (tokenizer.ggml.pre is missing); they are cut by llama.cpp's default rules, which may give other tokens than the model was trained with; a newer conversion has the key",
+            );
+        }
+        Ok(model)
     }
 
     /// How a session under an extension runs.

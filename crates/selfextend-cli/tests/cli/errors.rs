@@ -139,6 +139,39 @@ fn a_pull_without_a_network_leaves_nothing() {
 }
 
 #[test]
+fn a_file_that_does_not_name_its_rules_for_words_is_noted() {
+    let old = Tiny {
+        rules: false,
+        ..Default::default()
+    };
+    let done = run_on(&broken("old.gguf", old)).ok();
+    assert!(done.stderr.contains("tokenizer.ggml.pre"), "{done:?}");
+    let done = run_on(&tiny()).ok();
+    assert!(!done.stderr.contains("tokenizer.ggml.pre"), "{done:?}");
+}
+
+#[test]
+fn numbers_beyond_any_machine_are_refused() {
+    let most = u64::MAX.to_string();
+    let refused = |command: &str, option: &str| {
+        let done = on_tiny(command, &[option, &most]);
+        let says = format!("for '{option} ");
+        assert!(
+            done.code == Some(2) && done.stderr.contains(&says),
+            "{done:?}"
+        );
+    };
+    for option in ["--max-tokens", "--chunk", "--context", "--neighbor-window"] {
+        refused("run", option);
+    }
+    for option in ["--parallel", "--queue", "--max-connections", "--max-tokens"] {
+        refused("serve", option);
+    }
+    let threads = ["--raw", "the", "--threads", "100000"];
+    on_tiny("run", &threads).fails(1, &["100000 threads"]);
+}
+
+#[test]
 fn a_pull_of_a_file_prints_its_path() {
     assert_eq!(
         selfextend(&["pull", &tiny()]).ok().stdout,

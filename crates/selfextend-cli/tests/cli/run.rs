@@ -62,6 +62,29 @@ fn json_says_everything_at_the_end() {
 }
 
 #[test]
+fn raw_prompts_keep_their_line_ends_wherever_they_come_from() {
+    let model = tiny();
+    let count = |args: &[&str], stdin: &str| {
+        let all = [&["run", "-m", &model, "-n", "1", "--json"], args].concat();
+        with_stdin(&all, stdin).ok().json()["prompt_tokens"].clone()
+    };
+    for text in ["the ant", "the ant\n", "the ant\n\n", "the ant\r\n"] {
+        let given = count(&["--raw", text], "");
+        assert_eq!(count(&["--raw"], text), given, "{text:?}");
+        assert_eq!(count(&["--raw", "--file", "-"], text), given, "{text:?}");
+        assert_eq!(
+            count(&["--raw", "--file", &file("raw.txt", text)], ""),
+            given
+        );
+    }
+    assert_ne!(count(&["--raw"], "the ant\n"), count(&["--raw"], "the ant"));
+    // A message does not end with what `echo` adds.
+    assert_eq!(count(&[], "the ant\n"), count(&[], "the ant"));
+    assert_eq!(count(&[], "the ant\r\n"), count(&[], "the ant"));
+    assert_ne!(count(&[], "the ant\n\n"), count(&[], "the ant"));
+}
+
+#[test]
 fn file_stdin_and_argument_come_in_this_order() {
     let count = |args: &[&str], stdin: &str| {
         let model = tiny();
@@ -72,14 +95,14 @@ fn file_stdin_and_argument_come_in_this_order() {
     };
     let path = file("xyz.txt", "xyz\n");
     assert_eq!(count(&["--file", &path], ""), 4);
-    assert_eq!(count(&[], "uvw\n"), 3);
-    assert_eq!(count(&["-"], "uvw\n"), 3);
+    assert_eq!(count(&[], "uvw\n"), 4);
+    assert_eq!(count(&["-"], "uvw\n"), 4);
     assert_eq!(count(&["--file", "-"], "uvw\n"), 4);
     assert_eq!(count(&["q?"], "uvw\n"), 3 + 2 + 2);
-    assert_eq!(count(&["--file", &path], "q?\n"), 3 + 2 + 2);
+    assert_eq!(count(&["--file", &path], "q?\n"), 3 + 2 + 3);
     // With both others given, stdin is left alone unless it is asked for.
     assert_eq!(count(&["--file", &path, "q?"], "uvw\n"), 3 + 2 + 2);
-    assert_eq!(count(&["--file", &path, "-"], "uvw\n"), 3 + 2 + 3);
+    assert_eq!(count(&["--file", &path, "-"], "uvw\n"), 3 + 2 + 4);
 }
 
 #[test]

@@ -91,7 +91,11 @@ fn body(answer: &str) -> serde_json::Value {
 
 #[test]
 fn it_answers_with_the_right_key_and_ends_when_asked() {
-    let keys = file("keys.txt", "# ours\nsecret-one\n\nsecret-two\n");
+    // As editors on Windows write it.
+    let keys = file(
+        "keys.txt",
+        "\u{feff}secret-one\r\n# ours\r\n\r\nsecret-two\r\n",
+    );
     let server = Server::start(&[
         "--api-key-file",
         &keys,
@@ -102,7 +106,7 @@ fn it_answers_with_the_right_key_and_ends_when_asked() {
     ]);
     let request = r#"{"model": "small", "prompt": "the ant", "max_tokens": 5, "seed": 1}"#;
     assert!(server.complete("", request).starts_with("HTTP/1.1 401"));
-    for key in ["secret-two", "three"] {
+    for key in ["secret-one", "secret-two", "three"] {
         let answer = server.complete(&format!("Authorization: Bearer {key}\r\n"), request);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert_eq!(body(&answer)["model"], "small");

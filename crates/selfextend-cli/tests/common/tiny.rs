@@ -22,6 +22,8 @@ pub struct Tiny {
     pub architecture: &'static str,
     pub embedding_rows: usize,
     pub template: bool,
+    /// Whether the file says how its tokenizer cuts words.
+    pub rules: bool,
     /// Frequency factors for contexts up to so many tokens, and others beyond (longrope).
     pub short_context: Option<usize>,
 }
@@ -32,6 +34,7 @@ impl Default for Tiny {
             architecture: "llama",
             embedding_rows: tokens().len(),
             template: true,
+            rules: true,
             short_context: None,
         }
     }
@@ -101,7 +104,6 @@ impl Tiny {
             ("general.architecture", Field::text(self.architecture)),
             ("general.name", Field::text("Tiny")),
             ("tokenizer.ggml.model", Field::text("gpt2")),
-            ("tokenizer.ggml.pre", Field::text("gpt-2")),
             ("tokenizer.ggml.tokens", Field::texts(tokens())),
             ("tokenizer.ggml.token_type", Field::i32s(kinds)),
             ("tokenizer.ggml.merges", Field::texts(merges)),
@@ -118,8 +120,10 @@ impl Tiny {
             (format!("{}.{key}", self.architecture), Field::u32(short))
         });
         let template = ("tokenizer.chat_template".to_owned(), Field::text(TEMPLATE));
+        let rules = ("tokenizer.ggml.pre".to_owned(), Field::text("gpt-2"));
         common
             .chain(model)
+            .chain(self.rules.then_some(rules))
             .chain(short)
             .chain(self.template.then_some(template))
             .collect()

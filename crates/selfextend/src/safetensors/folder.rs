@@ -55,11 +55,19 @@ impl SafetensorsFolder {
         }
         let config = read_json(&config)?;
         let index = path.join("model.safetensors.index.json");
+        let single = "model.safetensors";
         let names = if index.is_file() {
             shard_names(&index)?
         } else {
-            BTreeSet::from(["model.safetensors".to_owned()])
+            BTreeSet::from([single.to_owned()])
         };
+        // Libraries differ in which of the two they read.
+        if !names.contains(single) && path.join(single).is_file() {
+            return Err(bad(
+                path,
+                "holds weights twice, as model.safetensors and in the files of model.safetensors.index.json; remove one of them",
+            ));
+        }
         let shards = names.iter().map(|name| Shard::open(&path.join(name)));
         let shards = shards.collect::<Result<Vec<_>>>()?;
         let mut tensors = HashMap::new();
@@ -269,7 +277,7 @@ impl Shard {
             return Err(bad(
                 path,
                 format!(
-                    "truncated: its header announces {} bytes of tensors, the file has {}; download it again",
+                    "is cut off or damaged: its header announces {} bytes of tensors, the file has {}; download it again",
                     metadata.data_len(),
                     file_len - data_offset
                 ),
