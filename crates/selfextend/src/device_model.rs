@@ -9,11 +9,12 @@ use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
 use crate::options::LoadOptions;
 use crate::sampling::TokenScore;
+use crate::turns::{Spare, Turn, on_pool};
 use rayon::ThreadPool;
 use selfextend_attention::parallel;
 use smallvec::SmallVec;
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Which new tokens a pass computes logits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +131,9 @@ fn cuda(
 struct BackendModel<B: Backend> {
     backend: B,
     weights: Weights<B>,
-    activations: Mutex<Activations<B>>,
+    spare: Spare<B>,
+    /// For a backend whose passes share state: one at a time.
+    turn: Turn,
     pool: Arc<ThreadPool>,
 }
 
@@ -145,7 +148,8 @@ impl<B: Backend> BackendModel<B> {
         Ok(Self {
             backend,
             weights,
-            activations: Mutex::default(),
+            spare: Spare::default(),
+            turn: Turn::default(),
             pool: pool.clone(),
         })
     }
@@ -236,11 +240,12 @@ impl<B: Backend> BackendModel<B> {
         let Self {
             backend, weights, ..
         } = self;
-        // After a panic in another pass the buffers hold stale numbers; every pass overwrites them.
-        let activations = &mut *self
-            .activations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = if B::THREADED {
+            None
+        } else {
+            Some(self.turn.take()?)
+        };
+        let mut activations = self.spare.take();
         activations.enter(backend, phase);
         let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         if tokens.iter().all(|tokens| tokens.is_empty()) {
@@ -261,16 +266,18 @@ impl<B: Backend> BackendModel<B> {
                 weights,
                 caches,
                 tokens,
-                activations,
+                &mut activations,
                 on_layer,
                 &mut |activations| end(&rows, &owners, activations),
             )
         };
-        if B::THREADED {
-            self.pool.install(|| parallel::awake(pass))
+        let ended = if B::THREADED {
+            on_pool(&self.pool, || parallel::awake(pass))
         } else {
             pass()
-        }
+        };
+        self.spare.put_back(activations);
+        ended
     }
 }
 

@@ -83,6 +83,7 @@ mod tensor;
 mod test_support;
 mod text;
 pub mod tokenizer;
+mod turns;
 mod uncounted;
 mod weights;
 
