@@ -87,8 +87,12 @@ pub(crate) fn load(
                 config,
                 pool,
                 Cpu { exact },
+                options.check,
             )?))
         }
+        Device::Cuda(_) if options.check => Err(Error::Device(
+            "outputs are checked on the CPU only: a CUDA device does not hand them out".into(),
+        )),
         Device::Cuda(_) if options.exact => Err(Error::Device(
             "float32 weights are for the CPU: a CUDA device multiplies 16-bit floats".into(),
         )),
@@ -108,10 +112,14 @@ fn cuda(
     let tensors = file.tensors();
     if tensors.iter().any(|tensor| tensor.format == "BF16") {
         let backend = Cuda::<half::bf16>::new(number)?;
-        Ok(Box::new(BackendModel::load(file, config, pool, backend)?))
+        Ok(Box::new(BackendModel::load(
+            file, config, pool, backend, false,
+        )?))
     } else {
         let backend = Cuda::<half::f16>::new(number)?;
-        Ok(Box::new(BackendModel::load(file, config, pool, backend)?))
+        Ok(Box::new(BackendModel::load(
+            file, config, pool, backend, false,
+        )?))
     }
 }
 
@@ -131,6 +139,8 @@ fn cuda(
 struct BackendModel<B: Backend> {
     backend: B,
     weights: Weights<B>,
+    /// Whether passes look at every output.
+    check: bool,
     spare: Spare<B>,
     /// For a backend whose passes share state: one at a time.
     turn: Turn,
@@ -143,11 +153,13 @@ impl<B: Backend> BackendModel<B> {
         config: &ModelConfig,
         pool: &Arc<ThreadPool>,
         backend: B,
+        check: bool,
     ) -> Result<Self> {
         let weights = pool.install(|| file.weights(config, &backend))?;
         Ok(Self {
             backend,
             weights,
+            check,
             spare: Spare::default(),
             turn: Turn::default(),
             pool: pool.clone(),
@@ -247,6 +259,7 @@ impl<B: Backend> BackendModel<B> {
         };
         let mut activations = self.spare.take();
         activations.enter(backend, phase);
+        activations.check = self.check;
         let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         if tokens.iter().all(|tokens| tokens.is_empty()) {
             return Ok(());

@@ -62,6 +62,7 @@ mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod keys;
+mod looks;
 pub mod method;
 mod model;
 mod model_file;

@@ -40,6 +40,10 @@ pub struct LoadArgs {
     /// with other unknown keys are refused; `selfextend inspect` says what became of each key.
     #[arg(long, value_name = "KEY")]
     pub ignore_key: Vec<String>,
+    /// Look at the output of every operation, and name the layer and operation where the first number
+    /// that is not finite comes from (CPU only; slower).
+    #[arg(long)]
+    pub check: bool,
     /// Number of threads; 0 for all cores.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,

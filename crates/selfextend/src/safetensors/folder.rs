@@ -140,7 +140,11 @@ impl SafetensorsFolder {
         Ok(match &config["chat_template"] {
             Value::String(source) => Some(source.clone()),
             Value::Array(templates) => templates.iter().find_map(named).flatten(),
-            _ => None,
+            Value::Null => None,
+            _ => {
+                let path = self.path.join("tokenizer_config.json");
+                return Err(bad(&path, "has a chat_template that is not text"));
+            }
         })
     }
 
