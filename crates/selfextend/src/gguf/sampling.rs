@@ -27,8 +27,8 @@ const KEYS: &[&str] = &[
 
 impl GgufFile {
     fn sampling_keys(&self) -> impl Iterator<Item = (&'static str, &Value)> {
-        let value = |&name: &&'static str| Some((name, self.metadata().get(&key(name))?));
-        KEYS.iter().filter_map(move |name| value(&name))
+        let value = move |&name: &&'static str| Some((name, self.metadata().get(&key(name))?));
+        KEYS.iter().filter_map(value)
     }
 
     /// The settings of sampling that the header recommends, by their names in it.
@@ -53,7 +53,7 @@ impl GgufFile {
             let whole = value.as_integer().map(|n| n as f64);
             value.as_float().or(whole).ok_or_else(|| Error::Model {
                 path: self.path().to_owned(),
-                reason: format!("{} is {}, not a number", key(name), value.to_string()),
+                reason: format!("{} is {}, not a number", key(name), value),
             })
         };
         let repeat = number("penalty_repeat", 1.0)?;

@@ -79,7 +79,8 @@ impl SafetensorsFolder {
         })
     }
 
-    /// The same, to be read in spite of these unknown keys of config.json.
+    /// The same, to be read in spite of these unknown keys of config.json, or of tokenizer.json where
+    /// they begin with `tokenizer.json:`.
     #[must_use]
     pub fn ignoring(self, keys: &[String]) -> Self {
         Self {
@@ -88,8 +89,8 @@ impl SafetensorsFolder {
         }
     }
 
-    /// Keys that may be unknown.
-    pub(super) fn ignored_keys(&self) -> &[String] {
+    /// Keys that may be unknown, of config.json and of tokenizer.json.
+    pub(super) fn all_ignored_keys(&self) -> &[String] {
         &self.ignored_keys
     }
 
