@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
 use crate::options::{LoadOptions, SessionOptions};
 use crate::sampling::TokenScore;
+use crate::turns::on_pool;
 use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
     AttentionError, AttentionShape, Frequencies, PositionMap, Rope, RopeSpec, parallel,
@@ -256,6 +257,6 @@ impl Model {
     /// Runs other work, one task per item, on the threads that run the passes: drawing tokens, for
     /// example.
     pub fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
-        self.0.pool.install(|| parallel::for_each(tasks, work));
+        on_pool(&self.0.pool, || parallel::for_each(tasks, work));
     }
 }

@@ -1,5 +1,6 @@
 //! How answers are generated.
 
+use super::values::some_text;
 use clap::Args;
 use selfextend::Sampling;
 use selfextend::settings::parse_tokens;
@@ -26,14 +27,14 @@ pub struct GenerateArgs {
     /// Make recent tokens less probable; 1 changes nothing.
     #[arg(long, default_value_t = 1.0, value_name = "R")]
     pub repetition_penalty: f32,
-    /// Sample as the model's generation_config.json recommends (`inspect` shows it).
+    /// Sample as the model's generation_config.json or GGUF header recommends (`inspect` shows it).
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"])]
     pub recommended_sampling: bool,
     /// Seed of the draws: the same seed gives the same text.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
     /// End the answer before this text (repeatable).
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = some_text)]
     pub stop: Vec<String>,
 }
 

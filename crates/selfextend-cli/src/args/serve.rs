@@ -38,6 +38,10 @@ pub struct ServeArgs {
     /// The most tokens of an answer if the request does not say.
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]
     pub max_tokens: usize,
+    /// Where a request does not say how to sample, do as the model's generation_config.json or GGUF
+    /// header recommends (`inspect` and /v1/models show it), not at temperature 1.
+    #[arg(long)]
+    pub recommended_sampling: bool,
     /// Keep long prompts' keys and values in this directory across restarts.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

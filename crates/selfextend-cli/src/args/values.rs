@@ -46,6 +46,14 @@ pub fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// Reads a text that is not empty.
+pub fn some_text(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("the text is empty, so it would end every answer at once".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
 /// The largest number of things that are counted one by one.
 const MOST: usize = 1 << 24;
 

@@ -1,6 +1,7 @@
 //! `selfextend serve`.
 
 use crate::args::serve::ServeArgs;
+use crate::commands::answer::recommended_sampling;
 use crate::error::{CliError, Result};
 use crate::setup::Setup;
 use crate::{input, interrupt, output};
@@ -20,7 +21,10 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let text = setup.source.load()?;
     let ladder = ladder(&setup, &text)?;
     let disk = args.disk(&setup)?;
-    let config = config(args, keys, disk, &text, &ladder)?;
+    let mut config = config(args, keys, disk, &text, &ladder)?;
+    if args.recommended_sampling {
+        config.sampling = recommended_sampling(setup.source.path())?;
+    }
     let model = config.model.clone();
     if !config.listen.ip().is_loopback() && config.api_keys.is_empty() {
         output::note(

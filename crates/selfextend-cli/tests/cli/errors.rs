@@ -69,7 +69,7 @@ fn a_model_without_a_template_continues_texts_only() {
     let model = broken(
         "plain.gguf",
         Tiny {
-            template: false,
+            template: None,
             ..Default::default()
         },
     );
@@ -77,6 +77,49 @@ fn a_model_without_a_template_continues_texts_only() {
     assert!(done.stderr.contains("no chat template"), "{done:?}");
     selfextend(&["run", "-m", &model, "hi", "--system", "x"]).fails(2, &["no chat template"]);
     with_stdin(&["chat", "-m", &model], "hi\n").fails(1, &["no chat template"]);
+}
+
+#[test]
+fn a_template_that_cannot_be_read_is_a_fault_of_chats_alone() {
+    let text = file("for-template.txt", "the ant and the hen");
+    let faults = [
+        ("{% for m in messages %}{{ m.content }", "does not parse"),
+        ("{{ messages | no_such_filter }}", "is faulty"),
+    ];
+    for (n, (template, fault)) in faults.into_iter().enumerate() {
+        let tiny = Tiny {
+            template: Some(template),
+            ..Default::default()
+        };
+        let model = broken(&format!("template-{n}.gguf"), tiny);
+        let words = &["the model's chat template", fault];
+        run_on(&model).fails(1, words);
+        with_stdin(&["chat", "-m", &model], "hi\n").fails(1, words);
+        let raw = selfextend(&["run", "-m", &model, "--raw", "the ant", "-n", "2"]).ok();
+        assert!(!raw.stderr.contains("template"), "{raw:?}");
+        selfextend(&["score", "-m", &model, "--file", &text]).ok();
+        let shown = selfextend(&["inspect", "-m", &model]).ok().stdout;
+        assert!(
+            shown.contains("yes, but the model's chat template"),
+            "{shown}"
+        );
+        let shown = selfextend(&["inspect", "-m", &model, "--json"]).ok().json();
+        let told = shown["chat_template_fault"].as_str().unwrap();
+        assert!(told.contains(fault), "{told}");
+    }
+}
+
+#[test]
+fn a_check_names_where_numbers_end() {
+    // The last tensor of the file.
+    let mut bytes = fs::read(tiny()).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let model = file("nan.gguf", bytes);
+    let run = ["run", "-m", &model, "hi", "-n", "2"];
+    selfextend(&run).fails(1, &["does not give numbers", "--check"]);
+    let words = &["the MLP's norm in layer 1", "NaN"];
+    selfextend(&[&run[..], &["--check"]].concat()).fails(1, words);
 }
 
 #[test]
@@ -177,4 +220,8 @@ fn a_pull_of_a_file_prints_its_path() {
         selfextend(&["pull", &tiny()]).ok().stdout,
         format!("{}\n", tiny())
     );
+    let done = selfextend(&["pull", &tiny()]).ok();
+    assert!(done.stderr.contains("nothing was verified"), "{done:?}");
+    let json = selfextend(&["pull", "--json", &tiny()]).ok().json();
+    assert_eq!(json, serde_json::json!({"path": tiny(), "verified": []}));
 }

@@ -1,6 +1,6 @@
 //! `selfextend run`.
 
-use crate::common::{WINDOW, file, on_tiny, tiny, with_stdin};
+use crate::common::{Tiny, WINDOW, dir, file, on_tiny, selfextend, tiny, with_stdin};
 
 const LONG: &str =
     "the quick brown fox jumps over the lazy dog and an ant, then the fox jumps again and again.";
@@ -131,6 +131,11 @@ fn a_stop_text_ends_the_answer_before_it() {
         .json();
     assert_eq!(stopped["finish"], "stop");
     assert_eq!(stopped["text"], text[..first]);
+    let empty = on_tiny("run", &["hi", "--stop", ""]);
+    assert!(
+        empty.code == Some(2) && empty.stderr.contains("text is empty"),
+        "{empty:?}"
+    );
 }
 
 #[test]
@@ -286,7 +291,31 @@ fn the_reference_mode_answers_too() {
 #[test]
 fn recommended_sampling_needs_a_recommendation_and_excludes_others() {
     let asked = on_tiny("run", &["hi", "-n", "1", "--recommended-sampling"]);
-    asked.fails(2, &["no generation_config.json"]);
+    asked.fails(2, &["recommends none", "generation_config.json"]);
+    let recommended = |name: &str, sampling| {
+        let path = dir().join(name).display().to_string();
+        let tiny = Tiny {
+            sampling,
+            ..Default::default()
+        };
+        tiny.write(path.as_ref());
+        path
+    };
+    let model = recommended("sampling.gguf", &[("temp", 1.5), ("top_k", 9.0)]);
+    let shown = selfextend(&["inspect", "-m", &model]).ok().stdout;
+    assert!(shown.contains("temp 1.5, top_k 9 (used with"), "{shown}");
+    let text = |more: &[&str]| {
+        let args = ["run", "-m", &model, "hi", "-n", "9", "--seed", "4"];
+        selfextend(&[&args, more].concat()).ok().stdout
+    };
+    // What the header leaves out is as in llama.cpp.
+    let given = "--temperature 1.5 --top-k 9 --top-p 0.95 --min-p 0.05";
+    let given: Vec<&str> = given.split(' ').collect();
+    assert_eq!(text(&["--recommended-sampling"]), text(&given));
+    assert_ne!(text(&["--recommended-sampling"]), text(&[]));
+    let model = recommended("mirostat.gguf", &[("mirostat", 2.0)]);
+    selfextend(&["run", "-m", &model, "hi", "--recommended-sampling"])
+        .fails(1, &["general.sampling.mirostat"]);
     let both = ["hi", "--recommended-sampling", "--temperature", "1"];
     let both = on_tiny("run", &both);
     assert_eq!(both.code, Some(2));

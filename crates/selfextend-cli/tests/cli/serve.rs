@@ -1,6 +1,6 @@
 //! `selfextend serve`, over real sockets.
 
-use crate::common::{command, dir, file, selfextend, tiny};
+use crate::common::{Tiny, command, dir, file, selfextend, tiny};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command};
@@ -118,6 +118,27 @@ fn it_answers_with_the_right_key_and_ends_when_asked() {
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     server.signal("TERM");
     assert_eq!(server.code(), Some(0));
+}
+
+#[test]
+fn a_server_samples_as_the_model_recommends_where_asked_to() {
+    let path = dir().join("served.gguf").display().to_string();
+    let tiny = Tiny {
+        sampling: &[("temp", 0.5), ("top_k", 9.0)],
+        ..Default::default()
+    };
+    tiny.write(path.as_ref());
+    let temperature = |more: &[&str]| {
+        let server = Server::start(&[&["-m", &path], more].concat());
+        let request = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let sampling = &body(&server.ask(request))["data"][0]["selfextend"]["default_sampling"];
+        (sampling["temperature"].as_f64(), sampling["top_k"].as_u64())
+    };
+    assert_eq!(temperature(&[]), (Some(1.0), Some(0)));
+    assert_eq!(
+        temperature(&["--recommended-sampling"]),
+        (Some(0.5), Some(9))
+    );
 }
 
 #[test]

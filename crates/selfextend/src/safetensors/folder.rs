@@ -87,7 +87,8 @@ impl SafetensorsFolder {
         })
     }
 
-    /// The same, to be read in spite of these unknown keys of config.json.
+    /// The same, to be read in spite of these unknown keys of config.json, or of tokenizer.json where
+    /// they begin with `tokenizer.json:`.
     #[must_use]
     pub fn ignoring(self, keys: &[String]) -> Self {
         Self {
@@ -96,8 +97,8 @@ impl SafetensorsFolder {
         }
     }
 
-    /// Keys that may be unknown.
-    pub(super) fn ignored_keys(&self) -> &[String] {
+    /// Keys that may be unknown, of config.json and of tokenizer.json.
+    pub(super) fn all_ignored_keys(&self) -> &[String] {
         &self.ignored_keys
     }
 
@@ -148,7 +149,11 @@ impl SafetensorsFolder {
         Ok(match &config["chat_template"] {
             Value::String(source) => Some(source.clone()),
             Value::Array(templates) => templates.iter().find_map(named).flatten(),
-            _ => None,
+            Value::Null => None,
+            _ => {
+                let path = self.path.join("tokenizer_config.json");
+                return Err(bad(&path, "has a chat_template that is not text"));
+            }
         })
     }
 

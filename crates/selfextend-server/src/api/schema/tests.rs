@@ -75,6 +75,45 @@ fn fields_that_would_not_be_used_are_refused_by_name() {
     assert!(read(&format!(r#"{{"{long}":1}}"#)).unwrap_err().len() < 1000);
 }
 
+fn defaults() -> Sampling {
+    Sampling::new().with_temperature(1.0)
+}
+
+#[test]
+fn empty_stop_texts_are_refused() {
+    for json in [r#"{"stop":""}"#, r#"{"stop":["x",""]}"#] {
+        let error = read(json).unwrap().stops().unwrap_err();
+        assert!(
+            format!("{error:?}").contains("stop: a text is empty"),
+            "{error:?}"
+        );
+    }
+    for json in [
+        r#"{"stop":null}"#,
+        r#"{"stop":[]}"#,
+        r#"{"stop":["x"," "]}"#,
+    ] {
+        assert!(read(json).unwrap().stops().is_ok());
+    }
+}
+
+#[test]
+fn what_a_request_does_not_say_is_the_servers_default() {
+    let recommended = Sampling::new()
+        .with_temperature(0.6)
+        .with_top_k(20)
+        .with_top_p(0.95)
+        .with_min_p(0.01)
+        .with_repetition_penalty(1.1);
+    let sampling = |json: &str| {
+        let body = read(json).unwrap();
+        body.sampling(50, recommended.clone()).unwrap().with_seed(0)
+    };
+    assert_eq!(sampling("{}"), recommended);
+    let said = sampling(r#"{"temperature":1.5,"top_k":0,"min_p":0.0,"repetition_penalty":1.0}"#);
+    assert_eq!(said, Sampling::new().with_temperature(1.5).with_top_p(0.95));
+}
+
 #[test]
 fn values_outside_their_range_are_refused() {
     for json in [
@@ -85,14 +124,17 @@ fn values_outside_their_range_are_refused() {
         r#"{"logit_bias":{"x":1}}"#,
         r#"{"logit_bias":{"1":101}}"#,
     ] {
-        assert!(read(json).unwrap().sampling(50).is_err(), "{json}");
+        assert!(
+            read(json).unwrap().sampling(50, defaults()).is_err(),
+            "{json}"
+        );
     }
     let sampling = read(r#"{"top_p":0,"seed":-2,"logit_bias":{"7":-100}}"#).unwrap();
-    let sampling = sampling.sampling(50).unwrap();
+    let sampling = sampling.sampling(50, defaults()).unwrap();
     assert_eq!((sampling.temperature, sampling.seed), (0.0, u64::MAX - 1));
     assert_eq!(sampling.bias, [(7, -100.0)]);
     let twice = read(r#"{"logit_bias":{"7":100,"07":-5}}"#).unwrap();
-    assert_eq!(twice.sampling(50).unwrap().bias, [(7, -5.0)]);
+    assert_eq!(twice.sampling(50, defaults()).unwrap().bias, [(7, -5.0)]);
     assert!(read(r#"{"max_tokens":0}"#).unwrap().max_tokens().is_err());
     assert!(
         read(r#"{"logprobs":3}"#)
@@ -131,7 +173,7 @@ fn values_outside_their_range_are_refused() {
 fn minus_one_asks_for_any_seed() {
     let seed = || {
         let body = read(r#"{"seed":-1}"#).unwrap();
-        body.sampling(50).unwrap().seed
+        body.sampling(50, defaults()).unwrap().seed
     };
     assert_ne!(seed(), seed());
 }
@@ -287,7 +329,7 @@ fn read_all(body: &[u8]) {
             return;
         };
         let _ = body.refuse_unsupported();
-        let _ = body.sampling(50);
+        let _ = body.sampling(50, defaults());
         let _ = body.stops();
         let _ = body.max_tokens();
         let _ = body.top_logprobs(chat);
