@@ -1,90 +1,16 @@
 //! Products of activations with packed weight panels: many rows (prefill) or few (decode).
 
+mod columns;
+
+pub use columns::{ColumnBlock, ColumnBlocks, column_blocks};
+
 use super::level::dispatch;
-use super::linear::integers::{ForLayout, Layout, WIDENED, Widened, for_layout};
-use super::linear::{PanelFormat, Rounded, floats, integers};
+use super::linear::products::{ForLayout, Layout, WIDENED, Widened, for_layout};
+use super::linear::{PanelFormat, Rounded, floats, products};
 use super::vector::{Kernel, Simd, WIDTH};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice::ChunksExact;
-
-/// Some columns of a row-major matrix, which one task may write.
-#[derive(Debug)]
-pub struct ColumnBlock<'a> {
-    data: *mut f32,
-    rows: usize,
-    columns: usize,
-    stride: usize,
-    owner: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: a block is the only way to its elements while it lives (see `ColumnBlocks`).
-unsafe impl Send for ColumnBlock<'_> {}
-
-/// Cuts a row-major matrix (`stride` columns) into blocks of `width` columns that can be written
-/// by different threads.
-pub fn column_blocks(data: &mut [f32], stride: usize, width: usize) -> ColumnBlocks<'_> {
-    ColumnBlocks {
-        rest: ColumnBlock {
-            rows: data.len().checked_div(stride).unwrap_or(0),
-            data: data.as_mut_ptr(),
-            columns: stride,
-            stride,
-            owner: PhantomData,
-        },
-        width: width.max(1),
-    }
-}
-
-/// The blocks of a matrix, from the left.
-#[derive(Debug)]
-pub struct ColumnBlocks<'a> {
-    rest: ColumnBlock<'a>,
-    width: usize,
-}
-
-impl<'a> Iterator for ColumnBlocks<'a> {
-    type Item = ColumnBlock<'a>;
-
-    fn next(&mut self) -> Option<ColumnBlock<'a>> {
-        let columns = self.width.min(self.rest.columns);
-        if columns == 0 {
-            return None;
-        }
-        let block = ColumnBlock {
-            columns,
-            ..self.rest
-        };
-        self.rest.columns -= columns;
-        // What is left starts after the block; past the last one the pointer is never used.
-        self.rest.data = self.rest.data.wrapping_add(columns);
-        Some(block)
-    }
-}
-
-impl ColumnBlock<'_> {
-    /// Columns of the block.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Where `rows` rows of panel `panel` start, if all 16 of its columns exist.
-    fn whole_panel(&mut self, row: usize, rows: usize, panel: usize) -> Option<*mut f32> {
-        let first = panel * WIDTH;
-        assert!(row + rows <= self.rows);
-        // SAFETY: row and column are inside the block.
-        (first + WIDTH <= self.columns).then(|| unsafe { self.data.add(row * self.stride + first) })
-    }
-
-    /// Where the columns of panel `panel` of row `row` start, and how many of the 16 exist.
-    fn panel(&mut self, row: usize, panel: usize) -> &mut [f32] {
-        let first = panel * WIDTH;
-        assert!(row < self.rows && first < self.columns);
-        let count = WIDTH.min(self.columns - first);
-        // SAFETY: row and column are inside the block, whose elements no other block has.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + first), count) }
-    }
-}
 
 /// Weight panels of one task: rows `0..16 * panels` of a part of a matrix.
 #[derive(Debug, Clone, Copy)]
@@ -186,7 +112,7 @@ struct IntegerProduct<'a, L>(&'a Rounded, PhantomData<L>);
 impl<L: Layout> PanelProduct for IntegerProduct<'_, L> {
     #[inline(always)]
     fn rows<S: Simd, const R: usize>(&self, s: S, panel: &[u8], row: usize) -> [S::V; R] {
-        integers::multiply_panel::<S, L, R>(s, panel, self.0, row)
+        products::multiply_panel::<S, L, R>(s, panel, self.0, row)
     }
 }
 

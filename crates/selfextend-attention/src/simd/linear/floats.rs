@@ -1,6 +1,6 @@
 //! Panels of plain numbers against float activations.
 
-use super::PanelFormat;
+use super::format::PanelFormat;
 use crate::simd::vector::{Load, Simd, WIDTH};
 use half::{bf16, f16};
 
