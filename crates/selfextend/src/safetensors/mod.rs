@@ -70,6 +70,7 @@ impl SafetensorsFolder {
         }
         let json = read_json(&path)?;
         self.tokenizer_keys(&json)?;
+        let json = self.without_ignored(json);
         let (_, config) = self.config_json();
         let own_config = self.tokenizer_config()?;
         let mut tokenizer = Tokenizer::from_json(json, &own_config, config)?;

@@ -79,6 +79,31 @@ impl SafetensorsFolder {
         }
         Ok(judged)
     }
+
+    /// A tokenizer.json without the keys to ignore: the package refuses some that it does not know.
+    pub(super) fn without_ignored(&self, mut json: Value) -> Value {
+        let ignored = self.all_ignored_keys().iter();
+        for key in ignored.filter_map(|key| key.strip_prefix(PREFIX)) {
+            match key.split_once('.') {
+                None => remove(&mut json, key),
+                Some(("model", key)) => remove(&mut json["model"], key),
+                Some((list, key)) => {
+                    let tokens = json.get_mut(list).and_then(Value::as_array_mut);
+                    tokens
+                        .into_iter()
+                        .flatten()
+                        .for_each(|token| remove(token, key));
+                }
+            }
+        }
+        json
+    }
+}
+
+fn remove(fields: &mut Value, key: &str) {
+    if let Some(fields) = fields.as_object_mut() {
+        fields.remove(key);
+    }
 }
 
 /// The keys with their values, of those that many tokens have the first.
