@@ -1,14 +1,14 @@
 //! Weight matrices in panels of 16 rows, and what multiplies them.
 //!
 //! A panel holds 16 output rows side by side, so one activation is broadcast against 16 weights
-//! and no sum crosses lanes. Formats of plain numbers ([`floats`]) are multiplied by float
-//! activations. Quantised ones ([`products`]) keep the file's own integers and meet activations
-//! rounded to 15 bits ([`Rounded`]): sums are exact in 32 bits until they meet their scale.
+//! and no sum crosses lanes. Formats of plain numbers are multiplied by float activations. Quantised
+//! ones keep the file's own integers and meet activations rounded to 15 bits ([`Rounded`]): sums are
+//! exact in 32 bits until they meet their scale.
 
-pub mod floats;
+pub(super) mod floats;
 mod format;
 mod integers;
-pub mod products;
+pub(super) mod products;
 mod rounded;
 
 pub use format::{BLOCK, PanelFormat};

@@ -209,7 +209,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
 
 /// Some columns of a panel as 16-bit integers, factors included, ready for many rows.
 #[derive(Debug, Default)]
-pub struct Widened {
+pub(in crate::simd) struct Widened {
     /// `[pair of columns][16][2]`
     codes: Vec<i16>,
     /// `[chunk][16]`

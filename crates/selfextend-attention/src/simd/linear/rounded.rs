@@ -6,7 +6,7 @@ use crate::simd::level::dispatch;
 use crate::simd::vector::{Kernel, Simd, WIDTH};
 
 /// Rows of activations rounded to 15 bits: a number is `scale * code`, with a scale for each
-/// [`CHUNK`] columns. The error is at most 2^-15 of the largest number beside it.
+/// 64 columns. The error is at most 2^-15 of the largest number beside it.
 ///
 /// A block that holds a number that is not finite has a scale that is not a number: every product
 /// with it shows that.
