@@ -14,9 +14,13 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Self {
-        let model = tiny();
+        Self::of(&tiny(), args)
+    }
+
+    /// A server of a model.
+    fn of(model: &str, args: &[&str]) -> Self {
         let all = [
-            &["serve", "-m", &model, "--port", "0", "--context", "2k"],
+            &["serve", "-m", model, "--port", "0", "--context", "2k"],
             args,
         ]
         .concat();
@@ -129,7 +133,7 @@ fn a_server_samples_as_the_model_recommends_where_asked_to() {
     };
     tiny.write(path.as_ref());
     let temperature = |more: &[&str]| {
-        let server = Server::start(&[&["-m", &path], more].concat());
+        let server = Server::of(&path, more);
         let request = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let sampling = &body(&server.ask(request))["data"][0]["selfextend"]["default_sampling"];
         (sampling["temperature"].as_f64(), sampling["top_k"].as_u64())
