@@ -14,12 +14,18 @@ const VOCAB: usize = 50;
 
 /// A tiny model in each weight format, and a text four times its window.
 fn models() -> Vec<(TensorFormat, Model, Vec<u32>)> {
+    models_of(false)
+}
+
+/// Models of every format; `exact` widens their weights to floats.
+fn models_of(exact: bool) -> Vec<(TensorFormat, Model, Vec<u32>)> {
     use TensorFormat::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
     let folder = tempfile::tempdir().unwrap();
     let load = |dtype| {
         let path = folder.path().join("tiny.gguf");
         write_tiny(&path, dtype, VOCAB);
-        let model = Model::load(&path, LoadOptions::new().with_threads(2)).unwrap();
+        let options = LoadOptions::new().with_threads(2).with_exact(exact);
+        let model = Model::load(&path, options).unwrap();
         let text = (0..256u32)
             .map(|i| (i * i * 7 + i / 3) % VOCAB as u32)
             .collect();
@@ -66,13 +72,16 @@ fn assert_close(actual: &[Vec<f32>], expected: &[Vec<f32>], limit: f32, what: &s
 
 #[test]
 fn any_chunks_and_single_steps_give_the_same_logits() {
-    for (dtype, model, text) in models() {
+    let packed = models().into_iter().map(|model| (limit(model.0), model));
+    let exact = models_of(true).into_iter();
+    let exact = exact.map(|model| (limit(TensorFormat::F32), model));
+    for (limit, (dtype, model, text)) in packed.chain(exact) {
         for map in maps() {
             let whole = all_logits(&mut session(&model, map, KvType::F32, 256), &text);
             for chunk in [1, 3, 50, 100] {
                 let logits = all_logits(&mut session(&model, map, KvType::F32, chunk), &text);
                 let what = format!("{dtype:?} {map:?} chunk {chunk}");
-                assert_close(&logits, &whole, limit(dtype), &what);
+                assert_close(&logits, &whole, limit, &what);
             }
         }
     }

@@ -35,7 +35,7 @@ pub struct Activations<'a> {
 /// Up to this many activation rows, weights are multiplied as they are read, without a buffer.
 pub const FEW_ROWS: usize = 8;
 
-/// `out[row][n] = x[row] · weights[n]` for up to [`FEW_ROWS`] rows, straight from the weights.
+/// `out[row][n] = x[row] · weights[n]` for few rows, straight from the weights.
 ///
 /// # Panics
 /// When a slice is too short.

@@ -16,6 +16,7 @@ pub(crate) struct SubBlock {
     len: usize,
 }
 
+/// Columns of the longest sub-block.
 const MOST: usize = 32;
 
 /// A scale or a minimum: a half float times a small integer, which is 1 but in the k-quants. The

@@ -89,9 +89,9 @@ impl Integers {
         self.codes_at(self.unit() / self.block)
     }
 
-    /// Columns whose products are summed as integers. No sum exceeds
-    /// `chunk * 16383 * largest code - centre * largest factor < 2^31`: of all types only Q6_K
-    /// (32 * 128) needs a shorter one.
+    /// Columns whose products are summed as integers: those that share a scale, but not so many that
+    /// `chunk * 16383 * largest weight` reaches 2^31, where a weight is its centred code times its
+    /// factor. That is 31 * 63 for Q5_K in 64 columns, and 32 * 128 for Q6_K in 32.
     pub(super) const fn chunk(self) -> usize {
         if self.shared && self.high < 2 {
             CHUNK

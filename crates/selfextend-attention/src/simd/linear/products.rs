@@ -86,17 +86,18 @@ unsafe fn pair<S: Simd, L: Layout>(s: S, p: *const u8, n: usize) -> S::P {
     }
 }
 
-/// A scale or a minimum of the 16 rows of a block: `n` is 0 or 1, `factors` where its factors are.
+/// The minima of the 16 rows of block `block` of a unit.
 ///
 /// # Safety
 /// `unit` must be readable for a unit.
 #[inline(always)]
-unsafe fn number<S: Simd, L: Layout>(s: S, unit: *const u8, n: usize, factors: usize) -> S::V {
+unsafe fn minima<S: Simd, L: Layout>(s: S, unit: *const u8, block: usize) -> S::V {
+    let of = const { L::INTEGERS };
     // SAFETY: the caller's promise; loads need no alignment.
     unsafe {
-        let half = f16::load(s, unit.add(n * WIDTH * size_of::<f16>()).cast());
-        if L::INTEGERS.shared {
-            s.mul(half, s.load_i8(unit.add(factors).cast()))
+        let half = f16::load(s, unit.add(WIDTH * size_of::<f16>()).cast());
+        if of.shared {
+            s.mul(half, s.load_i8(unit.add(of.minima_at(block)).cast()))
         } else {
             half
         }
@@ -196,7 +197,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
         }
         if of.minimum {
             for n in 0..blocks {
-                let minima = number::<S, L>(s, unit, 1, of.minima_at(chunk * blocks + n));
+                let minima = minima::<S, L>(s, unit, chunk * blocks + n);
                 let at = sum_at(first / of.block + n, of.block);
                 for r in 0..R {
                     let sum = *x.sums.add(r * x.stride + at);
@@ -292,7 +293,7 @@ impl Widened {
                 s.store_words(to.add(2 * n * WIDTH), s.weigh(pairs, of.centre, factors));
             });
             if of.minimum {
-                let minima = number::<S, L>(s, unit, 1, of.minima_at(block));
+                let minima = minima::<S, L>(s, unit, block);
                 s.store(self.minima.as_mut_ptr().add(n * WIDTH), minima);
             }
         }
