@@ -83,7 +83,7 @@ fn everywhere(check: impl Fn(&Model, SessionOptions, &str)) {
             continue;
         };
         // Some need a larger window to reach this far, LongRoPE needs a file.
-        let tried = (0..4).map(|n| method.resolve(64 << n, CONTEXT));
+        let tried = (0..5).map(|n| method.resolve(64 << n, CONTEXT));
         let Some(extension) = tried.into_iter().find_map(Result::ok) else {
             println!("{} needs more than its name", entry.name);
             continue;
