@@ -126,18 +126,20 @@ pub(crate) fn load<B: Backend>(
     loader.check()?;
     loader.tied = loader.is_tied()?;
     let names = &loader.reading.names;
-    let layers = (0..config.layers)
-        .into_par_iter()
-        .map(|n| loader.layer(n))
-        .collect::<Result<Vec<_>>>()?;
-    let embedding = loader.read(names.embedding)?;
+    // The largest first: beside a tensor's bytes in the file's order, little else is held then.
+    let embedding = loader.matrix(names.embedding, loader.read(names.embedding)?)?;
     let output = (!loader.tied).then(|| -> Result<_> {
         let tensor = loader.read(names.output)?;
         loader.matrix(names.output, tensor)
     });
+    let output = output.transpose()?;
+    let layers = (0..config.layers)
+        .into_par_iter()
+        .map(|n| loader.layer(n))
+        .collect::<Result<Vec<_>>>()?;
     Ok(Weights {
-        embedding: loader.matrix(names.embedding, embedding)?,
-        output: output.transpose()?,
+        embedding,
+        output,
         output_bias: loader.bias(names.output)?,
         output_norm: loader.norm(names.output_norm)?,
         layers,

@@ -317,16 +317,29 @@ fn rows<S: Simd, const R: usize>(
 ) -> usize {
     let (_, row, first) = x;
     let mut total = [[0.0; WIDTH]; R];
+    // A loop over vectors: copies of unknown length are calls, as costly as a tenth of the products.
+    let whole = out.whole_panel(row, R, p);
+    let stride = out.stride;
     if first > 0 {
         for (r, total) in total.iter_mut().enumerate() {
-            let from = out.panel(row + r, p);
-            total[..from.len()].copy_from_slice(from);
+            if let Some(from) = whole {
+                // SAFETY: `whole_panel` found R rows of 16 columns; the array holds 16 floats.
+                unsafe { s.store(total.as_mut_ptr(), s.load(from.add(r * stride))) };
+            } else {
+                let from = out.panel(row + r, p);
+                total[..from.len()].copy_from_slice(from);
+            }
         }
     }
     panel.multiply(s, depth, x, &mut total);
     for (r, total) in total.iter().enumerate() {
-        let to = out.panel(row + r, p);
-        to.copy_from_slice(&total[..to.len()]);
+        if let Some(to) = whole {
+            // SAFETY: as above.
+            unsafe { s.store(to.add(r * stride), s.load(total.as_ptr())) };
+        } else {
+            let to = out.panel(row + r, p);
+            to.copy_from_slice(&total[..to.len()]);
+        }
     }
     R
 }

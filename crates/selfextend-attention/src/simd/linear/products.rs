@@ -3,8 +3,9 @@
 //! A weight is `scale * (code - centre) + minimum`, with non-negative codes. Its scale is the
 //! block's own half float, or a half float for 256 columns times the block's small integer, its
 //! factor. Sums of products stay integers for a chunk of 32 or 64 columns, factors included, and
-//! are exact; then `total += scale * x_scale * sum`, and `minimum * (sum of x)` for each block.
-//! Few rows and many take the same steps in the same order, so they agree bit for bit.
+//! are exact; then `total += scale * x_scale * sum`, and after 256 columns `minimum * (sum of x)`
+//! for each of their blocks. Few rows and many take the same steps in the same order, so they agree
+//! bit for bit.
 
 use super::format::PanelFormat;
 use super::integers::{CHUNK, Integers, SUPER, VECTOR};
@@ -48,11 +49,11 @@ macro_rules! layouts {
 }
 layouts!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K);
 
-/// Runs `$code` with `$n` from 0 to below `$count`, at most 16. Written out, so that shifts and
-/// vectors are known to the compiler, which does not unroll such a loop by itself.
-macro_rules! for_pairs {
+/// Runs `$code` with `$n` from 0 to below `$count`, at most 16. Written out, so that shifts, vectors
+/// and registers are known to the compiler, which does not unroll such a loop by itself.
+macro_rules! unrolled {
     ($count:expr, $n:ident => $code:block) => {
-        for_pairs!(@ $count, $n, $code, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+        unrolled!(@ $count, $n, $code, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
     };
     (@ $count:expr, $n:ident, $code:block, $($at:literal)*) => {
         $(if $at < $count {
@@ -127,26 +128,31 @@ pub(in crate::simd) fn multiply_panel<S: Simd, L: Layout, const R: usize>(
         return total;
     }
     let x = x.part(row, R, 0);
-    // One loop over all chunks, which the compiler does not unroll.
-    let in_unit = of.unit() / of.chunk();
-    for chunk in 0..units * in_unit {
+    for first in (0..units * of.unit()).step_by(WIDENED) {
+        let columns = WIDENED.min(units * of.unit() - first);
         // SAFETY: the assertion covers all units; `part` covers R rows of all columns.
         unsafe {
-            let unit = panel.as_ptr().add(chunk / in_unit * of.unit_bytes());
-            multiply_chunk::<S, L, R>(s, unit, chunk % in_unit, x, chunk * of.chunk(), &mut total);
+            let group = panel.as_ptr().add(first / of.unit() * of.unit_bytes());
+            // One loop over all chunks, which the compiler does not unroll.
+            for chunk in 0..columns / of.chunk() {
+                multiply_chunk::<S, L, R>(s, group, chunk, x, first, &mut total);
+            }
+            if of.minimum {
+                add_minima::<S, L, R>(s, group, columns / of.block, x, first, &mut total);
+            }
         }
     }
     total
 }
 
-/// Adds the products of chunk `chunk` of a unit, whose first column is `first`.
+/// Adds the products of chunk `chunk` of a group of units, whose first column is `first`.
 ///
 /// # Safety
-/// `unit` must be readable for a unit, `x` for `R` rows of the chunk's columns.
+/// `group` must be readable for the chunk's unit, `x` for `R` rows of the chunk's columns.
 #[inline(always)]
 unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
     s: S,
-    unit: *const u8,
+    group: *const u8,
     chunk: usize,
     x: Rows,
     first: usize,
@@ -154,11 +160,14 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
 ) {
     let of = const { L::INTEGERS };
     let (blocks, block_bytes) = (of.chunk() / of.block, of.codes_at(1) - of.codes_at(0));
+    let in_unit = of.unit() / of.chunk();
+    let first = first + chunk * of.chunk();
     let mut sums = [s.no_sums(); R];
     // SAFETY: the caller's promise; every block is within the unit.
     unsafe {
+        let unit = group.add(chunk / in_unit * of.unit_bytes());
         for n in 0..blocks {
-            let (b, column) = (chunk * blocks + n, first + n * of.block);
+            let (b, column) = (chunk % in_unit * blocks + n, first + n * of.block);
             let codes = unit.add(of.codes_at(b));
             for line in (0..block_bytes).step_by(64) {
                 s.prefetch(codes.wrapping_add(AHEAD + line));
@@ -172,7 +181,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
                 }
             }
             let x_codes = x.codes.add(column);
-            for_pairs!(of.block / 2, n => {
+            unrolled!(of.block / 2, n => {
                 let weights = pair::<S, L>(s, codes, n);
                 for r in 0..R {
                     let by = x_codes.add(r * x.columns + 2 * n);
@@ -195,14 +204,34 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
             let scale = s.mul(scale, s.splat(x_scale));
             total[r] = s.fma(scale, s.sums(sums[r]), total[r]);
         }
-        if of.minimum {
-            for n in 0..blocks {
-                let minima = minima::<S, L>(s, unit, chunk * blocks + n);
-                let at = sum_at(first / of.block + n, of.block);
-                for r in 0..R {
-                    let sum = *x.sums.add(r * x.stride + at);
-                    total[r] = s.fma(minima, s.splat(sum), total[r]);
-                }
+    }
+}
+
+/// Adds what the minima of the first `blocks` blocks of a group of units make of the sums of `x`
+/// from column `first` on.
+///
+/// # Safety
+/// `group` must be readable for the blocks' units, `x` for `R` rows of the blocks' columns.
+#[inline(always)]
+unsafe fn add_minima<S: Simd, L: Layout, const R: usize>(
+    s: S,
+    group: *const u8,
+    blocks: usize,
+    x: Rows,
+    first: usize,
+    total: &mut [S::V; R],
+) {
+    let of = const { L::INTEGERS };
+    let in_unit = of.unit() / of.block;
+    for n in 0..blocks {
+        // SAFETY: the caller's promise; the block is within its unit.
+        unsafe {
+            let unit = group.add(n / in_unit * of.unit_bytes());
+            let minima = minima::<S, L>(s, unit, n % in_unit);
+            let at = sum_at(first / of.block + n, of.block);
+            for r in 0..R {
+                let sum = *x.sums.add(r * x.stride + at);
+                total[r] = s.fma(minima, s.splat(sum), total[r]);
             }
         }
     }
@@ -288,7 +317,7 @@ impl Widened {
                 s.load_twice(ones.as_ptr())
             };
             let to = self.codes.as_mut_ptr().add(n * of.block * WIDTH);
-            for_pairs!(of.block / 2, n => {
+            unrolled!(of.block / 2, n => {
                 let pairs = pair::<S, L>(s, unit.add(of.codes_at(block)), n);
                 s.store_words(to.add(2 * n * WIDTH), s.weigh(pairs, of.centre, factors));
             });
@@ -316,10 +345,10 @@ impl Widened {
         assert!(columns <= WIDENED && self.codes.len() == WIDENED * WIDTH && chunk > 0);
         assert!(columns.is_multiple_of(chunk) && first + columns <= x.columns());
         let x = x.part(row, R, first);
-        let minima = if self.minima.is_empty() {
+        let blocks = if self.minima.is_empty() {
             0
         } else {
-            chunk / self.block
+            columns / self.block
         };
         // SAFETY: the assertions cover the columns of the panel and of R rows of activations.
         unsafe {
@@ -336,16 +365,23 @@ impl Widened {
                     }
                 }
                 let scale = s.load(self.scales.as_ptr().add(n * WIDTH));
-                for r in 0..R {
-                    let x_scale = *x.scales.add(r * x.chunks + n * chunk / CHUNK);
-                    let scale = s.mul(scale, s.splat(x_scale));
-                    let mut sum = s.fma(scale, s.sums(sums[r]), s.load(total[r].as_ptr()));
-                    for b in n * minima..(n + 1) * minima {
+                let x_scales = x.scales.add(n * chunk / CHUNK);
+                // Unrolled, so that sums stay in registers.
+                unrolled!(R, r => {
+                    let scale = s.mul(scale, s.splat(*x_scales.add(r * x.chunks)));
+                    let sum = s.fma(scale, s.sums(sums[r]), s.load(total[r].as_ptr()));
+                    s.store(total[r].as_mut_ptr(), sum);
+                });
+            }
+            if blocks > 0 {
+                for (r, total) in total.iter_mut().enumerate() {
+                    let mut sum = s.load(total.as_ptr());
+                    for b in 0..blocks {
                         let minimum = s.load(self.minima.as_ptr().add(b * WIDTH));
                         let x_sum = *x.sums.add(r * x.stride + sum_at(b, self.block));
                         sum = s.fma(minimum, s.splat(x_sum), sum);
                     }
-                    s.store(total[r].as_mut_ptr(), sum);
+                    s.store(total.as_mut_ptr(), sum);
                 }
             }
         }

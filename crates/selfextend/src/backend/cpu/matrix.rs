@@ -1,6 +1,7 @@
 //! Weight matrices of the CPU backend.
 
 use super::pack::pack;
+use super::pages::Pages;
 use crate::backend::Phase;
 use crate::tensor::RawTensor;
 use selfextend_attention::parallel;
@@ -17,14 +18,14 @@ pub struct CpuMatrix {
     format: PanelFormat,
     rows: usize,
     columns: usize,
-    data: Vec<u8>,
+    data: Pages,
 }
 
 impl CpuMatrix {
     /// Packs a tensor; `exact` widens it to floats.
     ///
     /// # Errors
-    /// A tensor whose bytes do not fit its shape.
+    /// A tensor whose bytes do not fit its shape, and where there is no room.
     pub fn new(tensor: RawTensor, exact: bool) -> Result<Self, String> {
         let (format, data) = pack(&tensor, exact)?;
         Ok(Self {

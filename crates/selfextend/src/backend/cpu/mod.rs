@@ -2,6 +2,7 @@
 
 mod matrix;
 mod pack;
+mod pages;
 
 use super::{Backend, CacheLayout, FEW_SEQUENCES, Phase};
 use crate::config::Activation;

@@ -1,5 +1,6 @@
 //! From a file's row-major blocks to panels of 16 rows.
 
+use super::pages::Pages;
 use crate::tensor::{RawTensor, SubBlock, TensorFormat, dequantize};
 use rayon::prelude::*;
 use selfextend_attention::simd::WIDTH;
@@ -28,8 +29,8 @@ fn panel_format(format: TensorFormat) -> PanelFormat {
 /// every weight to a float.
 ///
 /// # Errors
-/// A tensor whose bytes do not fit its shape.
-pub(super) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<u8>), String> {
+/// A tensor whose bytes do not fit its shape, and where there is no room.
+pub(super) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Pages), String> {
     tensor.check()?;
     let panels = if exact {
         PanelFormat::F32
@@ -37,7 +38,7 @@ pub(super) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<
         panel_format(tensor.format)
     };
     let panel_bytes = panels.panel_bytes(tensor.columns);
-    let mut packed = vec![0; tensor.rows.div_ceil(WIDTH) * panel_bytes];
+    let mut packed = Pages::zeroed(tensor.rows.div_ceil(WIDTH) * panel_bytes)?;
     if packed.is_empty() {
         return Ok((panels, packed));
     }
