@@ -5,6 +5,7 @@ mod config;
 mod folder;
 mod generation;
 mod names;
+mod nested;
 mod options;
 mod reader;
 mod rope;
@@ -56,7 +57,12 @@ impl SafetensorsFolder {
     /// [`crate::Error::Model`] for tensors that are missing or of the wrong shape,
     /// [`crate::Error::Unsupported`] for tensors that the architecture does not use.
     pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
-        weights::load(self, self.described()?.reading, config, backend)
+        let described = self.described()?;
+        let mut reading = described.reading;
+        if described.is_nested {
+            reading.names = nested::names(reading.names, |name| self.has_tensor(name));
+        }
+        weights::load(self, reading, config, backend)
     }
 
     /// The tokenizer of tokenizer.json.
@@ -73,7 +79,7 @@ impl SafetensorsFolder {
         let json = self.without_ignored(json);
         let (_, config) = self.config_json();
         let own_config = self.tokenizer_config()?;
-        let mut tokenizer = Tokenizer::from_json(json, &own_config, config)?;
+        let mut tokenizer = Tokenizer::from_json(json, &own_config, &nested::flat(config))?;
         tokenizer.add_end_tokens(self.generation_config()?.end_tokens()?);
         Ok(tokenizer)
     }

@@ -46,7 +46,8 @@ fn own_bos(config: &Value, model: &Value) -> Option<bool> {
         Some("GPTNeoXTokenizer") => false,
         Some(_) => return None,
         None => match model["model_type"].as_str()? {
-            "llama" | "mistral" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => true,
+            "llama" | "mistral" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" | "llava"
+            | "mistral3" => true,
             "gpt_neox" => false,
             _ => return None,
         },
