@@ -14,6 +14,8 @@ pub(super) struct Nesting {
     pub name: &'static str,
     /// The model types its text part may have; the first one where it does not say.
     texts: &'static [&'static str],
+    /// Options of the text model that its class does not read inside of this one.
+    pub unread: &'static [&'static str],
 }
 
 /// Their text parts see text as the model type alone does: with the same positions, masks and scales.
@@ -21,14 +23,17 @@ pub(super) const NESTINGS: &[Nesting] = &[
     Nesting {
         name: "gemma3",
         texts: &["gemma3_text"],
+        unread: &["final_logit_softcapping"],
     },
     Nesting {
         name: "mistral3",
         texts: &["mistral"],
+        unread: &[],
     },
     Nesting {
         name: "llava",
-        texts: &["llama", "mistral", "qwen2", "qwen3", "gemma", "gemma2"],
+        texts: &["llama", "mistral", "qwen2", "qwen3"],
+        unread: &[],
     },
 ];
 

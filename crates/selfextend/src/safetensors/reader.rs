@@ -2,7 +2,7 @@
 
 use super::names::{MODEL_TYPES, ModelType};
 use super::nested::{self, NESTINGS, Nesting, TEXT};
-use super::options::{OF_OTHERS, RULES};
+use super::options::{Absent, OF_OTHERS, RULES};
 use crate::error::{Error, Result};
 use crate::keys::{self, Key, Meaning};
 use serde_json::Value;
@@ -17,6 +17,8 @@ pub(super) struct Reader<'a> {
     json: &'a Value,
     /// What nests them.
     whole: Option<&'a Value>,
+    /// Options that the model type has, but not inside of that.
+    unread: &'static [&'static str],
     pub kind: &'static ModelType,
     /// The keys that were read, with the names that the file gives them.
     used: RefCell<BTreeSet<String>>,
@@ -28,6 +30,7 @@ impl<'a> Reader<'a> {
             path,
             json,
             whole: None,
+            unread: &[],
             kind: &MODEL_TYPES[0],
             used: RefCell::default(),
         };
@@ -60,9 +63,16 @@ impl<'a> Reader<'a> {
             self.unsupported(what, format!("supported: {}", known.join(", ")))
         })?;
         self.whole = Some(self.json);
+        self.unread = nesting.unread;
         self.json = text;
         self.note("model_type");
         Ok(self)
+    }
+
+    /// What holds where an option is absent; `None` for one that the model does not have.
+    fn absent(&self, key: &str) -> Option<Absent> {
+        let read = !self.unread.contains(&key);
+        self.kind.absent(key).filter(|_| read)
     }
 
     /// Whether the model is a part of another.
@@ -114,7 +124,7 @@ impl<'a> Reader<'a> {
 
     /// [`Reader::get`] of an option that may turn out not to be used.
     pub fn peek(&self, key: &str) -> Value {
-        match (self.kind.absent(key), self.json.get(key)) {
+        match (self.absent(key), self.json.get(key)) {
             (None, _) => Value::Null,
             (Some(absent), None) => {
                 let sizes = self.kind.sizes.iter().filter(|_| self.is_nested());
@@ -127,7 +137,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the file has the option, and the model type too.
     pub fn has(&self, key: &str) -> bool {
-        self.kind.absent(key).is_some() && self.json.get(key).is_some()
+        self.absent(key).is_some() && self.json.get(key).is_some()
     }
 
     /// Notes that a key was used.
@@ -225,7 +235,7 @@ impl<'a> Reader<'a> {
 
     fn meaning(&self, key: &str) -> Option<Meaning> {
         let of_others = || {
-            let own = self.kind.absent(key).is_some();
+            let own = self.absent(key).is_some();
             (is_option(key) && !own).then_some(Meaning::Harmless(OF_OTHERS))
         };
         keys::find(RULES, key).or_else(of_others)
