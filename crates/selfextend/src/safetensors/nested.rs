@@ -125,7 +125,9 @@ pub(super) fn flat(json: &Value) -> Value {
         return json.clone();
     };
     let mut all = text.clone();
-    let given = own.iter().filter(|(key, value)| *key != TEXT && !value.is_null());
+    let given = own
+        .iter()
+        .filter(|(key, value)| *key != TEXT && !value.is_null());
     // The embedding is the text part's, whatever is said outside.
     let given = given.filter(|(key, _)| *key != "vocab_size");
     all.extend(given.map(|(key, value)| (key.clone(), value.clone())));

@@ -59,7 +59,10 @@ impl<'a> Reader<'a> {
         }
         self.kind = nesting.kind(text).map_err(|known| {
             let kind = shortened(&text["model_type"]);
-            let what = format!("{TEXT}.model_type = {kind} in model type {:?}", nesting.name);
+            let what = format!(
+                "{TEXT}.model_type = {kind} in model type {:?}",
+                nesting.name
+            );
             self.unsupported(what, format!("supported: {}", known.join(", ")))
         })?;
         self.whole = Some(self.json);
@@ -264,7 +267,11 @@ fn flatten(name: String, value: &Value, depth: usize, all: &mut Vec<(String, Str
         Value::Object(object) if depth > 0 && !object.is_empty() => {
             for (key, value) in object {
                 // Of a text part, those options have parts that have any outside of it.
-                let depth = if depth == 3 && !is_split(key) { 0 } else { depth - 1 };
+                let depth = if depth == 3 && !is_split(key) {
+                    0
+                } else {
+                    depth - 1
+                };
                 flatten(format!("{name}.{key}"), value, depth, all);
             }
         }
