@@ -9,6 +9,7 @@ mod nested;
 mod options;
 mod reader;
 mod rope;
+mod tokenizer_config;
 mod tokenizer_keys;
 
 use crate::backend::Backend;
@@ -31,15 +32,17 @@ impl SafetensorsFolder {
         Ok(self.described()?.config)
     }
 
-    /// What became of each key of config.json, and of tokenizer.json where there is one.
+    /// What became of each key of config.json, and of tokenizer.json and tokenizer_config.json where they
+    /// are.
     ///
     /// # Errors
-    /// As [`SafetensorsFolder::config`], and a tokenizer.json that cannot be read or has unknown keys.
+    /// As [`SafetensorsFolder::config`], and one of these that cannot be read or has unknown keys.
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys = self.described()?.keys;
         let path = self.path().join("tokenizer.json");
         if path.is_file() {
             keys.extend(self.tokenizer_keys(&read_json(&path)?)?);
+            keys.extend(self.tokenizer_config_keys(&self.tokenizer_config()?)?);
         }
         Ok(keys)
     }
@@ -79,6 +82,8 @@ impl SafetensorsFolder {
         let json = self.without_ignored(json);
         let (_, config) = self.config_json();
         let own_config = self.tokenizer_config()?;
+        self.tokenizer_config_keys(&own_config)?;
+        let json = self.configured(json, &own_config)?;
         let mut tokenizer = Tokenizer::from_json(json, &own_config, &nested::flat(config))?;
         tokenizer.add_end_tokens(self.generation_config()?.end_tokens()?);
         Ok(tokenizer)
