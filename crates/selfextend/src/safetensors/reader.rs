@@ -229,11 +229,43 @@ impl<'a> Reader<'a> {
             },
             None => self.meaning(key),
         };
+        self.check_quantization(ignored)?;
         keys::judge(all, &self.used.borrow(), meaning, ignored).map_err(|fault| {
             let (what, supported) = fault.words();
             let what = format!("{what} in model type {:?}", self.kind.name);
             self.unsupported(what, supported)
         })
+    }
+
+    /// Refuses weights in a format of another library by its name.
+    fn check_quantization(&self, ignored: &[String]) -> Result<()> {
+        const KEYS: [&str; 2] = ["quantization_config", "quantization"];
+        let outside = self.whole.into_iter().map(|whole| (whole, String::new()));
+        for (json, place) in outside.chain([(self.json, self.full(""))]) {
+            for key in KEYS {
+                let (name, value) = (format!("{place}{key}"), &json[key]);
+                let is_off = value
+                    .as_object()
+                    .map_or(value.is_null(), |it| it.is_empty());
+                if is_off || ignored.contains(&name) {
+                    continue;
+                }
+                let own = value["quant_method"].as_str().map(str::to_owned);
+                let kind = own.unwrap_or_else(|| match key {
+                    _ if value["load_in_8bit"] == true || value["load_in_4bit"] == true => {
+                        "bitsandbytes".into()
+                    }
+                    _ => shortened(value),
+                });
+                return Err(self.unsupported(
+                    format!("weights quantised by {kind} ({name})"),
+                    "supported in a folder: F32, F16 and BF16; take the model that this one was made \
+                     from, or a GGUF file of it"
+                        .into(),
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn meaning(&self, key: &str) -> Option<Meaning> {
