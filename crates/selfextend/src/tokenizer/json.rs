@@ -56,9 +56,11 @@ fn own_bos(config: &Value, model: &Value) -> Option<bool> {
 }
 
 fn added_tokens(json: &Value) -> Result<Vec<AddedToken>, TokenizerError> {
-    let list = json["added_tokens"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
+    let list = match &json["added_tokens"] {
+        Value::Null => &[][..],
+        Value::Array(list) => list,
+        other => return Err(malformed(format!("added_tokens = {other}"))),
+    };
     let read = |token: &Value| {
         let id = token["id"].as_u64().filter(|&id| id < MAX_TOKENS);
         let text = token["content"].as_str();

@@ -58,7 +58,7 @@ impl<'a> Metadata<'a> {
     /// The array of strings under `key`, with the bytes they have, UTF-8 or not.
     pub(super) fn byte_strings(self, key: &'static str) -> Result<Vec<&'a [u8]>, TokenizerError> {
         Ok(self
-            .array(key, "an array of strings", Array::strings)?
+            .array(key, "an array of UTF-8 strings", Array::strings)?
             .collect())
     }
 
