@@ -32,6 +32,20 @@ FIVE = int(transformers.__version__.split(".")[0]) >= 5
 FAMILIES = (
     "llama mistral smollm3 qwen2 qwen3 phi phi3 gemma gemma2 gemma3_text stablelm olmo2 gpt_neox"
 ).split()
+# Models with a text part of one of these families; the first is what their own class takes.
+NESTING = {
+    "gemma3": ["gemma3_text"],
+    "mistral3": ["mistral"],
+    "llava": ["llama", "mistral", "qwen2", "qwen3"],
+}
+VISION = {"gemma3": "siglip_vision_model", "mistral3": "pixtral", "llava": "clip_vision_model"}
+# The names that both versions write, and those that 4.52 wrote.
+WRITTEN = {
+    "model.language_model.": "language_model.model.",
+    "model.vision_tower.": "vision_tower.",
+    "model.multi_modal_projector.": "multi_modal_projector.",
+    "lm_head.": "language_model.lm_head.",
+}
 PARTIAL = {"phi", "phi3", "stablelm", "gpt_neox"}
 
 
@@ -197,6 +211,55 @@ class Draw:
         return self.config
 
 
+def nest(family, number, text):
+    """A config.json with a text part."""
+    one = random.Random(f"{family} {number} {FIVE} outside").choice
+    if text["model_type"] == NESTING[family][0] and one([True, False]):
+        del text["model_type"]
+    config = {"model_type": family, "text_config": text}
+    config["vision_config"] = {
+        "model_type": VISION[family],
+        "hidden_size": 8,
+        "intermediate_size": 8,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "image_size": 8,
+        "patch_size": 4,
+    } | ({"projection_dim": 8} if family == "llava" else {})
+    if family == "gemma3":
+        config["mm_tokens_per_image"] = 4
+    if FIVE:
+        # 4 reads it in the text part, 5 outside.
+        tied = text.get("tie_word_embeddings")
+        if tied is None:
+            text.pop("tie_word_embeddings", None)
+        else:
+            config["tie_word_embeddings"] = tied
+    for key, values in {
+        "image_token_index": (..., 60),
+        "vocab_size": (..., 77),
+        "rope_theta": (..., 3.0),
+        "hidden_size": (..., 8),
+        "transformers_version": (..., transformers.__version__),
+    }.items():
+        value = one(values)
+        if value is not ...:
+            config[key] = value
+    return config
+
+
+def written(family, number, name):
+    """What a file calls a tensor."""
+    if family == "gpt_neox":
+        # Version 5 has its own name for the head of GPT-NeoX in memory, not in files.
+        return name.replace("lm_head.", "embed_out.")
+    if family in NESTING and number % 3:
+        for own, new in WRITTEN.items():
+            if name.startswith(own):
+                return new + name.removeprefix(own)
+    return name
+
+
 def lists(value, pairs):
     """Puts lists of the right length where longrope needs them."""
     if isinstance(value, dict):
@@ -222,23 +285,31 @@ def rotary_size(config):
 
 
 def case(family, number):
-    config = Draw(family, number).draw()
+    texts = NESTING.get(family, [family])
+    config = Draw(texts[number % len(texts)], number).draw()
     size = rotary_size(config)
     if size % 2:
         return None, "half a pair"
     config = lists(config, size // 2)
-    config["transformers_version"] = transformers.__version__
+    if family in NESTING:
+        config = nest(family, number, config)
+    else:
+        config["transformers_version"] = transformers.__version__
     text = json.dumps(config)
     try:
         parsed = CONFIG_MAPPING[family].from_dict(json.loads(text))
         parsed._attn_implementation = "eager"
-        model = transformers.AutoModelForCausalLM.from_config(parsed, attn_implementation="eager")
+        auto = transformers.AutoModelForCausalLM
+        if family in NESTING:
+            auto = transformers.AutoModelForImageTextToText
+        model = auto.from_config(parsed, attn_implementation="eager")
         model = model.double().eval()
         state = model.state_dict()
         tied = parsed.tie_word_embeddings
+        if family in NESTING and not FIVE:
+            tied = parsed.text_config.tie_word_embeddings
         heads = {"lm_head.weight", "embed_out.weight"} if tied else set()
-        # Version 5 has its own name for the head of GPT-NeoX in memory, not in files.
-        own = {k: k.replace("lm_head.", "embed_out.") if family == "gpt_neox" else k for k in state}
+        own = {k: written(family, number, k) for k in state}
         shapes = {own[k]: list(v.shape) for k, v in state.items() if k not in heads}
         new = {
             k: torch.from_numpy(weights(own[k], v.shape)).double()
@@ -263,7 +334,7 @@ def main():
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     wanted = int(sys.argv[1])
-    for family in sys.argv[2:] or FAMILIES:
+    for family in sys.argv[2:] or [*FAMILIES, *NESTING]:
         done = number = 0
         refused = {}
         while done < wanted and number < 20 * wanted + 20:

@@ -73,6 +73,8 @@ pub(crate) struct Names {
     pub parts: &'static [&'static [(Part, &'static str)]],
     /// Endings of the names of tensors that are not loaded here.
     pub ignored: &'static [&'static str],
+    /// Beginnings of the names of tensors that texts do not pass.
+    pub unread: &'static [&'static str],
 }
 
 /// How a checkpoint is to be read.
@@ -281,6 +283,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         let mut stray = self.file.tensor_names();
         stray.retain(|name| !known.contains(*name));
         stray.retain(|name| !names.ignored.iter().any(|end| name.ends_with(end)));
+        stray.retain(|name| !names.unread.iter().any(|start| name.starts_with(start)));
         if let Some(norm) = self.shared_norm() {
             stray.retain(|name| !name.contains(norm));
         }

@@ -193,6 +193,84 @@ fn every_key_of_config_json_is_used_harmless_or_refused() {
     }
 }
 
+/// A text part's keys count as those of the model alone, and those beside it change nothing.
+#[test]
+fn every_key_of_a_text_part_is_used_harmless_or_refused() {
+    let folders = checkpoints();
+    let source = folders.iter().find(|it| it.ends_with("gemma3")).unwrap();
+    let ids = Golden::read(&source.join("reference.safetensors")).ids("ids");
+    let alone = outcome(source, &ids).unwrap();
+    let whole = json!({
+        "model_type": "gemma3", "text_config": config_of(source), "vision_config": {"depth": 1},
+        "architectures": ["Gemma3ForConditionalGeneration"], "eos_token_id": [1, 2],
+        "image_token_index": 7, "boi_token_index": 8, "mm_tokens_per_image": 4,
+        "initializer_range": 0.02, "transformers_version": "4.56.2", "hidden_size": 99,
+    });
+    let before = text_part(source, &whole, &ids, |_| {}).unwrap();
+    assert!(before == alone, "the text part alone is another model");
+    let mut paths = Vec::new();
+    leaves(&whole, Vec::new(), &mut paths);
+    for path in paths {
+        let pointer = format!("/{}", path.join("/"));
+        let own = whole.pointer(&pointer).unwrap();
+        for value in others(own).into_iter().filter(|value| value != own) {
+            let mut changed = whole.clone();
+            *changed.pointer_mut(&pointer).unwrap() = value.clone();
+            let name = path.join(".");
+            let last = path.last().unwrap();
+            let visit = |folder: &Path| {
+                let Ok(after) = outcome(folder, &ids) else {
+                    return;
+                };
+                let what = format!("{name} = {value}");
+                let found = match ModelFile::open(folder).unwrap().keys().unwrap() {
+                    keys if path[0] == "vision_config" => keys.iter().any(|it| it.name == path[0]),
+                    keys => keys.iter().any(|it| it.name == name),
+                };
+                assert!(found, "nothing is said of {what}");
+                if path[0] == "vision_config" || read_elsewhere(last) {
+                    return assert!(after == before || last == "_name_or_path", "{what}");
+                }
+                match usage(folder, &name) {
+                    KeyUsage::Used => assert!(after != before, "{what} changes nothing"),
+                    _ => assert!(after == before, "{what} changes it"),
+                }
+            };
+            let _ = text_part(source, &changed, &ids, visit);
+        }
+    }
+}
+
+/// What a checkpoint is whose tensors have the names of a text part.
+fn text_part(
+    source: &Path,
+    config: &Value,
+    ids: &[u32],
+    visit: impl FnOnce(&Path),
+) -> Result<Outcome, String> {
+    let (_folder, path) = copied(source, config);
+    let file = std::fs::read(source.join("model.safetensors")).unwrap();
+    let (length, rest) = file.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&rest[..length]).unwrap();
+    let own = header.as_object().unwrap().iter();
+    let own = own.map(|(name, tensor)| match name.strip_prefix("model.") {
+        Some(name) => (format!("language_model.model.{name}"), tensor.clone()),
+        None => (name.clone(), tensor.clone()),
+    });
+    let header = own.collect::<Value>().to_string();
+    let data = &rest[length..];
+    let file = [
+        &(header.len() as u64).to_le_bytes()[..],
+        header.as_bytes(),
+        data,
+    ]
+    .concat();
+    std::fs::write(path.join("model.safetensors"), file).unwrap();
+    visit(&path);
+    outcome(&path, ids)
+}
+
 #[test]
 fn unknown_keys_of_config_json_are_refused_unless_they_are_to_be_ignored() {
     let folders = checkpoints();

@@ -62,12 +62,6 @@ fn options_that_are_not_supported_are_named() {
             json!({"rope_type": "ntk-by-hand", "factor": 2.0}),
             "ntk-by-hand",
         ),
-        (
-            "llama",
-            "quantization_config",
-            json!({"bits": 4}),
-            "quantization_config",
-        ),
         ("stablelm", "qk_layernorm", json!(true), "qk_layernorm"),
         (
             "gemma2",
@@ -86,6 +80,99 @@ fn options_that_are_not_supported_are_named() {
         let error = with_config(name, |config| config[key] = value.clone());
         says(&error, &["not supported", expected]);
     }
+}
+
+#[test]
+fn quantised_weights_are_refused_by_the_name_of_their_format() {
+    let methods = [
+        "gptq",
+        "awq",
+        "bitsandbytes",
+        "fp8",
+        "fbgemm_fp8",
+        "compressed-tensors",
+        "aqlm",
+        "hqq",
+        "quanto",
+        "torchao",
+        "mxfp4",
+        "higgs",
+        "eetq",
+        "spqr",
+        "vptq",
+        "auto-round",
+        "bitnet",
+    ];
+    let mut cases: Vec<(Value, &str)> = methods
+        .iter()
+        .map(|name| (json!({"quant_method": name, "bits": 4}), *name))
+        .collect();
+    cases.push((json!({"load_in_4bit": true}), "bitsandbytes"));
+    cases.push((json!({"bits": 4, "group_size": 64}), "group_size"));
+    for key in ["quantization_config", "quantization"] {
+        for (value, name) in &cases {
+            let error = with_config("qwen2", |config| config[key] = value.clone());
+            says(&error, &["not supported", name, key, "GGUF", "BF16"]);
+            let error = with_config("gemma3", |config| {
+                let text = config.clone();
+                *config = json!({"model_type": "gemma3", "text_config": text});
+                config[key] = value.clone();
+            });
+            says(&error, &["not supported", name, key]);
+            let error = with_config("gemma3", |config| {
+                config[key] = value.clone();
+                let text = config.clone();
+                *config = json!({"model_type": "gemma3", "text_config": text});
+            });
+            says(
+                &error,
+                &["not supported", name, &format!("text_config.{key}")],
+            );
+        }
+    }
+}
+
+#[test]
+fn text_parts_that_are_not_known_are_named() {
+    let nested = |outer: &str, inner: Value| {
+        with_config("gemma3", |config| {
+            let mut text = config.clone();
+            text["model_type"] = inner.clone();
+            *config = json!({"model_type": outer, "text_config": text});
+        })
+    };
+    let error = nested("llava", json!("mamba"));
+    says(
+        &error,
+        &["text_config.model_type", "mamba", "llava", "llama"],
+    );
+    let error = nested("gemma3", json!("gemma2"));
+    says(&error, &["text_config.model_type", "gemma2", "gemma3_text"]);
+    for other in ["gemma3n", "qwen2_vl", "paligemma", "mllama", "llama4"] {
+        let error = nested(other, json!("gemma3_text"));
+        says(&error, &["not supported", other, "gemma3"]);
+    }
+    let error = with_config("gemma3", |config| config["model_type"] = json!("gemma3"));
+    says(&error, &["text_config"]);
+    // Each key counts wherever it is.
+    let with = |place: &str, key: &str| {
+        with_config("gemma3", |config| {
+            let text = config.clone();
+            *config = json!({"model_type": "gemma3", "text_config": text, "rope_scaling": {}});
+            config.pointer_mut(place).unwrap()[key] = json!(0.7);
+        })
+    };
+    says(
+        &with("", "novel"),
+        &["the key novel = 0.7", "--ignore-key novel"],
+    );
+    let error = with("/text_config", "novel");
+    says(
+        &error,
+        &["text_config.novel = 0.7", "--ignore-key text_config.novel"],
+    );
+    let error = with("/text_config", "hidden_size");
+    says(&error, &["text_config.hidden_size should be a size"]);
 }
 
 #[test]

@@ -225,3 +225,35 @@ fn a_pull_of_a_file_prints_its_path() {
     let json = selfextend(&["pull", "--json", &tiny()]).ok().json();
     assert_eq!(json, serde_json::json!({"path": tiny(), "verified": []}));
 }
+
+/// Paths that only some systems can write down.
+#[cfg(target_os = "linux")]
+#[test]
+fn arguments_that_are_not_utf_8_are_read_or_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let path = dir().join(OsStr::from_bytes(b"caf\xE9.txt"));
+    fs::write(&path, "hi").unwrap();
+    let run = |args: &[&str], path: &std::path::Path| {
+        let output = command(args).arg(path).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let model = tiny();
+    // A file of any name is read.
+    let (code, _, stderr) = run(&["run", "-m", &model, "-n", "2", "--file"], &path);
+    assert_eq!(code, Some(0), "{stderr}");
+    // What must be text is named, in every command that takes a model.
+    for command in ["run", "inspect", "score", "serve", "pull"] {
+        let option: &[&str] = if command == "pull" { &[] } else { &["-m"] };
+        let (code, _, stderr) = run(&[&[command], option].concat(), &path);
+        assert_eq!(code, Some(2), "{command}: {stderr}");
+        for words in ["caf\\xE9.txt", "not UTF-8"] {
+            assert!(stderr.contains(words), "{command}: {stderr}");
+        }
+    }
+}

@@ -131,6 +131,18 @@ impl ApiError {
         )
     }
 
+    /// A body that is compressed.
+    pub fn encoded(coding: &str) -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request_error",
+            format!(
+                "the request body has Content-Encoding {coding:?}, and bodies are read as they are; send \
+                 it uncompressed"
+            ),
+        )
+    }
+
     /// A body that came too slowly.
     pub fn too_slow() -> Self {
         Self::new(

@@ -4,7 +4,7 @@ use super::app::{App, SharedApp};
 use super::error::ApiError;
 use super::origin::{LocalAddress, Visitor};
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
@@ -14,8 +14,8 @@ use std::panic::AssertUnwindSafe;
 /// asks for a key before it does anything.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
 
-/// Refuses requests for another host, those that pages of other origins make, and those without a
-/// key.
+/// Refuses requests for another host, those that pages of other origins make, those without a key,
+/// and compressed bodies.
 pub async fn check(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
     let local = request.extensions().get::<LocalAddress>().map(|it| it.0);
     let visitor = match app.allowed.check(request.uri(), request.headers(), local) {
@@ -56,7 +56,20 @@ async fn let_in(app: &App, request: Request, next: Next) -> Response {
     if !OPEN.contains(&path) && !app.keys.allow(request.headers()) {
         return ApiError::unauthorized().into_response();
     }
+    if let Some(coding) = coding(request.headers()) {
+        return ApiError::encoded(&coding).into_response();
+    }
     next.run(request).await
+}
+
+/// How a body is compressed, where it is: bodies are read as they are.
+fn coding(headers: &HeaderMap) -> Option<String> {
+    let codings = headers.get_all(header::CONTENT_ENCODING).iter();
+    let text = codings.map(|coding| String::from_utf8_lossy(coding.as_bytes()));
+    let text = text.collect::<Vec<_>>().join(", ");
+    let plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
+    let is_plain = text.split(',').all(|coding| plain(coding.trim()));
+    (!is_plain).then_some(text)
 }
 
 /// Counts requests by route and outcome.

@@ -364,3 +364,26 @@ fn keys_guard_everything_but_health_and_pages_of_others_are_refused() {
     let foreign = server.post_with(("origin", "http://evil.example"), "/v1/completions", &body);
     assert_eq!(foreign.status, 403);
 }
+
+#[test]
+fn compressed_bodies_are_refused_by_the_name_of_their_coding() {
+    let server = start(config());
+    let body = json!({"prompt": "the", "max_tokens": 1, "content": "the"});
+    for path in [
+        "/v1/completions",
+        "/v1/chat/completions",
+        "/tokenize",
+        "/detokenize",
+    ] {
+        for coding in ["gzip", "br", "zstd", "identity, deflate", "x-novel"] {
+            let reply = server.post_with(("content-encoding", coding), path, &body);
+            let message = reply.fails(415, "");
+            assert!(message.contains(coding), "{path}: {message}");
+        }
+    }
+    let body = json!({"prompt": "the", "max_tokens": 1});
+    for coding in ["identity", "Identity"] {
+        let reply = server.post_with(("content-encoding", coding), "/v1/completions", &body);
+        assert_eq!(reply.status, 200, "{reply:?}");
+    }
+}

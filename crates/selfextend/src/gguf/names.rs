@@ -142,6 +142,7 @@ impl Architecture {
                     "rope_factors_long.weight",
                     "rope_factors_short.weight",
                 ],
+                unread: &[],
             },
             norm_offset: 0.0,
             by_head: false,

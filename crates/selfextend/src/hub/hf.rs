@@ -260,6 +260,10 @@ impl Pull<'_> {
         }
         let snapshot = self.cache.snapshot(&listing.commit);
         let weights = folder::weights(&snapshot);
+        let weights = weights.and_then(|weights| {
+            folder::check_once(listing, &weights)?;
+            Ok(weights)
+        });
         let weights = weights.map_err(|reason| {
             let reason = format!("{}: {reason}", folder::INDEX);
             self.client.failed(&self.id.repo, reason)

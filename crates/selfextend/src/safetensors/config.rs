@@ -17,6 +17,8 @@ pub(super) struct Described {
     pub config: ModelConfig,
     /// How the weights are to be read.
     pub reading: Reading,
+    /// It is the text part of another model, by whose place its tensors are named.
+    pub is_nested: bool,
     /// What became of each key.
     pub keys: Vec<Key>,
 }
@@ -31,6 +33,7 @@ pub(super) fn read(path: &Path, json: &Value, ignored: &[String]) -> Result<Desc
     Ok(Described {
         config,
         reading,
+        is_nested: reader.is_nested(),
         keys,
     })
 }
@@ -81,17 +84,25 @@ impl Reader<'_> {
     /// has; 5 keeps one that differs.
     fn tied(&self) -> Result<Tied> {
         let newer = || {
-            let version = self.get("transformers_version");
+            let version = self.outer("transformers_version");
             let major = version.as_str().and_then(|version| version.split_once('.'));
             let major = major.and_then(|(major, _)| major.parse::<u32>().ok());
             major.is_some_and(|major| major >= 5)
         };
-        Ok(match self.get("tie_word_embeddings") {
+        const TIED: &str = "tie_word_embeddings";
+        let (own, outer) = (self.get(TIED), self.outer(TIED));
+        // `transformers` 4 reads the one in the text part, 5 the one outside.
+        if !own.is_null() && !outer.is_null() && own != outer {
+            return Err(self.bad(format!(
+                "{TIED} is {outer}, but {own} in text_config; make them the same"
+            )));
+        }
+        Ok(match if own.is_null() { outer } else { own } {
             Value::Null => Tied::IfAlone,
             Value::Bool(false) => Tied::No,
             Value::Bool(true) if newer() => Tied::UnlessDifferent,
             Value::Bool(true) => Tied::Yes,
-            value => return Err(self.wrong("tie_word_embeddings", "true or false", &value)),
+            value => return Err(self.wrong(TIED, "true or false", &value)),
         })
     }
 
@@ -123,7 +134,7 @@ impl Reader<'_> {
         Ok(ModelConfig {
             architecture: self.kind.name.to_owned(),
             name: self
-                .get("_name_or_path")
+                .outer("_name_or_path")
                 .as_str()
                 .filter(|name| !name.is_empty())
                 .map(str::to_owned),

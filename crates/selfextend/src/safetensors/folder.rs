@@ -176,6 +176,10 @@ impl SafetensorsFolder {
         (self.path.join("config.json"), &self.config)
     }
 
+    pub(super) fn has_tensor(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     fn find(&self, name: &str) -> Option<(&Shard, &tensor::TensorInfo)> {
         let shard = &self.shards[*self.tensors.get(name)?];
         Some((shard, shard.metadata.info(name)?))

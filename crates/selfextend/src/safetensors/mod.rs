@@ -5,9 +5,11 @@ mod config;
 mod folder;
 mod generation;
 mod names;
+mod nested;
 mod options;
 mod reader;
 mod rope;
+mod tokenizer_config;
 mod tokenizer_keys;
 
 use crate::backend::Backend;
@@ -30,15 +32,17 @@ impl SafetensorsFolder {
         Ok(self.described()?.config)
     }
 
-    /// What became of each key of config.json, and of tokenizer.json where there is one.
+    /// What became of each key of config.json, and of tokenizer.json and tokenizer_config.json where they
+    /// are.
     ///
     /// # Errors
-    /// As [`SafetensorsFolder::config`], and a tokenizer.json that cannot be read or has unknown keys.
+    /// As [`SafetensorsFolder::config`], and one of these that cannot be read or has unknown keys.
     pub fn keys(&self) -> Result<Vec<Key>> {
         let mut keys = self.described()?.keys;
         let path = self.path().join("tokenizer.json");
         if path.is_file() {
             keys.extend(self.tokenizer_keys(&read_json(&path)?)?);
+            keys.extend(self.tokenizer_config_keys(&self.tokenizer_config()?)?);
         }
         Ok(keys)
     }
@@ -56,7 +60,12 @@ impl SafetensorsFolder {
     /// [`crate::Error::Model`] for tensors that are missing or of the wrong shape,
     /// [`crate::Error::Unsupported`] for tensors that the architecture does not use.
     pub fn weights<B: Backend>(&self, config: &ModelConfig, backend: &B) -> Result<Weights<B>> {
-        weights::load(self, self.described()?.reading, config, backend)
+        let described = self.described()?;
+        let mut reading = described.reading;
+        if described.is_nested {
+            reading.names = nested::names(reading.names, |name| self.has_tensor(name));
+        }
+        weights::load(self, reading, config, backend)
     }
 
     /// The tokenizer of tokenizer.json.
@@ -73,7 +82,9 @@ impl SafetensorsFolder {
         let json = self.without_ignored(json);
         let (_, config) = self.config_json();
         let own_config = self.tokenizer_config()?;
-        let mut tokenizer = Tokenizer::from_json(json, &own_config, config)?;
+        self.tokenizer_config_keys(&own_config)?;
+        let json = self.configured(json, &own_config)?;
+        let mut tokenizer = Tokenizer::from_json(json, &own_config, &nested::flat(config))?;
         tokenizer.add_end_tokens(self.generation_config()?.end_tokens()?);
         Ok(tokenizer)
     }

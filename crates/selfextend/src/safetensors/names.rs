@@ -15,6 +15,8 @@ pub(super) struct ModelType {
     pub by_head: bool,
     /// The options it has besides [`options::EVERY`].
     pub options: &'static [Options],
+    /// The sizes of its class, which hold where another model nests it and leaves them out.
+    pub sizes: Options,
     pub names: Names,
 }
 
@@ -24,6 +26,7 @@ const COMMON: ModelType = ModelType {
     norm_offset: 0.0,
     by_head: false,
     options: &[options::LLAMA],
+    sizes: options::LLAMA_SIZES,
     names: NAMES,
 };
 
@@ -34,6 +37,7 @@ const NAMES: Names = Names {
     layer: "model.layers.{}.",
     parts: &[PRE_NORMS, ATTENTION, GATED],
     ignored: &["rotary_emb.inv_freq"],
+    unread: &[],
 };
 
 const PRE_NORMS: &[(Part, &str)] = &[
@@ -76,24 +80,28 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "mistral",
         family: families::MISTRAL,
         options: &[options::MISTRAL],
+        sizes: options::MISTRAL_SIZES,
         ..COMMON
     },
     ModelType {
         name: "smollm3",
         family: families::SMOLLM3,
         options: &[options::SMOLLM3],
+        sizes: &[],
         ..COMMON
     },
     ModelType {
         name: "qwen2",
         family: families::QWEN2,
         options: &[options::QWEN2],
+        sizes: &[],
         ..COMMON
     },
     ModelType {
         name: "qwen3",
         family: families::QWEN3,
         options: &[options::QWEN3, options::QWEN2],
+        sizes: &[],
         names: Names {
             parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
             ..NAMES
@@ -104,6 +112,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "phi",
         family: families::PHI2,
         options: &[options::PHI],
+        sizes: &[],
         names: Names {
             output_norm: "model.final_layernorm",
             parts: &[&[
@@ -123,6 +132,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "phi3",
         family: families::PHI3,
         options: &[options::PHI3],
+        sizes: &[],
         names: Names {
             parts: &[
                 PRE_NORMS,
@@ -141,6 +151,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gemma",
         family: families::GEMMA,
         options: &[options::GEMMA],
+        sizes: &[],
         norm_offset: 1.0,
         ..COMMON
     },
@@ -148,6 +159,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gemma2",
         family: families::GEMMA2,
         options: &[options::GEMMA2],
+        sizes: &[],
         norm_offset: 1.0,
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, GATED],
@@ -159,6 +171,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gemma3_text",
         family: families::GEMMA3,
         options: &[options::GEMMA3],
+        sizes: options::GEMMA3_SIZES,
         norm_offset: 1.0,
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, QK_NORMS, GATED],
@@ -170,12 +183,14 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "stablelm",
         family: families::STABLELM,
         options: &[options::STABLELM],
+        sizes: &[],
         ..COMMON
     },
     ModelType {
         name: "olmo2",
         family: families::OLMO2,
         options: &[options::OLMO2],
+        sizes: &[],
         names: Names {
             parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
             ..NAMES
@@ -186,6 +201,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gpt_neox",
         family: families::GPT_NEOX,
         options: &[options::GPT_NEOX],
+        sizes: &[],
         by_head: true,
         names: Names {
             embedding: "gpt_neox.embed_in",
@@ -206,6 +222,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
                 "attention.masked_bias",
                 "attention.bias",
             ],
+            unread: &[],
         },
         ..COMMON
     },

@@ -154,6 +154,32 @@ pub(super) const GEMMA3: Options = &[
     ("final_logit_softcapping", Null),
 ];
 
+/// The sizes of classes, for text parts that leave them out.
+pub(super) const LLAMA_SIZES: Options = &[
+    ("vocab_size", Size(32_000)),
+    ("hidden_size", Size(4096)),
+    ("intermediate_size", Size(11_008)),
+    ("num_hidden_layers", Size(32)),
+    ("num_attention_heads", Size(32)),
+    ("max_position_embeddings", Size(2048)),
+];
+pub(super) const MISTRAL_SIZES: Options = &[
+    ("vocab_size", Size(32_000)),
+    ("hidden_size", Size(4096)),
+    ("intermediate_size", Size(14_336)),
+    ("num_hidden_layers", Size(32)),
+    ("num_attention_heads", Size(32)),
+    ("max_position_embeddings", Size(131_072)),
+];
+pub(super) const GEMMA3_SIZES: Options = &[
+    ("vocab_size", Size(262_208)),
+    ("hidden_size", Size(2304)),
+    ("intermediate_size", Size(9216)),
+    ("num_hidden_layers", Size(26)),
+    ("num_attention_heads", Size(8)),
+    ("max_position_embeddings", Size(131_072)),
+];
+
 pub(super) const STABLELM: Options = &[
     ("num_key_value_heads", Size(32)),
     ("hidden_act", Text("silu")),

@@ -55,7 +55,7 @@ const RULES: &[Rule] = &[
 
 /// Whether a key to ignore is one of these, not of config.json.
 pub(super) fn is_own(key: &str) -> bool {
-    key.starts_with(PREFIX)
+    key.starts_with(PREFIX) || key.starts_with(super::tokenizer_config::PREFIX)
 }
 
 impl SafetensorsFolder {
@@ -138,8 +138,9 @@ fn summary(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use crate::ModelFile;
-    use crate::tokenizer::Tokenizer;
+    use crate::tokenizer::{SpecialTokens, Tokenizer};
     use serde_json::{Value, json};
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     const TEXT: &str = "The cat's 12 naïve hats,\n  and   the <s> end";
@@ -211,6 +212,133 @@ mod tests {
                 check_unknown(&unknown, "added_tokens.novel", &before);
             }
         }
+    }
+
+    /// What a tokenizer makes of these texts, whichever way they are read.
+    fn outcome(tokenizer: &Value, texts: &[String]) -> Option<Vec<(Vec<u32>, String)>> {
+        let tokenizer = opened(tokenizer, &[]).ok()?;
+        let of = |text: &String| {
+            let ids = [tokenizer.encode(text), tokenizer.encode_with_special(text)];
+            let ids = ids
+                .into_iter()
+                .collect::<Result<Vec<_>, _>>()
+                .ok()?
+                .concat();
+            let text = tokenizer.decode(&ids, SpecialTokens::Skip).ok()?;
+            Some((ids, text))
+        };
+        texts.iter().map(of).collect()
+    }
+
+    /// Every value that is no object or list, by its place; a few of long lists.
+    fn leaves(value: &Value, place: &str, all: &mut BTreeSet<String>) {
+        match value {
+            Value::Object(fields) if !fields.is_empty() => {
+                for (key, value) in fields.iter().take(24) {
+                    let key = key.replace('~', "~0").replace('/', "~1");
+                    leaves(value, &format!("{place}/{key}"), all);
+                }
+            }
+            Value::Array(list) if !list.is_empty() => {
+                for (n, value) in list.iter().take(24).enumerate() {
+                    leaves(value, &format!("{place}/{n}"), all);
+                }
+            }
+            _ => {
+                all.insert(place.to_owned());
+            }
+        }
+    }
+
+    /// The name of a key, wherever in a list it is. Tokens and merges are one each.
+    fn key_of(place: &str) -> String {
+        let parts = place.split('/').skip(1);
+        let parts = parts.filter(|part| part.parse::<usize>().is_err());
+        let name = parts.collect::<Vec<_>>().join(".");
+        let vocabulary = name.starts_with("model.vocab.").then_some("model.vocab");
+        vocabulary.map_or(name.clone(), str::to_owned)
+    }
+
+    /// Keys that change nothing of these samples, and why.
+    const INERT: &[(&str, &str)] = &[
+        (
+            "decoder.add_prefix_space",
+            "a decoder of bytes reads no flag",
+        ),
+        ("decoder.trim_offsets", "a decoder of bytes reads no flag"),
+        ("decoder.use_regex", "a decoder of bytes reads no flag"),
+        ("padding", "in the table"),
+        (
+            "post_processor",
+            "Llama's class decides about BOS, and has a test of its own",
+        ),
+        (
+            "pre_tokenizer.split",
+            "no merge of the samples goes across words",
+        ),
+        (
+            "pre_tokenizer.trim_offsets",
+            "places in the text, which nothing reads",
+        ),
+        (
+            "pre_tokenizer.use_regex",
+            "no merge of the samples goes across words",
+        ),
+        ("truncation", "in the table"),
+    ];
+
+    /// A vocabulary without bytes: some words are unknown, one is a token that no merge makes.
+    fn without_bytes() -> Value {
+        json!({
+            "tokenizer": {
+                "version": "1.0", "added_tokens": [], "normalizer": null,
+                "pre_tokenizer": {"type": "Whitespace"},
+                "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2, "<unk>": 3}, "merges": [],
+                    "unk_token": "<unk>", "fuse_unk": true, "ignore_merges": false},
+            },
+            "cases": [["ab xx"]],
+        })
+    }
+
+    #[test]
+    fn every_key_of_a_tokenizer_changes_it_is_refused_or_inert() {
+        let made = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tokenizers/small.json");
+        let made: Value = serde_json::from_slice(&std::fs::read(made).unwrap()).unwrap();
+        let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
+        for case in made.as_array().unwrap().iter().chain([&without_bytes()]) {
+            let sample = &case["tokenizer"];
+            let texts = case["cases"].as_array().unwrap().iter().take(60);
+            let texts = texts.map(|case| case[0].as_str().unwrap().to_owned());
+            let texts: Vec<String> = texts.chain([TEXT.to_owned()]).collect();
+            let before = outcome(sample, &texts).unwrap();
+            let mut places = BTreeSet::new();
+            leaves(sample, "", &mut places);
+            for place in places {
+                let key = key_of(&place);
+                seen.insert(key.clone());
+                if told.contains(&key) {
+                    continue;
+                }
+                let own = sample.pointer(&place).unwrap();
+                let others = match own {
+                    Value::Bool(flag) => vec![json!(!flag)],
+                    Value::Number(n) => vec![json!(n.as_u64().unwrap_or(7) + 1)],
+                    Value::String(_) => vec![json!("other"), json!("X")],
+                    _ => vec![json!("X"), json!(2), json!(0.5), json!({"max_length": 2})],
+                };
+                let is_told = others.into_iter().all(|other| {
+                    let mut changed = sample.clone();
+                    *changed.pointer_mut(&place).unwrap() = other;
+                    outcome(&changed, &texts).as_ref() != Some(&before)
+                });
+                if is_told {
+                    told.insert(key);
+                }
+            }
+        }
+        let inert: BTreeSet<String> = INERT.iter().map(|(key, _)| (*key).to_owned()).collect();
+        let silent: BTreeSet<String> = seen.difference(&told).cloned().collect();
+        assert_eq!(silent, inert, "what changes nothing, and what is known to");
     }
 
     fn check_unknown(tokenizer: &Value, key: &str, before: &[u32]) {

@@ -46,7 +46,8 @@ fn own_bos(config: &Value, model: &Value) -> Option<bool> {
         Some("GPTNeoXTokenizer") => false,
         Some(_) => return None,
         None => match model["model_type"].as_str()? {
-            "llama" | "mistral" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" => true,
+            "llama" | "mistral" | "gemma" | "gemma2" | "gemma3" | "gemma3_text" | "llava"
+            | "mistral3" => true,
             "gpt_neox" => false,
             _ => return None,
         },
@@ -55,9 +56,11 @@ fn own_bos(config: &Value, model: &Value) -> Option<bool> {
 }
 
 fn added_tokens(json: &Value) -> Result<Vec<AddedToken>, TokenizerError> {
-    let list = json["added_tokens"]
-        .as_array()
-        .map_or(&[][..], Vec::as_slice);
+    let list = match &json["added_tokens"] {
+        Value::Null => &[][..],
+        Value::Array(list) => list,
+        other => return Err(malformed(format!("added_tokens = {other}"))),
+    };
     let read = |token: &Value| {
         let id = token["id"].as_u64().filter(|&id| id < MAX_TOKENS);
         let text = token["content"].as_str();

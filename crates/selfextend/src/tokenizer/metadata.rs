@@ -50,13 +50,16 @@ impl<'a> Metadata<'a> {
     pub(super) fn strings(self, key: &'static str) -> Result<Vec<&'a str>, TokenizerError> {
         const EXPECTED: &str = "an array of UTF-8 strings";
         let strings = self.array(key, EXPECTED, Array::strings)?;
-        let text = |(index, bytes)| {
-            std::str::from_utf8(bytes).map_err(|_| {
-                let value = Value::Bytes(bytes.to_vec());
-                wrong_type(&format!("{key}[{index}]"), "a UTF-8 string", &value)
-            })
-        };
+        let text =
+            |(index, bytes)| std::str::from_utf8(bytes).map_err(|_| not_utf8(key, index, bytes));
         strings.enumerate().map(text).collect()
+    }
+
+    /// The array of strings under `key`, with the bytes they have, UTF-8 or not.
+    pub(super) fn byte_strings(self, key: &'static str) -> Result<Vec<&'a [u8]>, TokenizerError> {
+        Ok(self
+            .array(key, "an array of UTF-8 strings", Array::strings)?
+            .collect())
     }
 
     /// The array of integers under `key`.
@@ -97,6 +100,12 @@ impl<'a> Metadata<'a> {
         let values = value.as_array().and_then(read);
         values.ok_or_else(|| wrong_type(key, expected, value))
     }
+}
+
+/// Of a string that must be text.
+pub(super) fn not_utf8(key: &str, index: usize, bytes: &[u8]) -> TokenizerError {
+    let value = Value::Bytes(bytes.to_vec());
+    wrong_type(&format!("{key}[{index}]"), "a UTF-8 string", &value)
 }
 
 fn wrong_type(key: &str, expected: &'static str, found: impl Display) -> TokenizerError {

@@ -1,10 +1,10 @@
 //! The tokens of a model, what each is for, and the special ids.
 
 use super::error::TokenizerError;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, not_utf8};
 use super::spelling::Spelling;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 pub(super) const TOKENS: &str = "tokenizer.ggml.tokens";
 pub(super) const TOKEN_TYPES: &str = "tokenizer.ggml.token_type";
@@ -62,6 +62,8 @@ pub(super) enum TokenKind {
 pub(super) struct Vocabulary {
     texts: Vec<Box<str>>,
     kinds: Vec<TokenKind>,
+    /// Those whose bytes are not UTF-8. They have no text: no text becomes one of them.
+    raw: BTreeMap<u32, Box<[u8]>>,
     spelling: Spelling,
     pub(super) bos: Option<u32>,
     pub(super) eos: Option<u32>,
@@ -86,8 +88,12 @@ impl Vocabulary {
         metadata: Metadata<'_>,
         spelling: Spelling,
     ) -> Result<Self, TokenizerError> {
-        let texts = metadata.strings(TOKENS)?;
-        check_size(texts.len())?;
+        let strings = metadata.byte_strings(TOKENS)?;
+        check_size(strings.len())?;
+        let texts: Vec<&str> = strings
+            .iter()
+            .map(|bytes| std::str::from_utf8(bytes).unwrap_or_default())
+            .collect();
         let types = if metadata.has(TOKEN_TYPES) {
             metadata.integers(TOKEN_TYPES)?
         } else {
@@ -102,6 +108,20 @@ impl Vocabulary {
         let kinds = kinds
             .map(|(id, (text, kind))| kind_of(id, text, *kind))
             .collect::<Result<Vec<_>, _>>()?;
+        let mut raw = BTreeMap::new();
+        for (id, bytes) in strings.iter().enumerate() {
+            if std::str::from_utf8(bytes).is_ok() {
+                continue;
+            }
+            // What llama.cpp writes for one of them. Others are looked for in texts, or spell bytes.
+            if !matches!(
+                (&spelling, kinds[id]),
+                (Spelling::Pieces, TokenKind::Normal)
+            ) {
+                return Err(not_utf8(TOKENS, id, bytes));
+            }
+            raw.insert(id as u32, Box::from(*bytes));
+        }
         let special = |key| metadata.token_id(key, texts.len());
         let ids = SpecialIds {
             bos: special(BOS)?,
@@ -113,7 +133,10 @@ impl Vocabulary {
                 .collect(),
         };
         let texts = texts.into_iter().map(Box::from).collect();
-        Self::new(texts, kinds, spelling, ids)
+        Ok(Self {
+            raw,
+            ..Self::new(texts, kinds, spelling, ids)?
+        })
     }
 
     /// Tokens in the order of their ids; those without text are padding.
@@ -129,6 +152,7 @@ impl Vocabulary {
         Ok(Self {
             texts,
             kinds,
+            raw: BTreeMap::new(),
             spelling,
             bos: ids.bos,
             eos: ids.eos,
@@ -162,7 +186,10 @@ impl Vocabulary {
         Ok(match kind {
             TokenKind::Byte(byte) => Cow::Owned(vec![byte]),
             TokenKind::Control | TokenKind::UserDefined => Cow::Borrowed(text.as_bytes()),
-            TokenKind::Normal => self.spelling.bytes_of(text),
+            TokenKind::Normal => match self.raw.get(&id) {
+                Some(bytes) => Cow::Borrowed(bytes),
+                None => self.spelling.bytes_of(text),
+            },
         })
     }
 

@@ -29,6 +29,20 @@ pub(super) fn small_files(listing: &Listing) -> Vec<String> {
     small.filter(has).map(str::to_owned).collect()
 }
 
+/// Refuses a model that has its weights twice: libraries differ in which of the two they read.
+///
+/// # Errors
+/// What it has.
+pub(super) fn check_once(listing: &Listing, weights: &BTreeSet<String>) -> Result<(), String> {
+    if weights.contains(SINGLE) || !listing.files.contains_key(SINGLE) {
+        return Ok(());
+    }
+    Err(format!(
+        "the model has its weights twice, in {SINGLE} and in the files that this one names; fetch one \
+         of them with another program, into a folder without the other, and name that folder"
+    ))
+}
+
 /// The files with weights of a folder whose small files are there.
 ///
 /// # Errors

@@ -365,3 +365,37 @@ fn a_tokenizer_can_be_shared_between_threads() {
     fn check<T: Send + Sync>(_: &T) {}
     check(&build(&byte_level()));
 }
+
+/// As llama.cpp, which keeps the bytes of a piece and finds none of them in text.
+#[test]
+fn pieces_that_are_not_utf_8_keep_their_bytes() {
+    let raw = |fields: &Fields, id: usize| {
+        let array = fields.get(vocabulary::TOKENS).unwrap().as_array().unwrap();
+        let tokens = array.strings().unwrap().map(<[u8]>::to_vec);
+        let mut tokens: Vec<Vec<u8>> = tokens.collect();
+        tokens[id] = vec![0xF0, 0x9F];
+        Value::Array(tokens.into_iter().collect())
+    };
+    let mut fields = sentence_piece(PIECES);
+    fields.insert(vocabulary::TOKENS.to_owned(), raw(&fields, 260));
+    let tokenizer = build(&fields);
+    assert_eq!(&*tokenizer.token_bytes(260).unwrap(), [0xF0, 0x9F]);
+    assert_eq!(&*tokenizer.token_bytes(261).unwrap(), b"b");
+    let ids = tokenizer.encode("a\u{1F600}").unwrap();
+    assert!(!ids.contains(&260), "{ids:?}");
+    // The rest of the character arrives as bytes: the whole is the character.
+    let whole = tokenizer.decode(&[260, 3 + 0x98, 3 + 0x80], SpecialTokens::Skip);
+    assert_eq!(whole.unwrap().trim_start(), "\u{1F600}");
+    // What stands for itself in texts, or spells bytes, is text.
+    for (fields, id) in [
+        (sentence_piece(PIECES), 1),
+        (byte_level(), 7),
+        (byte_level(), 262),
+    ] {
+        let error = error_with(fields.clone(), vocabulary::TOKENS, raw(&fields, id));
+        assert!(
+            error.contains(&format!("tokenizer.ggml.tokens[{id}]")),
+            "{error}"
+        );
+    }
+}

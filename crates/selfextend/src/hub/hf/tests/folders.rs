@@ -15,7 +15,6 @@ fn sharded() -> Vec<(&'static str, Vec<u8>)> {
         "generation_config.json",
         "model-00001-of-00002.safetensors",
         "model-00002-of-00002.safetensors",
-        "model.safetensors",
         "original/model.safetensors",
         "pytorch_model.bin",
         "tokenizer.json",
@@ -127,6 +126,32 @@ fn a_folder_of_another_program_is_whole_if_nothing_is_unknown() {
     }
     fs::write(absent.join("tokenizer_config.json"), "").unwrap();
     assert_eq!(lab.locate("o/n"), Some(snapshot.join("config.json")));
+}
+
+#[test]
+fn a_model_that_has_its_weights_twice_is_refused() {
+    let mut files = sharded();
+    files.push(("model.safetensors", b"others".to_vec()));
+    let lab = Lab::with_files(files.into_iter(), Rules::default());
+    let error = lab.pull("o/n").unwrap_err().to_string();
+    for words in [
+        "weights twice",
+        "model.safetensors",
+        "model.safetensors.index.json",
+    ] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(lab.locate("o/n"), None);
+    // An index that names that one file says the same as without it.
+    let index = br#"{"weight_map": {"a": "model.safetensors"}}"#;
+    let files = [
+        ("config.json", b"{}".to_vec()),
+        ("model.safetensors", b"weights".to_vec()),
+        ("model.safetensors.index.json", index.to_vec()),
+        ("tokenizer.json", b"{}".to_vec()),
+    ];
+    let lab = Lab::with_files(files.into_iter(), Rules::default());
+    lab.pull("o/n").unwrap();
 }
 
 #[test]
