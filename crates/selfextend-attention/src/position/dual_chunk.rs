@@ -30,7 +30,7 @@ impl DualChunk {
     /// # Errors
     /// [`AttentionError::Position`] when `c` is outside these bounds.
     pub fn new(chunk: usize, reach: usize) -> Result<Self, AttentionError> {
-        if chunk == 0 || reach <= chunk || reach > 2 * chunk {
+        if reach <= chunk || reach - chunk > chunk {
             return refuse(format!(
                 "dual chunk attention's reach {reach} must be above its chunk {chunk} and at most twice it"
             ));
@@ -79,7 +79,7 @@ impl Positions for DualChunk {
         let (s, c) = (self.chunk, self.reach);
         let position = match region {
             0 => c - 1,
-            1 => (i % s + s).min(c - 1),
+            1 => (i % s).saturating_add(s).min(c - 1),
             _ => i % s,
         };
         position as f64

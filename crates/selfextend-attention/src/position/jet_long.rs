@@ -32,7 +32,7 @@ impl JetLong {
         }
         Ok(Self {
             group_size: context.div_ceil(long).max(1),
-            window: local + 1,
+            window: local.saturating_add(1),
         })
     }
 

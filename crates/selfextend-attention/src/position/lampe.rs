@@ -35,14 +35,16 @@ impl Lampe {
     /// Head `h`, tail `t`, mapping length `U` and context `N`, in tokens.
     ///
     /// # Errors
-    /// [`AttentionError::Position`] unless `0 < h`, `h + t < N` and `0 < U < N`.
+    /// [`AttentionError::Position`] unless `0 < h`, `h + t < N` and `0 < U < N`, or when `N` is 2^32
+    /// or more.
     pub fn new(
         head: usize,
         tail: usize,
         mapped: usize,
         context: usize,
     ) -> Result<Self, AttentionError> {
-        let fits = head > 0 && head.saturating_add(tail) < context;
+        // Below 2^32, no product of two positions overflows.
+        let fits = context <= u32::MAX as usize && head.saturating_add(tail) < context;
         if !fits || mapped == 0 || mapped >= context || head <= head * mapped / (context - 1) {
             return refuse(format!(
                 "LaMPE's head {head} and tail {tail} must fit a context of {context}, and its mapping length {mapped} must be below it"

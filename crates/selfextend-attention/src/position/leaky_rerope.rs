@@ -55,11 +55,13 @@ impl Positions for LeakyReRope {
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        let Some(room) = trained.checked_sub(self.window + 1) else {
+        let Some(room) = trained.saturating_sub(1).checked_sub(self.window) else {
             return Some(trained);
         };
         // The largest distance, which rounding may have moved by one.
-        let mut last = self.window + (room as f64 * self.factor) as usize;
+        let mut last = self
+            .window
+            .saturating_add((room as f64 * self.factor) as usize);
         let fits = |d| self.relative(d, 0) <= Some((trained - 1) as f64);
         while !fits(last) {
             last -= 1;

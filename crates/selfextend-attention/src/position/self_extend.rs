@@ -62,7 +62,7 @@ impl Positions for SelfExtend {
         let position = if i - j < w {
             i - j
         } else {
-            i / g - j / g + w - w / g
+            i / g - j / g + (w - w / g)
         };
         Some(position as f64)
     }
@@ -81,7 +81,7 @@ impl Positions for SelfExtend {
 
     fn query(&self, region: usize, i: usize) -> f64 {
         let (g, w) = (self.group_size, self.neighbor_window);
-        (if region == 0 { i / g + w - w / g } else { i }) as f64
+        (if region == 0 { i / g + (w - w / g) } else { i }) as f64
     }
 
     fn key(&self, region: usize, j: usize) -> f64 {

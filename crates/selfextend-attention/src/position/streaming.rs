@@ -40,6 +40,10 @@ impl Streaming {
         trained.saturating_sub(1 + sinks).max(1)
     }
 
+    fn kept(&self) -> usize {
+        self.sinks.saturating_add(self.recent)
+    }
+
     fn recent_from(&self, i: usize) -> usize {
         i.saturating_sub(self.recent)
     }
@@ -52,14 +56,14 @@ impl Positions for Streaming {
         if i - j <= self.recent {
             Some((i - j) as f64)
         } else if j < self.sinks {
-            Some((i.min(self.sinks + self.recent) - j) as f64)
+            Some((i.min(self.kept()) - j) as f64)
         } else {
             None
         }
     }
 
     fn reach(&self, trained: usize) -> Option<usize> {
-        (self.sinks + self.recent >= trained).then_some(trained)
+        (self.kept() >= trained).then_some(trained)
     }
 
     fn regions(&self) -> Regions {
@@ -75,7 +79,7 @@ impl Positions for Streaming {
     }
 
     fn query(&self, region: usize, i: usize) -> f64 {
-        let in_cache = i.min(self.sinks + self.recent);
+        let in_cache = i.min(self.kept());
         (if region == 0 { in_cache } else { i }) as f64
     }
 

@@ -3,6 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
+mod parameters;
+
 /// Any map that a sequence of up to `context` tokens can have.
 pub(crate) fn any_map(context: usize) -> impl Strategy<Value = PositionMap> {
     let n = context;
