@@ -35,6 +35,24 @@ fn farthest(map: &dyn Positions, context: usize) -> f64 {
         .fold(0.0, f64::max)
 }
 
+fn check_pair(map: &dyn Positions, i: usize, j: usize) -> Result<(), TestCaseError> {
+    let inside: Vec<usize> = (0..map.regions().len())
+        .filter(|&region| map.span(region, i).contains(&j))
+        .collect();
+    match map.relative(i, j) {
+        None => prop_assert!(inside.is_empty()),
+        Some(relative) => {
+            prop_assert_eq!(inside.len(), 1);
+            let separable = map.query(inside[0], i) - map.key(inside[0], j);
+            prop_assert!(
+                (separable - relative).abs() < 1e-9,
+                "{separable} for {relative}"
+            );
+        }
+    }
+    Ok(())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
@@ -44,17 +62,15 @@ proptest! {
     fn regions_reproduce_the_relative_position(
         map in any_map(2000), i in 0usize..2000, back in 0usize..2000,
     ) {
-        let (j, map) = (i.saturating_sub(back), map.positions());
-        let inside: Vec<usize> = (0..map.regions().len())
-            .filter(|&region| map.span(region, i).contains(&j))
-            .collect();
-        match map.relative(i, j) {
-            None => prop_assert!(inside.is_empty()),
-            Some(relative) => {
-                prop_assert_eq!(inside.len(), 1);
-                let separable = map.query(inside[0], i) - map.key(inside[0], j);
-                prop_assert!((separable - relative).abs() < 1e-9, "{separable} for {relative}");
-            }
+        check_pair(&*map.positions(), i, i.saturating_sub(back))?;
+    }
+
+    /// The same of all pairs of a short context: what concerns a few keys only, such as LaMPE's tail.
+    #[test]
+    fn regions_reproduce_every_relative_position_of_a_context(map in any_map(80)) {
+        let map = map.positions();
+        for (i, j) in (0..80).flat_map(|i| (0..=i).map(move |j| (i, j))) {
+            check_pair(&*map, i, j)?;
         }
     }
 
