@@ -187,8 +187,9 @@ mod tests {
         let Err(SettingsError::TooLong { limit, enough, .. }) = short else {
             panic!("2000 tokens cannot fit");
         };
-        assert_eq!(limit, (512 - 128) * 2 + 128);
+        assert_eq!((limit, enough), ((512 - 128) * 2 + 128, 5));
         assert!(self_extend(512, 2000, Some(enough), Some(128)).is_ok());
+        assert!(self_extend(512, limit, Some(2), Some(128)).is_ok());
         assert!(matches!(
             self_extend(512, 2000, None, Some(512)),
             Err(SettingsError::Window { .. })
@@ -199,6 +200,18 @@ mod tests {
                 Err(SettingsError::Zero { .. })
             ));
         }
+        assert_eq!(
+            self_extend(512, 0, None, None).unwrap_err().to_string(),
+            "the context must be at least 1"
+        );
+    }
+
+    /// Where the window alone is half of the trained one or more: the smallest group that reaches.
+    #[test]
+    fn long_windows_get_the_smallest_group() {
+        let group = |window| self_extend(100, 300, None, Some(window));
+        assert_eq!(group(50), Ok(Some((5, 50))));
+        assert_eq!(group(60), Ok(Some((6, 60))));
     }
 
     #[test]
@@ -214,6 +227,8 @@ mod tests {
     fn numbers_of_tokens() {
         assert_eq!(parse_tokens("32k"), Ok(32768));
         assert_eq!(parse_tokens("16384"), Ok(16384));
+        assert_eq!(parse_tokens(" 1m "), Ok(1 << 20));
+        assert_eq!(parse_tokens("12M"), Ok(12 << 20));
         assert!(parse_tokens("many").is_err() && parse_tokens("99999999999k").is_err());
         assert!(
             parse_tokens("k").is_err() && parse_tokens("-1").is_err() && parse_tokens("").is_err()
