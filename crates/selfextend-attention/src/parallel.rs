@@ -5,8 +5,16 @@
 //! What a task computes never depends on which thread runs it. Nothing here allocates: a decode
 //! step hands out work more than a hundred times.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(all(test, loom))]
+use loom::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
+#[cfg(not(all(test, loom)))]
+use std::sync::{
+    Mutex,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// Runs `work` on each task, handing them out in order to the threads of the current pool. Tasks
 /// are made as they are taken, by one thread at a time.
@@ -21,14 +29,25 @@ where
         tasks.for_each(work);
         return;
     }
-    let queue = Mutex::new(tasks);
-    // A poisoned lock means that another task panicked: that panic is being propagated.
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    on_threads(threads, &|| {
-        while let Some(task) = next() {
+    let queue = Queue(Mutex::new(tasks));
+    on_threads(threads, &|| queue.drain(&work));
+}
+
+/// Tasks that several threads take one by one.
+struct Queue<I>(Mutex<I>);
+
+impl<I: Iterator> Queue<I> {
+    /// Runs `work` on task after task until none is left.
+    fn drain(&self, work: &impl Fn(I::Item)) {
+        while let Some(task) = self.next() {
             work(task);
         }
-    });
+    }
+
+    fn next(&self) -> Option<I::Item> {
+        // A poisoned lock means that making a task panicked: that panic is being propagated.
+        self.0.lock().ok()?.next()
+    }
 }
 
 /// Offers `drain` to `threads` threads; those that come late find nothing left.
@@ -52,7 +71,7 @@ pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     let Some(owner) = rayon::current_thread_index() else {
         return work();
     };
-    let done = AtomicBool::new(false);
+    let done = Done(AtomicBool::new(false));
     let others = rayon::current_num_threads() - 1;
     let run = || {
         let _done = SetOnDrop(&done);
@@ -63,30 +82,45 @@ pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
 
 /// Keeps up to `threads` threads busy until `done`; never the owner of the work, which would wait
 /// for itself.
-fn look_for_tasks(threads: usize, owner: usize, done: &AtomicBool) {
+fn look_for_tasks(threads: usize, owner: usize, done: &Done) {
     if threads == 0 || rayon::current_thread_index() == Some(owner) {
         return;
     }
     let look = || {
-        while !done.load(Ordering::Acquire) {
+        done.wait(|| {
             if rayon::yield_now() != Some(rayon::Yield::Executed) {
                 std::hint::spin_loop();
             }
-        }
+        });
     };
     rayon::join(look, || look_for_tasks(threads - 1, owner, done));
 }
 
-/// Marks the end of the work, also when it panics.
-struct SetOnDrop<'a>(&'a AtomicBool);
+/// Whether some work has ended.
+struct Done(AtomicBool);
 
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Release);
+impl Done {
+    /// Calls `meanwhile` again and again until the work has ended.
+    fn wait(&self, meanwhile: impl Fn()) {
+        while !self.0.load(Ordering::Acquire) {
+            meanwhile();
+        }
     }
 }
 
-#[cfg(test)]
+/// Marks the end of the work, also when it panics.
+struct SetOnDrop<'a>(&'a Done);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.0.store(true, Ordering::Release);
+    }
+}
+
+#[cfg(all(test, loom))]
+mod model;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     /// With more threads than this machine has, from inside and outside the pool, and again after
     /// a panic.
