@@ -7,8 +7,10 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use selfextend_attention::attention::{AttentionScratch, Segment, attend};
-use selfextend_attention::simd::linear::{BLOCK, PanelFormat, block_sums};
-use selfextend_attention::simd::matmul::{Panels, column_blocks, multiply_few, multiply_many};
+use selfextend_attention::simd::linear::{PanelFormat, Rounded};
+use selfextend_attention::simd::matmul::{
+    Activations, ManyScratch, Panels, column_blocks, multiply_few, multiply_many,
+};
 use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
 use selfextend_attention::{
     AttentionShape, KvCache, KvType, PositionMap, Rope, RopeSpec, parallel,
@@ -153,16 +155,16 @@ fn decode_from_memory<const KV: usize>(bencher: Bencher, name: &str) {
         .bench_local(|| pool.install(|| parallel::awake(&mut pass)));
 }
 
-const FORMATS: [PanelFormat; 4] = [
+const FORMATS: [PanelFormat; 5] = [
     PanelFormat::F32,
-    PanelFormat::F16,
-    PanelFormat::I8 { minimum: false },
-    PanelFormat::U4,
+    PanelFormat::Q4_1,
+    PanelFormat::Q8_0,
+    PanelFormat::Q4K,
+    PanelFormat::Q6K,
 ];
 
-/// A layer's gate and up projections together.
 const ROWS: usize = 3072;
-const COLUMNS: usize = 576;
+const COLUMNS: usize = 768;
 
 fn weights(format: PanelFormat) -> Vec<u8> {
     // Bytes below 0x3c make positive half floats below one, and harmless codes.
@@ -170,39 +172,48 @@ fn weights(format: PanelFormat) -> Vec<u8> {
     (0..bytes).map(|i| (i * 7 % 60) as u8).collect()
 }
 
-#[divan::bench(consts = [0, 1, 2, 3])]
+#[divan::bench(consts = [0, 1, 2, 3, 4])]
 fn linear_512_rows<const FORMAT: usize>(bencher: Bencher) {
     let (format, x) = (FORMATS[FORMAT], numbers(512 * COLUMNS));
-    let data = weights(format);
+    let (data, mut rounded) = (weights(format), Rounded::default());
     let panel = format.panel_bytes(COLUMNS);
-    let (mut out, mut buffer) = (vec![0.0; 512 * ROWS], Vec::new());
+    let (mut out, mut scratch) = (vec![0.0; 512 * ROWS], ManyScratch::default());
     bencher
         .counter(ItemsCount::new(2 * 512 * ROWS * COLUMNS))
         .bench_local(|| {
+            rounded.round(&x, COLUMNS);
             let blocks = column_blocks(&mut out, ROWS, 8 * WIDTH);
             for (mut block, data) in blocks.zip(data.chunks(8 * panel)) {
-                let columns = COLUMNS;
-                let weights = Panels {
-                    format,
-                    columns,
-                    data,
-                };
-                multiply_many(&x, weights, &mut block, &mut buffer);
+                multiply_many(
+                    Activations {
+                        floats: &x,
+                        rounded: &rounded,
+                    },
+                    Panels {
+                        format,
+                        columns: COLUMNS,
+                        data,
+                    },
+                    &mut block,
+                    &mut scratch,
+                );
             }
         });
 }
 
-#[divan::bench(consts = [0, 1, 2, 3])]
+#[divan::bench(consts = [0, 1, 2, 3, 4])]
 fn linear_1_row<const FORMAT: usize>(bencher: Bencher) {
     let (format, x) = (FORMATS[FORMAT], numbers(COLUMNS));
-    let (data, mut sums) = (weights(format), Vec::new());
-    if format.block() == BLOCK {
-        block_sums(&x, &mut sums);
-    }
+    let (data, mut rounded) = (weights(format), Rounded::default());
     let mut out = vec![0.0; ROWS];
     bencher
         .counter(BytesCount::new(data.len()))
         .bench_local(|| {
+            rounded.round(&x, COLUMNS);
+            let x = Activations {
+                floats: &x,
+                rounded: &rounded,
+            };
             let weights = Panels {
                 format,
                 columns: COLUMNS,
@@ -211,6 +222,6 @@ fn linear_1_row<const FORMAT: usize>(bencher: Bencher) {
             let mut block = column_blocks(&mut out, ROWS, ROWS)
                 .next()
                 .expect("one block");
-            multiply_few(&x, &sums, weights, &mut block);
+            multiply_few(x, weights, &mut block);
         });
 }

@@ -6,15 +6,29 @@
 //! step hands out work more than a hundred times.
 
 #[cfg(all(test, loom))]
-use loom::sync::{
-    Mutex,
-    atomic::{AtomicBool, Ordering},
+use loom::{
+    hint::spin_loop,
+    sync::Mutex,
+    sync::atomic::{AtomicBool, Ordering},
 };
+use std::cell::Cell;
+use std::time::{Duration, Instant};
 #[cfg(not(all(test, loom)))]
-use std::sync::{
-    Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    hint::spin_loop,
+    sync::Mutex,
+    sync::atomic::{AtomicBool, Ordering},
 };
+
+/// After so long without a task, a thread that looks for one goes to sleep like any other.
+const PATIENCE: Duration = Duration::from_millis(10);
+/// Looks between two glances at the clock.
+const LOOKS: usize = 1 << 10;
+
+thread_local! {
+    /// How many calls of [`busy`] this thread is within.
+    static BUSY: Cell<usize> = const { Cell::new(0) };
+}
 
 /// Runs `work` on each task, handing them out in order to the threads of the current pool. Tasks
 /// are made as they are taken, by one thread at a time.
@@ -29,24 +43,16 @@ where
         tasks.for_each(work);
         return;
     }
-    let queue = Queue(Mutex::new(tasks));
-    on_threads(threads, &|| queue.drain(&work));
+    let queue = Mutex::new(tasks);
+    on_threads(threads, &|| drain(&queue, &work));
 }
 
-/// Tasks that several threads take one by one.
-struct Queue<I>(Mutex<I>);
-
-impl<I: Iterator> Queue<I> {
-    /// Runs `work` on task after task until none is left.
-    fn drain(&self, work: &impl Fn(I::Item)) {
-        while let Some(task) = self.next() {
-            work(task);
-        }
-    }
-
-    fn next(&self) -> Option<I::Item> {
-        // A poisoned lock means that making a task panicked: that panic is being propagated.
-        self.0.lock().ok()?.next()
+/// Runs `work` on task after task until none is left.
+fn drain<I: Iterator>(queue: &Mutex<I>, work: &impl Fn(I::Item)) {
+    // A poisoned lock means that making a task panicked: that panic is being propagated.
+    let next = || queue.lock().ok()?.next();
+    while let Some(task) = next() {
+        work(task);
     }
 }
 
@@ -56,11 +62,27 @@ fn on_threads(threads: usize, drain: &(impl Fn() + Sync)) {
         drain();
     } else {
         let half = threads / 2;
-        rayon::join(
-            || on_threads(threads - half, drain),
-            || on_threads(half, drain),
-        );
+        busy(|| {
+            rayon::join(
+                || on_threads(threads - half, drain),
+                || on_threads(half, drain),
+            )
+        });
     }
+}
+
+/// Runs work that may wait for other threads. While it waits, its thread takes other tasks, but never
+/// one that looks for tasks: that ends with its pass, and the pass may wait for this very work.
+fn busy<R>(work: impl FnOnce() -> R) -> R {
+    struct Leave;
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            BUSY.set(BUSY.get() - 1);
+        }
+    }
+    BUSY.set(BUSY.get() + 1);
+    let _leave = Leave;
+    work()
 }
 
 /// Runs `work` while the other threads of the current pool look for tasks without going to sleep.
@@ -68,52 +90,49 @@ fn on_threads(threads: usize, drain: &(impl Fn() + Sync)) {
 /// A decode step hands out a few microseconds of work hundreds of times; a thread that has gone to
 /// sleep in between takes longer to wake up than its share takes to run.
 pub fn awake<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-    let Some(owner) = rayon::current_thread_index() else {
+    if rayon::current_thread_index().is_none() {
         return work();
-    };
-    let done = Done(AtomicBool::new(false));
+    }
+    let done = AtomicBool::new(false);
     let others = rayon::current_num_threads() - 1;
     let run = || {
         let _done = SetOnDrop(&done);
-        work()
+        busy(work)
     };
-    rayon::join(run, || look_for_tasks(others, owner, &done)).0
+    rayon::join(run, || look_for_tasks(others, &done)).0
 }
 
-/// Keeps up to `threads` threads busy until `done`; never the owner of the work, which would wait
-/// for itself.
-fn look_for_tasks(threads: usize, owner: usize, done: &Done) {
-    if threads == 0 || rayon::current_thread_index() == Some(owner) {
+/// Keeps up to `threads` threads busy until `done`; none that waits for something beneath.
+fn look_for_tasks(threads: usize, done: &AtomicBool) {
+    if threads == 0 || BUSY.get() > 0 {
         return;
     }
-    let look = || {
-        done.wait(|| {
-            if rayon::yield_now() != Some(rayon::Yield::Executed) {
-                std::hint::spin_loop();
-            }
-        });
-    };
-    rayon::join(look, || look_for_tasks(threads - 1, owner, done));
+    rayon::join(|| look(done), || look_for_tasks(threads - 1, done));
 }
 
-/// Whether some work has ended.
-struct Done(AtomicBool);
-
-impl Done {
-    /// Calls `meanwhile` again and again until the work has ended.
-    fn wait(&self, meanwhile: impl Fn()) {
-        while !self.0.load(Ordering::Acquire) {
-            meanwhile();
+/// Runs tasks until `done`, or until there have been none for long: a caller's own parallel work may
+/// have left something on this thread that the pass waits for.
+fn look(done: &AtomicBool) {
+    let (mut last, mut looks) = (Instant::now(), 0);
+    while !done.load(Ordering::Acquire) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            (last, looks) = (Instant::now(), 0);
+            continue;
+        }
+        spin_loop();
+        looks += 1;
+        if looks % LOOKS == 0 && last.elapsed() > PATIENCE {
+            return;
         }
     }
 }
 
 /// Marks the end of the work, also when it panics.
-struct SetOnDrop<'a>(&'a Done);
+struct SetOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for SetOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.0.store(true, Ordering::Release);
+        self.0.store(true, Ordering::Release);
     }
 }
 
@@ -122,6 +141,9 @@ mod model;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+    use std::time::{Duration, Instant};
+
     /// With more threads than this machine has, from inside and outside the pool, and again after
     /// a panic.
     #[test]
@@ -143,6 +165,59 @@ mod tests {
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
             assert_eq!(pool.install(|| super::awake(sum)), 300 * 51);
             assert_eq!(super::awake(sum), 300 * 51);
+        }
+    }
+
+    /// A thread that waits for a task of its pass takes other tasks, but none that lasts as long as
+    /// another pass: that could wait for this one in turn.
+    #[test]
+    fn a_pass_that_waits_does_not_wait_for_another_pass() {
+        const NONE: usize = usize::MAX;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3);
+        let pool = pool.build().unwrap();
+        let here = || rayon::current_thread_index().unwrap();
+        let until = |done: &dyn Fn() -> bool| {
+            let begin = Instant::now();
+            while !done() && begin.elapsed() < Duration::from_secs(5) {
+                std::thread::yield_now();
+            }
+        };
+        for _ in 0..5 {
+            // The owner of the first pass waits for the thread that has taken its other task.
+            let (owner, other) = (AtomicUsize::new(NONE), AtomicUsize::new(NONE));
+            let ended = AtomicBool::new(false);
+            let is_taken = || other.load(Ordering::SeqCst) != NONE;
+            let first = || {
+                owner.store(here(), Ordering::SeqCst);
+                super::for_each(0..2, |_| {
+                    if here() == owner.load(Ordering::SeqCst) {
+                        until(&is_taken);
+                    } else {
+                        other.store(here(), Ordering::SeqCst);
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                });
+                ended.store(true, Ordering::SeqCst);
+            };
+            let second = || {
+                until(&|| ended.load(Ordering::SeqCst));
+                assert!(
+                    ended.load(Ordering::SeqCst),
+                    "the first waits for the second"
+                );
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(|| pool.install(|| super::awake(first)));
+                until(&is_taken);
+                pool.broadcast(|_| {
+                    if [&owner, &other]
+                        .iter()
+                        .all(|it| it.load(Ordering::SeqCst) != here())
+                    {
+                        super::awake(second);
+                    }
+                });
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 //! prompts are as long as asked for.
 
 use selfextend::{LoadOptions, Method, TextModel};
+use selfextend_eval::tasks::choice::ChoiceTask;
 use selfextend_eval::tasks::needle::Needle;
 use selfextend_eval::tasks::perplexity::{Mode, Perplexity};
 use selfextend_eval::tasks::ruler::{Ruler, RulerTask};
@@ -163,5 +164,31 @@ fn prompts_are_within_a_hundredth_of_the_length_asked_for() {
             sample.id,
             sample.context
         );
+    }
+}
+
+#[test]
+fn spaces_at_the_end_of_a_context_belong_to_the_continuation() {
+    let Some(path) = shared("models/stories260K/stories260K-f32.gguf") else {
+        return;
+    };
+    let model = TextModel::load(&path, LoadOptions::default()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("w.jsonl");
+    let contexts = ["The cat saw the dog because the cat  ", "The cat saw"];
+    let line =
+        serde_json::json!({"context_options": contexts, "continuation": "was big.", "gold": 0});
+    std::fs::write(&file, line.to_string()).unwrap();
+    let samples = ChoiceTask::new(vec![file], 512).samples(&model).unwrap();
+    let Ask::Choice { choices, .. } = &samples[0].ask else {
+        panic!("{:?}", samples[0].id);
+    };
+    // `_encode_pair` of lm-evaluation-harness.
+    for (context, choice) in contexts.iter().zip(choices) {
+        let whole = model.encode(&format!("{context} was big.")).unwrap();
+        let known = model.encode(context.trim_end()).unwrap();
+        assert_eq!(choice.prompt, known);
+        assert_eq!(choice.continuation, whole[known.len()..]);
+        assert_eq!(choice.characters, "was big.".len());
     }
 }

@@ -1,6 +1,6 @@
 //! What a server is started with: plain data, which the rest of the crate reads.
 
-use selfextend::DEFAULT_CHUNK;
+use selfextend::{DEFAULT_CHUNK, Sampling};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +17,9 @@ pub struct ServerConfig {
     pub scheduler: SchedulerLimits,
     /// The longest answer in tokens where a request sets no limit of its own.
     pub default_max_tokens: usize,
+    /// How tokens are drawn where a request does not say: by default as OpenAI's API does, at a
+    /// temperature of 1.
+    pub sampling: Sampling,
     /// The accepted API keys. Every request must send one, except for `/`, `/health` and `/ready`;
     /// empty accepts requests without a key.
     pub api_keys: Vec<String>,
@@ -43,6 +46,7 @@ impl ServerConfig {
             model: model.into(),
             scheduler: SchedulerLimits::default(),
             default_max_tokens: 1024,
+            sampling: Sampling::new().with_temperature(1.0),
             api_keys: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),

@@ -59,6 +59,10 @@ impl Constraints {
     /// # Errors
     /// What is wrong with the schema, or not supported.
     pub fn json(&self, mut schema: serde_json::Value) -> Result<Constraint, String> {
+        if schema == true {
+            // The same, where options can be written.
+            schema = serde_json::json!({});
+        }
         if let Some(object) = schema.as_object_mut() {
             // Where white space is free, small models may write nothing else.
             let compact = serde_json::json!({

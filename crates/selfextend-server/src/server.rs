@@ -87,7 +87,8 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServerError> {
         let Self { listener, app } = self;
         let graceful = GracefulShutdown::new();
-        let connections = Arc::new(Semaphore::new(app.config.http.connections));
+        let most = app.config.http.connections.min(Semaphore::MAX_PERMITS);
+        let connections = Arc::new(Semaphore::new(most));
         let router = api::router(app.clone());
         tokio::pin!(shutdown);
         let scheduler = app.scheduler.ended();

@@ -37,7 +37,7 @@ pub struct Message {
 #[non_exhaustive]
 pub enum TemplateError {
     /// The template is not Jinja that can be read.
-    #[error("the chat template does not parse: {message}; give a template of your own")]
+    #[error("the model's chat template does not parse: {message}; give a template of your own")]
     Syntax {
         /// What is wrong, and in which line.
         message: String,
@@ -104,14 +104,32 @@ impl ChatTemplate {
         Ok(template)
     }
 
+    /// The template that comes with a model. One that does not parse is no fault of those who want no
+    /// chat: it is remembered ([`fault`](Self::fault)), and told when a conversation is rendered.
+    #[must_use]
+    pub fn of_model(source: &str, bos: &str, eos: &str) -> Self {
+        Self::new(source, bos, eos).unwrap_or_else(Self::faulty)
+    }
+
+    /// A template that cannot be read.
+    pub(crate) fn faulty(fault: TemplateError) -> Self {
+        Self {
+            environment: Environment::new(),
+            source: String::new(),
+            bos: String::new(),
+            eos: String::new(),
+            fault: Some(fault),
+        }
+    }
+
     /// The template as it was given.
     #[must_use]
     pub fn source(&self) -> &str {
         &self.source
     }
 
-    /// The [`TemplateError::Fault`] of a template that failed on every conversation of the
-    /// trial: no other would do better.
+    /// Why no conversation can be rendered: the template cannot be read, or it failed on every one of
+    /// the trial.
     #[must_use]
     pub fn fault(&self) -> Option<&TemplateError> {
         self.fault.as_ref()
@@ -130,6 +148,10 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
+        if let (Some(fault), Err(_)) = (&self.fault, self.environment.get_template(NAME)) {
+            // It could not be read.
+            return Err(fault.clone());
+        }
         let error = match self.run(messages, add_generation_prompt) {
             Ok(prompt) => return Ok(prompt),
             Err(error) => error,

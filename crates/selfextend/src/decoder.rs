@@ -4,6 +4,7 @@
 use crate::backend::{Backend, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
+use crate::looks::Looks;
 use crate::sampling::{TokenScore, check_finite, check_score};
 use crate::uncounted::Uncounted;
 
@@ -94,6 +95,8 @@ pub struct LayerWeights<B: Backend> {
 /// Activations of a pass, reused from pass to pass.
 pub struct Activations<B: Backend> {
     phase: Phase,
+    /// Look at every output.
+    pub(crate) check: bool,
     ids: Vec<u32>,
     plan: B::Plan,
     hidden: B::Buffer,
@@ -115,6 +118,7 @@ impl<B: Backend> Default for Activations<B> {
         let buffer = B::Buffer::default;
         Self {
             phase: Phase::default(),
+            check: false,
             ids: Vec::new(),
             plan: B::Plan::default(),
             hidden: buffer(),
@@ -199,16 +203,18 @@ fn layers<B: Backend>(
     if config.embedding_scale != 1.0 {
         backend.scale(&mut activations.hidden, config.embedding_scale);
     }
+    Looks::new(backend, activations.check, None).at("the embedding", &activations.hidden)?;
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
         let mut pass = Layer {
             backend,
             config,
             layer,
+            looks: Looks::new(backend, activations.check, Some(n)),
             activations,
         };
         pass.attention(n, caches)?;
-        pass.feed_forward();
+        pass.feed_forward()?;
     }
     Ok(())
 }
@@ -218,6 +224,7 @@ struct Layer<'a, B: Backend> {
     backend: &'a B,
     config: &'a ModelConfig,
     layer: &'a LayerWeights<B>,
+    looks: Looks<'a, B>,
     activations: &'a mut Activations<B>,
 }
 
@@ -227,6 +234,7 @@ impl<B: Backend> Layer<'_, B> {
             backend,
             config,
             layer,
+            looks,
             activations,
         } = self;
         if let Some(weights) = &layer.attention_norm {
@@ -242,6 +250,7 @@ impl<B: Backend> Layer<'_, B> {
             Some(_) => &activations.normed,
             None => &activations.hidden,
         };
+        looks.at("the attention norm", input)?;
         linear(
             *backend,
             input,
@@ -263,8 +272,16 @@ impl<B: Backend> Layer<'_, B> {
             );
         }
         let (q, k, v) = (&activations.q, &activations.k, &activations.v);
+        for (operation, x) in [
+            ("the attention (its queries)", q),
+            ("the attention (its keys)", k),
+            ("the attention (its values)", v),
+        ] {
+            looks.at(operation, x)?;
+        }
         let (out, scratch) = (&mut activations.attended, &mut activations.scratch);
         backend.attend(n, caches, &activations.plan, q, k, v, out, scratch)?;
+        looks.at("the attention (its weighted values)", out)?;
         linear(
             *backend,
             &activations.attended,
@@ -274,7 +291,9 @@ impl<B: Backend> Layer<'_, B> {
         );
         let weights = layer.post_attention_norm.as_ref();
         let (added, spare) = (&mut activations.projected, &mut activations.spare);
+        looks.at("the attention (its output projection)", added)?;
         replace_by_norm(*backend, config, weights, added, spare);
+        looks.at("the norm after attention", added)?;
         if config.parallel {
             // Added after the feed-forward layer has read the layer's input.
             std::mem::swap(&mut activations.projected, &mut activations.attended);
@@ -284,11 +303,12 @@ impl<B: Backend> Layer<'_, B> {
         Ok(())
     }
 
-    fn feed_forward(&mut self) {
+    fn feed_forward(&mut self) -> Result<()> {
         let Self {
             backend,
             config,
             layer,
+            looks,
             activations,
         } = self;
         if let Some(weights) = &layer.feed_forward_norm {
@@ -306,6 +326,7 @@ impl<B: Backend> Layer<'_, B> {
         } else {
             &activations.hidden
         };
+        looks.at("the MLP's norm", input)?;
         match &layer.gate {
             Some(gate) => {
                 let to = [&mut activations.gate, &mut activations.up];
@@ -324,6 +345,7 @@ impl<B: Backend> Layer<'_, B> {
                 backend.activate(&mut activations.gate, config.activation);
             }
         }
+        looks.at("the MLP (its activations)", &activations.gate)?;
         linear(
             *backend,
             &activations.gate,
@@ -333,11 +355,14 @@ impl<B: Backend> Layer<'_, B> {
         );
         let weights = layer.post_feed_forward_norm.as_ref();
         let (added, spare) = (&mut activations.projected, &mut activations.spare);
+        looks.at("the MLP (its output projection)", added)?;
         replace_by_norm(*backend, config, weights, added, spare);
+        looks.at("the norm after the MLP", added)?;
         if config.parallel {
             backend.add(&mut activations.hidden, &activations.attended);
         }
         backend.add(&mut activations.hidden, &activations.projected);
+        looks.at("the sum of its parts", &activations.hidden)
     }
 }
 
@@ -457,6 +482,7 @@ fn head<B: Backend>(
     each: &mut dyn FnMut(usize, &B::Buffer) -> Result<()>,
 ) -> Result<()> {
     let head = weights.output.as_ref().unwrap_or(&weights.embedding);
+    let looks = Looks::new(backend, activations.check, None);
     // Rows that tokens are drawn from count as few, whatever else was in the pass.
     if activations.phase == Phase::Prefill {
         backend.enter(Phase::Decode, &mut activations.scratch);
@@ -476,6 +502,7 @@ fn head<B: Backend>(
             &activations.projected,
             normed,
         );
+        looks.at("the output norm", normed)?;
         // The feed-forward buffer is free now, and the largest.
         backend.linear(
             &activations.normed,
@@ -489,6 +516,7 @@ fn head<B: Backend>(
         if let Some(cap) = config.logit_soft_cap {
             backend.soft_cap(&mut activations.gate, cap);
         }
+        looks.at("the head", &activations.gate)?;
         each(block * HEAD_ROWS, &activations.gate)?;
     }
     Ok(())

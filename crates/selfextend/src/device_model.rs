@@ -9,11 +9,12 @@ use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
 use crate::options::LoadOptions;
 use crate::sampling::TokenScore;
+use crate::turns::{Spare, Turn, on_pool};
 use rayon::ThreadPool;
 use selfextend_attention::parallel;
 use smallvec::SmallVec;
 use std::any::Any;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 /// Which new tokens a pass computes logits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,8 +87,12 @@ pub(crate) fn load(
                 config,
                 pool,
                 Cpu { exact },
+                options.check,
             )?))
         }
+        Device::Cuda(_) if options.check => Err(Error::Device(
+            "outputs are checked on the CPU only: a CUDA device does not hand them out".into(),
+        )),
         Device::Cuda(_) if options.exact => Err(Error::Device(
             "float32 weights are for the CPU: a CUDA device multiplies 16-bit floats".into(),
         )),
@@ -107,10 +112,14 @@ fn cuda(
     let tensors = file.tensors();
     if tensors.iter().any(|tensor| tensor.format == "BF16") {
         let backend = Cuda::<half::bf16>::new(number)?;
-        Ok(Box::new(BackendModel::load(file, config, pool, backend)?))
+        Ok(Box::new(BackendModel::load(
+            file, config, pool, backend, false,
+        )?))
     } else {
         let backend = Cuda::<half::f16>::new(number)?;
-        Ok(Box::new(BackendModel::load(file, config, pool, backend)?))
+        Ok(Box::new(BackendModel::load(
+            file, config, pool, backend, false,
+        )?))
     }
 }
 
@@ -130,7 +139,11 @@ fn cuda(
 struct BackendModel<B: Backend> {
     backend: B,
     weights: Weights<B>,
-    activations: Mutex<Activations<B>>,
+    /// Whether passes look at every output.
+    check: bool,
+    spare: Spare<B>,
+    /// For a backend whose passes share state: one at a time.
+    turn: Turn,
     pool: Arc<ThreadPool>,
 }
 
@@ -140,12 +153,15 @@ impl<B: Backend> BackendModel<B> {
         config: &ModelConfig,
         pool: &Arc<ThreadPool>,
         backend: B,
+        check: bool,
     ) -> Result<Self> {
         let weights = pool.install(|| file.weights(config, &backend))?;
         Ok(Self {
             backend,
             weights,
-            activations: Mutex::default(),
+            check,
+            spare: Spare::default(),
+            turn: Turn::default(),
             pool: pool.clone(),
         })
     }
@@ -236,12 +252,14 @@ impl<B: Backend> BackendModel<B> {
         let Self {
             backend, weights, ..
         } = self;
-        // After a panic in another pass the buffers hold stale numbers; every pass overwrites them.
-        let activations = &mut *self
-            .activations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _turn = if B::THREADED {
+            None
+        } else {
+            Some(self.turn.take()?)
+        };
+        let mut activations = self.spare.take();
         activations.enter(backend, phase);
+        activations.check = self.check;
         let tokens: List<&[u32]> = inputs.iter().map(|input| input.tokens).collect();
         if tokens.iter().all(|tokens| tokens.is_empty()) {
             return Ok(());
@@ -261,16 +279,18 @@ impl<B: Backend> BackendModel<B> {
                 weights,
                 caches,
                 tokens,
-                activations,
+                &mut activations,
                 on_layer,
                 &mut |activations| end(&rows, &owners, activations),
             )
         };
-        if B::THREADED {
-            self.pool.install(|| parallel::awake(pass))
+        let ended = if B::THREADED {
+            on_pool(&self.pool, || parallel::awake(pass))
         } else {
             pass()
-        }
+        };
+        self.spare.put_back(activations);
+        ended
     }
 }
 

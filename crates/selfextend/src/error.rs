@@ -78,7 +78,7 @@ pub enum Error {
     Sampling(String),
     /// Logits that are not numbers: weights that are damaged, or too large for their format.
     #[error(
-        "the model does not give numbers (token {token} gets {value}): its file is damaged, or was converted wrongly"
+        "the model does not give numbers (token {token} gets {value}): its file is damaged, or was converted wrongly; load it with `check` (--check) to be told where"
     )]
     NotFinite {
         /// The first token with such a logit.
@@ -86,6 +86,23 @@ pub enum Error {
         /// The logit, or the logarithm of the probability.
         value: f32,
     },
+    /// The first output that is not finite, as [`LoadOptions::check`](crate::LoadOptions::check)
+    /// finds it.
+    #[error(
+        "{operation}{} gives {value}, and everything before is finite: its weights are damaged, or were converted wrongly",
+        in_layer(*layer)
+    )]
+    NotFiniteIn {
+        /// What was computed.
+        operation: &'static str,
+        /// In which layer, counted from 0 as in the names of tensors; `None` outside of them.
+        layer: Option<usize>,
+        /// The first such number.
+        value: f32,
+    },
+    /// A stop text that every answer begins with.
+    #[error("a stop text is empty, so it would end every answer at once; leave it out")]
+    EmptyStop,
     /// Text that cannot be turned into tokens or back.
     #[error(transparent)]
     Tokenizer(#[from] crate::tokenizer::TokenizerError),
@@ -121,6 +138,12 @@ pub enum Error {
     /// The work was stopped by its caller.
     #[error("stopped")]
     Stopped,
+}
+
+fn in_layer(layer: Option<usize>) -> String {
+    layer.map_or(String::new(), |layer| {
+        format!(" in layer {layer} (of 0, 1, ...)")
+    })
 }
 
 impl Error {

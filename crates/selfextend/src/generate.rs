@@ -1,7 +1,7 @@
 //! Text from a session, streamed.
 
 use crate::builder::with_fields;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sampling::{Sampler, Sampling};
 use crate::session::Session;
 use crate::tokenizer::{DecodeStream, SpecialTokens, Tokenizer};
@@ -14,7 +14,7 @@ use std::ops::ControlFlow;
 pub struct GenerateOptions {
     /// The most tokens to generate.
     pub max_tokens: usize,
-    /// Texts that end the answer; they are not part of it.
+    /// Texts that end the answer; they are not part of it. An empty one is refused.
     pub stop: Vec<String>,
     /// How tokens are chosen.
     pub sampling: Sampling,
@@ -90,6 +90,8 @@ pub struct Writer<'t> {
     stream: DecodeStream<'t>,
     gate: StopGate,
     tokens: Vec<u32>,
+    /// Characters decoded so far.
+    characters: usize,
 }
 
 /// The result of one step of a [`Writer`].
@@ -97,6 +99,8 @@ pub struct Writer<'t> {
 pub struct Written {
     /// The token drawn, which may be an end token.
     pub token: u32,
+    /// Characters of the answer before the first one that the token has a part in.
+    pub at: usize,
     /// Text that is final: never half a character, never the start of a stop text.
     pub text: String,
     /// Whether this was the last step.
@@ -107,7 +111,7 @@ impl<'t> Writer<'t> {
     /// Continues a text whose tokens are `prompt`: the repetition penalty counts them.
     ///
     /// # Errors
-    /// Sampling settings outside their range.
+    /// Sampling settings outside their range, an empty stop text.
     pub fn new(
         tokenizer: &'t Tokenizer,
         prompt: &[u32],
@@ -115,6 +119,9 @@ impl<'t> Writer<'t> {
     ) -> Result<Self> {
         let mut sampler = Sampler::new(options.sampling.clone())?;
         sampler.saw(prompt);
+        if options.stop.iter().any(String::is_empty) {
+            return Err(Error::EmptyStop);
+        }
         Ok(Self {
             tokenizer,
             max_tokens: options.max_tokens,
@@ -122,6 +129,7 @@ impl<'t> Writer<'t> {
             stream: tokenizer.continue_stream(SpecialTokens::Skip),
             gate: StopGate::new(options.stop.clone()),
             tokens: Vec::new(),
+            characters: 0,
         })
     }
 
@@ -132,10 +140,12 @@ impl<'t> Writer<'t> {
     /// Logits of more tokens than the tokenizer knows.
     pub fn write(&mut self, logits: &[f32], mask: Option<&[u32]>) -> Result<Written> {
         let token = self.sampler.draw_among(logits, mask);
+        let at = self.characters;
         if self.tokenizer.end_tokens().contains(&token) {
             let (text, finish) = (self.rest(), Some(Finish::EndToken));
             return Ok(Written {
                 token,
+                at,
                 text,
                 finish,
             });
@@ -143,6 +153,7 @@ impl<'t> Writer<'t> {
         self.tokens.push(token);
         let (mut text, mut finish) = (String::new(), None);
         if let Some(decoded) = self.stream.push(token)? {
+            self.characters += decoded.chars().count();
             let (certain, stop) = self.gate.push(&decoded);
             (text, finish) = (certain, stop.map(Finish::Stop));
         }
@@ -152,6 +163,7 @@ impl<'t> Writer<'t> {
         }
         Ok(Written {
             token,
+            at,
             text,
             finish,
         })
@@ -192,7 +204,7 @@ impl<'a> Answer<'a> {
     /// session holds, which the repetition penalty counts.
     ///
     /// # Errors
-    /// Sampling settings outside their range.
+    /// Sampling settings outside their range, an empty stop text.
     pub fn new(
         session: &'a mut Session,
         tokenizer: &'a Tokenizer,
@@ -261,7 +273,7 @@ impl Iterator for Answer<'_> {
 /// of an [`Answer`] and may stop it.
 ///
 /// # Errors
-/// Sampling settings outside their range and what the model's pass returns.
+/// Sampling settings outside their range, an empty stop text, and what the model's pass returns.
 pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,
@@ -300,8 +312,9 @@ impl StopGate {
     /// Takes text in; returns what is final and the stop text that was reached.
     fn push(&mut self, text: &str) -> (String, Option<String>) {
         self.held.push_str(text);
-        let stops = || self.stops.iter().filter(|stop| !stop.is_empty());
-        let first = stops()
+        let first = self
+            .stops
+            .iter()
             .filter_map(|stop| self.held.find(stop.as_str()).map(|at| (at, stop)))
             .min();
         if let Some((at, stop)) = first {
@@ -313,7 +326,11 @@ impl StopGate {
         // The longest suffix of the text that is a prefix of a stop text.
         let open = (0..self.held.len())
             .filter(|&at| self.held.is_char_boundary(at))
-            .find(|&at| stops().any(|stop| stop.starts_with(&self.held[at..])));
+            .find(|&at| {
+                self.stops
+                    .iter()
+                    .any(|stop| stop.starts_with(&self.held[at..]))
+            });
         let tail = self.held.split_off(open.unwrap_or(self.held.len()));
         let certain = std::mem::replace(&mut self.held, tail);
         self.passed.push_str(&certain);
@@ -348,6 +365,23 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_stop_text_is_refused() {
+        let cases = std::fs::read(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/tokenizers/small.json"
+        ));
+        let cases: serde_json::Value = serde_json::from_slice(&cases.unwrap()).unwrap();
+        let (json, none) = (cases[0]["tokenizer"].clone(), serde_json::Value::Null);
+        let tokenizer = Tokenizer::from_json(json, &none, &none).unwrap();
+        let writer = |stop: &[&str]| {
+            let options = GenerateOptions::new().with_stop(stop.iter().copied());
+            Writer::new(&tokenizer, &[], &options).map(|_| ())
+        };
+        assert!(writer(&["a", "b"]).is_ok());
+        assert!(matches!(writer(&["a", ""]), Err(Error::EmptyStop)));
+    }
+
+    #[test]
     fn a_stop_text_over_several_tokens_is_found_and_never_shown() {
         let (out, stop, passed) = feed(&["\nUser:"], &["Hello", "\nUs", "er", ": more"]);
         assert_eq!(out, ["Hello", "", "", ""]);
@@ -365,8 +399,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_stop_text_wins_and_empty_ones_do_nothing() {
-        let (_, stop, passed) = feed(&["", "b", "ab"], &["xaby"]);
+    fn the_first_stop_text_wins() {
+        let (_, stop, passed) = feed(&["b", "ab"], &["xaby"]);
         assert_eq!((stop.as_deref(), passed.as_str()), (Some("ab"), "x"));
         let (out, ..) = feed(&["é"], &["caf", "e"]);
         assert_eq!(out.concat(), "cafe");

@@ -55,6 +55,25 @@ pub(crate) enum KeyFault {
 }
 
 impl KeyFault {
+    /// The same, of a key whose name begins with this.
+    pub(crate) fn named(self, prefix: &str) -> Self {
+        let full = |name: String| format!("{prefix}{name}");
+        match self {
+            Self::NotOff { name, value } => Self::NotOff {
+                name: full(name),
+                value,
+            },
+            Self::Unknown { name, value } => Self::Unknown {
+                name: full(name),
+                value,
+            },
+            Self::NotIgnorable { name, used } => Self::NotIgnorable {
+                name: full(name),
+                used,
+            },
+        }
+    }
+
     /// What is not supported, and what to do, as [`crate::Error::Unsupported`] says them.
     pub(crate) fn words(self) -> (String, String) {
         match self {

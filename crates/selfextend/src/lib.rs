@@ -62,6 +62,7 @@ mod gguf;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod keys;
+mod looks;
 pub mod method;
 mod model;
 mod model_file;
@@ -83,6 +84,7 @@ mod tensor;
 mod test_support;
 mod text;
 pub mod tokenizer;
+mod turns;
 mod uncounted;
 mod weights;
 

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
 use crate::options::{LoadOptions, SessionOptions};
 use crate::sampling::TokenScore;
+use crate::turns::on_pool;
 use selfextend_attention::cache::LayerKind;
 use selfextend_attention::{
     AttentionError, AttentionShape, Frequencies, PositionMap, Rope, RopeSpec, parallel,
@@ -15,6 +16,9 @@ use selfextend_attention::{
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::sync::Arc;
+
+/// The most threads of a pool: starting more takes minutes, and no machine has the cores.
+const MOST_THREADS: usize = 1024;
 
 /// A model in memory. Cloning shares it.
 #[derive(Clone)]
@@ -73,15 +77,18 @@ impl Model {
     /// As [`Model::load`].
     pub fn from_file(file: &ModelFile, options: LoadOptions) -> Result<Self> {
         let config = file.config()?;
+        let cannot = |reason| Error::Threads {
+            threads: options.threads,
+            reason,
+        };
+        if options.threads > MOST_THREADS {
+            return Err(cannot(format!("{MOST_THREADS} are the most")));
+        }
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(options.threads)
             .thread_name(|n| format!("selfextend-{n}"))
-            .build()
-            .map_err(|error| Error::Threads {
-                threads: options.threads,
-                reason: error.to_string(),
-            })?;
-        let pool = Arc::new(pool);
+            .build();
+        let pool = Arc::new(pool.map_err(|error| cannot(error.to_string()))?);
         let weights = device_model::load(file, &config, &pool, &options)?;
         let shape = config.attention_shape()?;
         let ropes = Ropes::new(&config)?;
@@ -250,6 +257,6 @@ impl Model {
     /// Runs other work, one task per item, on the threads that run the passes: drawing tokens, for
     /// example.
     pub fn for_each<T: Send>(&self, tasks: Vec<T>, work: impl Fn(T) + Send + Sync) {
-        self.0.pool.install(|| parallel::for_each(tasks, work));
+        on_pool(&self.0.pool, || parallel::for_each(tasks, work));
     }
 }

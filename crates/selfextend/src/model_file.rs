@@ -1,6 +1,7 @@
 //! A model on disk, in either format.
 
 use crate::backend::Backend;
+use crate::chat_template::{ChatTemplate, TemplateError};
 use crate::config::ModelConfig;
 use crate::decoder::Weights;
 use crate::error::Result;
@@ -122,13 +123,13 @@ impl ModelFile {
     }
 
     /// The settings of sampling that the model's publisher recommends, by their names in
-    /// generation_config.json. Nothing uses them unasked.
+    /// generation_config.json or after `general.sampling.` in a GGUF header. Nothing uses them unasked.
     ///
     /// # Errors
     /// A file that cannot be read.
     pub fn sampling_defaults(&self) -> Result<BTreeMap<&'static str, String>> {
         match self {
-            Self::Gguf(_) => Ok(BTreeMap::new()),
+            Self::Gguf(file) => Ok(file.sampling_defaults()),
             Self::Safetensors(folder) => folder.sampling_defaults(),
         }
     }
@@ -136,11 +137,22 @@ impl ModelFile {
     /// The sampling that the model's publisher recommends; `None` if the files recommend none.
     ///
     /// # Errors
-    /// A file that cannot be read, or settings of the wrong type.
+    /// A file that cannot be read, settings of the wrong type, or samplers that are not supported.
     pub fn recommended_sampling(&self) -> Result<Option<Sampling>> {
         match self {
-            Self::Gguf(_) => Ok(None),
+            Self::Gguf(file) => file.recommended_sampling(),
             Self::Safetensors(folder) => folder.recommended_sampling(),
+        }
+    }
+
+    /// The model's chat template, where it has one; `bos` and `eos` are the texts of those tokens. One
+    /// that cannot be read or does not parse remembers why: see [`ChatTemplate::fault`].
+    pub fn template(&self, bos: &str, eos: &str) -> Option<ChatTemplate> {
+        match self.chat_template() {
+            Ok(source) => source.map(|source| ChatTemplate::of_model(&source, bos, eos)),
+            Err(error) => Some(ChatTemplate::faulty(TemplateError::Fault {
+                message: error.to_string(),
+            })),
         }
     }
 

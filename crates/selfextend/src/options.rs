@@ -18,6 +18,8 @@ pub struct LoadOptions {
     pub keep_sliding_window: bool,
     /// Where the model runs.
     pub device: Device,
+    /// Look at the output of every operation and name the first that is not finite; on the CPU only.
+    pub check: bool,
     /// Unknown keys of the file to load the model in spite of ([`crate::keys`]).
     pub ignored_keys: Vec<String>,
 }
@@ -35,6 +37,8 @@ impl LoadOptions {
         with_exact(exact: bool);
         /// With a sliding window that every layer has kept under any position map, or not.
         with_keep_sliding_window(keep_sliding_window: bool);
+        /// With a look at the output of every operation, or not.
+        with_check(check: bool);
         /// On a device.
         with_device(device: Device);
         /// In spite of these unknown keys of the file.

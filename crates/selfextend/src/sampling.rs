@@ -352,7 +352,7 @@ pub(crate) fn check_score(score: TokenScore, token: u32) -> Result<()> {
 }
 
 /// The probability that a model gave to the token that followed.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct TokenScore {
     /// `ln p(token)`.
     pub log_probability: f64,

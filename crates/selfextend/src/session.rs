@@ -83,6 +83,9 @@ impl Model {
     /// [`Model::forward`] that can be stopped: `on_layer` is called before each layer with its number
     /// and ends the pass with an error, or a panic.
     ///
+    /// Passes of one model may run at the same time, also from tasks of a rayon pool. The callbacks
+    /// run on the model's threads; they must not wait for the pool that the call came from.
+    ///
     /// # Errors
     /// As [`Model::forward`], and whatever `on_layer` returns.
     pub fn forward_with(

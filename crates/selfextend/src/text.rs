@@ -33,7 +33,8 @@ pub struct TextModel {
     pub model: Model,
     /// Its tokenizer.
     pub tokenizer: Tokenizer,
-    /// Its chat template, where the file has one.
+    /// Its chat template, where the file has one. One that cannot be used says so when a chat is asked
+    /// for, and before in [`ChatTemplate::fault`].
     pub template: Option<ChatTemplate>,
 }
 
@@ -69,12 +70,7 @@ impl TextModel {
             id.and_then(|id| tokenizer.token_text(id))
                 .unwrap_or_default()
         };
-        let template = file
-            .chat_template()?
-            .map(|source| {
-                ChatTemplate::new(&source, token(tokenizer.bos()), token(tokenizer.eos()))
-            })
-            .transpose()?;
+        let template = file.template(token(tokenizer.bos()), token(tokenizer.eos()));
         Ok(Self {
             model,
             tokenizer,

@@ -209,7 +209,7 @@ fn damaged_folders_say_what_is_wrong() {
     says(&error(), &["not a safetensors file"]);
     let whole = std::fs::read(source.join("model.safetensors")).unwrap();
     put("model.safetensors", &whole[..whole.len() - 100]);
-    says(&error(), &["truncated"]);
+    says(&error(), &["cut off", "download it again"]);
     let mut header = whole.clone();
     header[8] = b'[';
     put("model.safetensors", &header);
@@ -221,4 +221,11 @@ fn damaged_folders_say_what_is_wrong() {
     says(&error(), &["index.json", "secret"]);
     put("model.safetensors.index.json", b"{}");
     says(&error(), &["weight_map"]);
+    put("model.safetensors", &whole);
+    put("shard.safetensors", &whole);
+    put(
+        "model.safetensors.index.json",
+        br#"{"weight_map": {"model.norm.weight": "shard.safetensors"}}"#,
+    );
+    says(&error(), &["model.safetensors", "index.json", "twice"]);
 }

@@ -3,7 +3,7 @@
 //!
 //! Threads are loom's here. In the crate they are rayon's, whose `join` starts and ends them.
 
-use super::{Done, Queue, SetOnDrop};
+use super::{SetOnDrop, drain, look};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use loom::sync::{Arc, Mutex};
@@ -41,21 +41,21 @@ fn every_task_is_handed_out_once_and_in_order() {
     for threads in [2, 3] {
         loom::model(move || {
             let (made, next) = (UnsafeCell::new(0), 0);
-            let queue = Arc::new(Queue(Mutex::new(Tasks { made, next })));
+            let queue = Arc::new(Mutex::new(Tasks { made, next }));
             let slots: Arc<[Slot; TASKS]> = Arc::default();
-            let drain = {
+            let take = {
                 let (queue, slots) = (queue.clone(), slots.clone());
                 move || {
                     let last = std::cell::Cell::new(None);
-                    queue.drain(&|task| {
+                    drain(&queue, &|task| {
                         assert!(last.replace(Some(task)) < Some(task), "{task} comes late");
                         slots[task].runs.fetch_add(1, Ordering::Relaxed);
                         slots[task].result.with_mut(|_| ());
                     });
                 }
             };
-            let others: Vec<_> = (1..threads).map(|_| thread::spawn(drain.clone())).collect();
-            drain();
+            let others: Vec<_> = (1..threads).map(|_| thread::spawn(take.clone())).collect();
+            take();
             others.into_iter().for_each(|other| other.join().unwrap());
             for slot in &*slots {
                 assert_eq!(slot.runs.load(Ordering::Relaxed), 1);
@@ -70,11 +70,11 @@ fn every_task_is_handed_out_once_and_in_order() {
 #[test]
 fn the_end_is_seen_after_the_work() {
     loom::model(|| {
-        let shared = Arc::new((Done(AtomicBool::new(false)), UnsafeCell::new(0)));
+        let shared = Arc::new((AtomicBool::new(false), UnsafeCell::new(0)));
         let awake = {
             let shared = shared.clone();
             thread::spawn(move || {
-                shared.0.wait(thread::yield_now);
+                look(&shared.0);
                 shared.1.with(|_| ());
             })
         };

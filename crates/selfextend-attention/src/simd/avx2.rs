@@ -87,26 +87,6 @@ impl Simd for Avx2 {
         }
     }
     #[inline(always)]
-    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V) {
-        // SAFETY: see the impl.
-        unsafe {
-            // Bytes become whole words first: their high halves then need a shift alone.
-            let first = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
-            let second = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.add(8).cast()));
-            let mask = _mm256_set1_epi32(15);
-            (
-                [
-                    _mm256_cvtepi32_ps(_mm256_and_si256(first, mask)),
-                    _mm256_cvtepi32_ps(_mm256_and_si256(second, mask)),
-                ],
-                [
-                    _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(first)),
-                    _mm256_cvtepi32_ps(_mm256_srli_epi32::<4>(second)),
-                ],
-            )
-        }
-    }
-    #[inline(always)]
     unsafe fn load_pairs(self, p: *const i8) -> Self::P {
         // SAFETY: see the impl.
         unsafe {
@@ -114,6 +94,88 @@ impl Simd for Avx2 {
             [
                 _mm256_cvtepi8_epi16(_mm_loadu_si128(p)),
                 _mm256_cvtepi8_epi16(_mm_loadu_si128(p.add(1))),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, p: *const i16) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let p = p.cast::<__m256i>();
+            [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_words(self, p: *mut i16, pairs: Self::P) {
+        // SAFETY: see the impl.
+        unsafe {
+            let p = p.cast::<__m256i>();
+            _mm256_storeu_si256(p, pairs[0]);
+            _mm256_storeu_si256(p.add(1), pairs[1]);
+        }
+    }
+    #[inline(always)]
+    fn bits(self, pairs: Self::P, shift: i32, mask: i16) -> Self::P {
+        // SAFETY: see the impl. A count known when the loop is unrolled becomes an immediate.
+        unsafe {
+            let (count, mask) = (_mm_cvtsi32_si128(shift.abs()), _mm256_set1_epi16(mask));
+            let shifted = |x| match shift {
+                0 => x,
+                1.. => _mm256_srl_epi16(x, count),
+                _ => _mm256_sll_epi16(x, count),
+            };
+            [
+                _mm256_and_si256(shifted(pairs[0]), mask),
+                _mm256_and_si256(shifted(pairs[1]), mask),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn join(self, a: Self::P, b: Self::P) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe { [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])] }
+    }
+    #[inline(always)]
+    fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let offset = _mm256_set1_epi16(offset);
+            [
+                _mm256_mullo_epi16(_mm256_sub_epi16(pairs[0], offset), factors[0]),
+                _mm256_mullo_epi16(_mm256_sub_epi16(pairs[1], offset), factors[1]),
+            ]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_twice(self, p: *const i8) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let twice = |x| _mm256_blend_epi16::<0b10101010>(x, _mm256_slli_epi32::<16>(x));
+            self.load_i8_sums(p).map(twice)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8_sums(self, p: *const i8) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe {
+            [
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast())),
+                _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8).cast())),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn splat_sum(self, x: i32) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { [_mm256_set1_epi32(x); 2] }
+    }
+    #[inline(always)]
+    fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe {
+            [
+                _mm256_add_epi32(_mm256_mullo_epi32(a[0], b[0]), c[0]),
+                _mm256_add_epi32(_mm256_mullo_epi32(a[1], b[1]), c[1]),
             ]
         }
     }

@@ -1,22 +1,23 @@
 //! Sixteen floats in one AVX-512 register.
 //!
 //! The products of 16-bit pairs need AVX-512 BW, which every processor with AVX-512 F has had since
-//! 2017.
+//! 2017; VNNI adds them to their sums in the same instruction.
 
 use super::vector::{Kernel, Simd};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Proof that this machine has AVX-512 F and BW (and AVX2, FMA, F16C).
+/// Proof that this machine has AVX-512 F and BW (and AVX2, FMA, F16C), and VNNI if `VNNI`.
 #[derive(Clone, Copy)]
-pub struct Avx512(());
+pub struct Avx512<const VNNI: bool>(());
 
-impl Avx512 {
+impl<const VNNI: bool> Avx512<VNNI> {
     /// The proof, where it can be given.
     pub fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
-            && super::avx2::Avx2::detect().is_some();
+            && super::avx2::Avx2::detect().is_some()
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         has.then_some(Self(()))
     }
 
@@ -24,17 +25,27 @@ impl Avx512 {
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx2,fma,f16c")]
-        fn inner<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+        fn plain<const VNNI: bool, K: Kernel>(simd: Avx512<VNNI>, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma,f16c")]
+        fn vnni<const VNNI: bool, K: Kernel>(simd: Avx512<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         // SAFETY: `self` proves that the machine has the features.
-        unsafe { inner(self, kernel) }
+        unsafe {
+            if VNNI {
+                vnni(self, kernel)
+            } else {
+                plain(self, kernel)
+            }
+        }
     }
 }
 
 // SAFETY of every block below: `self` proves that the machine has the instructions; loads and
 // stores are unaligned ones, and the caller promises the memory.
-impl Simd for Avx512 {
+impl<const VNNI: bool> Simd for Avx512<VNNI> {
     type V = __m512;
     type I = __m512i;
     type P = __m512i;
@@ -74,21 +85,68 @@ impl Simd for Avx512 {
         unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast()))) }
     }
     #[inline(always)]
-    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V) {
-        // SAFETY: see the impl.
-        unsafe {
-            let bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
-            let low = _mm512_and_si512(bytes, _mm512_set1_epi32(15));
-            (
-                _mm512_cvtepi32_ps(low),
-                _mm512_cvtepi32_ps(_mm512_srli_epi32::<4>(bytes)),
-            )
-        }
-    }
-    #[inline(always)]
     unsafe fn load_pairs(self, p: *const i8) -> Self::P {
         // SAFETY: see the impl.
         unsafe { _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())) }
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, p: *const i16) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe { _mm512_loadu_si512(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn store_words(self, p: *mut i16, pairs: Self::P) {
+        // SAFETY: see the impl.
+        unsafe { _mm512_storeu_si512(p.cast(), pairs) }
+    }
+    #[inline(always)]
+    fn bits(self, pairs: Self::P, shift: i32, mask: i16) -> Self::P {
+        // SAFETY: see the impl. A count known when the loop is unrolled becomes an immediate.
+        unsafe {
+            let count = _mm_cvtsi32_si128(shift.abs());
+            let shifted = match shift {
+                0 => pairs,
+                1.. => _mm512_srl_epi16(pairs, count),
+                _ => _mm512_sll_epi16(pairs, count),
+            };
+            _mm512_and_si512(shifted, _mm512_set1_epi16(mask))
+        }
+    }
+    #[inline(always)]
+    fn join(self, a: Self::P, b: Self::P) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe { _mm512_or_si512(a, b) }
+    }
+    #[inline(always)]
+    fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let centred = _mm512_sub_epi16(pairs, _mm512_set1_epi16(offset));
+            _mm512_mullo_epi16(centred, factors)
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_twice(self, p: *const i8) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let x = self.load_i8_sums(p);
+            _mm512_mask_blend_epi16(0xaaaa_aaaa, x, _mm512_slli_epi32::<16>(x))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8_sums(self, p: *const i8) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { _mm512_cvtepi8_epi32(_mm_loadu_si128(p.cast())) }
+    }
+    #[inline(always)]
+    fn splat_sum(self, x: i32) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { _mm512_set1_epi32(x) }
+    }
+    #[inline(always)]
+    fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { _mm512_add_epi32(_mm512_mullo_epi32(a, b), c) }
     }
     #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
@@ -107,7 +165,14 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn add_products(self, sums: Self::I, pairs: Self::P, by: i32) -> Self::I {
         // SAFETY: see the impl.
-        unsafe { _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, _mm512_set1_epi32(by))) }
+        unsafe {
+            let by = _mm512_set1_epi32(by);
+            if VNNI {
+                _mm512_dpwssd_epi32(sums, pairs, by)
+            } else {
+                _mm512_add_epi32(sums, _mm512_madd_epi16(pairs, by))
+            }
+        }
     }
     #[inline(always)]
     fn sums(self, sums: Self::I) -> Self::V {

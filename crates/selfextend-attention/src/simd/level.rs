@@ -19,6 +19,9 @@ pub enum Level {
     /// AVX-512 F and BW.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 F, BW and VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -34,8 +37,11 @@ impl Level {
             if avx2::Avx2::detect().is_some() {
                 levels.push(Level::Avx2);
             }
-            if avx512::Avx512::detect().is_some() {
+            if avx512::Avx512::<false>::detect().is_some() {
                 levels.push(Level::Avx512);
+            }
+            if avx512::Avx512::<true>::detect().is_some() {
+                levels.push(Level::Avx512Vnni);
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -66,7 +72,12 @@ pub fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
             None => kernel.run(scalar::Scalar),
         },
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => match avx512::Avx512::detect() {
+        Level::Avx512Vnni if K::INTEGERS => match avx512::Avx512::<true>::detect() {
+            Some(simd) => simd.run(kernel),
+            None => kernel.run(scalar::Scalar),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Avx512Vnni => match avx512::Avx512::<false>::detect() {
             Some(simd) => simd.run(kernel),
             None => kernel.run(scalar::Scalar),
         },

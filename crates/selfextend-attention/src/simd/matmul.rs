@@ -1,88 +1,16 @@
 //! Products of activations with packed weight panels: many rows (prefill) or few (decode).
 
+mod columns;
+
+pub use columns::{ColumnBlock, ColumnBlocks, column_blocks};
+
 use super::level::dispatch;
-use super::linear::{PanelFormat, dequantize_panel, multiply_panel};
+use super::linear::products::{ForLayout, Layout, WIDENED, Widened, for_layout};
+use super::linear::{PanelFormat, Rounded, floats, products};
 use super::vector::{Kernel, Simd, WIDTH};
 use std::marker::PhantomData;
 use std::ops::Range;
-
-/// Some columns of a row-major matrix, which one task may write.
-#[derive(Debug)]
-pub struct ColumnBlock<'a> {
-    data: *mut f32,
-    rows: usize,
-    columns: usize,
-    stride: usize,
-    owner: PhantomData<&'a mut [f32]>,
-}
-
-// SAFETY: a block is the only way to its elements while it lives (see `ColumnBlocks`).
-unsafe impl Send for ColumnBlock<'_> {}
-
-/// Cuts a row-major matrix (`stride` columns) into blocks of `width` columns that can be written
-/// by different threads.
-pub fn column_blocks(data: &mut [f32], stride: usize, width: usize) -> ColumnBlocks<'_> {
-    ColumnBlocks {
-        rest: ColumnBlock {
-            rows: data.len().checked_div(stride).unwrap_or(0),
-            data: data.as_mut_ptr(),
-            columns: stride,
-            stride,
-            owner: PhantomData,
-        },
-        width: width.max(1),
-    }
-}
-
-/// The blocks of a matrix, from the left.
-#[derive(Debug)]
-pub struct ColumnBlocks<'a> {
-    rest: ColumnBlock<'a>,
-    width: usize,
-}
-
-impl<'a> Iterator for ColumnBlocks<'a> {
-    type Item = ColumnBlock<'a>;
-
-    fn next(&mut self) -> Option<ColumnBlock<'a>> {
-        let columns = self.width.min(self.rest.columns);
-        if columns == 0 {
-            return None;
-        }
-        let block = ColumnBlock {
-            columns,
-            ..self.rest
-        };
-        self.rest.columns -= columns;
-        // What is left starts after the block; past the last one the pointer is never used.
-        self.rest.data = self.rest.data.wrapping_add(columns);
-        Some(block)
-    }
-}
-
-impl ColumnBlock<'_> {
-    /// Columns of the block.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Where `rows` rows of panel `panel` start, if all 16 of its columns exist.
-    fn whole_panel(&mut self, row: usize, rows: usize, panel: usize) -> Option<*mut f32> {
-        let first = panel * WIDTH;
-        assert!(row + rows <= self.rows);
-        // SAFETY: row and column are inside the block.
-        (first + WIDTH <= self.columns).then(|| unsafe { self.data.add(row * self.stride + first) })
-    }
-
-    /// Where the columns of panel `panel` of row `row` start, and how many of the 16 exist.
-    fn panel(&mut self, row: usize, panel: usize) -> &mut [f32] {
-        let first = panel * WIDTH;
-        assert!(row < self.rows && first < self.columns);
-        let count = WIDTH.min(self.columns - first);
-        // SAFETY: row and column are inside the block, whose elements no other block has.
-        unsafe { std::slice::from_raw_parts_mut(self.data.add(row * self.stride + first), count) }
-    }
-}
+use std::slice::ChunksExact;
 
 /// Weight panels of one task: rows `0..16 * panels` of a part of a matrix.
 #[derive(Debug, Clone, Copy)]
@@ -95,108 +23,180 @@ pub struct Panels<'a> {
     pub data: &'a [u8],
 }
 
+/// Rows of activations: floats, and the same rounded, which quantised weights need.
+#[derive(Debug, Clone, Copy)]
+pub struct Activations<'a> {
+    /// `[row][column]`
+    pub floats: &'a [f32],
+    /// The same numbers; not read for weights of plain numbers.
+    pub rounded: &'a Rounded,
+}
+
 /// Up to this many activation rows, weights are multiplied as they are read, without a buffer.
 pub const FEW_ROWS: usize = 8;
 
-/// `out[row][n] = x[row] · weights[n]` for up to [`FEW_ROWS`] rows, straight from the weights.
+/// `out[row][n] = x[row] · weights[n]` for few rows, straight from the weights.
 ///
 /// # Panics
-/// When a slice is too short or there are more rows.
-pub fn multiply_few(x: &[f32], sums: &[f32], weights: Panels, out: &mut ColumnBlock) {
-    dispatch(Few {
-        x,
-        sums,
-        weights,
-        out,
-    });
+/// When a slice is too short.
+pub fn multiply_few(x: Activations, weights: Panels, out: &mut ColumnBlock) {
+    dispatch(Few { x, weights, out });
 }
 
 struct Few<'a, 'b> {
-    x: &'a [f32],
-    sums: &'a [f32],
+    x: Activations<'a>,
     weights: Panels<'a>,
     out: &'a mut ColumnBlock<'b>,
 }
 
 impl Kernel for Few<'_, '_> {
     type Output = ();
+    const INTEGERS: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self {
-            x,
-            sums,
-            weights:
-                Panels {
-                    format,
-                    columns,
-                    data,
-                },
-            out,
-        } = self;
-        let blocks = columns / format.block();
-        for (p, panel) in data.chunks_exact(format.panel_bytes(columns)).enumerate() {
-            let mut row = 0;
-            while row < out.rows {
-                macro_rules! step {
-                    ($n:literal) => {{
-                        let (x, sums) =
-                            (&x[row * columns..], &sums[(row * blocks).min(sums.len())..]);
-                        let mut products = [0.0; $n * WIDTH];
-                        let to = &mut products;
-                        multiply_panel::<S, $n>(s, format, panel, columns, x, sums, to, WIDTH);
-                        for (i, products) in products.chunks_exact(WIDTH).enumerate() {
-                            let to = out.panel(row + i, p);
-                            to.copy_from_slice(&products[..to.len()]);
-                        }
-                        row += $n;
-                    }};
-                }
-                // The result of a row never depends on how many are multiplied with it.
-                match out.rows - row {
-                    1 => step!(1),
-                    2 | 3 => step!(2),
-                    left if left >= 8 && S::ROWS >= 8 => step!(8),
-                    _ => step!(4),
-                }
-            }
+        let Self { x, weights, out } = self;
+        if weights.format.integers().is_some() {
+            let x = x.rounded;
+            for_layout(weights.format, FewIntegers { s, x, weights, out });
+        } else {
+            let product = FloatProduct {
+                x: x.floats,
+                format: weights.format,
+                columns: weights.columns,
+            };
+            few(s, product, weights, out);
         }
     }
 }
 
-/// Columns that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in the
-/// second-level cache, and one panel of them in the first.
+struct FewIntegers<'a, 'b, S> {
+    s: S,
+    x: &'a Rounded,
+    weights: Panels<'a>,
+    out: &'a mut ColumnBlock<'b>,
+}
+
+impl<S: Simd> ForLayout for FewIntegers<'_, '_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Layout>(self) {
+        let product = IntegerProduct(self.x, PhantomData::<L>);
+        few(self.s, product, self.weights, self.out);
+    }
+}
+
+/// Products of a panel with some rows of activations.
+trait PanelProduct {
+    /// Those of `R` rows from `row` on.
+    fn rows<S: Simd, const R: usize>(&self, s: S, panel: &[u8], row: usize) -> [S::V; R];
+}
+
+struct FloatProduct<'a> {
+    x: &'a [f32],
+    format: PanelFormat,
+    columns: usize,
+}
+
+impl PanelProduct for FloatProduct<'_> {
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize>(&self, s: S, panel: &[u8], row: usize) -> [S::V; R] {
+        let x = &self.x[row * self.columns..];
+        floats::multiply_panel(s, self.format, panel, self.columns, x)
+    }
+}
+
+struct IntegerProduct<'a, L>(&'a Rounded, PhantomData<L>);
+
+impl<L: Layout> PanelProduct for IntegerProduct<'_, L> {
+    #[inline(always)]
+    fn rows<S: Simd, const R: usize>(&self, s: S, panel: &[u8], row: usize) -> [S::V; R] {
+        products::multiply_panel::<S, L, R>(s, panel, self.0, row)
+    }
+}
+
+/// Multiplies each panel with all rows, a few at a time. The result of a row never depends on how
+/// many are multiplied with it.
+#[inline(always)]
+fn few<S: Simd>(s: S, product: impl PanelProduct, weights: Panels, out: &mut ColumnBlock) {
+    let bytes = weights.format.panel_bytes(weights.columns);
+    for (p, panel) in weights.data.chunks_exact(bytes).enumerate() {
+        let mut row = 0;
+        while row < out.rows {
+            row += if out.rows - row < 4 {
+                put_rows(s, product.rows::<S, 1>(s, panel, row), row, p, out)
+            } else {
+                put_rows(s, product.rows::<S, 4>(s, panel, row), row, p, out)
+            };
+        }
+    }
+}
+
+/// Writes `R` rows of panel `p`, and returns `R`.
+#[inline(always)]
+fn put_rows<S: Simd, const R: usize>(
+    s: S,
+    products: [S::V; R],
+    row: usize,
+    p: usize,
+    out: &mut ColumnBlock,
+) -> usize {
+    for (r, products) in products.into_iter().enumerate() {
+        put(s, out.panel(row + r, p), products, false);
+    }
+    R
+}
+
+/// Buffers of [`multiply_many`], kept from call to call.
+#[derive(Debug, Default)]
+pub struct ManyScratch {
+    floats: Vec<f32>,
+    integers: Vec<Widened>,
+}
+
+/// Columns of floats that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in
+/// the second-level cache, and one panel of them in the first.
 const COLUMN_BLOCK: usize = 288;
 /// Activation rows that pass over the widened panels together.
 const ROW_BLOCK: usize = 96;
 
-/// `out[row][n] = x[row] · weights[n]` for many rows: each weight is widened once, into `buffer`.
+/// `out[row][n] = x[row] · weights[n]` for many rows: each weight is widened once.
 ///
 /// # Panics
 /// When a slice is too short.
-pub fn multiply_many(x: &[f32], weights: Panels, out: &mut ColumnBlock, buffer: &mut Vec<f32>) {
+pub fn multiply_many(
+    x: Activations,
+    weights: Panels,
+    out: &mut ColumnBlock,
+    scratch: &mut ManyScratch,
+) {
     dispatch(Many {
         x,
         weights,
         out,
-        buffer,
+        scratch,
     });
 }
 
 struct Many<'a, 'b> {
-    x: &'a [f32],
+    x: Activations<'a>,
     weights: Panels<'a>,
     out: &'a mut ColumnBlock<'b>,
-    buffer: &'a mut Vec<f32>,
+    scratch: &'a mut ManyScratch,
 }
 
 impl Kernel for Many<'_, '_> {
     type Output = ();
+    const INTEGERS: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
+        if self.weights.format.integers().is_some() {
+            return self.integers(s);
+        }
         let Self {
-            x,
+            x: Activations { floats: x, .. },
             weights:
                 Panels {
                     format,
@@ -204,7 +204,7 @@ impl Kernel for Many<'_, '_> {
                     data,
                 },
             out,
-            buffer,
+            scratch: ManyScratch { floats: buffer, .. },
         } = self;
         assert!(x.len() >= out.rows * columns);
         let panel_bytes = format.panel_bytes(columns);
@@ -212,12 +212,12 @@ impl Kernel for Many<'_, '_> {
         buffer.resize(panels * COLUMN_BLOCK * WIDTH, 0.0);
         for first in (0..columns).step_by(COLUMN_BLOCK) {
             let depth = COLUMN_BLOCK.min(columns - first);
-            let skip = first / format.block() * format.block_bytes();
+            let skip = first * format.unit_bytes();
             for (panel, to) in data
                 .chunks_exact(panel_bytes)
                 .zip(buffer.chunks_exact_mut(COLUMN_BLOCK * WIDTH))
             {
-                dequantize_panel(s, format, &panel[skip..], depth, to, WIDTH);
+                floats::widen_panel(s, format, &panel[skip..], depth, to);
             }
             for row in (0..out.rows).step_by(ROW_BLOCK) {
                 let rows = row..out.rows.min(row + ROW_BLOCK);
@@ -228,6 +228,107 @@ impl Kernel for Many<'_, '_> {
             }
         }
     }
+}
+
+impl Many<'_, '_> {
+    /// As [`Kernel::run`], for quantised weights.
+    #[inline(always)]
+    fn integers<S: Simd>(self, s: S) {
+        let Self {
+            x: Activations { rounded: x, .. },
+            weights:
+                Panels {
+                    format,
+                    columns,
+                    data,
+                },
+            out,
+            scratch: ManyScratch {
+                integers: buffers, ..
+            },
+        } = self;
+        let panels = data.chunks_exact(format.panel_bytes(columns));
+        buffers.resize_with(buffers.len().max(panels.len()), Widened::default);
+        let buffers = &mut buffers[..panels.len()];
+        for first in (0..columns).step_by(WIDENED) {
+            let depth = WIDENED.min(columns - first);
+            let (panels, to) = (panels.clone(), &mut *buffers);
+            for_layout(
+                format,
+                Widen {
+                    s,
+                    panels,
+                    columns: first..first + depth,
+                    to,
+                },
+            );
+            for row in (0..out.rows).step_by(ROW_BLOCK) {
+                let end = out.rows.min(row + ROW_BLOCK);
+                for (p, panel) in buffers.iter().enumerate() {
+                    let mut row = row;
+                    while row < end {
+                        let x = (x, row, first);
+                        row += match end - row {
+                            left if left >= 12 && S::ROWS >= 12 => {
+                                rows::<S, 12>(s, panel, depth, x, p, out)
+                            }
+                            left if left >= 6 => rows::<S, 6>(s, panel, depth, x, p, out),
+                            left if left >= 3 => rows::<S, 3>(s, panel, depth, x, p, out),
+                            _ => rows::<S, 1>(s, panel, depth, x, p, out),
+                        };
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Widens some columns of all panels. Apart from the products, which are the same for all formats
+/// and would be compiled for each.
+struct Widen<'a, S> {
+    s: S,
+    panels: ChunksExact<'a, u8>,
+    columns: Range<usize>,
+    to: &'a mut [Widened],
+}
+
+impl<S: Simd> ForLayout for Widen<'_, S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Layout>(self) {
+        for (panel, to) in self.panels.zip(self.to) {
+            let (first, columns) = (self.columns.start, self.columns.len());
+            to.widen::<S, L>(self.s, panel, first, columns);
+        }
+    }
+}
+
+/// Adds to `R` rows of the output (from the first column on: sets) what some widened columns of
+/// panel `p` make of them. Returns `R`.
+#[inline(always)]
+fn rows<S: Simd, const R: usize>(
+    s: S,
+    panel: &Widened,
+    depth: usize,
+    x: (&Rounded, usize, usize),
+    p: usize,
+    out: &mut ColumnBlock,
+) -> usize {
+    let (_, row, first) = x;
+    let mut total = [[0.0; WIDTH]; R];
+    if first > 0 {
+        for (r, total) in total.iter_mut().enumerate() {
+            let from = out.panel(row + r, p);
+            total[..from.len()].copy_from_slice(from);
+        }
+    }
+    panel.multiply(s, depth, x, &mut total);
+    for (r, total) in total.iter().enumerate() {
+        let to = out.panel(row + r, p);
+        to.copy_from_slice(&total[..to.len()]);
+    }
+    R
 }
 
 /// Some rows of activations against one widened panel, added to what is there or replacing it.

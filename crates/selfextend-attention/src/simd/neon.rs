@@ -9,25 +9,6 @@ use std::arch::aarch64::*;
 #[derive(Clone, Copy)]
 pub struct Neon;
 
-/// Sixteen unsigned bytes as floats.
-///
-/// # Safety
-/// The machine must have NEON.
-#[inline(always)]
-unsafe fn widen_u8(bytes: uint8x16_t) -> [float32x4_t; 4] {
-    // SAFETY: the caller promises NEON.
-    unsafe {
-        let low = vmovl_u8(vget_low_u8(bytes));
-        let high = vmovl_u8(vget_high_u8(bytes));
-        [
-            vcvtq_f32_u32(vmovl_u16(vget_low_u16(low))),
-            vcvtq_f32_u32(vmovl_u16(vget_high_u16(low))),
-            vcvtq_f32_u32(vmovl_u16(vget_low_u16(high))),
-            vcvtq_f32_u32(vmovl_u16(vget_high_u16(high))),
-        ]
-    }
-}
-
 // SAFETY of every block below: NEON belongs to aarch64's base; loads and stores are unaligned
 // ones, and the caller promises the memory.
 impl Simd for Neon {
@@ -103,17 +84,6 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V) {
-        // SAFETY: see the impl.
-        unsafe {
-            let bytes = vld1q_u8(p);
-            (
-                widen_u8(vandq_u8(bytes, vdupq_n_u8(15))),
-                widen_u8(vshrq_n_u8::<4>(bytes)),
-            )
-        }
-    }
-    #[inline(always)]
     unsafe fn load_pairs(self, p: *const i8) -> Self::P {
         // SAFETY: see the impl.
         unsafe {
@@ -121,6 +91,78 @@ impl Simd for Neon {
             let widen = |x| [vmovl_s8(vget_low_s8(x)), vmovl_s8(vget_high_s8(x))];
             [widen(first), widen(second)]
         }
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, p: *const i16) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let (low, high) = (vld2q_s16(p), vld2q_s16(p.add(WIDTH)));
+            [[low.0, high.0], [low.1, high.1]]
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_words(self, p: *mut i16, pairs: Self::P) {
+        let [first, second] = pairs;
+        // SAFETY: see the impl.
+        unsafe {
+            vst2q_s16(p, int16x8x2_t(first[0], second[0]));
+            vst2q_s16(p.add(WIDTH), int16x8x2_t(first[1], second[1]));
+        }
+    }
+    #[inline(always)]
+    fn bits(self, pairs: Self::P, shift: i32, mask: i16) -> Self::P {
+        // SAFETY: see the impl. A count known when the loop is unrolled becomes an immediate.
+        pairs.map(|numbers| {
+            numbers.map(|x| unsafe {
+                let shifted = vshlq_u16(vreinterpretq_u16_s16(x), vdupq_n_s16(-shift as i16));
+                vandq_s16(vreinterpretq_s16_u16(shifted), vdupq_n_s16(mask))
+            })
+        })
+    }
+    #[inline(always)]
+    fn join(self, a: Self::P, b: Self::P) -> Self::P {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| std::array::from_fn(|j| unsafe { vorrq_s16(a[i][j], b[i][j]) }))
+    }
+    #[inline(always)]
+    fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| {
+            std::array::from_fn(|j| unsafe {
+                vmulq_s16(vsubq_s16(pairs[i][j], vdupq_n_s16(offset)), factors[i][j])
+            })
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_twice(self, p: *const i8) -> Self::P {
+        // SAFETY: see the impl.
+        unsafe {
+            let bytes = vld1q_s8(p);
+            [[vmovl_s8(vget_low_s8(bytes)), vmovl_s8(vget_high_s8(bytes))]; 2]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_i8_sums(self, p: *const i8) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe {
+            let [low, high] = self.load_twice(p)[0];
+            [
+                vmovl_s16(vget_low_s16(low)),
+                vmovl_s16(vget_high_s16(low)),
+                vmovl_s16(vget_low_s16(high)),
+                vmovl_s16(vget_high_s16(high)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn splat_sum(self, x: i32) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { [vdupq_n_s32(x); 4] }
+    }
+    #[inline(always)]
+    fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vmlaq_s32(c[i], a[i], b[i]) })
     }
     #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {

@@ -54,19 +54,60 @@ impl Simd for Scalar {
         bytes.map(f32::from)
     }
     #[inline(always)]
-    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V) {
-        // SAFETY: the caller promises 16 readable bytes.
-        let bytes = unsafe { p.cast::<[u8; WIDTH]>().read_unaligned() };
-        (
-            bytes.map(|b| f32::from(b & 15)),
-            bytes.map(|b| f32::from(b >> 4)),
-        )
-    }
-    #[inline(always)]
     unsafe fn load_pairs(self, p: *const i8) -> Self::P {
         // SAFETY: the caller promises 32 readable bytes.
         let bytes = unsafe { p.cast::<[[i8; 2]; WIDTH]>().read_unaligned() };
         bytes.map(|pair| pair.map(i16::from))
+    }
+    #[inline(always)]
+    unsafe fn load_words(self, p: *const i16) -> Self::P {
+        // SAFETY: the caller promises 32 readable numbers.
+        unsafe { p.cast::<Self::P>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store_words(self, p: *mut i16, pairs: Self::P) {
+        // SAFETY: the caller promises 32 writable numbers.
+        unsafe { p.cast::<Self::P>().write_unaligned(pairs) }
+    }
+    #[inline(never)]
+    fn bits(self, pairs: Self::P, shift: i32, mask: i16) -> Self::P {
+        let shifted = |x: i16| match shift {
+            0.. => (x as u16 >> shift) as i16,
+            _ => x << -shift,
+        };
+        pairs.map(|pair| pair.map(|x| shifted(x) & mask))
+    }
+    #[inline(never)]
+    fn join(self, a: Self::P, b: Self::P) -> Self::P {
+        std::array::from_fn(|i| [a[i][0] | b[i][0], a[i][1] | b[i][1]])
+    }
+    #[inline(never)]
+    fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
+        let product = |x: i16, factor: i16| (x - offset).wrapping_mul(factor);
+        std::array::from_fn(|i| {
+            let ([x, y], [first, second]) = (pairs[i], factors[i]);
+            [product(x, first), product(y, second)]
+        })
+    }
+    #[inline(always)]
+    unsafe fn load_twice(self, p: *const i8) -> Self::P {
+        // SAFETY: the caller promises 16 readable bytes.
+        let bytes = unsafe { p.cast::<[i8; WIDTH]>().read_unaligned() };
+        bytes.map(|x| [i16::from(x); 2])
+    }
+    #[inline(always)]
+    unsafe fn load_i8_sums(self, p: *const i8) -> Self::I {
+        // SAFETY: the caller promises 16 readable bytes.
+        let bytes = unsafe { p.cast::<[i8; WIDTH]>().read_unaligned() };
+        bytes.map(i32::from)
+    }
+    #[inline(always)]
+    fn splat_sum(self, x: i32) -> Self::I {
+        [x; WIDTH]
+    }
+    #[inline(never)]
+    fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
+        std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
@@ -79,7 +120,7 @@ impl Simd for Scalar {
     fn no_sums(self) -> Self::I {
         [0; WIDTH]
     }
-    #[inline(always)]
+    #[inline(never)]
     fn add_products(self, sums: Self::I, pairs: Self::P, by: i32) -> Self::I {
         let (first, second) = (i32::from(by as i16), by >> 16);
         std::array::from_fn(|i| {

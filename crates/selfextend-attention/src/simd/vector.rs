@@ -44,16 +44,41 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `p` must be readable for 16 bytes.
     unsafe fn load_i8(self, p: *const i8) -> Self::V;
-    /// Reads 16 bytes as two vectors of unsigned 4-bit numbers: the low halves, the high halves.
-    ///
-    /// # Safety
-    /// `p` must be readable for 16 bytes.
-    unsafe fn load_u4(self, p: *const u8) -> (Self::V, Self::V);
     /// Reads 16 pairs of signed bytes.
     ///
     /// # Safety
     /// `p` must be readable for 32 bytes.
     unsafe fn load_pairs(self, p: *const i8) -> Self::P;
+    /// Reads 16 pairs of 16-bit numbers.
+    ///
+    /// # Safety
+    /// `p` must be readable for 32 numbers; alignment is not needed.
+    unsafe fn load_words(self, p: *const i16) -> Self::P;
+    /// Writes 16 pairs of 16-bit numbers.
+    ///
+    /// # Safety
+    /// `p` must be writable for 32 numbers; alignment is not needed.
+    unsafe fn store_words(self, p: *mut i16, pairs: Self::P);
+    /// `(x >> shift) & mask` of each number as unsigned bits; a negative shift goes to the left.
+    fn bits(self, pairs: Self::P, shift: i32, mask: i16) -> Self::P;
+    /// `a | b`.
+    fn join(self, a: Self::P, b: Self::P) -> Self::P;
+    /// `(x - offset) * factor` of each number, in 16 bits.
+    fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P;
+    /// Reads 16 signed bytes, each as both numbers of a pair.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 bytes.
+    unsafe fn load_twice(self, p: *const i8) -> Self::P;
+    /// Reads 16 signed bytes.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 bytes.
+    unsafe fn load_i8_sums(self, p: *const i8) -> Self::I;
+    /// All sums `x`.
+    fn splat_sum(self, x: i32) -> Self::I;
+    /// `a * b + c`, which must not overflow.
+    fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I;
     /// The first numbers of the pairs as floats, and the second ones.
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V);
     /// Sums of zero.
@@ -206,6 +231,9 @@ impl Element for f16 {
 pub trait Kernel {
     /// What it returns.
     type Output;
+    /// Whether products of integers are most of its work: it is then compiled for the instructions
+    /// that only those gain from, too.
+    const INTEGERS: bool = false;
     /// The code.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }

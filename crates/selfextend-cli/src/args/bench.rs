@@ -14,7 +14,7 @@ pub struct BenchArgs {
     #[arg(long, default_value = "512,2k,8k", value_delimiter = ',', value_name = "N,N,...", value_parser = parse_tokens)]
     pub depths: Vec<usize>,
     /// Tokens to decode at each depth.
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = parse_tokens)]
     pub decode_tokens: usize,
     /// Seed of the random tokens.
     #[arg(long, default_value_t = 0, value_name = "SEED")]

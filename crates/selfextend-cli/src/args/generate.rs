@@ -1,14 +1,16 @@
 //! How answers are generated.
 
+use super::values::some_text;
 use clap::Args;
 use selfextend::Sampling;
+use selfextend::settings::parse_tokens;
 
 /// How tokens are chosen, and when an answer ends.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Generation")]
 pub struct GenerateArgs {
     /// The most tokens of an answer.
-    #[arg(short = 'n', long, default_value_t = 256, value_name = "N")]
+    #[arg(short = 'n', long, default_value_t = 256, value_name = "N", value_parser = parse_tokens)]
     pub max_tokens: usize,
     /// Randomness; 0 always takes the most probable token.
     #[arg(long, default_value_t = 0.0, value_name = "T")]
@@ -25,14 +27,14 @@ pub struct GenerateArgs {
     /// Make recent tokens less probable; 1 changes nothing.
     #[arg(long, default_value_t = 1.0, value_name = "R")]
     pub repetition_penalty: f32,
-    /// Sample as the model's generation_config.json recommends (`inspect` shows it).
+    /// Sample as the model's generation_config.json or GGUF header recommends (`inspect` shows it).
     #[arg(long, conflicts_with_all = ["temperature", "top_k", "top_p", "min_p", "repetition_penalty"])]
     pub recommended_sampling: bool,
     /// Seed of the draws: the same seed gives the same text.
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     pub seed: u64,
     /// End the answer before this text (repeatable).
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = some_text)]
     pub stop: Vec<String>,
 }
 

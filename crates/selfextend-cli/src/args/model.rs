@@ -36,10 +36,14 @@ pub struct LoadArgs {
     /// Where the model runs: cpu, cuda or cuda:N (in builds with the cargo feature `cuda`).
     #[arg(long, default_value_t = Device::Cpu, value_name = "DEVICE")]
     pub device: Device,
-    /// An unknown key of the model's header or config.json that changes nothing (repeatable). Models
-    /// with other unknown keys are refused; `selfextend inspect` says what became of each key.
+    /// An unknown key of the model's header, config.json or, as tokenizer.json:KEY, of its
+    /// tokenizer.json that changes nothing (repeatable). Models with other unknown keys are refused; `selfextend inspect` says what became of each key.
     #[arg(long, value_name = "KEY")]
     pub ignore_key: Vec<String>,
+    /// Look at the output of every operation, and name the layer and operation where the first number
+    /// that is not finite comes from (CPU only; slower).
+    #[arg(long)]
+    pub check: bool,
     /// Number of threads; 0 for all cores.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub threads: usize,

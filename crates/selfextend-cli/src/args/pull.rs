@@ -12,4 +12,7 @@ pub struct PullArgs {
     /// The name of a known model, or owner/name[:file.gguf] of the Hugging Face hub.
     #[arg(default_value = DEFAULT_MODEL)]
     pub model: String,
+    /// Print the path, and the sizes and checksums that were verified, as JSON.
+    #[arg(long)]
+    pub json: bool,
 }

@@ -1,7 +1,7 @@
 //! The grammar of `selfextend serve`.
 
 use super::model::ModelArgs;
-use super::values::{at_least_one, bytes};
+use super::values::{at_least_one, bytes, count};
 use clap::Args;
 use selfextend::settings::parse_tokens;
 use std::net::IpAddr;
@@ -33,11 +33,15 @@ pub struct ServeArgs {
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = at_least_one)]
     pub parallel: usize,
     /// Requests that may wait; more are refused with status 429.
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    #[arg(long, default_value_t = 64, value_name = "N", value_parser = count)]
     pub queue: usize,
     /// The most tokens of an answer if the request does not say.
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]
     pub max_tokens: usize,
+    /// Where a request does not say how to sample, do as the model's generation_config.json or GGUF
+    /// header recommends (`inspect` and /v1/models show it), not at temperature 1.
+    #[arg(long)]
+    pub recommended_sampling: bool,
     /// Keep long prompts' keys and values in this directory across restarts.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

@@ -46,12 +46,31 @@ pub fn bytes(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads a whole number that is not 0.
-pub fn at_least_one(text: &str) -> Result<usize, String> {
+/// Reads a text that is not empty.
+pub fn some_text(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Err("the text is empty, so it would end every answer at once".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+/// The largest number of things that are counted one by one.
+const MOST: usize = 1 << 24;
+
+/// Reads a whole number of things.
+pub fn count(text: &str) -> Result<usize, String> {
     match text.parse() {
-        Ok(0) => Err("must be at least 1".to_owned()),
-        Ok(number) => Ok(number),
+        Ok(number) if number <= MOST => Ok(number),
+        Ok(_) => Err(format!("must be at most {MOST}")),
         Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+/// Reads a whole number of things that is not 0.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    match count(text)? {
+        0 => Err("must be at least 1".to_owned()),
+        number => Ok(number),
     }
 }
 

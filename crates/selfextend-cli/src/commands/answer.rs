@@ -5,7 +5,7 @@ use crate::error::{CliError, Result};
 use crate::{interrupt, output, setup};
 use selfextend::sampling::Sampler;
 use selfextend::tokenizer::Tokenizer;
-use selfextend::{Finish, GenerateOptions, Generation, ModelFile, Session, generate};
+use selfextend::{Finish, GenerateOptions, Generation, ModelFile, Sampling, Session, generate};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -37,13 +37,20 @@ pub fn recommended(
     if !args.recommended_sampling {
         return Ok(options);
     }
+    let sampling = recommended_sampling(model)?.with_seed(args.seed);
+    Ok(options.with_sampling(sampling))
+}
+
+/// The sampling that the model's publisher recommends, within its ranges.
+pub fn recommended_sampling(model: &Path) -> Result<Sampling> {
     let sampling = ModelFile::open(model)?.recommended_sampling()?;
     let sampling = sampling.ok_or_else(|| {
-        CliError::usage("--recommended-sampling: the model has no generation_config.json")
+        CliError::usage(
+            "--recommended-sampling: the model recommends none, neither in a generation_config.json nor by general.sampling keys of its header",
+        )
     })?;
-    let sampling = sampling.with_seed(args.seed);
     Sampler::new(sampling.clone())?;
-    Ok(options.with_sampling(sampling))
+    Ok(sampling)
 }
 
 /// Appends what the session lacks of the prompt, whose beginning it holds, and generates an answer;

@@ -107,7 +107,10 @@ struct ModelReport {
     formats: BTreeMap<String, FormatUse>,
     tokenizer: Option<String>,
     chat_template: bool,
-    /// What generation_config.json recommends; nothing uses it unasked.
+    /// Why it cannot be used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_template_fault: Option<String>,
+    /// What generation_config.json or the header recommends; nothing uses it unasked.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     sampling_defaults: BTreeMap<&'static str, String>,
     kv_bytes_per_token: usize,
@@ -132,7 +135,7 @@ impl ModelReport {
             format.tensors += 1;
             format.bytes += tensor.bytes;
         }
-        let config = file.config()?;
+        let (config, template) = (file.config()?, file.template("", ""));
         let ModelConfig {
             rope, attention, ..
         } = &config;
@@ -148,7 +151,8 @@ impl ModelReport {
             sliding_layers: windows().count(),
             unrotated_layers: attention.iter().filter(is_unrotated).count(),
             tokenizer: file.tokenizer_kind()?,
-            chat_template: file.chat_template()?.is_some(),
+            chat_template: template.is_some(),
+            chat_template_fault: template.and_then(|it| it.fault().map(ToString::to_string)),
             sampling_defaults: file.sampling_defaults()?,
             kv_bytes_per_token: 2 * 2 * config.layers * config.kv_heads * config.head_dim,
             architecture: config.architecture,
@@ -231,7 +235,10 @@ impl ModelReport {
             ("tokenizer", format!("{tokenizer}, {} tokens", self.vocab)),
             (
                 "chat template",
-                if self.chat_template { "yes" } else { "no" }.to_owned(),
+                match &self.chat_template_fault {
+                    Some(fault) => format!("yes, but {fault}"),
+                    None => if self.chat_template { "yes" } else { "no" }.to_owned(),
+                },
             ),
             ("sampling", sampling),
             (

@@ -65,24 +65,21 @@ fn prompt(args: &RunArgs) -> Result<String> {
         parts.push(input::file(file)?);
     }
     if wants_stdin && !file_is_stdin {
-        let mut text = input::stdin()?;
-        // The line end that `echo` adds is not part of the prompt.
-        text.truncate(text.trim_end_matches(['\n', '\r']).len());
-        parts.push(text);
+        let text = input::stdin()?;
+        // The line end that `echo` adds is not part of a message. A raw prompt is what it is.
+        let message = text.strip_suffix('\n').filter(|_| !args.raw);
+        let message = message.map(|line| line.strip_suffix('\r').unwrap_or(line));
+        parts.push(message.unwrap_or(&text).to_owned());
     }
     parts.extend(argument.map(str::to_owned));
     parts.retain(|part| !part.trim().is_empty());
-    match parts.len() {
-        0 => Err(CliError::usage(
+    let Some(last) = parts.pop() else {
+        return Err(CliError::usage(
             "the prompt is empty: give one as an argument, with --file or on stdin",
-        )),
-        1 => Ok(parts.remove(0)),
-        _ => Ok(parts
-            .iter()
-            .map(|part| part.trim_end())
-            .collect::<Vec<_>>()
-            .join("\n\n")),
-    }
+        ));
+    };
+    let before = parts.iter().map(|part| part.trim_end());
+    Ok(before.chain([&*last]).collect::<Vec<_>>().join("\n\n"))
 }
 
 fn encode(args: &RunArgs, model: &TextModel, prompt: &str) -> Result<Vec<u32>> {

@@ -1,9 +1,10 @@
 //! `selfextend serve`.
 
 use crate::args::serve::ServeArgs;
+use crate::commands::answer::recommended_sampling;
 use crate::error::{CliError, Result};
 use crate::setup::Setup;
-use crate::{interrupt, output};
+use crate::{input, interrupt, output};
 use selfextend::{Extension, SessionOptions, TextModel};
 use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
@@ -20,7 +21,10 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let text = setup.source.load()?;
     let ladder = ladder(&setup, &text)?;
     let disk = args.disk(&setup)?;
-    let config = config(args, keys, disk, &text, &ladder)?;
+    let mut config = config(args, keys, disk, &text, &ladder)?;
+    if args.recommended_sampling {
+        config.sampling = recommended_sampling(setup.source.path())?;
+    }
     let model = config.model.clone();
     if !config.listen.ip().is_loopback() && config.api_keys.is_empty() {
         output::note(
@@ -115,9 +119,7 @@ impl ServeArgs {
     fn keys(&self) -> Result<Vec<String>> {
         let mut keys: Vec<String> = self.api_key.clone();
         if let Some(path) = &self.api_key_file {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                CliError::failure(format!("cannot read {}: {error}", path.display()))
-            })?;
+            let text = input::file(path)?;
             let lines = text.lines().map(str::trim);
             let found: Vec<String> = lines
                 .filter(|line| !line.is_empty() && !line.starts_with('#'))

@@ -2,30 +2,34 @@
 
 use crate::args::model::{LinearArg, LoadArgs, WindowArg};
 use crate::error::{CliError, Result};
-use crate::{interrupt, progress};
-use selfextend::hub::{self, HubError, PullOptions};
+use crate::{interrupt, output, progress};
+use selfextend::hub::{self, HubError, PullOptions, Pulled};
 use selfextend::{Device, Extension, KvType, LoadOptions, ModelFile, SessionOptions, TextModel};
 use std::path::{Path, PathBuf};
 
 /// The model's file, downloaded first if it is not on this machine.
 pub fn fetch(model: &str) -> Result<PathBuf> {
-    with_progress(model, hub::resolve)
+    with_progress(model, |options, progress| {
+        hub::resolve(model, options, progress)
+    })
 }
 
-/// The model's file, after what lacks was downloaded and what is there was verified.
-pub fn pull(model: &str) -> Result<PathBuf> {
-    with_progress(model, hub::pull)
+/// The model's files, after what lacks was downloaded and what is there was verified.
+pub fn pull(model: &str) -> Result<Pulled> {
+    with_progress(model, |options, progress| {
+        hub::pull(model, options, progress)
+    })
 }
 
-/// A function of the hub that finds a model.
-type Find =
-    fn(&str, &PullOptions, &mut dyn FnMut(hub::Progress)) -> std::result::Result<PathBuf, HubError>;
-
-fn with_progress(model: &str, find: Find) -> Result<PathBuf> {
+/// Runs a function of the hub that finds a model.
+fn with_progress<T>(
+    model: &str,
+    find: impl FnOnce(&PullOptions, &mut dyn FnMut(hub::Progress)) -> std::result::Result<T, HubError>,
+) -> Result<T> {
     let _scope = interrupt::scope(interrupt::Mode::WindDown);
     let mut shown = progress::Pull::new(model);
     let found = PullOptions::from_env()
-        .and_then(|options| find(model, &options, &mut |progress| shown.show(progress)));
+        .and_then(|options| find(&options, &mut |progress| shown.show(progress)));
     drop(shown);
     match found {
         // Pip receives Ctrl-C too, and reports a failure of its own.
@@ -61,6 +65,7 @@ impl Source {
                 .with_exact(args.linear == LinearArg::F32)
                 .with_keep_sliding_window(args.sliding_window == WindowArg::Keep)
                 .with_device(args.device)
+                .with_check(args.check)
                 .with_ignored_keys(args.ignore_key.clone()),
             kv_type: args.kv_type.into(),
             chunk: args.chunk,
@@ -74,7 +79,13 @@ impl Source {
 
     /// Loads the model.
     pub fn load(&self) -> Result<TextModel> {
-        Ok(TextModel::load(&self.path, self.load.clone())?)
+        let model = TextModel::load(&self.path, self.load.clone())?;
+        if model.tokenizer.guesses_words() {
+            output::note(
+                "note: the file does not say how its tokenizer cuts words (tokenizer.ggml.pre is missing); they are cut by llama.cpp's default rules, which may give other tokens than the model was trained with; a newer conversion has the key",
+            );
+        }
+        Ok(model)
     }
 
     /// How a session under an extension runs.

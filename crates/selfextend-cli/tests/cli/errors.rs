@@ -69,7 +69,7 @@ fn a_model_without_a_template_continues_texts_only() {
     let model = broken(
         "plain.gguf",
         Tiny {
-            template: false,
+            template: None,
             ..Default::default()
         },
     );
@@ -77,6 +77,49 @@ fn a_model_without_a_template_continues_texts_only() {
     assert!(done.stderr.contains("no chat template"), "{done:?}");
     selfextend(&["run", "-m", &model, "hi", "--system", "x"]).fails(2, &["no chat template"]);
     with_stdin(&["chat", "-m", &model], "hi\n").fails(1, &["no chat template"]);
+}
+
+#[test]
+fn a_template_that_cannot_be_read_is_a_fault_of_chats_alone() {
+    let text = file("for-template.txt", "the ant and the hen");
+    let faults = [
+        ("{% for m in messages %}{{ m.content }", "does not parse"),
+        ("{{ messages | no_such_filter }}", "is faulty"),
+    ];
+    for (n, (template, fault)) in faults.into_iter().enumerate() {
+        let tiny = Tiny {
+            template: Some(template),
+            ..Default::default()
+        };
+        let model = broken(&format!("template-{n}.gguf"), tiny);
+        let words = &["the model's chat template", fault];
+        run_on(&model).fails(1, words);
+        with_stdin(&["chat", "-m", &model], "hi\n").fails(1, words);
+        let raw = selfextend(&["run", "-m", &model, "--raw", "the ant", "-n", "2"]).ok();
+        assert!(!raw.stderr.contains("template"), "{raw:?}");
+        selfextend(&["score", "-m", &model, "--file", &text]).ok();
+        let shown = selfextend(&["inspect", "-m", &model]).ok().stdout;
+        assert!(
+            shown.contains("yes, but the model's chat template"),
+            "{shown}"
+        );
+        let shown = selfextend(&["inspect", "-m", &model, "--json"]).ok().json();
+        let told = shown["chat_template_fault"].as_str().unwrap();
+        assert!(told.contains(fault), "{told}");
+    }
+}
+
+#[test]
+fn a_check_names_where_numbers_end() {
+    // The last tensor of the file.
+    let mut bytes = fs::read(tiny()).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    let model = file("nan.gguf", bytes);
+    let run = ["run", "-m", &model, "hi", "-n", "2"];
+    selfextend(&run).fails(1, &["does not give numbers", "--check"]);
+    let words = &["the MLP's norm in layer 1", "NaN"];
+    selfextend(&[&run[..], &["--check"]].concat()).fails(1, words);
 }
 
 #[test]
@@ -139,9 +182,46 @@ fn a_pull_without_a_network_leaves_nothing() {
 }
 
 #[test]
+fn a_file_that_does_not_name_its_rules_for_words_is_noted() {
+    let old = Tiny {
+        rules: false,
+        ..Default::default()
+    };
+    let done = run_on(&broken("old.gguf", old)).ok();
+    assert!(done.stderr.contains("tokenizer.ggml.pre"), "{done:?}");
+    let done = run_on(&tiny()).ok();
+    assert!(!done.stderr.contains("tokenizer.ggml.pre"), "{done:?}");
+}
+
+#[test]
+fn numbers_beyond_any_machine_are_refused() {
+    let most = u64::MAX.to_string();
+    let refused = |command: &str, option: &str| {
+        let done = on_tiny(command, &[option, &most]);
+        let says = format!("for '{option} ");
+        assert!(
+            done.code == Some(2) && done.stderr.contains(&says),
+            "{done:?}"
+        );
+    };
+    for option in ["--max-tokens", "--chunk", "--context", "--neighbor-window"] {
+        refused("run", option);
+    }
+    for option in ["--parallel", "--queue", "--max-connections", "--max-tokens"] {
+        refused("serve", option);
+    }
+    let threads = ["--raw", "the", "--threads", "100000"];
+    on_tiny("run", &threads).fails(1, &["100000 threads"]);
+}
+
+#[test]
 fn a_pull_of_a_file_prints_its_path() {
     assert_eq!(
         selfextend(&["pull", &tiny()]).ok().stdout,
         format!("{}\n", tiny())
     );
+    let done = selfextend(&["pull", &tiny()]).ok();
+    assert!(done.stderr.contains("nothing was verified"), "{done:?}");
+    let json = selfextend(&["pull", "--json", &tiny()]).ok().json();
+    assert_eq!(json, serde_json::json!({"path": tiny(), "verified": []}));
 }

@@ -1,6 +1,6 @@
 //! `selfextend run`.
 
-use crate::common::{WINDOW, file, on_tiny, tiny, with_stdin};
+use crate::common::{Tiny, WINDOW, dir, file, on_tiny, selfextend, tiny, with_stdin};
 
 const LONG: &str =
     "the quick brown fox jumps over the lazy dog and an ant, then the fox jumps again and again.";
@@ -62,6 +62,29 @@ fn json_says_everything_at_the_end() {
 }
 
 #[test]
+fn raw_prompts_keep_their_line_ends_wherever_they_come_from() {
+    let model = tiny();
+    let count = |args: &[&str], stdin: &str| {
+        let all = [&["run", "-m", &model, "-n", "1", "--json"], args].concat();
+        with_stdin(&all, stdin).ok().json()["prompt_tokens"].clone()
+    };
+    for text in ["the ant", "the ant\n", "the ant\n\n", "the ant\r\n"] {
+        let given = count(&["--raw", text], "");
+        assert_eq!(count(&["--raw"], text), given, "{text:?}");
+        assert_eq!(count(&["--raw", "--file", "-"], text), given, "{text:?}");
+        assert_eq!(
+            count(&["--raw", "--file", &file("raw.txt", text)], ""),
+            given
+        );
+    }
+    assert_ne!(count(&["--raw"], "the ant\n"), count(&["--raw"], "the ant"));
+    // A message does not end with what `echo` adds.
+    assert_eq!(count(&[], "the ant\n"), count(&[], "the ant"));
+    assert_eq!(count(&[], "the ant\r\n"), count(&[], "the ant"));
+    assert_ne!(count(&[], "the ant\n\n"), count(&[], "the ant"));
+}
+
+#[test]
 fn file_stdin_and_argument_come_in_this_order() {
     let count = |args: &[&str], stdin: &str| {
         let model = tiny();
@@ -72,14 +95,14 @@ fn file_stdin_and_argument_come_in_this_order() {
     };
     let path = file("xyz.txt", "xyz\n");
     assert_eq!(count(&["--file", &path], ""), 4);
-    assert_eq!(count(&[], "uvw\n"), 3);
-    assert_eq!(count(&["-"], "uvw\n"), 3);
+    assert_eq!(count(&[], "uvw\n"), 4);
+    assert_eq!(count(&["-"], "uvw\n"), 4);
     assert_eq!(count(&["--file", "-"], "uvw\n"), 4);
     assert_eq!(count(&["q?"], "uvw\n"), 3 + 2 + 2);
-    assert_eq!(count(&["--file", &path], "q?\n"), 3 + 2 + 2);
+    assert_eq!(count(&["--file", &path], "q?\n"), 3 + 2 + 3);
     // With both others given, stdin is left alone unless it is asked for.
     assert_eq!(count(&["--file", &path, "q?"], "uvw\n"), 3 + 2 + 2);
-    assert_eq!(count(&["--file", &path, "-"], "uvw\n"), 3 + 2 + 3);
+    assert_eq!(count(&["--file", &path, "-"], "uvw\n"), 3 + 2 + 4);
 }
 
 #[test]
@@ -108,6 +131,11 @@ fn a_stop_text_ends_the_answer_before_it() {
         .json();
     assert_eq!(stopped["finish"], "stop");
     assert_eq!(stopped["text"], text[..first]);
+    let empty = on_tiny("run", &["hi", "--stop", ""]);
+    assert!(
+        empty.code == Some(2) && empty.stderr.contains("text is empty"),
+        "{empty:?}"
+    );
 }
 
 #[test]
@@ -263,7 +291,31 @@ fn the_reference_mode_answers_too() {
 #[test]
 fn recommended_sampling_needs_a_recommendation_and_excludes_others() {
     let asked = on_tiny("run", &["hi", "-n", "1", "--recommended-sampling"]);
-    asked.fails(2, &["no generation_config.json"]);
+    asked.fails(2, &["recommends none", "generation_config.json"]);
+    let recommended = |name: &str, sampling| {
+        let path = dir().join(name).display().to_string();
+        let tiny = Tiny {
+            sampling,
+            ..Default::default()
+        };
+        tiny.write(path.as_ref());
+        path
+    };
+    let model = recommended("sampling.gguf", &[("temp", 1.5), ("top_k", 9.0)]);
+    let shown = selfextend(&["inspect", "-m", &model]).ok().stdout;
+    assert!(shown.contains("temp 1.5, top_k 9 (used with"), "{shown}");
+    let text = |more: &[&str]| {
+        let args = ["run", "-m", &model, "hi", "-n", "9", "--seed", "4"];
+        selfextend(&[&args, more].concat()).ok().stdout
+    };
+    // What the header leaves out is as in llama.cpp.
+    let given = "--temperature 1.5 --top-k 9 --top-p 0.95 --min-p 0.05";
+    let given: Vec<&str> = given.split(' ').collect();
+    assert_eq!(text(&["--recommended-sampling"]), text(&given));
+    assert_ne!(text(&["--recommended-sampling"]), text(&[]));
+    let model = recommended("mirostat.gguf", &[("mirostat", 2.0)]);
+    selfextend(&["run", "-m", &model, "hi", "--recommended-sampling"])
+        .fails(1, &["general.sampling.mirostat"]);
     let both = ["hi", "--recommended-sampling", "--temperature", "1"];
     let both = on_tiny("run", &both);
     assert_eq!(both.code, Some(2));

@@ -1,6 +1,6 @@
 //! `selfextend serve`, over real sockets.
 
-use crate::common::{command, dir, file, selfextend, tiny};
+use crate::common::{Tiny, command, dir, file, selfextend, tiny};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command};
@@ -14,9 +14,13 @@ struct Server {
 
 impl Server {
     fn start(args: &[&str]) -> Self {
-        let model = tiny();
+        Self::of(&tiny(), args)
+    }
+
+    /// A server of a model.
+    fn of(model: &str, args: &[&str]) -> Self {
         let all = [
-            &["serve", "-m", &model, "--port", "0", "--context", "2k"],
+            &["serve", "-m", model, "--port", "0", "--context", "2k"],
             args,
         ]
         .concat();
@@ -91,7 +95,11 @@ fn body(answer: &str) -> serde_json::Value {
 
 #[test]
 fn it_answers_with_the_right_key_and_ends_when_asked() {
-    let keys = file("keys.txt", "# ours\nsecret-one\n\nsecret-two\n");
+    // As editors on Windows write it.
+    let keys = file(
+        "keys.txt",
+        "\u{feff}secret-one\r\n# ours\r\n\r\nsecret-two\r\n",
+    );
     let server = Server::start(&[
         "--api-key-file",
         &keys,
@@ -102,7 +110,7 @@ fn it_answers_with_the_right_key_and_ends_when_asked() {
     ]);
     let request = r#"{"model": "small", "prompt": "the ant", "max_tokens": 5, "seed": 1}"#;
     assert!(server.complete("", request).starts_with("HTTP/1.1 401"));
-    for key in ["secret-two", "three"] {
+    for key in ["secret-one", "secret-two", "three"] {
         let answer = server.complete(&format!("Authorization: Bearer {key}\r\n"), request);
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         assert_eq!(body(&answer)["model"], "small");
@@ -114,6 +122,27 @@ fn it_answers_with_the_right_key_and_ends_when_asked() {
     assert!(health.starts_with("HTTP/1.1 200"), "{health}");
     server.signal("TERM");
     assert_eq!(server.code(), Some(0));
+}
+
+#[test]
+fn a_server_samples_as_the_model_recommends_where_asked_to() {
+    let path = dir().join("served.gguf").display().to_string();
+    let tiny = Tiny {
+        sampling: &[("temp", 0.5), ("top_k", 9.0)],
+        ..Default::default()
+    };
+    tiny.write(path.as_ref());
+    let temperature = |more: &[&str]| {
+        let server = Server::of(&path, more);
+        let request = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let sampling = &body(&server.ask(request))["data"][0]["selfextend"]["default_sampling"];
+        (sampling["temperature"].as_f64(), sampling["top_k"].as_u64())
+    };
+    assert_eq!(temperature(&[]), (Some(1.0), Some(0)));
+    assert_eq!(
+        temperature(&["--recommended-sampling"]),
+        (Some(0.5), Some(9))
+    );
 }
 
 #[test]

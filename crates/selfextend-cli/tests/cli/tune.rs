@@ -193,7 +193,7 @@ fn a_profile_beside_the_model_is_used_beyond_the_window() {
     score(&long, &["--no-profile"]);
     std::fs::write(&profile, &written).unwrap();
     let other = Tiny {
-        template: false,
+        template: None,
         ..Tiny::default()
     };
     other.write(model.as_ref());

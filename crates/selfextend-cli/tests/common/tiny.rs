@@ -21,7 +21,11 @@ const TEMPLATE: &str = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.co
 pub struct Tiny {
     pub architecture: &'static str,
     pub embedding_rows: usize,
-    pub template: bool,
+    pub template: Option<&'static str>,
+    /// What it recommends to sample with.
+    pub sampling: &'static [(&'static str, f32)],
+    /// Whether the file says how its tokenizer cuts words.
+    pub rules: bool,
     /// Frequency factors for contexts up to so many tokens, and others beyond (longrope).
     pub short_context: Option<usize>,
 }
@@ -31,7 +35,9 @@ impl Default for Tiny {
         Self {
             architecture: "llama",
             embedding_rows: tokens().len(),
-            template: true,
+            template: Some(TEMPLATE),
+            sampling: &[],
+            rules: true,
             short_context: None,
         }
     }
@@ -101,7 +107,6 @@ impl Tiny {
             ("general.architecture", Field::text(self.architecture)),
             ("general.name", Field::text("Tiny")),
             ("tokenizer.ggml.model", Field::text("gpt2")),
-            ("tokenizer.ggml.pre", Field::text("gpt-2")),
             ("tokenizer.ggml.tokens", Field::texts(tokens())),
             ("tokenizer.ggml.token_type", Field::i32s(kinds)),
             ("tokenizer.ggml.merges", Field::texts(merges)),
@@ -117,11 +122,18 @@ impl Tiny {
             let key = "rope.scaling.original_context_length";
             (format!("{}.{key}", self.architecture), Field::u32(short))
         });
-        let template = ("tokenizer.chat_template".to_owned(), Field::text(TEMPLATE));
+        let template = |text| ("tokenizer.chat_template".to_owned(), Field::text(text));
+        let sampling = self.sampling.iter().map(|(name, value)| {
+            let key = format!("general.sampling.{name}");
+            (key, Field::f32(*value))
+        });
+        let rules = ("tokenizer.ggml.pre".to_owned(), Field::text("gpt-2"));
         common
             .chain(model)
+            .chain(self.rules.then_some(rules))
             .chain(short)
-            .chain(self.template.then_some(template))
+            .chain(self.template.map(template))
+            .chain(sampling)
             .collect()
     }
 }

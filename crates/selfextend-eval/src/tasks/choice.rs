@@ -108,11 +108,13 @@ impl ChoiceTask {
     }
 }
 
-/// The tokens of context and continuation together, split where the context's own tokens end.
+/// The tokens of context and continuation together, split where the context's own tokens end. White
+/// space at the end of the context counts as the continuation's, as in lm-evaluation-harness:
+/// tokens begin with spaces, few end with them.
 fn choice(model: &TextModel, context: &str, continuation: &str) -> Result<Choice> {
     // Without the space that joins it to the context.
     let text = continuation.strip_prefix(' ').unwrap_or(continuation);
-    let prompt = model.encode(context)?;
+    let prompt = model.encode(context.trim_end())?;
     let whole = model.encode(&format!("{context}{continuation}"))?;
     let cut = prompt.len().clamp(1, whole.len().max(2) - 1);
     Ok(Choice {

@@ -2,7 +2,7 @@
 
 use crate::error::{EvalError, Result};
 use selfextend::TextModel;
-use selfextend::chat_template::Message;
+use selfextend::chat_template::{ChatTemplate, Message};
 
 /// Turns text into the tokens a model is asked with.
 pub struct Prompter<'a> {
@@ -14,14 +14,18 @@ impl<'a> Prompter<'a> {
     /// With `chat`, texts become a user's message under the model's chat template.
     ///
     /// # Errors
-    /// `chat` with a model that has no chat template.
+    /// `chat` with a model that has no chat template, or one that cannot be used.
     pub fn new(model: &'a TextModel, chat: bool) -> Result<Self> {
         if chat && model.template.is_none() {
             return Err(EvalError::settings(
                 "the model has no chat template: ask without one",
             ));
         }
-        Ok(Self { model, chat })
+        let fault = model.template.as_ref().and_then(ChatTemplate::fault);
+        match fault.filter(|_| chat) {
+            Some(fault) => Err(selfextend::Error::from(fault.clone()).into()),
+            None => Ok(Self { model, chat }),
+        }
     }
 
     /// The model.

@@ -38,14 +38,11 @@ pub struct Reply {
     cached_tokens: usize,
     completion_tokens: usize,
     done: usize,
-    /// Characters sent of each answer: the text offsets of /v1/completions count them.
-    sent: Vec<usize>,
 }
 
 impl Reply {
     pub fn new(info: RequestInfo, app: SharedApp) -> Self {
         Self {
-            sent: vec![0; info.prompts * info.n],
             info,
             app,
             cached_tokens: 0,
@@ -109,7 +106,7 @@ impl Reply {
     /// The whole reply.
     pub fn whole(&self, answers: &[Answer]) -> Value {
         let choices = answers.iter().enumerate().map(|(index, answer)| {
-            let logprobs = self.logprobs(&answer.logprobs, 0);
+            let logprobs = self.logprobs(&answer.logprobs);
             let mut choice = json!({
                 "index": index,
                 "logprobs": logprobs,
@@ -174,12 +171,8 @@ impl Reply {
     }
 
     /// The chunk of a piece.
-    pub fn piece(&mut self, piece: &Piece) -> Value {
-        let some: Vec<TokenLogprob> = piece.logprob.iter().cloned().collect();
-        let logprobs = self.logprobs(&some, self.sent[piece.choice]);
-        for token in &some {
-            self.sent[piece.choice] += self.token(token.token).0.chars().count();
-        }
+    pub fn piece(&self, piece: &Piece) -> Value {
+        let logprobs = self.logprobs(piece.logprob.as_slice());
         self.delta(piece.choice, &piece.text, logprobs, None)
     }
 
@@ -218,7 +211,7 @@ impl Reply {
             .collect()
     }
 
-    fn logprobs(&self, tokens: &[TokenLogprob], offset: usize) -> Value {
+    fn logprobs(&self, tokens: &[TokenLogprob]) -> Value {
         if tokens.is_empty() {
             return Value::Null;
         }
@@ -237,12 +230,6 @@ impl Reply {
                 json!({"content": content.collect::<Vec<_>>(), "refusal": null})
             }
             Endpoint::Completions => {
-                let mut at = offset;
-                let offsets = tokens.iter().map(|token| {
-                    let count = self.token(token.token).0.chars().count();
-                    at += count;
-                    at - count
-                });
                 let top = tokens.iter().map(|token| {
                     let all = token
                         .top
@@ -251,7 +238,7 @@ impl Reply {
                     Value::from(Map::from_iter(all))
                 });
                 json!({
-                    "text_offset": offsets.collect::<Vec<_>>(),
+                    "text_offset": tokens.iter().map(|t| t.at).collect::<Vec<_>>(),
                     "token_logprobs": tokens.iter().map(|t| t.logprob).collect::<Vec<_>>(),
                     "top_logprobs": top.collect::<Vec<_>>(),
                     "tokens": tokens.iter().map(|t| self.token_name(t.token)).collect::<Vec<_>>(),

@@ -5,7 +5,7 @@ use super::fields::{Biases, Few, Given, Logprobs, Prompts, TextOr};
 use selfextend::Sampling;
 use selfextend::chat_template::Message;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 
@@ -18,9 +18,10 @@ const LONGEST_STOP: usize = 1024;
 /// The longest JSON schema in bytes.
 const LONGEST_SCHEMA: usize = 128 << 10;
 
-/// Both kinds of completions; each refuses what belongs to the other. Unknown fields are ignored,
-/// as OpenAI's servers do.
+/// Both kinds of completions; each refuses what belongs to the other. A field that is not here is
+/// refused by name, as OpenAI's servers do: who sends it counts on it.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Completion {
     pub model: Option<String>,
     pub messages: Option<Few<ChatMessage, MOST_MESSAGES>>,
@@ -54,13 +55,61 @@ pub struct Completion {
     #[serde(default)]
     pub functions: Given,
     #[serde(default)]
+    pub tool_choice: Given,
+    #[serde(default)]
+    pub function_call: Given,
+    #[serde(default)]
     pub audio: Given,
+    pub modalities: Option<Few<String, 8>>,
+    // Fields that change no answer of this server, whatever they hold: who asks, what is kept, which
+    // hints there are for caches and speed.
+    #[serde(default, rename = "user")]
+    _user: IgnoredAny,
+    #[serde(default, rename = "safety_identifier")]
+    _safety_identifier: IgnoredAny,
+    #[serde(default, rename = "store")]
+    _store: IgnoredAny,
+    #[serde(default, rename = "metadata")]
+    _metadata: IgnoredAny,
+    #[serde(default, rename = "service_tier")]
+    _service_tier: IgnoredAny,
+    #[serde(default, rename = "prompt_cache_key")]
+    _prompt_cache_key: IgnoredAny,
+    #[serde(default, rename = "prompt_cache_retention")]
+    _prompt_cache_retention: IgnoredAny,
+    #[serde(default, rename = "prediction")]
+    _prediction: IgnoredAny,
+    #[serde(default, rename = "parallel_tool_calls")]
+    _parallel_tool_calls: IgnoredAny,
+    #[serde(default, rename = "cache_prompt")]
+    _cache_prompt: IgnoredAny,
+    #[serde(default, rename = "id_slot")]
+    _id_slot: IgnoredAny,
 }
 
+/// A message. What an assistant's message may hold besides its text is refused unless it is empty:
+/// the model would be shown another conversation.
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ChatMessage {
     pub role: String,
     pub content: Option<TextOr<ContentPart, MOST_PARTS>>,
+    #[serde(default)]
+    pub name: Given,
+    #[serde(default)]
+    pub tool_calls: Given,
+    #[serde(default)]
+    pub function_call: Given,
+    #[serde(default)]
+    pub tool_call_id: Given,
+    #[serde(default)]
+    pub refusal: Given,
+    #[serde(default)]
+    pub reasoning_content: Given,
+    #[serde(default)]
+    pub audio: Given,
+    #[serde(default)]
+    pub annotations: Given,
 }
 
 #[derive(Debug, Deserialize)]
@@ -71,11 +120,15 @@ pub struct ContentPart {
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct StreamOptions {
     pub include_usage: Option<bool>,
+    #[serde(default, rename = "include_obfuscation")]
+    _include_obfuscation: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ResponseFormat {
     #[serde(rename = "type")]
     pub kind: String,
@@ -83,11 +136,20 @@ pub struct ResponseFormat {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct JsonSchema {
     pub schema: Option<Box<RawValue>>,
+    #[serde(default, rename = "name")]
+    _name: IgnoredAny,
+    #[serde(default, rename = "description")]
+    _description: IgnoredAny,
+    /// Answers always follow the schema.
+    #[serde(default, rename = "strict")]
+    _strict: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tokenize {
     pub content: String,
     #[serde(default)]
@@ -97,6 +159,7 @@ pub struct Tokenize {
 }
 
 #[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Detokenize {
     pub tokens: Vec<u32>,
 }
@@ -112,7 +175,11 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
-        if inner.is_data() && path != "." {
+        if inner.to_string().starts_with("unknown field `") {
+            let name: String = path.chars().take(100).collect();
+            let message = format!("{name} is not a parameter of this server; leave it out");
+            ApiError::unsupported(name, message)
+        } else if inner.is_data() && path != "." {
             ApiError::parameter(&*path, format!("{path}: {inner}"))
         } else {
             ApiError::bad_request(format!("the body is not valid JSON: {inner}"))
@@ -131,7 +198,11 @@ pub fn read_all(body: &[u8]) {
     let Ok(mut body) = parse::<Completion>(body) else {
         return;
     };
-    let _ = (body.refuse_unsupported(), body.sampling(1000), body.stops());
+    let _ = (
+        body.refuse_unsupported(),
+        body.sampling(1000, Sampling::default()),
+        body.stops(),
+    );
     let _ = (
         body.max_tokens(),
         body.top_logprobs(true),
@@ -146,7 +217,15 @@ impl Completion {
         let refused = [
             ("tools", self.tools.0),
             ("functions", self.functions.0),
+            ("tool_choice", self.tool_choice.0),
+            ("function_call", self.function_call.0),
             ("audio", self.audio.0),
+            (
+                "modalities",
+                self.modalities
+                    .as_ref()
+                    .is_some_and(|kinds| kinds.0.iter().any(|kind| kind != "text")),
+            ),
             (
                 "suffix",
                 self.suffix.as_ref().is_some_and(|text| !text.is_empty()),
@@ -165,19 +244,28 @@ impl Completion {
         }
     }
 
-    /// The sampling settings, each within its range.
-    pub fn sampling(&self, vocab: usize) -> Result<Sampling, ApiError> {
+    /// The sampling settings, each within its range; where the request has none, those given.
+    pub fn sampling(&self, vocab: usize, defaults: Sampling) -> Result<Sampling, ApiError> {
         let within = |name: &str, value: Option<f32>, low: f32, high: f32, default: f32| {
-            let value = value.unwrap_or(default);
+            let Some(value) = value else {
+                return Ok(default);
+            };
             if (low..=high).contains(&value) {
                 return Ok(value);
             }
             let message = format!("{name} must be between {low} and {high}, not {value}");
             Err(ApiError::parameter(name, message))
         };
-        let defaults = Sampling::default();
-        let top_p = within("top_p", self.top_p, 0.0, 1.0, 1.0)?;
-        let temperature = within("temperature", self.temperature, 0.0, 2.0, 1.0)?;
+        let top_p = within("top_p", self.top_p, 0.0, 1.0, defaults.top_p)?;
+        let temperature = within(
+            "temperature",
+            self.temperature,
+            0.0,
+            2.0,
+            defaults.temperature,
+        )?;
+        let min_p = within("min_p", self.min_p, 0.0, 1.0, defaults.min_p)?;
+        let top_k = self.top_k.unwrap_or(defaults.top_k);
         let repetition = within(
             "repetition_penalty",
             self.repetition_penalty,
@@ -191,13 +279,17 @@ impl Completion {
             // A top_p of 0 leaves only the most probable token.
             .with_temperature(if top_p == 0.0 { 0.0 } else { temperature })
             .with_top_p(if top_p == 0.0 { 1.0 } else { top_p })
-            .with_top_k(self.top_k.unwrap_or(0))
-            .with_min_p(within("min_p", self.min_p, 0.0, 1.0, 0.0)?)
+            .with_top_k(top_k)
+            .with_min_p(min_p)
             .with_repetition_penalty(repetition)
             .with_presence_penalty(presence)
             .with_frequency_penalty(frequency)
             .with_bias(self.bias(vocab)?)
-            .with_seed(self.seed.map_or_else(rand::random, |seed| seed as u64)))
+            // -1 asks for any seed, as in llama.cpp's server and vLLM.
+            .with_seed(match self.seed {
+                None | Some(-1) => rand::random(),
+                Some(seed) => seed as u64,
+            }))
     }
 
     fn bias(&self, vocab: usize) -> Result<Vec<(u32, f32)>, ApiError> {
@@ -228,6 +320,11 @@ impl Completion {
         };
         if stops.iter().any(|stop| stop.len() > LONGEST_STOP) {
             let message = format!("stop: a text is longer than {LONGEST_STOP} bytes");
+            return Err(ApiError::parameter("stop", message));
+        }
+        // As vLLM does: it would end every answer at once.
+        if stops.iter().any(String::is_empty) {
+            let message = "stop: a text is empty; leave it out";
             return Err(ApiError::parameter("stop", message));
         }
         Ok(stops)
@@ -338,6 +435,24 @@ impl ChatMessage {
                 ));
             }
         };
+        let unread = [
+            ("name", self.name),
+            ("tool_calls", self.tool_calls),
+            ("function_call", self.function_call),
+            ("tool_call_id", self.tool_call_id),
+            ("refusal", self.refusal),
+            ("reasoning_content", self.reasoning_content),
+            ("audio", self.audio),
+            ("annotations", self.annotations),
+        ];
+        if let Some((field, _)) = unread.into_iter().find(|(_, given)| given.0) {
+            return Err(ApiError::unsupported(
+                format!("messages[{n}].{field}"),
+                format!(
+                    "messages[{n}].{field} would not be shown to the model; write it into the content, or leave it out"
+                ),
+            ));
+        }
         let content = match self.content {
             // Only an assistant may have said nothing.
             None if role == "assistant" => String::new(),

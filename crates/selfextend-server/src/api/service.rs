@@ -56,6 +56,7 @@ fn describe(app: &App) -> Value {
             "neighbor_window": rung.neighbor_window,
         })
     });
+    let sampling = &app.config.sampling;
     json!({
         "id": app.config.model,
         "object": "model",
@@ -65,6 +66,13 @@ fn describe(app: &App) -> Value {
         "selfextend": {
             "trained_window": app.ladder.trained(),
             "rungs": rungs.collect::<Vec<_>>(),
+            "default_sampling": {
+                "temperature": sampling.temperature,
+                "top_k": sampling.top_k,
+                "top_p": sampling.top_p,
+                "min_p": sampling.min_p,
+                "repetition_penalty": sampling.repetition_penalty,
+            },
         },
     })
 }

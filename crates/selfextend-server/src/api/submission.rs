@@ -145,7 +145,7 @@ fn read(
         let message = format!("n must be between 1 and {most} on this server, not {n}");
         return Err(ApiError::parameter("n", message));
     }
-    let sampling = body.sampling(app.text.model.config().vocab)?;
+    let sampling = body.sampling(app.text.model.config().vocab, config.sampling.clone())?;
     let logprobs = body.top_logprobs(endpoint == Endpoint::Chat)?;
     let (stop, asked) = (body.stops()?, body.max_tokens()?);
     let schema = body.schema()?;

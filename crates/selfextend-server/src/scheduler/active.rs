@@ -78,7 +78,7 @@ impl Choice<'_> {
         let wanted = self
             .logprobs
             .filter(|_| written.finish != Some(Finish::EndToken));
-        let logprob = wanted.map(|top| token_logprob(logits, written.token, top));
+        let logprob = wanted.map(|top| token_logprob(logits, &written, top));
         Ok(Drawn { written, logprob })
     }
 }
@@ -204,7 +204,8 @@ impl<'m> ActiveRequest<'m> {
 }
 
 /// A token's probability under the model, and those of the `top` most probable tokens.
-fn token_logprob(logits: &[f32], token: u32, top: usize) -> TokenLogprob {
+fn token_logprob(logits: &[f32], written: &Written, top: usize) -> TokenLogprob {
+    let token = written.token;
     let logprob = log_probability(logits, token);
     // All share the normaliser: the differences of logits are those of log-probabilities.
     let at = |other: usize| logprob + f64::from(logits[other] - logits[token as usize]);
@@ -218,6 +219,7 @@ fn token_logprob(logits: &[f32], token: u32, top: usize) -> TokenLogprob {
     order.sort_unstable_by(descending);
     TokenLogprob {
         token,
+        at: written.at,
         logprob,
         top: order.into_iter().map(|id| (id as u32, at(id))).collect(),
     }
@@ -230,13 +232,19 @@ mod tests {
     #[test]
     fn the_most_probable_tokens_come_first() {
         let logits = [0.0, 2.0, 1.0, 2.0];
-        let found = token_logprob(&logits, 2, 3);
+        let drawn = |token| Written {
+            token,
+            at: 0,
+            text: String::new(),
+            finish: None,
+        };
+        let found = token_logprob(&logits, &drawn(2), 3);
         let ids: Vec<u32> = found.top.iter().map(|(id, _)| *id).collect();
         assert_eq!(ids, [1, 3, 2]);
         for (id, logprob) in &found.top {
             assert!((logprob - log_probability(&logits, *id)).abs() < 1e-6);
         }
         assert!((found.logprob - log_probability(&logits, 2)).abs() < 1e-12);
-        assert!(token_logprob(&logits, 0, 0).top.is_empty());
+        assert!(token_logprob(&logits, &drawn(0), 0).top.is_empty());
     }
 }

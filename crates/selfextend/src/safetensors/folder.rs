@@ -55,11 +55,19 @@ impl SafetensorsFolder {
         }
         let config = read_json(&config)?;
         let index = path.join("model.safetensors.index.json");
+        let single = "model.safetensors";
         let names = if index.is_file() {
             shard_names(&index)?
         } else {
-            BTreeSet::from(["model.safetensors".to_owned()])
+            BTreeSet::from([single.to_owned()])
         };
+        // Libraries differ in which of the two they read.
+        if !names.contains(single) && path.join(single).is_file() {
+            return Err(bad(
+                path,
+                "holds weights twice, as model.safetensors and in the files of model.safetensors.index.json; remove one of them",
+            ));
+        }
         let shards = names.iter().map(|name| Shard::open(&path.join(name)));
         let shards = shards.collect::<Result<Vec<_>>>()?;
         let mut tensors = HashMap::new();
@@ -79,7 +87,8 @@ impl SafetensorsFolder {
         })
     }
 
-    /// The same, to be read in spite of these unknown keys of config.json.
+    /// The same, to be read in spite of these unknown keys of config.json, or of tokenizer.json where
+    /// they begin with `tokenizer.json:`.
     #[must_use]
     pub fn ignoring(self, keys: &[String]) -> Self {
         Self {
@@ -88,8 +97,8 @@ impl SafetensorsFolder {
         }
     }
 
-    /// Keys that may be unknown.
-    pub(super) fn ignored_keys(&self) -> &[String] {
+    /// Keys that may be unknown, of config.json and of tokenizer.json.
+    pub(super) fn all_ignored_keys(&self) -> &[String] {
         &self.ignored_keys
     }
 
@@ -140,7 +149,11 @@ impl SafetensorsFolder {
         Ok(match &config["chat_template"] {
             Value::String(source) => Some(source.clone()),
             Value::Array(templates) => templates.iter().find_map(named).flatten(),
-            _ => None,
+            Value::Null => None,
+            _ => {
+                let path = self.path.join("tokenizer_config.json");
+                return Err(bad(&path, "has a chat_template that is not text"));
+            }
         })
     }
 
@@ -269,7 +282,7 @@ impl Shard {
             return Err(bad(
                 path,
                 format!(
-                    "truncated: its header announces {} bytes of tensors, the file has {}; download it again",
+                    "is cut off or damaged: its header announces {} bytes of tensors, the file has {}; download it again",
                     metadata.data_len(),
                     file_len - data_offset
                 ),

@@ -8,6 +8,7 @@ mod names;
 mod options;
 mod reader;
 mod rope;
+mod tokenizer_keys;
 
 use crate::backend::Backend;
 use crate::config::ModelConfig;
@@ -29,17 +30,24 @@ impl SafetensorsFolder {
         Ok(self.described()?.config)
     }
 
-    /// What became of each key of config.json.
+    /// What became of each key of config.json, and of tokenizer.json where there is one.
     ///
     /// # Errors
-    /// As [`SafetensorsFolder::config`].
+    /// As [`SafetensorsFolder::config`], and a tokenizer.json that cannot be read or has unknown keys.
     pub fn keys(&self) -> Result<Vec<Key>> {
-        Ok(self.described()?.keys)
+        let mut keys = self.described()?.keys;
+        let path = self.path().join("tokenizer.json");
+        if path.is_file() {
+            keys.extend(self.tokenizer_keys(&read_json(&path)?)?);
+        }
+        Ok(keys)
     }
 
     fn described(&self) -> Result<config::Described> {
         let (path, json) = self.config_json();
-        config::read(&path, json, self.ignored_keys())
+        let ignored = self.all_ignored_keys().iter().cloned();
+        let ignored: Vec<String> = ignored.filter(|key| !tokenizer_keys::is_own(key)).collect();
+        config::read(&path, json, &ignored)
     }
 
     /// Reads all weights, several tensors at a time on the current rayon pool.
@@ -60,9 +68,12 @@ impl SafetensorsFolder {
         if !path.is_file() {
             return Err(bad(self.path(), "has no tokenizer.json"));
         }
+        let json = read_json(&path)?;
+        self.tokenizer_keys(&json)?;
+        let json = self.without_ignored(json);
         let (_, config) = self.config_json();
         let own_config = self.tokenizer_config()?;
-        let mut tokenizer = Tokenizer::from_json(read_json(&path)?, &own_config, config)?;
+        let mut tokenizer = Tokenizer::from_json(json, &own_config, config)?;
         tokenizer.add_end_tokens(self.generation_config()?.end_tokens()?);
         Ok(tokenizer)
     }

@@ -5,15 +5,13 @@
 
 use super::TensorFormat;
 use half::f16;
+use std::ops::Neg;
 
 /// Columns of a block that share a scale: a number is `scale * code`, plus the minimum where the
 /// format has one.
-///
-/// The scales (and minima) of the k-quants are a half float times a small integer. That product is
-/// exact in a float.
 pub(crate) struct SubBlock {
-    pub scale: f32,
-    pub minimum: Option<f32>,
+    pub scale: Scale,
+    pub minimum: Option<Scale>,
     codes: [i8; MOST],
     len: usize,
 }
@@ -21,7 +19,48 @@ pub(crate) struct SubBlock {
 /// Columns of the longest sub-block.
 const MOST: usize = 32;
 
+/// A scale or a minimum: a half float times a small integer, which is 1 but in the k-quants. The
+/// product is exact in a float.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale {
+    pub half: f16,
+    pub factor: i8,
+}
+
+impl Scale {
+    /// The half float at the start of some bytes.
+    fn read(bytes: &[u8]) -> Self {
+        let half = f16::from_le_bytes(*part(bytes, 0));
+        Self { half, factor: 1 }
+    }
+
+    fn times(self, factor: u8) -> Self {
+        Self {
+            factor: factor as i8,
+            ..self
+        }
+    }
+
+    fn value(self) -> f32 {
+        self.half.to_f32() * f32::from(self.factor)
+    }
+}
+
+impl Neg for Scale {
+    type Output = Self;
+
+    fn neg(self) -> Self {
+        Self {
+            half: -self.half,
+            ..self
+        }
+    }
+}
+
 impl SubBlock {
+    /// Columns of the longest sub-block.
+    pub(crate) const MOST: usize = MOST;
+
     /// Columns of a sub-block of a format.
     pub(crate) fn len(format: TensorFormat) -> usize {
         match format {
@@ -43,23 +82,27 @@ impl SubBlock {
         match format {
             TensorFormat::Q4_0 => {
                 let codes = nibbles(part(block, 2));
-                Self::new(half(block), None, |c| codes[c] as i8 - 8)
+                Self::new(Scale::read(block), None, |c| codes[c] as i8 - 8)
             }
             TensorFormat::Q4_1 => {
                 let codes = nibbles(part(block, 4));
-                Self::new(half(block), Some(half(&block[2..])), |c| codes[c] as i8)
+                Self::new(Scale::read(block), Some(Scale::read(&block[2..])), |c| {
+                    codes[c] as i8
+                })
             }
             TensorFormat::Q5_0 => {
                 let codes = five_bits(part(block, 2));
-                Self::new(half(block), None, |c| codes[c] as i8 - 16)
+                Self::new(Scale::read(block), None, |c| codes[c] as i8 - 16)
             }
             TensorFormat::Q5_1 => {
                 let codes = five_bits(part(block, 4));
-                Self::new(half(block), Some(half(&block[2..])), |c| codes[c] as i8)
+                Self::new(Scale::read(block), Some(Scale::read(&block[2..])), |c| {
+                    codes[c] as i8
+                })
             }
             TensorFormat::Q8_0 => {
                 let codes: &[u8; MOST] = part(block, 2);
-                Self::new(half(block), None, |c| codes[c] as i8)
+                Self::new(Scale::read(block), None, |c| codes[c] as i8)
             }
             TensorFormat::Q2K => q2_k(block, n),
             TensorFormat::Q3K => q3_k(block, n),
@@ -73,7 +116,7 @@ impl SubBlock {
     }
 
     /// 32 columns.
-    fn new(scale: f32, minimum: Option<f32>, code: impl Fn(usize) -> i8) -> Self {
+    fn new(scale: Scale, minimum: Option<Scale>, code: impl Fn(usize) -> i8) -> Self {
         Self {
             scale,
             minimum,
@@ -83,7 +126,7 @@ impl SubBlock {
     }
 
     /// 16 columns.
-    fn short(scale: f32, minimum: Option<f32>, code: impl Fn(usize) -> i8) -> Self {
+    fn short(scale: Scale, minimum: Option<Scale>, code: impl Fn(usize) -> i8) -> Self {
         let mut codes = [0; MOST];
         for (c, to) in codes[..MOST / 2].iter_mut().enumerate() {
             *to = code(c);
@@ -103,21 +146,14 @@ impl SubBlock {
 
     /// Appends its numbers.
     pub(super) fn write(&self, floats: &mut Vec<f32>) {
-        let scaled = self
-            .codes()
-            .iter()
-            .map(|code| self.scale * f32::from(*code));
-        match self.minimum {
+        let scale = self.scale.value();
+        let scaled = self.codes().iter().map(|code| scale * f32::from(*code));
+        match self.minimum.map(Scale::value) {
             // Not one case with a minimum of 0: that would turn -0 into 0.
             None => floats.extend(scaled),
             Some(minimum) => floats.extend(scaled.map(|x| x + minimum)),
         }
     }
-}
-
-/// The half float at the start of some bytes.
-fn half(bytes: &[u8]) -> f32 {
-    f16::from_le_bytes([bytes[0], bytes[1]]).to_f32()
 }
 
 /// Some bytes of a block, of a length known to the compiler: the loops over them need no checks.
@@ -140,8 +176,8 @@ fn five_bits(bytes: &[u8; 20]) -> [u8; MOST] {
 /// 16 bytes (a scale in the low half, a minimum in the high), 64 bytes of codes, two half floats.
 fn q2_k(block: &[u8], n: usize) -> SubBlock {
     let scales = block[n];
-    let (d, dmin) = (half(&block[80..]), half(&block[82..]));
-    let (scale, minimum) = (d * f32::from(scales & 15), -dmin * f32::from(scales >> 4));
+    let (d, dmin) = (Scale::read(&block[80..]), Scale::read(&block[82..]));
+    let (scale, minimum) = (d.times(scales & 15), (-dmin).times(scales >> 4));
     let codes = two_bits(part(block, 16), n);
     SubBlock::short(scale, Some(minimum), |c| codes[c] as i8)
 }
@@ -158,9 +194,9 @@ fn q3_k(block: &[u8], n: usize) -> SubBlock {
     // Lower four bits in the first eight bytes, upper two in the last four.
     let lower = scales[n % 8] >> (n / 8 * 4) & 15;
     let upper = scales[8 + n % 4] >> (n / 4 * 2) & 3;
-    let scale = i16::from(lower | upper << 4) - 32;
+    let scale = Scale::read(&block[108..]).times((lower | upper << 4).wrapping_sub(32));
     let (high, low): (&[u8; 16], _) = (part(block, n % 2 * 16), two_bits(part(block, 32), n));
-    SubBlock::short(half(&block[108..]) * f32::from(scale), None, |c| {
+    SubBlock::short(scale, None, |c| {
         // The code is centred on 0: a third bit that is not set takes 4 away.
         let third = high[c] >> (n / 2) & 1;
         low[c] as i8 - 4 * (1 - third as i8)
@@ -169,7 +205,7 @@ fn q3_k(block: &[u8], n: usize) -> SubBlock {
 
 /// Scale and minimum of sub-block `n` of Q4_K and Q5_K: two half floats, then eight pairs of 6 bits
 /// in 12 bytes, the last four of each with their upper two bits in the upper bits of the first four.
-fn scale_and_minimum(block: &[u8], n: usize) -> (f32, Option<f32>) {
+fn scale_and_minimum(block: &[u8], n: usize) -> (Scale, Option<Scale>) {
     let packed = &block[4..16];
     let (scale, minimum) = if n < 4 {
         (packed[n] & 63, packed[n + 4] & 63)
@@ -179,8 +215,8 @@ fn scale_and_minimum(block: &[u8], n: usize) -> (f32, Option<f32>) {
             (packed[n + 4] >> 4) | (packed[n] >> 6 << 4),
         )
     };
-    let (d, dmin) = (half(block), half(&block[2..]));
-    (d * f32::from(scale), Some(-dmin * f32::from(minimum)))
+    let (d, dmin) = (Scale::read(block), Scale::read(&block[2..]));
+    (d.times(scale), Some((-dmin).times(minimum)))
 }
 
 /// Sub-block `n` of 256 codes of 4 bits: two sub-blocks share 32 bytes.
@@ -209,7 +245,7 @@ fn q5_k(block: &[u8], n: usize) -> SubBlock {
 /// of a block is four runs of 32 columns; of the lower bits, the first two runs share 64 bytes with
 /// the last two.
 fn q6_k(block: &[u8], n: usize) -> SubBlock {
-    let scale = half(&block[208..]) * f32::from(block[192 + n] as i8);
+    let scale = Scale::read(&block[208..]).times(block[192 + n]);
     let lower: &[u8; 16] = part(block, n / 8 * 64 + n % 4 * 16);
     let upper = two_bits(part(block, 128), n);
     SubBlock::short(scale, None, |c| {

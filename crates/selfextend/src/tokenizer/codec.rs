@@ -30,6 +30,8 @@ pub struct Tokenizer {
     add_bos: bool,
     /// Encoding puts a space before a text, which decoding removes again.
     adds_space: bool,
+    /// The file does not say how text is cut into words.
+    guesses_words: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +94,7 @@ impl Tokenizer {
             added,
             model,
             adds_space,
+            guesses_words: kind == "gpt2" && metadata.string(PRE)?.is_none(),
         })
     }
 
@@ -113,7 +116,15 @@ impl Tokenizer {
             added,
             model: Model::Engine(Box::new(read.engine)),
             add_bos: read.add_bos,
+            guesses_words: false,
         })
+    }
+
+    /// Whether the file does not say how text is cut into words before its merges (GGUF without
+    /// `tokenizer.ggml.pre`, from converters before May 2024). llama.cpp's default is taken then,
+    /// which gives most models other tokens than they were trained with.
+    pub fn guesses_words(&self) -> bool {
+        self.guesses_words
     }
 
     /// The ids of plain text, without BOS. Control tokens are never read from it: their

@@ -1,7 +1,6 @@
 //! Products against f64, at every level and for every format.
 
 use super::*;
-use crate::simd::linear::{BLOCK, block_sums};
 use crate::simd::{Level, dispatch_at};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -14,82 +13,17 @@ fn random(
     rng: &mut StdRng,
 ) -> (Vec<u8>, Vec<f32>) {
     let panels = rows.div_ceil(WIDTH);
-    let mut data = vec![0u8; panels * format.panel_bytes(columns)];
+    let bytes = format.panel_bytes(columns);
+    let mut data = vec![0u8; panels * bytes];
     let mut exact = vec![0.0; panels * WIDTH * columns];
-    let (bytes, block) = (format.block_bytes(), format.block());
-    for (at, unit) in data.chunks_exact_mut(bytes).enumerate() {
-        let (panel, b) = (at / (columns / block), at % (columns / block));
-        for lane in 0..WIDTH {
-            let half = |unit: &mut [u8], at: usize, x: f32| -> f32 {
-                let x = f16::from_f32(x);
-                unit[2 * (at * WIDTH + lane)..][..2].copy_from_slice(&x.to_le_bytes());
-                x.to_f32()
-            };
-            let float = |unit: &mut [u8], at: usize, x: f32| -> f32 {
-                unit[4 * (at * WIDTH + lane)..][..4].copy_from_slice(&x.to_le_bytes());
-                x
-            };
-            let mut set = |c: usize, x: f32| {
-                exact[(panel * WIDTH + lane) * columns + b * block + c] = x;
-            };
-            match format {
-                PanelFormat::F32 => {
-                    let x: f32 = rng.random_range(-1.0..1.0);
-                    unit[4 * lane..4 * lane + 4].copy_from_slice(&x.to_le_bytes());
-                    set(0, x);
-                }
-                PanelFormat::F16 => set(0, half(unit, 0, rng.random_range(-1.0..1.0))),
-                PanelFormat::BF16 => {
-                    let x = bf16::from_f32(rng.random_range(-1.0..1.0));
-                    unit[2 * lane..2 * lane + 2].copy_from_slice(&x.to_le_bytes());
-                    set(0, x.to_f32());
-                }
-                PanelFormat::I8Wide | PanelFormat::I8Short => {
-                    let scale = float(unit, 0, rng.random_range(-0.1..0.1));
-                    let wide = format == PanelFormat::I8Wide;
-                    let low = if wide {
-                        float(unit, 1, rng.random_range(-1.0..1.0))
-                    } else {
-                        0.0
-                    };
-                    for c in 0..block {
-                        let code: i8 = rng.random();
-                        unit[64 * (1 + usize::from(wide)) + c * WIDTH + lane] = code as u8;
-                        set(c, f32::from(code) * scale + low);
-                    }
-                }
-                PanelFormat::U4Wide => {
-                    let scale = float(unit, 0, rng.random_range(-0.1..0.1));
-                    let low = float(unit, 1, rng.random_range(-1.0..1.0));
-                    for c in 0..BLOCK / 2 {
-                        let code: u8 = rng.random();
-                        unit[128 + c * WIDTH + lane] = code;
-                        set(c, f32::from(code & 15) * scale + low);
-                        set(c + BLOCK / 2, f32::from(code >> 4) * scale + low);
-                    }
-                }
-                PanelFormat::I8 { minimum } => {
-                    let scale = half(unit, 0, rng.random_range(-0.1..0.1));
-                    let low = if minimum {
-                        half(unit, 1, rng.random_range(-1.0..1.0))
-                    } else {
-                        0.0
-                    };
-                    for c in 0..BLOCK {
-                        let code: i8 = rng.random();
-                        unit[32 * (1 + usize::from(minimum)) + c * WIDTH + lane] = code as u8;
-                        set(c, f32::from(code) * scale + low);
-                    }
-                }
-                PanelFormat::U4 => {
-                    let scale = half(unit, 0, rng.random_range(-0.1..0.1));
-                    let low = half(unit, 1, rng.random_range(-1.0..1.0));
-                    for c in 0..BLOCK / 2 {
-                        let code: u8 = rng.random();
-                        unit[64 + c * WIDTH + lane] = code;
-                        set(c, f32::from(code & 15) * scale + low);
-                        set(c + BLOCK / 2, f32::from(code >> 4) * scale + low);
-                    }
+    let (unit_bytes, unit) = (format.unit_bytes(), format.unit());
+    for (panel, data) in data.chunks_exact_mut(bytes).enumerate() {
+        for (n, bytes) in data.chunks_exact_mut(unit_bytes).enumerate() {
+            for lane in 0..WIDTH {
+                fill(format, bytes, lane, rng);
+                for column in 0..unit {
+                    exact[(panel * WIDTH + lane) * columns + n * unit + column] =
+                        format.weight(bytes, lane, column);
                 }
             }
         }
@@ -97,24 +31,103 @@ fn random(
     (data, exact)
 }
 
-const FORMATS: [PanelFormat; 9] = [
+/// Fills one row of a unit.
+fn fill(format: PanelFormat, unit: &mut [u8], lane: usize, rng: &mut StdRng) {
+    let x: f32 = rng.random_range(-1.0..1.0);
+    let Some(integers) = format.integers() else {
+        let bytes = match format {
+            PanelFormat::F32 => x.to_le_bytes().to_vec(),
+            PanelFormat::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
+            _ => bf16::from_f32(x).to_le_bytes().to_vec(),
+        };
+        return unit[bytes.len() * lane..][..bytes.len()].copy_from_slice(&bytes);
+    };
+    // The half float is shared by all blocks of a unit. Factors and codes go to their limits.
+    let (scale, minimum) = (f16::from_f32(x / 10.0), f16::from_f32(x / 7.0));
+    let (factors, most) = match format {
+        PanelFormat::Q2K => (0..=15, 3),
+        PanelFormat::Q3K => (-32..=31, 7),
+        PanelFormat::Q4K => (0..=63, 15),
+        PanelFormat::Q5K => (0..=63, 31),
+        PanelFormat::Q6K => (-128..=127, 63),
+        PanelFormat::Q4_0 | PanelFormat::Q4_1 => (1..=1, 15),
+        PanelFormat::Q5_0 | PanelFormat::Q5_1 => (1..=1, 31),
+        _ => (1..=1, 255),
+    };
+    for block in 0..integers.unit() / integers.block() {
+        integers.put_scale(
+            unit,
+            lane,
+            block,
+            (scale, rng.random_range(factors.clone())),
+        );
+        if integers.has_minimum() {
+            integers.put_minimum(
+                unit,
+                lane,
+                block,
+                (minimum, rng.random_range(factors.clone())),
+            );
+        }
+        let codes: Vec<u8> = (0..integers.block())
+            .map(|_| rng.random_range(0..=most))
+            .collect();
+        integers.put_codes(unit, lane, block, &codes);
+    }
+}
+
+const FORMATS: [PanelFormat; 13] = [
     PanelFormat::F32,
     PanelFormat::F16,
-    PanelFormat::I8 { minimum: false },
-    PanelFormat::I8 { minimum: true },
-    PanelFormat::U4,
     PanelFormat::BF16,
-    PanelFormat::U4Wide,
-    PanelFormat::I8Wide,
-    PanelFormat::I8Short,
+    PanelFormat::Q4_0,
+    PanelFormat::Q4_1,
+    PanelFormat::Q5_0,
+    PanelFormat::Q5_1,
+    PanelFormat::Q8_0,
+    PanelFormat::Q2K,
+    PanelFormat::Q3K,
+    PanelFormat::Q4K,
+    PanelFormat::Q5K,
+    PanelFormat::Q6K,
 ];
 
-/// What continuous batching relies on: bit for bit.
+/// The products of all rows at a level, by the kernels for few or for many.
+fn products(level: Level, few: bool, x: &[f32], weights: Panels, n: usize) -> Vec<f32> {
+    let mut rounded = Rounded::default();
+    if weights.format.integers().is_some() {
+        rounded.round(x, weights.columns);
+    }
+    let x = Activations {
+        floats: x,
+        rounded: &rounded,
+    };
+    let mut out = vec![f32::NAN; x.floats.len() / weights.columns * n];
+    let mut block = column_blocks(&mut out, n, n).next().unwrap();
+    let out_block = &mut block;
+    if few {
+        let out = out_block;
+        dispatch_at(level, Few { x, weights, out });
+    } else {
+        dispatch_at(
+            level,
+            Many {
+                x,
+                weights,
+                out: out_block,
+                scratch: &mut ManyScratch::default(),
+            },
+        );
+    }
+    out
+}
+
+/// What continuous batching relies on: bit for bit. Integers promise more: few rows and many agree.
 #[test]
-fn a_row_of_few_does_not_depend_on_the_others() {
+fn a_row_does_not_depend_on_the_others() {
     const ROWS: usize = 15;
     let mut rng = StdRng::seed_from_u64(8);
-    let (n, k) = (40, 320);
+    let (n, k) = (40, 512);
     for format in FORMATS {
         let (data, _) = random(format, n, k, &mut rng);
         let x: Vec<f32> = (0..ROWS * k).map(|_| rng.random_range(-1.0..1.0)).collect();
@@ -124,32 +137,15 @@ fn a_row_of_few_does_not_depend_on_the_others() {
             data: &data,
         };
         for level in Level::available() {
-            let multiply = |x: &[f32]| {
-                let mut sums = Vec::new();
-                if format.block() > 1 {
-                    block_sums(x, &mut sums);
-                }
-                let mut out = vec![f32::NAN; x.len() / k * n];
-                let mut block = column_blocks(&mut out, n, n).next().unwrap();
-                let (out_block, sums) = (&mut block, &sums);
-                dispatch_at(
-                    level,
-                    Few {
-                        x,
-                        sums,
-                        weights,
-                        out: out_block,
-                    },
-                );
-                out
-            };
-            let alone: Vec<f32> = x.chunks(k).flat_map(multiply).collect();
+            let one = |x| products(level, true, x, weights, n);
+            let alone: Vec<f32> = x.chunks(k).flat_map(one).collect();
             for rows in 2..=ROWS {
-                assert_eq!(
-                    multiply(&x[..rows * k]),
-                    alone[..rows * n],
-                    "{format:?} {rows}"
-                );
+                let few = products(level, true, &x[..rows * k], weights, n);
+                assert_eq!(few, alone[..rows * n], "{format:?} {rows}");
+                if format.integers().is_some() {
+                    let many = products(level, false, &x[..rows * k], weights, n);
+                    assert_eq!(many, few, "{format:?} {rows}");
+                }
             }
         }
     }
@@ -160,73 +156,103 @@ fn both_products_agree_with_f64_at_every_level_and_format() {
     let mut rng = StdRng::seed_from_u64(7);
     for format in FORMATS {
         for (m, n, k) in [
-            (1, 16, 32),
+            (1, 16, 32usize),
             (2, 40, 64),
             (3, 7, 320),
             (8, 33, 608),
             (21, 50, 96),
             (130, 19, 640),
         ] {
-            let k = if format.block() == 1 { k - 1 } else { k };
+            let k = match format.unit() {
+                1 => k - 1,
+                unit => k.next_multiple_of(unit),
+            };
             let (data, exact) = random(format, n, k, &mut rng);
             let x: Vec<f32> = (0..m * k).map(|_| rng.random_range(-1.0..1.0)).collect();
-            let mut sums = Vec::new();
-            if format.block() > 1 {
-                block_sums(&x, &mut sums);
-            }
             let weights = Panels {
                 format,
                 columns: k,
                 data: &data,
             };
             for level in Level::available() {
-                let mut out = vec![f32::NAN; m * n];
-                let mut block = column_blocks(&mut out, n, n).next().unwrap();
-                if m <= FEW_ROWS {
-                    dispatch_at(
-                        level,
-                        Few {
-                            x: &x,
-                            sums: &sums,
-                            weights,
-                            out: &mut block,
-                        },
-                    );
-                    check(&out, &x, &exact, k, n);
-                    out.fill(f32::NAN);
-                    block = column_blocks(&mut out, n, n).next().unwrap();
+                for few in [false, true] {
+                    let out = products(level, few, &x, weights, n);
+                    check(format, &out, &x, &exact, k, n);
                 }
-                dispatch_at(
-                    level,
-                    Many {
-                        x: &x,
-                        weights,
-                        out: &mut block,
-                        buffer: &mut Vec::new(),
-                    },
-                );
-                check(&out, &x, &exact, k, n);
             }
         }
     }
 }
 
-fn check(out: &[f32], x: &[f32], weights: &[f32], k: usize, n: usize) {
+fn check(format: PanelFormat, out: &[f32], x: &[f32], weights: &[f32], k: usize, n: usize) {
     for (at, &actual) in out.iter().enumerate() {
         let (row, column) = (at / n, at % n);
-        let pairs = x[row * k..(row + 1) * k]
-            .iter()
-            .zip(&weights[column * k..(column + 1) * k]);
-        let (mut exact, mut size) = (0.0, 0.0);
+        let x = &x[row * k..(row + 1) * k];
+        let pairs = x.iter().zip(&weights[column * k..(column + 1) * k]);
+        let (mut exact, mut size, mut rounding) = (0.0, 0.0, 0.0);
         for (x, w) in pairs {
             exact += f64::from(*x) * f64::from(*w);
             size += f64::from(x.abs()) * (f64::from(w.abs()) + 1.0);
+            rounding += (f64::from(*w) / 32768.0).powi(2);
         }
-        let bound = size * f64::from(f32::EPSILON) * ((k as f64).sqrt() + 8.0);
+        let mut bound = size * f64::from(f32::EPSILON) * ((k as f64).sqrt() + 8.0);
+        if format.integers().is_some() {
+            // Activations are below one and rounded to 2^-15 of it, independently: five deviations.
+            bound += 5.0 * f64::sqrt(rounding / 3.0);
+        }
         assert!(
             (f64::from(actual) - exact).abs() <= bound,
-            "row {row} column {column}: {actual} for {exact}"
+            "{format:?} row {row} column {column}: {actual} for {exact}"
         );
+    }
+}
+
+/// Every code and factor at the limit that its format can hold: no sum overflows.
+#[test]
+fn the_largest_sums_fit() {
+    for format in FORMATS {
+        let Some(integers) = format.integers() else {
+            continue;
+        };
+        let (factor, code) = match format {
+            PanelFormat::Q6K => (-128i8, 0),
+            PanelFormat::Q3K => (-32, 0),
+            PanelFormat::Q2K => (15, 3),
+            PanelFormat::Q4K => (63, 15),
+            PanelFormat::Q5K => (63, 31),
+            PanelFormat::Q8_0 => (1, 0),
+            PanelFormat::Q4_0 | PanelFormat::Q4_1 => (1, 15),
+            _ => (1, 31),
+        };
+        let k = 256;
+        let mut data = vec![0; format.panel_bytes(k)];
+        for unit in data.chunks_exact_mut(integers.unit_bytes()) {
+            for (lane, block) in (0..WIDTH)
+                .flat_map(|lane| (0..integers.unit() / integers.block()).map(move |b| (lane, b)))
+            {
+                integers.put_scale(unit, lane, block, (f16::ONE, factor));
+                integers.put_codes(unit, lane, block, &vec![code; integers.block()]);
+            }
+        }
+        let weights = Panels {
+            format,
+            columns: k,
+            data: &data,
+        };
+        let weight = f32::from(i16::from(code) - integers.centre()) * f32::from(factor);
+        for (level, few, sign) in Level::available()
+            .into_iter()
+            .flat_map(|level| [(level, false, 1.0), (level, true, 1.0), (level, true, -1.0)])
+        {
+            let out = products(level, few, &vec![sign; k], weights, WIDTH);
+            let expected = sign * weight * k as f32;
+            for actual in out {
+                assert!(
+                    (actual - expected).abs() <= 1e-6 * expected.abs(),
+                    "{format:?} {level:?}: {actual} for {expected}"
+                );
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use crate::commands::answer::{Answer, answer};
 use crate::error::{CliError, Result};
 use crate::output;
 use crate::setup::{Setup, as_extension};
-use selfextend::chat_template::Message;
+use selfextend::chat_template::{ChatTemplate, Message};
 use selfextend::{GenerateOptions, Session, TextModel};
 
 /// A conversation with a model.
@@ -46,6 +46,9 @@ impl<'a> Conversation<'a> {
                 "{} has no chat template, so it cannot chat; `selfextend run --raw` continues a text",
                 args.model.load.model
             )));
+        }
+        if let Some(fault) = model.template.as_ref().and_then(ChatTemplate::fault) {
+            return Err(selfextend::Error::from(fault.clone()).into());
         }
         let session = first_session(args, setup, model)?;
         let mut this = Self {

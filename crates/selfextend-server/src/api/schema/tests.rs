@@ -36,7 +36,82 @@ fn what_is_wrong_is_named_with_its_place() {
     assert!(parse::<Completion>(b"{\"model\":\"\xff\"}").is_err());
     let deep = format!("{}{}", "{\"x\":".repeat(5000), "1");
     assert!(read(&deep).is_err());
-    assert!(read(r#"{"unknown":[1,{"a":null}],"user":"me"}"#).is_ok());
+    assert!(read(r#"{"metadata":[1,{"a":null}],"user":"me"}"#).is_ok());
+}
+
+#[test]
+fn fields_that_would_not_be_used_are_refused_by_name() {
+    let message = |field: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"assistant","content":null,{field}}}]}}"#);
+        let read = read(&body)?.conversation();
+        read.map_err(|error| error.json().to_string())
+    };
+    for (field, place) in [
+        ("temprature", "temprature"),
+        ("grammar", "grammar"),
+        ("ignore_eos", "ignore_eos"),
+        ("stop_token_ids", "stop_token_ids"),
+        ("repeat_penalty", "repeat_penalty"),
+        ("chat_template_kwargs", "chat_template_kwargs"),
+    ] {
+        let error = read(&format!(r#"{{"{field}":1}}"#)).unwrap_err();
+        assert!(error.contains(&format!(r#""param":"{place}""#)), "{error}");
+    }
+    // An object's schema beside its type, as other servers take it.
+    let error = read(r#"{"response_format":{"type":"json_object","schema":{}}}"#).unwrap_err();
+    assert!(error.contains(r#""response_format.schema""#), "{error}");
+    let error = message(r#""prefix":true"#).unwrap_err();
+    assert!(error.contains(r#""messages[0].prefix""#), "{error}");
+    for field in ["name", "tool_calls", "refusal", "reasoning_content"] {
+        let error = message(&format!(r#""{field}":"x""#)).unwrap_err();
+        assert!(error.contains(&format!("messages[0].{field}")), "{error}");
+        assert!(message(&format!(r#""{field}":null"#)).is_ok(), "{field}");
+    }
+    let audio = read(r#"{"modalities":["text","audio"]}"#).unwrap();
+    assert!(audio.refuse_unsupported().is_err());
+    let text = read(r#"{"modalities":["text"]}"#).unwrap();
+    assert!(text.refuse_unsupported().is_ok());
+    let long = "x".repeat(1 << 20);
+    assert!(read(&format!(r#"{{"{long}":1}}"#)).unwrap_err().len() < 1000);
+}
+
+fn defaults() -> Sampling {
+    Sampling::new().with_temperature(1.0)
+}
+
+#[test]
+fn empty_stop_texts_are_refused() {
+    for json in [r#"{"stop":""}"#, r#"{"stop":["x",""]}"#] {
+        let error = read(json).unwrap().stops().unwrap_err();
+        assert!(
+            format!("{error:?}").contains("stop: a text is empty"),
+            "{error:?}"
+        );
+    }
+    for json in [
+        r#"{"stop":null}"#,
+        r#"{"stop":[]}"#,
+        r#"{"stop":["x"," "]}"#,
+    ] {
+        assert!(read(json).unwrap().stops().is_ok());
+    }
+}
+
+#[test]
+fn what_a_request_does_not_say_is_the_servers_default() {
+    let recommended = Sampling::new()
+        .with_temperature(0.6)
+        .with_top_k(20)
+        .with_top_p(0.95)
+        .with_min_p(0.01)
+        .with_repetition_penalty(1.1);
+    let sampling = |json: &str| {
+        let body = read(json).unwrap();
+        body.sampling(50, recommended.clone()).unwrap().with_seed(0)
+    };
+    assert_eq!(sampling("{}"), recommended);
+    let said = sampling(r#"{"temperature":1.5,"top_k":0,"min_p":0.0,"repetition_penalty":1.0}"#);
+    assert_eq!(said, Sampling::new().with_temperature(1.5).with_top_p(0.95));
 }
 
 #[test]
@@ -49,14 +124,17 @@ fn values_outside_their_range_are_refused() {
         r#"{"logit_bias":{"x":1}}"#,
         r#"{"logit_bias":{"1":101}}"#,
     ] {
-        assert!(read(json).unwrap().sampling(50).is_err(), "{json}");
+        assert!(
+            read(json).unwrap().sampling(50, defaults()).is_err(),
+            "{json}"
+        );
     }
-    let sampling = read(r#"{"top_p":0,"seed":-1,"logit_bias":{"7":-100}}"#).unwrap();
-    let sampling = sampling.sampling(50).unwrap();
-    assert_eq!((sampling.temperature, sampling.seed), (0.0, u64::MAX));
+    let sampling = read(r#"{"top_p":0,"seed":-2,"logit_bias":{"7":-100}}"#).unwrap();
+    let sampling = sampling.sampling(50, defaults()).unwrap();
+    assert_eq!((sampling.temperature, sampling.seed), (0.0, u64::MAX - 1));
     assert_eq!(sampling.bias, [(7, -100.0)]);
     let twice = read(r#"{"logit_bias":{"7":100,"07":-5}}"#).unwrap();
-    assert_eq!(twice.sampling(50).unwrap().bias, [(7, -5.0)]);
+    assert_eq!(twice.sampling(50, defaults()).unwrap().bias, [(7, -5.0)]);
     assert!(read(r#"{"max_tokens":0}"#).unwrap().max_tokens().is_err());
     assert!(
         read(r#"{"logprobs":3}"#)
@@ -89,6 +167,15 @@ fn values_outside_their_range_are_refused() {
             .refuse_unsupported()
             .is_ok()
     );
+}
+
+#[test]
+fn minus_one_asks_for_any_seed() {
+    let seed = || {
+        let body = read(r#"{"seed":-1}"#).unwrap();
+        body.sampling(50, defaults()).unwrap().seed
+    };
+    assert_ne!(seed(), seed());
 }
 
 #[test]
@@ -189,7 +276,13 @@ fn unsupported_fields_are_refused_whatever_they_hold() {
         ("0.5", true),
         ("\"x\"", true),
     ] {
-        for name in ["tools", "functions", "audio"] {
+        for name in [
+            "tools",
+            "functions",
+            "tool_choice",
+            "function_call",
+            "audio",
+        ] {
             let body = read(&format!("{{\"{name}\":{value}}}")).unwrap();
             assert_eq!(
                 body.refuse_unsupported().is_err(),
@@ -236,7 +329,7 @@ fn read_all(body: &[u8]) {
             return;
         };
         let _ = body.refuse_unsupported();
-        let _ = body.sampling(50);
+        let _ = body.sampling(50, defaults());
         let _ = body.stops();
         let _ = body.max_tokens();
         let _ = body.top_logprobs(chat);

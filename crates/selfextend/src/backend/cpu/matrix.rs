@@ -4,11 +4,11 @@ use super::pack::pack;
 use crate::backend::Phase;
 use crate::tensor::RawTensor;
 use selfextend_attention::parallel;
-use selfextend_attention::simd::linear::{PanelFormat, block_sums, dequantize_panel};
+use selfextend_attention::simd::WIDTH;
+use selfextend_attention::simd::linear::{PanelFormat, Rounded};
 use selfextend_attention::simd::matmul::{
-    FEW_ROWS, Panels, column_blocks, multiply_few, multiply_many,
+    Activations, FEW_ROWS, ManyScratch, Panels, column_blocks, multiply_few, multiply_many,
 };
-use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
 use std::cell::RefCell;
 
 /// A matrix in panels of 16 rows, in the numbers of its file.
@@ -57,44 +57,19 @@ impl CpuMatrix {
 
     /// Writes row `row` as floats.
     pub fn row(&self, row: usize, to: &mut [f32]) {
-        let Panels {
-            format,
-            columns,
-            data,
-        } = self.panels(row / WIDTH, 1);
-        WIDENED.with_borrow_mut(|widened| {
-            widened.resize(columns * WIDTH, 0.0);
-            dispatch(Widen {
-                format,
-                columns,
-                data,
-                to: widened,
-            });
-            let lane = widened.iter().skip(row % WIDTH).step_by(WIDTH);
-            to.iter_mut().zip(lane).for_each(|(to, x)| *to = *x);
-        });
+        let (panel, lane) = (self.panels(row / WIDTH, 1).data, row % WIDTH);
+        let units = panel.chunks_exact(self.format.unit_bytes());
+        for (unit, to) in units.zip(to.chunks_mut(self.format.unit())) {
+            for (column, to) in to.iter_mut().enumerate() {
+                *to = self.format.weight(unit, lane, column);
+            }
+        }
     }
 }
 
 thread_local! {
     /// Widened weights of the task at hand.
-    static WIDENED: RefCell<Vec<f32>> = RefCell::default();
-}
-
-struct Widen<'a> {
-    format: PanelFormat,
-    columns: usize,
-    data: &'a [u8],
-    to: &'a mut [f32],
-}
-
-impl Kernel for Widen<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        dequantize_panel(s, self.format, self.data, self.columns, self.to, WIDTH);
-    }
+    static WIDENED: RefCell<ManyScratch> = RefCell::default();
 }
 
 /// Bytes of weights in a task of a decode step: long enough to pay for handing it out, short
@@ -103,14 +78,14 @@ const FEW_TASK_BYTES: usize = 32 * 1024;
 /// Panels in a task of a prefill.
 const MANY_TASK_PANELS: usize = 8;
 
-/// `out[i][t] = matrices[i] · x[t]` for matrices of the same number of columns. `sums` is a
-/// buffer for the sums of blocks that some formats need.
+/// `out[i][t] = matrices[i] · x[t]` for matrices of the same number of columns. `rounded` is a
+/// buffer.
 pub(super) fn multiply<const N: usize>(
     x: &[f32],
     matrices: [&CpuMatrix; N],
     out: [&mut Vec<f32>; N],
     phase: Phase,
-    sums: &mut Vec<f32>,
+    rounded: &mut Rounded,
 ) {
     let Some(columns) = matrices.first().map(|matrix| matrix.columns) else {
         return;
@@ -121,10 +96,13 @@ pub(super) fn multiply<const N: usize>(
         Phase::Prefill => false,
         Phase::Decode => true,
     };
-    sums.clear();
-    if few {
-        block_sums(x, sums);
+    if matrices
+        .iter()
+        .any(|matrix| matrix.format.integers().is_some())
+    {
+        rounded.round(x, columns);
     }
+    let x = Activations { floats: x, rounded };
     let tasks = matrices.into_iter().zip(out).flat_map(|(matrix, out)| {
         out.resize(tokens * matrix.rows, 0.0);
         let panel = matrix.format.panel_bytes(columns);
@@ -138,7 +116,7 @@ pub(super) fn multiply<const N: usize>(
     });
     parallel::for_each(tasks, |(weights, mut out)| {
         if few {
-            multiply_few(x, sums, weights, &mut out);
+            multiply_few(x, weights, &mut out);
         } else {
             WIDENED.with_borrow_mut(|widened| multiply_many(x, weights, &mut out, widened));
         }

@@ -12,6 +12,7 @@ use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Segment, attend};
 use selfextend_attention::cache::SegmentPlan;
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
+use selfextend_attention::simd::linear::Rounded;
 use selfextend_attention::{KvCache, parallel};
 use smallvec::SmallVec;
 use std::borrow::Cow;
@@ -34,8 +35,8 @@ pub struct Cpu {
 pub struct CpuScratch {
     phase: Phase,
     attention: AttentionScratch,
-    /// Sums of blocks of the current activations.
-    block_sums: Vec<f32>,
+    /// The current activations of linear layers as integers.
+    rounded: Rounded,
 }
 
 impl Backend for Cpu {
@@ -100,8 +101,7 @@ impl Backend for Cpu {
         out: [&mut Vec<f32>; N],
         scratch: &mut CpuScratch,
     ) {
-        let sums = &mut scratch.block_sums;
-        multiply(x, matrices, out, scratch.phase, sums);
+        multiply(x, matrices, out, scratch.phase, &mut scratch.rounded);
     }
 
     fn add_bias(&self, x: &mut Vec<f32>, bias: &Vec<f32>) {

@@ -1,23 +1,26 @@
 //! From a file's row-major blocks to panels of 16 rows.
 
 use crate::tensor::{RawTensor, SubBlock, TensorFormat, dequantize};
-use half::f16;
 use rayon::prelude::*;
 use selfextend_attention::simd::WIDTH;
-use selfextend_attention::simd::linear::PanelFormat;
+use selfextend_attention::simd::linear::{Integers, PanelFormat};
 
-/// The panel format that keeps a tensor format's own numbers; floats where there is none.
+/// The panel format that keeps a tensor format's own numbers.
 fn panel_format(format: TensorFormat) -> PanelFormat {
     match format {
+        TensorFormat::F32 => PanelFormat::F32,
         TensorFormat::F16 => PanelFormat::F16,
         TensorFormat::BF16 => PanelFormat::BF16,
-        TensorFormat::Q4_0 | TensorFormat::Q4_1 => PanelFormat::U4,
-        TensorFormat::Q8_0 | TensorFormat::Q5_0 => PanelFormat::I8 { minimum: false },
-        TensorFormat::Q5_1 => PanelFormat::I8 { minimum: true },
-        TensorFormat::Q4K => PanelFormat::U4Wide,
-        TensorFormat::Q5K => PanelFormat::I8Wide,
-        TensorFormat::Q3K | TensorFormat::Q6K => PanelFormat::I8Short,
-        TensorFormat::F32 | TensorFormat::Q2K => PanelFormat::F32,
+        TensorFormat::Q4_0 => PanelFormat::Q4_0,
+        TensorFormat::Q4_1 => PanelFormat::Q4_1,
+        TensorFormat::Q5_0 => PanelFormat::Q5_0,
+        TensorFormat::Q5_1 => PanelFormat::Q5_1,
+        TensorFormat::Q8_0 => PanelFormat::Q8_0,
+        TensorFormat::Q2K => PanelFormat::Q2K,
+        TensorFormat::Q3K => PanelFormat::Q3K,
+        TensorFormat::Q4K => PanelFormat::Q4K,
+        TensorFormat::Q5K => PanelFormat::Q5K,
+        TensorFormat::Q6K => PanelFormat::Q6K,
     }
 }
 
@@ -52,23 +55,19 @@ pub(super) fn pack(tensor: &RawTensor, exact: bool) -> Result<(PanelFormat, Vec<
 
 /// Writes one row of a panel.
 fn pack_row(format: TensorFormat, row: &[u8], panels: PanelFormat, panel: &mut [u8], lane: usize) {
-    match panels {
-        PanelFormat::F32 => {
-            let floats = dequantize(format, row);
-            scatter(panel, lane, floats.iter().map(|x| x.to_le_bytes()));
-        }
-        PanelFormat::F16 | PanelFormat::BF16 => {
-            scatter(panel, lane, row.as_chunks::<2>().0.iter().copied());
-        }
-        _ => {
-            let count = SubBlock::count(format);
-            let units = panel.chunks_exact_mut(count * panels.block_bytes());
-            for (units, block) in units.zip(row.chunks_exact(format.block_bytes())) {
-                for (n, unit) in units.chunks_exact_mut(panels.block_bytes()).enumerate() {
-                    put(panels, &SubBlock::read(format, block, n), unit, lane);
-                }
+    if let Some(integers) = panels.integers() {
+        // A unit is a block of the file.
+        let units = panel.chunks_exact_mut(integers.unit_bytes());
+        for (unit, block) in units.zip(row.chunks_exact(format.block_bytes())) {
+            for n in 0..SubBlock::count(format) {
+                put(integers, unit, lane, n, &SubBlock::read(format, block, n));
             }
         }
+    } else if panels == PanelFormat::F32 {
+        let floats = dequantize(format, row);
+        scatter(panel, lane, floats.iter().map(|x| x.to_le_bytes()));
+    } else {
+        scatter(panel, lane, row.as_chunks::<2>().0.iter().copied());
     }
 }
 
@@ -79,38 +78,17 @@ fn scatter<const N: usize>(panel: &mut [u8], lane: usize, numbers: impl Iterator
     }
 }
 
-/// Writes one row of a unit: scale, minimum where the panel has one, codes.
-fn put(panels: PanelFormat, block: &SubBlock, unit: &mut [u8], lane: usize) {
-    let in_pairs = matches!(panels, PanelFormat::U4 | PanelFormat::U4Wide);
-    let in_halves = matches!(panels, PanelFormat::U4 | PanelFormat::I8 { .. });
-    // Codes in pairs are unsigned; those around 0 are stored 8 higher, beside a minimum of -8
-    // scales. Eight is a power of two, so that product is exact.
-    let (minimum, shift) = match block.minimum {
-        None if in_pairs => (Some(-8.0 * block.scale), 8),
-        minimum => (minimum, 0),
-    };
-    let mut at = 0;
-    for number in [Some(block.scale), minimum].into_iter().flatten() {
-        if in_halves {
-            let half = f16::from_f32(number).to_le_bytes();
-            unit[at + 2 * lane..][..2].copy_from_slice(&half);
-            at += 2 * WIDTH;
-        } else {
-            unit[at + 4 * lane..][..4].copy_from_slice(&number.to_le_bytes());
-            at += 4 * WIDTH;
-        }
+/// Writes a block of one row of a unit.
+fn put(integers: Integers, unit: &mut [u8], lane: usize, n: usize, block: &SubBlock) {
+    integers.put_scale(unit, lane, n, (block.scale.half, block.scale.factor));
+    if let Some(minimum) = block.minimum {
+        integers.put_minimum(unit, lane, n, (minimum.half, minimum.factor));
     }
-    let lanes = unit[at..].iter_mut().skip(lane).step_by(WIDTH);
-    if in_pairs {
-        let (low, high) = block.codes().split_at(block.codes().len() / 2);
-        for (to, (low, high)) in lanes.zip(low.iter().zip(high)) {
-            *to = (low + shift) as u8 | ((high + shift) as u8) << 4;
-        }
-    } else {
-        for (to, code) in lanes.zip(block.codes()) {
-            *to = *code as u8;
-        }
+    let mut codes = [0; SubBlock::MOST];
+    for (to, code) in codes.iter_mut().zip(block.codes()) {
+        *to = (i16::from(*code) + integers.centre()) as u8;
     }
+    integers.put_codes(unit, lane, n, &codes[..integers.block()]);
 }
 
 #[cfg(test)]
@@ -137,12 +115,7 @@ mod tests {
                 for (row, expected) in expected.chunks_exact(columns).enumerate() {
                     let mut actual = vec![0.0; columns];
                     matrix.row(row, &mut actual);
-                    let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
-                    // Kernels add the minimum in the same rounding as the product.
-                    let limit = if exact { 0.0 } else { f32::EPSILON * largest };
-                    for (a, e) in actual.iter().zip(expected) {
-                        assert!((a - e).abs() <= limit, "{format}, row {row}: {a} for {e}");
-                    }
+                    assert_eq!(actual, expected, "{format}, row {row}");
                 }
             }
         }

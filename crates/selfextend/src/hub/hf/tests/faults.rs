@@ -28,6 +28,7 @@ fn a_short_body_is_continued_and_never_taken_for_the_whole() {
                     client: &client,
                     cache: &cache_of(&id("o/n"), &lab.options).unwrap(),
                     progress: &mut |_| {},
+                    verified: Vec::new(),
                 };
                 let listing = pull.client.listing("o/n").unwrap();
                 let (path, _) = pull.fetch(file, Some(&listing)).unwrap();

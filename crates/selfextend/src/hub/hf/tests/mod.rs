@@ -46,7 +46,7 @@ impl Lab {
     }
 
     fn pull(&self, spec: &str) -> Result<PathBuf, HubError> {
-        self.pull_with(spec, &mut |_| {})
+        Ok(self.pull_with(spec, &mut |_| {})?.path)
     }
 
     /// As `pull`, but for the waits between attempts.
@@ -54,7 +54,7 @@ impl Lab {
         &self,
         spec: &str,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<PathBuf, HubError> {
+    ) -> Result<Pulled, HubError> {
         let id = id(spec);
         if self.options.hub_offline {
             return pull(&id, &self.options, progress);
@@ -67,6 +67,7 @@ impl Lab {
             client: &client,
             cache: &cache,
             progress,
+            verified: Vec::new(),
         }
         .run()
     }
@@ -126,7 +127,8 @@ fn a_named_file_is_pulled() {
     assert_eq!(lab.locate("o/n:sub/b.gguf"), None);
     let mut seen = Vec::new();
     let spec = "o/n:sub/b.gguf";
-    let path = lab.pull_with(spec, &mut |it| seen.push(it)).unwrap();
+    let pulled = lab.pull_with(spec, &mut |it| seen.push(it)).unwrap();
+    let path = pulled.path.clone();
     assert_eq!(fs::read(&path).unwrap(), TEXT);
     assert!(path.starts_with(lab.dir.path()));
     let total = TEXT.len() as u64;
@@ -135,6 +137,14 @@ fn a_named_file_is_pulled() {
         let done = total;
         assert_eq!(last, Some(&Progress { phase, done, total }));
     }
+    let verified = |lab: &Lab| lab.pull_with(spec, &mut |_| {}).unwrap().verified;
+    let [file] = &pulled.verified[..] else {
+        panic!("{pulled:?}");
+    };
+    assert_eq!((&file.path, file.bytes), (&path, total));
+    let digest = checksum::sha256(&path).unwrap();
+    assert_eq!(file.checksum, Some(digest));
+    assert_eq!(verified(&lab), pulled.verified);
     // From now on it is found without the network, by its model's name alone too.
     assert_eq!(lab.locate("o/n:sub/b.gguf"), Some(path.clone()));
     assert_eq!(lab.locate("o/n"), Some(path));

@@ -1,0 +1,353 @@
+//! Panels of integers against [`Rounded`] activations.
+//!
+//! A weight is `scale * (code - centre) + minimum`, with non-negative codes. Its scale is the
+//! block's own half float, or a half float for 256 columns times the block's small integer, its
+//! factor. Sums of products stay integers for a chunk of 32 or 64 columns, factors included, and
+//! are exact; then `total += scale * x_scale * sum`, and `minimum * (sum of x)` for each block.
+//! Few rows and many take the same steps in the same order, so they agree bit for bit.
+
+use super::format::PanelFormat;
+use super::integers::{CHUNK, Integers, SUPER, VECTOR};
+use super::rounded::{Rounded, Rows, sum_at};
+use crate::simd::vector::{Load, Simd, WIDTH};
+use half::f16;
+
+/// A format known to the compiler.
+pub(in crate::simd) trait Layout {
+    const INTEGERS: Integers;
+}
+
+/// Work that is compiled for each format.
+pub(in crate::simd) trait ForLayout {
+    type Output;
+    fn run<L: Layout>(self) -> Self::Output;
+}
+
+macro_rules! layouts {
+    ($($name:ident)*) => {
+        $(struct $name;
+        impl Layout for $name {
+            const INTEGERS: Integers = match PanelFormat::$name.integers() {
+                Some(integers) => integers,
+                None => panic!("quantised"),
+            };
+        })*
+
+        /// Runs some work for a format.
+        ///
+        /// # Panics
+        /// When it is not quantised.
+        #[inline(always)]
+        pub(in crate::simd) fn for_layout<W: ForLayout>(format: PanelFormat, work: W) -> W::Output {
+            match format {
+                $(PanelFormat::$name => work.run::<$name>(),)*
+                _ => panic!("{format:?} is not quantised"),
+            }
+        }
+    };
+}
+layouts!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K);
+
+/// Runs `$code` with `$n` from 0 to below `$count`, at most 16. Written out, so that shifts and
+/// vectors are known to the compiler, which does not unroll such a loop by itself.
+macro_rules! for_pairs {
+    ($count:expr, $n:ident => $code:block) => {
+        for_pairs!(@ $count, $n, $code, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    (@ $count:expr, $n:ident, $code:block, $($at:literal)*) => {
+        $(if $at < $count {
+            let $n = $at;
+            $code
+        })*
+    };
+}
+
+/// The 16 rows' codes of columns `2 * n` and `2 * n + 1` of a block.
+///
+/// # Safety
+/// `p` must be readable for the codes of a block; `n` is below half its columns.
+#[inline(always)]
+unsafe fn pair<S: Simd, L: Layout>(s: S, p: *const u8, n: usize) -> S::P {
+    let Integers {
+        low, high, block, ..
+    } = L::INTEGERS;
+    let in_vector = 16 / low;
+    let mask = |bits: usize| ((1 << bits) - 1) as i16;
+    // SAFETY: the caller's promise: both vectors are among the block's codes.
+    unsafe {
+        let vector = s.load_words(p.add(n / in_vector * VECTOR).cast());
+        let lower = s.bits(vector, (n % in_vector * low) as i32, mask(low));
+        if high == 0 {
+            return lower;
+        }
+        let vector = s.load_words(p.add(block / 2 / in_vector * VECTOR).cast());
+        let shift = (n * high) as i32 - low as i32;
+        s.join(lower, s.bits(vector, shift, mask(high) << low))
+    }
+}
+
+/// The minima of the 16 rows of block `block` of a unit.
+///
+/// # Safety
+/// `unit` must be readable for a unit.
+#[inline(always)]
+unsafe fn minima<S: Simd, L: Layout>(s: S, unit: *const u8, block: usize) -> S::V {
+    let of = const { L::INTEGERS };
+    // SAFETY: the caller's promise; loads need no alignment.
+    unsafe {
+        let half = f16::load(s, unit.add(WIDTH * size_of::<f16>()).cast());
+        if of.shared {
+            s.mul(half, s.load_i8(unit.add(of.minima_at(block)).cast()))
+        } else {
+            half
+        }
+    }
+}
+
+/// How many bytes the prefetch runs ahead of what is being read: the processor's own prefetching
+/// stops at the end of each page of 4096 bytes.
+const AHEAD: usize = 2048;
+
+/// Products of 16 weight rows with `R` rows of activations from `row` on.
+///
+/// # Panics
+/// When there are fewer bytes or rows than that.
+#[inline(always)]
+pub(in crate::simd) fn multiply_panel<S: Simd, L: Layout, const R: usize>(
+    s: S,
+    panel: &[u8],
+    x: &Rounded,
+    row: usize,
+) -> [S::V; R] {
+    let of = const { L::INTEGERS };
+    let units = x.columns() / of.unit();
+    assert!(panel.len() >= units * of.unit_bytes() && x.columns() == units * of.unit());
+    let mut total = [s.splat(0.0); R];
+    if units == 0 {
+        return total;
+    }
+    let x = x.part(row, R, 0);
+    // One loop over all chunks, which the compiler does not unroll.
+    let in_unit = of.unit() / of.chunk();
+    for chunk in 0..units * in_unit {
+        // SAFETY: the assertion covers all units; `part` covers R rows of all columns.
+        unsafe {
+            let unit = panel.as_ptr().add(chunk / in_unit * of.unit_bytes());
+            multiply_chunk::<S, L, R>(s, unit, chunk % in_unit, x, chunk * of.chunk(), &mut total);
+        }
+    }
+    total
+}
+
+/// Adds the products of chunk `chunk` of a unit, whose first column is `first`.
+///
+/// # Safety
+/// `unit` must be readable for a unit, `x` for `R` rows of the chunk's columns.
+#[inline(always)]
+unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
+    s: S,
+    unit: *const u8,
+    chunk: usize,
+    x: Rows,
+    first: usize,
+    total: &mut [S::V; R],
+) {
+    let of = const { L::INTEGERS };
+    let (blocks, block_bytes) = (of.chunk() / of.block, of.codes_at(1) - of.codes_at(0));
+    let mut sums = [s.no_sums(); R];
+    // SAFETY: the caller's promise; every block is within the unit.
+    unsafe {
+        for n in 0..blocks {
+            let (b, column) = (chunk * blocks + n, first + n * of.block);
+            let codes = unit.add(of.codes_at(b));
+            for line in (0..block_bytes).step_by(64) {
+                s.prefetch(codes.wrapping_add(AHEAD + line));
+            }
+            let mut products = [s.no_sums(); R];
+            if of.centre != 0 {
+                let at = sum_at(column / of.block, of.block);
+                for r in 0..R {
+                    let sum = *x.code_sums.add(r * x.stride + at);
+                    products[r] = s.splat_sum(-i32::from(of.centre) * sum);
+                }
+            }
+            let x_codes = x.codes.add(column);
+            for_pairs!(of.block / 2, n => {
+                let weights = pair::<S, L>(s, codes, n);
+                for r in 0..R {
+                    let by = x_codes.add(r * x.columns + 2 * n);
+                    let by = by.cast::<i32>().read_unaligned();
+                    products[r] = s.add_products(products[r], weights, by);
+                }
+            });
+            if of.shared {
+                let factors = s.load_i8_sums(unit.add(of.factors_at(b)).cast());
+                for r in 0..R {
+                    sums[r] = s.multiply_sums(products[r], factors, sums[r]);
+                }
+            } else {
+                sums = products;
+            }
+        }
+        let scale = f16::load(s, unit.cast());
+        for r in 0..R {
+            let x_scale = *x.scales.add(r * x.chunks + first / CHUNK);
+            let scale = s.mul(scale, s.splat(x_scale));
+            total[r] = s.fma(scale, s.sums(sums[r]), total[r]);
+        }
+        if of.minimum {
+            for n in 0..blocks {
+                let minima = minima::<S, L>(s, unit, chunk * blocks + n);
+                let at = sum_at(first / of.block + n, of.block);
+                for r in 0..R {
+                    let sum = *x.sums.add(r * x.stride + at);
+                    total[r] = s.fma(minima, s.splat(sum), total[r]);
+                }
+            }
+        }
+    }
+}
+
+/// Some columns of a panel as 16-bit integers, factors included, ready for many rows.
+#[derive(Debug, Default)]
+pub(in crate::simd) struct Widened {
+    /// `[pair of columns][16][2]`
+    codes: Vec<i16>,
+    /// `[chunk][16]`
+    scales: Vec<f32>,
+    /// `[block][16]`, empty where there are none.
+    minima: Vec<f32>,
+    /// Columns of a chunk and of a block with a minimum.
+    chunk: usize,
+    block: usize,
+}
+
+/// Columns that are widened at once, a multiple of every unit: with their rows of activations they
+/// stay in the second-level cache, and one panel of them in the first.
+pub(in crate::simd) const WIDENED: usize = SUPER;
+
+impl Widened {
+    /// Widens columns `first..first + columns` of a panel, which begin and end with units.
+    ///
+    /// # Panics
+    /// When there are fewer bytes, or more than [`WIDENED`] columns.
+    #[inline(always)]
+    pub(in crate::simd) fn widen<S: Simd, L: Layout>(
+        &mut self,
+        s: S,
+        panel: &[u8],
+        first: usize,
+        columns: usize,
+    ) {
+        let of = L::INTEGERS;
+        let panel = &panel[first / of.unit() * of.unit_bytes()..];
+        let units = columns / of.unit();
+        assert!(panel.len() >= units * of.unit_bytes() && columns <= WIDENED);
+        (self.chunk, self.block) = (of.chunk(), of.block);
+        self.codes.resize(WIDENED * WIDTH, 0);
+        self.scales.resize(WIDENED / of.chunk() * WIDTH, 0.0);
+        let minima = if of.minimum { WIDENED / of.block } else { 0 };
+        self.minima.resize(minima * WIDTH, 0.0);
+        let blocks = of.unit() / of.block;
+        for b in 0..units * blocks {
+            // SAFETY: the assertions cover all units in the panel and in the buffers.
+            unsafe {
+                let unit = panel.as_ptr().add(b / blocks * of.unit_bytes());
+                self.widen_block::<S, L>(s, unit, b % blocks, b);
+            }
+        }
+        for chunk in 0..columns / of.chunk() {
+            let unit = chunk * of.chunk() / of.unit();
+            // SAFETY: as above.
+            unsafe {
+                let scale = f16::load(s, panel.as_ptr().add(unit * of.unit_bytes()).cast());
+                s.store(self.scales.as_mut_ptr().add(chunk * WIDTH), scale);
+            }
+        }
+    }
+
+    /// Widens block `block` of a unit, which is block `n` of all.
+    ///
+    /// # Safety
+    /// `unit` must be readable for a unit; the buffers must have room for `n + 1` blocks.
+    #[inline(always)]
+    unsafe fn widen_block<S: Simd, L: Layout>(
+        &mut self,
+        s: S,
+        unit: *const u8,
+        block: usize,
+        n: usize,
+    ) {
+        let of = const { L::INTEGERS };
+        let ones = [1i8; WIDTH];
+        // SAFETY: the caller's promise.
+        unsafe {
+            let factors = if of.shared {
+                s.load_twice(unit.add(of.factors_at(block)).cast())
+            } else {
+                s.load_twice(ones.as_ptr())
+            };
+            let to = self.codes.as_mut_ptr().add(n * of.block * WIDTH);
+            for_pairs!(of.block / 2, n => {
+                let pairs = pair::<S, L>(s, unit.add(of.codes_at(block)), n);
+                s.store_words(to.add(2 * n * WIDTH), s.weigh(pairs, of.centre, factors));
+            });
+            if of.minimum {
+                let minima = minima::<S, L>(s, unit, block);
+                s.store(self.minima.as_mut_ptr().add(n * WIDTH), minima);
+            }
+        }
+    }
+
+    /// Adds to `total` the products of the first `columns` widened columns with `R` rows of
+    /// activations, whose same columns start at `first`.
+    ///
+    /// # Panics
+    /// When fewer columns are widened, or there are fewer rows.
+    #[inline(always)]
+    pub(in crate::simd) fn multiply<S: Simd, const R: usize>(
+        &self,
+        s: S,
+        columns: usize,
+        (x, row, first): (&Rounded, usize, usize),
+        total: &mut [[f32; WIDTH]; R],
+    ) {
+        let chunk = self.chunk;
+        assert!(columns <= WIDENED && self.codes.len() == WIDENED * WIDTH && chunk > 0);
+        assert!(columns.is_multiple_of(chunk) && first + columns <= x.columns());
+        let x = x.part(row, R, first);
+        let minima = if self.minima.is_empty() {
+            0
+        } else {
+            chunk / self.block
+        };
+        // SAFETY: the assertions cover the columns of the panel and of R rows of activations.
+        unsafe {
+            let rows: [*const i16; R] = std::array::from_fn(|r| x.codes.add(r * x.columns));
+            for n in 0..columns / chunk {
+                let mut weights = self.codes.as_ptr().add(n * chunk * WIDTH);
+                let mut sums = [s.no_sums(); R];
+                for c in (n * chunk..(n + 1) * chunk).step_by(2) {
+                    let pairs = s.load_words(weights);
+                    weights = weights.add(2 * WIDTH);
+                    for r in 0..R {
+                        let by = rows[r].add(c).cast::<i32>().read_unaligned();
+                        sums[r] = s.add_products(sums[r], pairs, by);
+                    }
+                }
+                let scale = s.load(self.scales.as_ptr().add(n * WIDTH));
+                for r in 0..R {
+                    let x_scale = *x.scales.add(r * x.chunks + n * chunk / CHUNK);
+                    let scale = s.mul(scale, s.splat(x_scale));
+                    let mut sum = s.fma(scale, s.sums(sums[r]), s.load(total[r].as_ptr()));
+                    for b in n * minima..(n + 1) * minima {
+                        let minimum = s.load(self.minima.as_ptr().add(b * WIDTH));
+                        let x_sum = *x.sums.add(r * x.stride + sum_at(b, self.block));
+                        sum = s.fma(minimum, s.splat(x_sum), sum);
+                    }
+                    s.store(total[r].as_mut_ptr(), sum);
+                }
+            }
+        }
+    }
+}
