@@ -6,6 +6,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# The kernels take long to optimise, and these tests are small.
+export CARGO_PROFILE_DEV_OPT_LEVEL=0
+
 case ${1:-} in
 loom)
   RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
