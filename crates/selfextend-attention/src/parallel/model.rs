@@ -1,7 +1,11 @@
 //! The queue and its end under every interleaving of two or three threads and every order of memory
-//! that the language allows: `RUSTFLAGS="--cfg loom" cargo test -p selfextend-attention --lib model`.
+//! that the language allows: `tools/check-memory.sh`.
 //!
-//! Threads are loom's here. In the crate they are rayon's, whose `join` starts and ends them.
+//! Threads are loom's here. In the crate they are rayon's, which cannot run under loom: what `busy`
+//! prevents between passes has a test with real threads in `parallel.rs`.
+//!
+//! Tried on purpose, and found: `Relaxed` for the `Release` of `SetOnDrop` or the `Acquire` of `look`
+//! (a race on what the work wrote), and an end that is never stored (the model does not end).
 
 use super::{SetOnDrop, drain, look};
 use loom::cell::UnsafeCell;
