@@ -5,7 +5,8 @@
 //! prevents between passes has a test with real threads in `parallel.rs`.
 //!
 //! Tried on purpose, and found: `Relaxed` for the `Release` of `SetOnDrop` or the `Acquire` of `look`
-//! (a race on what the work wrote), and an end that is never stored (the model does not end).
+//! (a race on what the work wrote), an end that is never stored (the model does not end), and a queue that
+//! skips tasks.
 
 use super::{SetOnDrop, drain, look};
 use loom::cell::UnsafeCell;
