@@ -5,10 +5,20 @@
 //! What a task computes never depends on which thread runs it. Nothing here allocates: a decode
 //! step hands out work more than a hundred times.
 
+#[cfg(all(test, loom))]
+use loom::{
+    hint::spin_loop,
+    sync::Mutex,
+    sync::atomic::{AtomicBool, Ordering},
+};
 use std::cell::Cell;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+#[cfg(not(all(test, loom)))]
+use std::{
+    hint::spin_loop,
+    sync::Mutex,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 /// After so long without a task, a thread that looks for one goes to sleep like any other.
 const PATIENCE: Duration = Duration::from_millis(10);
@@ -34,13 +44,16 @@ where
         return;
     }
     let queue = Mutex::new(tasks);
-    // A poisoned lock means that another task panicked: that panic is being propagated.
-    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
-    on_threads(threads, &|| {
-        while let Some(task) = next() {
-            work(task);
-        }
-    });
+    on_threads(threads, &|| drain(&queue, &work));
+}
+
+/// Runs `work` on task after task until none is left.
+fn drain<I: Iterator>(queue: &Mutex<I>, work: &impl Fn(I::Item)) {
+    // A poisoned lock means that making a task panicked: that panic is being propagated.
+    let next = || queue.lock().ok()?.next();
+    while let Some(task) = next() {
+        work(task);
+    }
 }
 
 /// Offers `drain` to `threads` threads; those that come late find nothing left.
@@ -106,7 +119,7 @@ fn look(done: &AtomicBool) {
             (last, looks) = (Instant::now(), 0);
             continue;
         }
-        std::hint::spin_loop();
+        spin_loop();
         looks += 1;
         if looks % LOOKS == 0 && last.elapsed() > PATIENCE {
             return;
@@ -123,7 +136,10 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod model;
+
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
     use std::time::{Duration, Instant};

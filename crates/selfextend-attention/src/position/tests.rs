@@ -3,6 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
+mod formulas;
 mod parameters;
 
 /// Any map that a sequence of up to `context` tokens can have.

@@ -127,6 +127,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    #[test]
+    fn scores_of_0_and_1_get_the_interval_of_a_share() {
+        let interval = |scores: &[f64]| Summary::of(scores).unwrap().interval;
+        assert_eq!(interval(&[0.0, 1.0, 1.0]), wilson(2.0, 3));
+        assert_eq!(interval(&[0.5, 1.0, 0.0]), bootstrap_mean(&[0.5, 1.0, 0.0]));
+    }
+
+    /// Of 0, 1, ... 1999, nearest ranks of 49.975 and 1949.025.
+    #[test]
+    fn a_bootstrap_ends_at_its_percentiles() {
+        let drawn = std::cell::Cell::new(-1.0);
+        let interval = bootstrap(&[()], |_| {
+            drawn.set(drawn.get() + 1.0);
+            drawn.get()
+        });
+        assert_eq!((interval.low, interval.high), (50.0, 1949.0));
+    }
+
     /// statsmodels 0.15.0, `proportion_confint(k, n, method="wilson")`, computed once.
     #[test]
     fn wilson_agrees_with_statsmodels() {

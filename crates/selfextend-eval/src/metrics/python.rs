@@ -49,7 +49,7 @@ fn decimal(c: char) -> Option<char> {
     }
     // Digits of a script follow each other from 0 to 9; only mathematical ones have neighbours.
     let first = if ('\u{1d7ce}'..='\u{1d7ff}').contains(&c) {
-        0x1d7ce + (c as u32 - 0x1d7ce) / 10 * 10
+        0x1d7ce
     } else {
         let mut first = c as u32;
         while char::from_u32(first - 1).is_some_and(is_decimal) {
@@ -71,6 +71,13 @@ pub(super) fn pattern(text: &str) -> regex::Regex {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mathematical_digits_are_five_times_ten() {
+        for (at, c) in ('\u{1d7ce}'..='\u{1d7ff}').enumerate() {
+            assert_eq!(decimal(c), char::from_digit(at as u32 % 10, 10));
+        }
+    }
 
     #[test]
     fn floats_are_read_as_python_does() {

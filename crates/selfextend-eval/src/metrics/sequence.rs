@@ -61,3 +61,18 @@ fn longest(
     }
     (i, j, size)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `difflib`: frequent is what a text of 200 characters has more than 200 / 100 + 1 times.
+    #[test]
+    fn a_match_begins_with_a_character_that_is_not_frequent() {
+        let text = |times: usize| -> Vec<char> {
+            let others = ('\u{4e00}'..).take(200 - times);
+            others.chain(vec!['x'; times]).collect()
+        };
+        assert_eq!([3, 4].map(|times| matching(&['x'], &text(times))), [1, 0]);
+    }
+}

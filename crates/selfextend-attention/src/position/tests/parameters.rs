@@ -118,6 +118,7 @@ fn names_and_parameters_are_shown() {
 fn queries_are_scaled_by_the_published_factors() {
     let log_n = |i| QueryScaling::LogN { base: 4096 }.factor(i);
     assert_eq!([0, 4095, 4096 * 4096 - 1].map(log_n), [1.0, 1.0, 2.0]);
+    assert_eq!(QueryScaling::LogN { base: 4 }.factor(15), 2.0);
     // (0.1 ln 8 + 1)^2, and nothing for a context within the trained window.
     let yarn = |factor| QueryScaling::Yarn { factor }.factor(7);
     assert_eq!([8.0, 1.0, 0.5].map(yarn), [1.459_129_1, 1.0, 1.0]);
