@@ -96,6 +96,17 @@ mod tests {
         }
     }
 
+    /// As `jieba` 0.42.1 cuts them.
+    #[test]
+    fn words_of_the_dictionary_stay_whole() {
+        assert_eq!(
+            words("我用AT&T和C++写"),
+            ["我用", "AT&T", "和", "C++", "写"]
+        );
+        assert_eq!(words("x&y"), ["x", "&", "y"]);
+        assert_eq!(words("价格3.5%x"), ["价格", "3.5%", "x"]);
+    }
+
     #[test]
     fn words_lose_their_punctuation() {
         assert_eq!(normalised("【Rust 语言】"), "rust语言");

@@ -55,3 +55,25 @@ impl DerefMut for Pages {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_zero_and_can_be_written() {
+        for bytes in [0, 5, LARGE - 1, LARGE, 3 * LARGE + 7] {
+            let mut pages = Pages::zeroed(bytes).unwrap();
+            assert_eq!(matches!(pages, Pages::Large(_)), bytes >= LARGE);
+            assert!(pages.len() == bytes && pages.iter().all(|&byte| byte == 0));
+            pages.fill(7);
+            assert!(pages.iter().all(|&byte| byte == 7));
+        }
+    }
+
+    #[test]
+    fn what_no_machine_has_is_refused() {
+        let error = Pages::zeroed(usize::MAX / 2).unwrap_err();
+        assert!(error.contains("no memory for"), "{error}");
+    }
+}

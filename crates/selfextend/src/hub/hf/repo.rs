@@ -127,16 +127,19 @@ impl RepoCache {
         let source = self.blob(blob);
         let parent = pointer.parent().unwrap_or(&pointer);
         fs::create_dir_all(parent)?;
-        if pointer.symlink_metadata().is_ok() {
-            fs::remove_file(&pointer)?;
-        }
         if self.links {
             let up = "../".repeat(1 + file.split('/').count());
             let target = PathBuf::from(format!("{up}blobs/{blob}"));
-            match symlink(&target, &pointer) {
-                Ok(()) => return Ok(pointer),
-                // Another process made the same link.
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(pointer),
+            if fs::read_link(&pointer).is_ok_and(|to| to == target) {
+                return Ok(pointer);
+            }
+            // Beside its place first: another process may be about to read what is there.
+            let link = tempfile::Builder::new().make_in(parent, |path| symlink(&target, path));
+            match link {
+                Ok(link) => {
+                    let persisted = link.into_temp_path().persist(&pointer);
+                    return persisted.map(|()| pointer).map_err(|error| error.error);
+                }
                 Err(error) if has_no_links(&error) => {}
                 Err(error) => return Err(error),
             }

@@ -124,9 +124,11 @@ fn offline_the_cache_is_used_and_the_network_is_not() {
 fn pulls_at_once_download_once() {
     let lab = Lab::new(&["a.gguf"], Rules::default());
     std::thread::scope(|scope| {
-        let pulls: Vec<_> = (0..4).map(|_| scope.spawn(|| lab.pull("o/n"))).collect();
+        // Each reads its file while others still put it in place.
+        let read = || fs::read(lab.pull("o/n").unwrap()).unwrap();
+        let pulls: Vec<_> = (0..8).map(|_| scope.spawn(read)).collect();
         for pull in pulls {
-            assert_eq!(fs::read(pull.join().unwrap().unwrap()).unwrap(), TEXT);
+            assert_eq!(pull.join().unwrap(), TEXT);
         }
     });
     assert_eq!(lab.server.count("/store/"), 1);
