@@ -183,8 +183,8 @@ fn common_words<'a>(x: &'a [String], y: &[String]) -> Vec<&'a str> {
 /// 0 to 1 in hundredths.
 pub fn edit_similarity(answer: &str, expected: &str) -> f64 {
     let (a, b): (Vec<char>, Vec<char>) = (answer.chars().collect(), expected.chars().collect());
-    if a.is_empty() || b.is_empty() {
-        return f64::from(u8::from(a.is_empty() && b.is_empty()));
+    if a.is_empty() && b.is_empty() {
+        return 1.0;
     }
     let ratio = 2.0 * matching(&a, &b) as f64 / (a.len() + b.len()) as f64;
     (100.0 * ratio).round_ties_even() / 100.0
@@ -254,6 +254,18 @@ pub fn classification(answer: &str, expected: &str, classes: &[String]) -> f64 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_common_word_counts_as_often_as_both_have_it() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        for (x, y, common) in [
+            ("a", "a a", vec!["a"]),
+            ("a a", "a", vec!["a"]),
+            ("b a c a", "a c b a a", vec!["a", "c", "a"]),
+        ] {
+            assert_eq!(common_words(&words(x), &words(y)), common, "{x}, {y}");
+        }
+    }
 
     /// `rouge` 1.0.1, `Rouge().get_scores([answer], [expected])[0]["rouge-l"]["f"]`, computed once.
     #[test]
