@@ -26,7 +26,7 @@ const COMMON: ModelType = ModelType {
     norm_offset: 0.0,
     by_head: false,
     options: &[options::LLAMA],
-    sizes: options::LLAMA_SIZES,
+    sizes: &[],
     names: NAMES,
 };
 
@@ -74,6 +74,7 @@ const FOUR_NORMS: &[(Part, &str)] = &[
 pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "llama",
+        sizes: options::LLAMA_SIZES,
         ..COMMON
     },
     ModelType {
@@ -87,21 +88,18 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "smollm3",
         family: families::SMOLLM3,
         options: &[options::SMOLLM3],
-        sizes: &[],
         ..COMMON
     },
     ModelType {
         name: "qwen2",
         family: families::QWEN2,
         options: &[options::QWEN2],
-        sizes: &[],
         ..COMMON
     },
     ModelType {
         name: "qwen3",
         family: families::QWEN3,
         options: &[options::QWEN3, options::QWEN2],
-        sizes: &[],
         names: Names {
             parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
             ..NAMES
@@ -112,7 +110,6 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "phi",
         family: families::PHI2,
         options: &[options::PHI],
-        sizes: &[],
         names: Names {
             output_norm: "model.final_layernorm",
             parts: &[&[
@@ -132,7 +129,6 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "phi3",
         family: families::PHI3,
         options: &[options::PHI3],
-        sizes: &[],
         names: Names {
             parts: &[
                 PRE_NORMS,
@@ -151,7 +147,6 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gemma",
         family: families::GEMMA,
         options: &[options::GEMMA],
-        sizes: &[],
         norm_offset: 1.0,
         ..COMMON
     },
@@ -159,7 +154,6 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gemma2",
         family: families::GEMMA2,
         options: &[options::GEMMA2],
-        sizes: &[],
         norm_offset: 1.0,
         names: Names {
             parts: &[FOUR_NORMS, ATTENTION, GATED],
@@ -183,14 +177,12 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "stablelm",
         family: families::STABLELM,
         options: &[options::STABLELM],
-        sizes: &[],
         ..COMMON
     },
     ModelType {
         name: "olmo2",
         family: families::OLMO2,
         options: &[options::OLMO2],
-        sizes: &[],
         names: Names {
             parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
             ..NAMES
@@ -201,7 +193,6 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gpt_neox",
         family: families::GPT_NEOX,
         options: &[options::GPT_NEOX],
-        sizes: &[],
         by_head: true,
         names: Names {
             embedding: "gpt_neox.embed_in",

@@ -8,7 +8,7 @@ use std::ops::{Deref, DerefMut};
 /// it waits for a page walk, and the processor's prefetching starts again, every 4096 bytes.
 #[derive(Debug)]
 pub(super) enum Pages {
-    /// Less than a few huge pages.
+    /// In the allocator's memory.
     Small(Vec<u8>),
     /// A mapping of its own.
     Large(MmapMut),
