@@ -7,7 +7,7 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use selfextend_attention::attention::{AttentionScratch, Segment, attend};
-use selfextend_attention::simd::linear::{PanelFormat, Rounded};
+use selfextend_attention::simd::linear::{PanelFormat, Rounded, Tiles};
 use selfextend_attention::simd::matmul::{
     Activations, ManyScratch, Panels, column_blocks, multiply_few, multiply_many,
 };
@@ -181,7 +181,7 @@ fn linear_512_rows<const FORMAT: usize>(bencher: Bencher) {
     bencher
         .counter(ItemsCount::new(2 * 512 * ROWS * COLUMNS))
         .bench_local(|| {
-            rounded.round(&x, COLUMNS);
+            rounded.round(&x, COLUMNS, Tiles::Many);
             let blocks = column_blocks(&mut out, ROWS, 8 * WIDTH);
             for (mut block, data) in blocks.zip(data.chunks(8 * panel)) {
                 multiply_many(
@@ -209,7 +209,7 @@ fn linear_1_row<const FORMAT: usize>(bencher: Bencher) {
     bencher
         .counter(BytesCount::new(data.len()))
         .bench_local(|| {
-            rounded.round(&x, COLUMNS);
+            rounded.round(&x, COLUMNS, Tiles::Few);
             let x = Activations {
                 floats: &x,
                 rounded: &rounded,

@@ -13,4 +13,5 @@ mod rounded;
 
 pub use format::{BLOCK, PanelFormat};
 pub use integers::Integers;
-pub use rounded::Rounded;
+pub(super) use rounded::Tile;
+pub use rounded::{Rounded, Tiles};

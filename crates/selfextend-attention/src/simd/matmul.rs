@@ -6,7 +6,7 @@ pub use columns::{ColumnBlock, ColumnBlocks, column_blocks};
 
 use super::level::dispatch;
 use super::linear::products::{ForLayout, Layout, WIDENED, Widened, for_layout};
-use super::linear::{PanelFormat, Rounded, floats, products};
+use super::linear::{PanelFormat, Rounded, Tile, Tiles, floats, products};
 use super::vector::{Kernel, Simd, WIDTH};
 use std::marker::PhantomData;
 use std::ops::Range;
@@ -58,6 +58,7 @@ impl Kernel for Few<'_, '_> {
         let Self { x, weights, out } = self;
         if weights.format.integers().is_some() {
             let x = x.rounded;
+            assert!(x.tiles() == Tiles::Few);
             for_layout(weights.format, FewIntegers { s, x, weights, out });
         } else {
             let product = FloatProduct {
@@ -124,10 +125,9 @@ fn few<S: Simd>(s: S, product: impl PanelProduct, weights: Panels, out: &mut Col
     for (p, panel) in weights.data.chunks_exact(bytes).enumerate() {
         let mut row = 0;
         while row < out.rows {
-            row += if out.rows - row < 4 {
-                put_rows(s, product.rows::<S, 1>(s, panel, row), row, p, out)
-            } else {
-                put_rows(s, product.rows::<S, 4>(s, panel, row), row, p, out)
+            row += match Tiles::Few.at(row, out.rows).rows {
+                4 => put_rows(s, product.rows::<S, 4>(s, panel, row), row, p, out),
+                _ => put_rows(s, product.rows::<S, 1>(s, panel, row), row, p, out),
             };
         }
     }
@@ -247,6 +247,7 @@ impl Many<'_, '_> {
                 integers: buffers, ..
             },
         } = self;
+        assert!(x.tiles() == Tiles::Many);
         let panels = data.chunks_exact(format.panel_bytes(columns));
         buffers.resize_with(buffers.len().max(panels.len()), Widened::default);
         let buffers = &mut buffers[..panels.len()];
@@ -267,15 +268,10 @@ impl Many<'_, '_> {
                 for (p, panel) in buffers.iter().enumerate() {
                     let mut row = row;
                     while row < end {
-                        let x = (x, row, first);
-                        row += match end - row {
-                            left if left >= 12 && S::ROWS >= 12 => {
-                                rows::<S, 12>(s, panel, depth, x, p, out)
-                            }
-                            left if left >= 6 => rows::<S, 6>(s, panel, depth, x, p, out),
-                            left if left >= 3 => rows::<S, 3>(s, panel, depth, x, p, out),
-                            _ => rows::<S, 1>(s, panel, depth, x, p, out),
-                        };
+                        let tile = Tiles::Many.at(row, end);
+                        let columns = first..first + depth;
+                        multiply_tile(s, panel, x, tile, columns, p, out);
+                        row += tile.rows;
                     }
                 }
             }
@@ -304,44 +300,69 @@ impl<S: Simd> ForLayout for Widen<'_, S> {
     }
 }
 
-/// Adds to `R` rows of the output (from the first column on: sets) what some widened columns of
-/// panel `p` make of them. Returns `R`.
+/// Adds to a tile's rows of the output (from the first column on: sets) what some widened columns of
+/// panel `p` make of them.
+#[inline(always)]
+fn multiply_tile<S: Simd>(
+    s: S,
+    panel: &Widened,
+    x: &Rounded,
+    tile: Tile,
+    columns: Range<usize>,
+    p: usize,
+    out: &mut ColumnBlock,
+) {
+    macro_rules! rows {
+        ($skip:literal, $count:literal) => {
+            rows::<S, $count>(s, panel, x, (tile, $skip), columns.clone(), p, out)
+        };
+    }
+    match tile.rows {
+        12 if S::ROWS >= 12 => rows!(0, 12),
+        12 => {
+            rows!(0, 6);
+            rows!(6, 6);
+        }
+        6 => rows!(0, 6),
+        3 => rows!(0, 3),
+        _ => rows!(0, 1),
+    }
+}
+
+/// [`multiply_tile`] for `R` rows of the tile from row `skip` on.
 #[inline(always)]
 fn rows<S: Simd, const R: usize>(
     s: S,
     panel: &Widened,
-    depth: usize,
-    x: (&Rounded, usize, usize),
+    x: &Rounded,
+    (tile, skip): (Tile, usize),
+    columns: Range<usize>,
     p: usize,
     out: &mut ColumnBlock,
-) -> usize {
-    let (_, row, first) = x;
-    let mut total = [[0.0; WIDTH]; R];
-    // A loop over vectors: copies of unknown length are calls, as costly as a tenth of the products.
-    let whole = out.whole_panel(row, R, p);
-    let stride = out.stride;
+) {
+    let (row, first, depth) = (tile.row + skip, columns.start, columns.len());
+    assert!(columns.end <= x.columns());
+    let x = x.part(tile, (skip, R), first);
+    let (whole, stride) = (out.whole_panel(row, R, p), out.stride);
+    let mut total = [s.splat(0.0); R];
     if first > 0 {
         for (r, total) in total.iter_mut().enumerate() {
-            if let Some(from) = whole {
-                // SAFETY: `whole_panel` found R rows of 16 columns; the array holds 16 floats.
-                unsafe { s.store(total.as_mut_ptr(), s.load(from.add(r * stride))) };
-            } else {
-                let from = out.panel(row + r, p);
-                total[..from.len()].copy_from_slice(from);
-            }
+            *total = match whole {
+                // SAFETY: `whole_panel` found R rows of 16 columns.
+                Some(from) => unsafe { s.load(from.add(r * stride)) },
+                None => get(s, out.panel(row + r, p)),
+            };
         }
     }
-    panel.multiply(s, depth, x, &mut total);
-    for (r, total) in total.iter().enumerate() {
-        if let Some(to) = whole {
+    // SAFETY: `part` has the rows, and the assertion covers the columns.
+    let total = unsafe { panel.multiply(s, depth, x, total) };
+    for (r, total) in total.into_iter().enumerate() {
+        match whole {
             // SAFETY: as above.
-            unsafe { s.store(to.add(r * stride), s.load(total.as_ptr())) };
-        } else {
-            let to = out.panel(row + r, p);
-            to.copy_from_slice(&total[..to.len()]);
+            Some(to) => unsafe { s.store(to.add(r * stride), total) },
+            None => put(s, out.panel(row + r, p), total, false),
         }
     }
-    R
 }
 
 /// Some rows of activations against one widened panel, added to what is there or replacing it.
@@ -433,22 +454,22 @@ fn micro<S: Simd, const R: usize>(
     }
 }
 
+/// Reads the last columns of one row, fewer than 16.
+#[inline(always)]
+fn get<S: Simd>(s: S, from: &[f32]) -> S::V {
+    let mut part = [0.0; WIDTH];
+    part[..from.len()].copy_from_slice(from);
+    // SAFETY: the array holds 16 floats.
+    unsafe { s.load(part.as_ptr()) }
+}
+
 /// Writes a vector to the last columns of one row, fewer than 16.
 #[inline(always)]
 fn put<S: Simd>(s: S, to: &mut [f32], v: S::V, add: bool) {
+    let sum = if add { s.add(v, get(s, to)) } else { v };
     let mut part = [0.0; WIDTH];
-    if add {
-        part[..to.len()].copy_from_slice(to);
-    }
     // SAFETY: the array holds 16 floats.
-    unsafe {
-        let sum = if add {
-            s.add(v, s.load(part.as_ptr()))
-        } else {
-            v
-        };
-        s.store(part.as_mut_ptr(), sum);
-    }
+    unsafe { s.store(part.as_mut_ptr(), sum) };
     to.copy_from_slice(&part[..to.len()]);
 }
 

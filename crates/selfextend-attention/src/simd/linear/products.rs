@@ -9,7 +9,7 @@
 
 use super::format::PanelFormat;
 use super::integers::{CHUNK, Integers, SUPER, VECTOR};
-use super::rounded::{Rounded, Rows, sum_at};
+use super::rounded::{Rounded, Rows, Tile, sum_at};
 use crate::simd::vector::{Load, Simd, WIDTH};
 use half::f16;
 
@@ -127,7 +127,7 @@ pub(in crate::simd) fn multiply_panel<S: Simd, L: Layout, const R: usize>(
     if units == 0 {
         return total;
     }
-    let x = x.part(row, R, 0);
+    let x = x.part(Tile { row, rows: R }, (0, R), 0);
     for first in (0..units * of.unit()).step_by(WIDENED) {
         let columns = WIDENED.min(units * of.unit() - first);
         // SAFETY: the assertion covers all units; `part` covers R rows of all columns.
@@ -148,7 +148,7 @@ pub(in crate::simd) fn multiply_panel<S: Simd, L: Layout, const R: usize>(
 /// Adds the products of chunk `chunk` of a group of units, whose first column is `first`.
 ///
 /// # Safety
-/// `group` must be readable for the chunk's unit, `x` for `R` rows of the chunk's columns.
+/// `group` must be readable for the chunk's unit, `x` for a tile of `R` rows of the chunk's columns.
 #[inline(always)]
 unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
     s: S,
@@ -176,16 +176,15 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
             if of.centre != 0 {
                 let at = sum_at(column / of.block, of.block);
                 for r in 0..R {
-                    let sum = *x.code_sums.add(r * x.stride + at);
+                    let sum = *x.code_sums.add(at * R + r);
                     products[r] = s.splat_sum(-i32::from(of.centre) * sum);
                 }
             }
-            let x_codes = x.codes.add(column);
+            let x_codes = x.codes.add(column / 2 * R);
             unrolled!(of.block / 2, n => {
                 let weights = pair::<S, L>(s, codes, n);
                 for r in 0..R {
-                    let by = x_codes.add(r * x.columns + 2 * n);
-                    let by = by.cast::<i32>().read_unaligned();
+                    let by = x_codes.add(n * R + r).read_unaligned();
                     products[r] = s.add_products(products[r], weights, by);
                 }
             });
@@ -200,7 +199,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
         }
         let scale = f16::load(s, unit.cast());
         for r in 0..R {
-            let x_scale = *x.scales.add(r * x.chunks + first / CHUNK);
+            let x_scale = *x.scales.add(first / CHUNK * R + r);
             let scale = s.mul(scale, s.splat(x_scale));
             total[r] = s.fma(scale, s.sums(sums[r]), total[r]);
         }
@@ -211,7 +210,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
 /// from column `first` on.
 ///
 /// # Safety
-/// `group` must be readable for the blocks' units, `x` for `R` rows of the blocks' columns.
+/// `group` must be readable for the blocks' units, `x` for a tile of `R` rows of the blocks' columns.
 #[inline(always)]
 unsafe fn add_minima<S: Simd, L: Layout, const R: usize>(
     s: S,
@@ -230,7 +229,7 @@ unsafe fn add_minima<S: Simd, L: Layout, const R: usize>(
             let minima = minima::<S, L>(s, unit, n % in_unit);
             let at = sum_at(first / of.block + n, of.block);
             for r in 0..R {
-                let sum = *x.sums.add(r * x.stride + at);
+                let sum = *x.sums.add(at * R + r);
                 total[r] = s.fma(minima, s.splat(sum), total[r]);
             }
         }
@@ -328,62 +327,59 @@ impl Widened {
         }
     }
 
-    /// Adds to `total` the products of the first `columns` widened columns with `R` rows of
-    /// activations, whose same columns start at `first`.
+    /// `total` and the products of the first `columns` widened columns with `R` rows of activations.
     ///
     /// # Panics
-    /// When fewer columns are widened, or there are fewer rows.
+    /// When there is no room for so many columns.
+    ///
+    /// # Safety
+    /// `x` must be readable for `R` rows of as many columns.
     #[inline(always)]
-    pub(in crate::simd) fn multiply<S: Simd, const R: usize>(
+    pub(in crate::simd) unsafe fn multiply<S: Simd, const R: usize>(
         &self,
         s: S,
         columns: usize,
-        (x, row, first): (&Rounded, usize, usize),
-        total: &mut [[f32; WIDTH]; R],
-    ) {
+        x: Rows,
+        mut total: [S::V; R],
+    ) -> [S::V; R] {
         let chunk = self.chunk;
         assert!(columns <= WIDENED && self.codes.len() == WIDENED * WIDTH && chunk > 0);
-        assert!(columns.is_multiple_of(chunk) && first + columns <= x.columns());
-        let x = x.part(row, R, first);
+        assert!(columns.is_multiple_of(chunk));
         let blocks = if self.minima.is_empty() {
             0
         } else {
             columns / self.block
         };
-        // SAFETY: the assertions cover the columns of the panel and of R rows of activations.
+        // SAFETY: the assertions cover the columns of the panel; the activations are the caller's
+        // promise.
         unsafe {
-            let rows: [*const i16; R] = std::array::from_fn(|r| x.codes.add(r * x.columns));
+            let (mut weights, mut x_codes) = (self.codes.as_ptr(), x.codes);
             for n in 0..columns / chunk {
-                let mut weights = self.codes.as_ptr().add(n * chunk * WIDTH);
                 let mut sums = [s.no_sums(); R];
-                for c in (n * chunk..(n + 1) * chunk).step_by(2) {
+                for _ in 0..chunk / 2 {
                     let pairs = s.load_words(weights);
                     weights = weights.add(2 * WIDTH);
-                    for r in 0..R {
-                        let by = rows[r].add(c).cast::<i32>().read_unaligned();
+                    unrolled!(R, r => {
+                        let by = x_codes.add(r).read_unaligned();
                         sums[r] = s.add_products(sums[r], pairs, by);
-                    }
+                    });
+                    x_codes = x_codes.add(x.stride);
                 }
                 let scale = s.load(self.scales.as_ptr().add(n * WIDTH));
-                let x_scales = x.scales.add(n * chunk / CHUNK);
-                // Unrolled, so that sums stay in registers.
+                let x_scales = x.scales.add(n * chunk / CHUNK * x.stride);
                 unrolled!(R, r => {
-                    let scale = s.mul(scale, s.splat(*x_scales.add(r * x.chunks)));
-                    let sum = s.fma(scale, s.sums(sums[r]), s.load(total[r].as_ptr()));
-                    s.store(total[r].as_mut_ptr(), sum);
+                    let scale = s.mul(scale, s.splat(*x_scales.add(r)));
+                    total[r] = s.fma(scale, s.sums(sums[r]), total[r]);
                 });
             }
-            if blocks > 0 {
-                for (r, total) in total.iter_mut().enumerate() {
-                    let mut sum = s.load(total.as_ptr());
-                    for b in 0..blocks {
-                        let minimum = s.load(self.minima.as_ptr().add(b * WIDTH));
-                        let x_sum = *x.sums.add(r * x.stride + sum_at(b, self.block));
-                        sum = s.fma(minimum, s.splat(x_sum), sum);
-                    }
-                    s.store(total.as_mut_ptr(), sum);
-                }
+            for b in 0..blocks {
+                let minimum = s.load(self.minima.as_ptr().add(b * WIDTH));
+                let x_sums = x.sums.add(sum_at(b, self.block) * x.stride);
+                unrolled!(R, r => {
+                    total[r] = s.fma(minimum, s.splat(*x_sums.add(r)), total[r]);
+                });
             }
         }
+        total
     }
 }

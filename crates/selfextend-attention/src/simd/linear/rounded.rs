@@ -10,43 +10,78 @@ use crate::simd::vector::{Kernel, Simd, WIDTH};
 ///
 /// A block that holds a number that is not finite has a scale that is not a number: every product
 /// with it shows that.
+///
+/// Rows are cut into tiles, which a kernel multiplies at once. What it reads for the rows of a tile
+/// stands together, so that it needs one pointer.
 #[derive(Debug, Default)]
 pub struct Rounded {
+    rows: usize,
     columns: usize,
-    /// `[row][column]`, at most [`MOST`].
-    codes: Vec<i16>,
-    /// `[row][chunk]`
+    tiles: Tiles,
+    /// `[tile][pair of columns][row of the tile]`, at most [`MOST`].
+    codes: Vec<[i16; 2]>,
+    /// `[tile][chunk][row of the tile]`
     scales: Vec<f32>,
     /// Sums of the codes of each 32 columns: the first half, the second, both. Centred weights
-    /// need them.
-    code_sums: Vec<[i32; 3]>,
+    /// need them. `[tile][32 columns][3][row of the tile]`
+    code_sums: Vec<i32>,
     /// The same as numbers, which minima are multiplied by.
-    sums: Vec<[f32; 3]>,
+    sums: Vec<f32>,
+}
+
+/// How rows are cut into tiles.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tiles {
+    /// Of four rows and one, for [`multiply_few`](crate::simd::matmul::multiply_few).
+    #[default]
+    Few,
+    /// Of 12 rows, and 6, 3 and one, for [`multiply_many`](crate::simd::matmul::multiply_many).
+    Many,
+}
+
+impl Tiles {
+    /// The tile that begins at row `row` of `rows`.
+    #[inline(always)]
+    pub(in crate::simd) fn at(self, row: usize, rows: usize) -> Tile {
+        let rows = match (self, rows - row) {
+            (Self::Few, 4..) => 4,
+            (Self::Many, 12..) => 12,
+            (Self::Many, 6..) => 6,
+            (Self::Many, 3..) => 3,
+            _ => 1,
+        };
+        Tile { row, rows }
+    }
+}
+
+/// Rows that are stored together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::simd) struct Tile {
+    pub row: usize,
+    pub rows: usize,
 }
 
 /// The largest code. With it, no sum of a chunk overflows 32 bits (see [`super::Integers`]).
 pub const MOST: f32 = 16383.0;
 
-/// Rows that a task rounds.
-const TASK_ROWS: usize = 16;
+/// Rows that a task rounds, a multiple of those of every tile but the last ones.
+const TASK_ROWS: usize = 24;
 
 /// Columns whose sums are kept together.
 const PAIR: usize = 2 * WIDTH;
 
-/// Some rows from some column on, as kernels read them.
+/// Some rows of a tile from some column on, as kernels read them.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::simd) struct Rows {
-    pub codes: *const i16,
+    pub codes: *const i32,
     pub scales: *const f32,
     pub code_sums: *const i32,
     pub sums: *const f32,
-    /// From a row to the next in `codes`, `scales` and the sums.
-    pub columns: usize,
-    pub chunks: usize,
+    /// From a number of a row to its next one: rows of the tile.
     pub stride: usize,
 }
 
-/// Where the sum of block `n` of `columns` columns is among a row's sums.
+/// Where the sums of block `n` of `columns` columns are among a tile's sums.
 #[inline(always)]
 pub(in crate::simd) fn sum_at(n: usize, columns: usize) -> usize {
     if columns == PAIR {
@@ -61,28 +96,29 @@ impl Rounded {
     ///
     /// # Panics
     /// When `x` is not whole rows of whole blocks.
-    pub fn round(&mut self, x: &[f32], columns: usize) {
+    pub fn round(&mut self, x: &[f32], columns: usize, tiles: Tiles) {
         assert!(columns.is_multiple_of(PAIR) && x.len().is_multiple_of(columns.max(1)));
         let chunks = columns.div_ceil(CHUNK);
         let rows = x.len().checked_div(columns).unwrap_or(0);
-        self.columns = columns;
-        self.codes.resize(x.len(), 0);
+        (self.rows, self.columns, self.tiles) = (rows, columns, tiles);
+        self.codes.resize(x.len() / 2, [0; 2]);
         self.scales.resize(rows * chunks, 0.0);
-        self.code_sums.resize(x.len() / PAIR, [0; 3]);
-        self.sums.resize(x.len() / PAIR, [0.0; 3]);
+        self.code_sums.resize(3 * x.len() / PAIR, 0);
+        self.sums.resize(3 * x.len() / PAIR, 0.0);
         if rows == 0 {
             return;
         }
         let tasks = x
             .chunks(TASK_ROWS * columns)
-            .zip(self.codes.chunks_mut(TASK_ROWS * columns))
+            .zip(self.codes.chunks_mut(TASK_ROWS * columns / 2))
             .zip(self.scales.chunks_mut(TASK_ROWS * chunks))
-            .zip(self.code_sums.chunks_mut(TASK_ROWS * columns / PAIR))
-            .zip(self.sums.chunks_mut(TASK_ROWS * columns / PAIR));
+            .zip(self.code_sums.chunks_mut(TASK_ROWS * 3 * columns / PAIR))
+            .zip(self.sums.chunks_mut(TASK_ROWS * 3 * columns / PAIR));
         let work = |((((x, codes), scales), code_sums), sums): (_, _)| {
             dispatch(Round {
                 x,
                 columns,
+                tiles,
                 codes,
                 scales,
                 code_sums,
@@ -98,7 +134,7 @@ impl Rounded {
 
     /// How many rows there are.
     pub fn rows(&self) -> usize {
-        self.codes.len().checked_div(self.columns).unwrap_or(0)
+        self.rows
     }
 
     /// Columns of a row.
@@ -106,23 +142,34 @@ impl Rounded {
         self.columns
     }
 
-    /// `count` rows from `row` on, from column `first` (a multiple of [`CHUNK`]).
+    /// How the rows are cut.
+    pub(in crate::simd) fn tiles(&self) -> Tiles {
+        self.tiles
+    }
+
+    /// `count` rows of a tile from its row `skip` on, from column `first` (a multiple of [`CHUNK`]).
     ///
     /// # Panics
     /// When there are fewer rows or columns.
     #[inline(always)]
-    pub(in crate::simd) fn part(&self, row: usize, count: usize, first: usize) -> Rows {
-        assert!(row + count <= self.rows() && first < self.columns && first.is_multiple_of(CHUNK));
+    pub(in crate::simd) fn part(
+        &self,
+        tile: Tile,
+        (skip, count): (usize, usize),
+        first: usize,
+    ) -> Rows {
+        let Tile { row, rows: stride } = tile;
+        assert!(row + stride <= self.rows && skip + count <= stride);
+        assert!(first < self.columns && first.is_multiple_of(CHUNK));
         let (chunks, pairs) = (self.columns.div_ceil(CHUNK), self.columns / PAIR);
-        let sum = row * pairs + first / PAIR;
+        let code = (row * self.columns + first * stride) / 2 + skip;
+        let sum = 3 * (row * pairs + first / PAIR * stride) + skip;
         Rows {
-            codes: self.codes[row * self.columns + first..].as_ptr(),
-            scales: self.scales[row * chunks + first / CHUNK..].as_ptr(),
-            code_sums: self.code_sums[sum..].as_ptr().cast(),
-            sums: self.sums[sum..].as_ptr().cast(),
-            columns: self.columns,
-            chunks,
-            stride: 3 * pairs,
+            codes: self.codes[code..].as_ptr().cast(),
+            scales: self.scales[row * chunks + first / CHUNK * stride + skip..].as_ptr(),
+            code_sums: self.code_sums[sum..].as_ptr(),
+            sums: self.sums[sum..].as_ptr(),
+            stride,
         }
     }
 }
@@ -130,10 +177,11 @@ impl Rounded {
 struct Round<'a> {
     x: &'a [f32],
     columns: usize,
-    codes: &'a mut [i16],
+    tiles: Tiles,
+    codes: &'a mut [[i16; 2]],
     scales: &'a mut [f32],
-    code_sums: &'a mut [[i32; 3]],
-    sums: &'a mut [[f32; 3]],
+    code_sums: &'a mut [i32],
+    sums: &'a mut [f32],
 }
 
 impl Kernel for Round<'_> {
@@ -141,40 +189,54 @@ impl Kernel for Round<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { columns, .. } = self;
-        let mut scales = self.scales.iter_mut();
-        let mut sums = self.code_sums.iter_mut().zip(self.sums);
-        let rows = self.x.chunks_exact(columns);
-        for (x, codes) in rows.zip(self.codes.chunks_exact_mut(columns)) {
-            for (x, codes) in x.chunks(CHUNK).zip(codes.chunks_mut(CHUNK)) {
-                let (scale, inverse) = scale(s, x);
-                if let Some(to) = scales.next() {
-                    *to = scale;
-                }
-                let pairs = x.chunks_exact(PAIR).zip(codes.chunks_exact_mut(PAIR));
-                for ((x, codes), (code_sums, sums)) in pairs.zip(&mut sums) {
-                    let first = round(s, &x[..WIDTH], inverse, &mut codes[..WIDTH]);
-                    let second = round(s, &x[WIDTH..], inverse, &mut codes[WIDTH..]);
-                    *code_sums = [first, second, first + second];
-                    *sums = code_sums.map(|sum| sum as f32 * scale);
+        let columns = self.columns;
+        let (rows, chunks) = (self.x.len() / columns, columns.div_ceil(CHUNK));
+        let mut row = 0;
+        while row < rows {
+            let tile = self.tiles.at(row, rows).rows;
+            let sums_at = 3 * row * columns / PAIR;
+            for r in 0..tile {
+                let x = &self.x[(row + r) * columns..][..columns];
+                for (n, x) in x.chunks(CHUNK).enumerate() {
+                    let (scale, inverse) = scale(s, x);
+                    self.scales[row * chunks + n * tile + r] = scale;
+                    for (m, x) in x.as_chunks::<PAIR>().0.iter().enumerate() {
+                        let pair = n * CHUNK / PAIR + m;
+                        let (codes, sums) = round(s, x, inverse);
+                        let at = (row * columns + pair * PAIR * tile) / 2 + r;
+                        for (to, codes) in self.codes[at..].iter_mut().step_by(tile).zip(codes) {
+                            *to = codes;
+                        }
+                        for (k, sum) in sums.into_iter().enumerate() {
+                            let at = sums_at + (3 * pair + k) * tile + r;
+                            self.code_sums[at] = sum;
+                            self.sums[at] = sum as f32 * scale;
+                        }
+                    }
                 }
             }
+            row += tile;
         }
     }
 }
 
-/// Rounds 16 numbers and returns the sum of their codes.
+/// Rounds 32 numbers: pairs of codes, and the sums of the first half's, the second's and all.
 #[inline(always)]
-fn round<S: Simd>(s: S, x: &[f32], inverse: f32, codes: &mut [i16]) -> i32 {
-    assert!(x.len() == WIDTH && codes.len() == WIDTH);
-    // SAFETY: both hold 16 numbers.
-    let code = unsafe {
-        let code = s.round(s.mul(s.load(x.as_ptr()), s.splat(inverse)));
-        s.store_i16(codes.as_mut_ptr(), code);
-        code
-    };
-    // Integers below 2^24: the sum is exact.
-    s.sum(code) as i32
+fn round<S: Simd>(s: S, x: &[f32; PAIR], inverse: f32) -> ([[i16; 2]; WIDTH], [i32; 3]) {
+    let mut codes = [[0; 2]; WIDTH];
+    let mut sums = [0; 2];
+    for (half, sum) in sums.iter_mut().enumerate() {
+        // SAFETY: `x` and `codes` hold 32 numbers.
+        let code = unsafe {
+            let code = s.load(x.as_ptr().add(half * WIDTH));
+            let code = s.round(s.mul(code, s.splat(inverse)));
+            s.store_i16(codes.as_mut_ptr().cast::<i16>().add(half * WIDTH), code);
+            code
+        };
+        // Integers below 2^24: the sum is exact.
+        *sum = s.sum(code) as i32;
+    }
+    (codes, [sums[0], sums[1], sums[0] + sums[1]])
 }
 
 /// The scale of some numbers, and what they are multiplied by to become codes.
@@ -206,33 +268,65 @@ mod tests {
 
     #[test]
     fn the_error_is_below_its_bound_and_sums_are_those_of_the_codes() {
-        let mut rng = StdRng::seed_from_u64(3);
-        let (rows, columns) = (35, 224);
-        let x: Vec<f32> = (0..rows * columns)
-            .map(|_| rng.random_range(-1f32..1.0) * 10f32.powi(rng.random_range(-3..3)))
-            .collect();
-        let mut rounded = Rounded::default();
-        rounded.round(&x, columns);
-        let chunks = columns.div_ceil(CHUNK);
-        for (row, x) in x.chunks_exact(columns).enumerate() {
-            for (n, x) in x.chunks(CHUNK).enumerate() {
-                let most = x.iter().fold(0f32, |most, x| most.max(x.abs()));
-                let scale = rounded.scales[row * chunks + n];
-                let codes = &rounded.codes[row * columns + n * CHUNK..][..x.len()];
-                for (x, code) in x.iter().zip(codes) {
-                    let error = (x - f32::from(*code) * scale).abs();
-                    assert!(error <= most * 2f32.powi(-15) * 1.01, "{error} of {most}");
-                }
-                for (pair, codes) in codes.chunks(PAIR).enumerate() {
-                    let at = (row * columns + n * CHUNK) / PAIR + pair;
-                    let sum = |codes: &[i16]| codes.iter().map(|code| i32::from(*code)).sum();
-                    let (first, second) = codes.split_at(WIDTH);
-                    let sums = [sum(first), sum(second), sum(codes)];
-                    assert_eq!(rounded.code_sums[at], sums);
-                    assert_eq!(rounded.sums[at], sums.map(|sum: i32| sum as f32 * scale));
+        for tiles in [Tiles::Few, Tiles::Many] {
+            let mut rng = StdRng::seed_from_u64(3);
+            let (rows, columns) = (35, 224);
+            let x: Vec<f32> = (0..rows * columns)
+                .map(|_| rng.random_range(-1f32..1.0) * 10f32.powi(rng.random_range(-3..3)))
+                .collect();
+            let mut rounded = Rounded::default();
+            rounded.round(&x, columns, tiles);
+            let rows = tiled(&rounded);
+            assert_eq!(rows.len(), 35);
+            for (row, x) in rows.iter().zip(x.chunks_exact(columns)) {
+                for (n, x) in x.chunks(CHUNK).enumerate() {
+                    let most = x.iter().fold(0f32, |most, x| most.max(x.abs()));
+                    let scale = row.scales[n];
+                    let codes = &row.codes[n * CHUNK..][..x.len()];
+                    for (x, code) in x.iter().zip(codes) {
+                        let error = (x - f32::from(*code) * scale).abs();
+                        assert!(error <= most * 2f32.powi(-15) * 1.01, "{error} of {most}");
+                    }
+                    for (pair, codes) in codes.chunks(PAIR).enumerate() {
+                        let at = 3 * (n * CHUNK / PAIR + pair);
+                        let sum = |codes: &[i16]| codes.iter().map(|code| i32::from(*code)).sum();
+                        let (first, second) = codes.split_at(WIDTH);
+                        let sums: [i32; 3] = [sum(first), sum(second), sum(codes)];
+                        assert_eq!(row.code_sums[at..at + 3], sums);
+                        assert_eq!(row.sums[at..at + 3], sums.map(|sum| sum as f32 * scale));
+                    }
                 }
             }
         }
+    }
+
+    #[derive(Default)]
+    struct Row {
+        codes: Vec<i16>,
+        scales: Vec<f32>,
+        code_sums: Vec<i32>,
+        sums: Vec<f32>,
+    }
+
+    /// The rows, taken out of their tiles.
+    fn tiled(rounded: &Rounded) -> Vec<Row> {
+        fn column<T: Copy>(all: &[T], rows: usize, row: usize, tile: usize, r: usize) -> Vec<T> {
+            let each = all.len() / rows;
+            let tiles = &all[row * each..][..tile * each];
+            tiles[r..].iter().step_by(tile).copied().collect()
+        }
+        let (rows, mut found, mut row) = (rounded.rows(), Vec::new(), 0);
+        while row < rows {
+            let tile = rounded.tiles().at(row, rows).rows;
+            found.extend((0..tile).map(|r| Row {
+                codes: column(&rounded.codes, rows, row, tile, r).concat(),
+                scales: column(&rounded.scales, rows, row, tile, r),
+                code_sums: column(&rounded.code_sums, rows, row, tile, r),
+                sums: column(&rounded.sums, rows, row, tile, r),
+            }));
+            row += tile;
+        }
+        found
     }
 
     #[test]
@@ -241,7 +335,7 @@ mod tests {
             let mut x = vec![1.0; 128];
             x[70] = bad;
             let mut rounded = Rounded::default();
-            rounded.round(&x, 128);
+            rounded.round(&x, 128, Tiles::Few);
             assert!(
                 rounded.scales[0].is_finite() && rounded.scales[1].is_nan(),
                 "{bad}"

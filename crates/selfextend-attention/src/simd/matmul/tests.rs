@@ -96,7 +96,8 @@ const FORMATS: [PanelFormat; 13] = [
 fn products(level: Level, few: bool, x: &[f32], weights: Panels, n: usize) -> Vec<f32> {
     let mut rounded = Rounded::default();
     if weights.format.integers().is_some() {
-        rounded.round(x, weights.columns);
+        let tiles = if few { Tiles::Few } else { Tiles::Many };
+        rounded.round(x, weights.columns, tiles);
     }
     let x = Activations {
         floats: x,

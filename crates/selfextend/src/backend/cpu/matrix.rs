@@ -6,7 +6,7 @@ use crate::backend::Phase;
 use crate::tensor::RawTensor;
 use selfextend_attention::parallel;
 use selfextend_attention::simd::WIDTH;
-use selfextend_attention::simd::linear::{PanelFormat, Rounded};
+use selfextend_attention::simd::linear::{PanelFormat, Rounded, Tiles};
 use selfextend_attention::simd::matmul::{
     Activations, FEW_ROWS, ManyScratch, Panels, column_blocks, multiply_few, multiply_many,
 };
@@ -101,7 +101,7 @@ pub(super) fn multiply<const N: usize>(
         .iter()
         .any(|matrix| matrix.format.integers().is_some())
     {
-        rounded.round(x, columns);
+        rounded.round(x, columns, if few { Tiles::Few } else { Tiles::Many });
     }
     let x = Activations { floats: x, rounded };
     let tasks = matrices.into_iter().zip(out).flat_map(|(matrix, out)| {
