@@ -11,6 +11,7 @@ use selfextend_attention::simd::matmul::{
     Activations, FEW_ROWS, ManyScratch, Panels, column_blocks, multiply_few, multiply_many,
 };
 use std::cell::RefCell;
+use std::ops::RangeInclusive;
 
 /// A matrix in panels of 16 rows, in the numbers of its file.
 #[derive(Debug)]
@@ -73,9 +74,11 @@ thread_local! {
     static WIDENED: RefCell<ManyScratch> = RefCell::default();
 }
 
-/// Bytes of weights in a task of a decode step: long enough to pay for handing it out, short
-/// enough that no thread waits long for another's last one.
-const FEW_TASK_BYTES: usize = 32 * 1024;
+/// Tasks of a decode step for each thread, so that none waits long for another's last one...
+const FEW_TASKS: usize = 4;
+/// ...and bytes of weights in one of them: as many as that allows, because memory is read fastest
+/// where each thread follows one long stream, but not more than are read in a moment.
+const FEW_TASK_BYTES: RangeInclusive<usize> = 32 * 1024..=512 * 1024;
 /// Panels in a task of a prefill.
 const MANY_TASK_PANELS: usize = 8;
 
@@ -104,11 +107,14 @@ pub(super) fn multiply<const N: usize>(
         rounded.round(x, columns, if few { Tiles::Few } else { Tiles::Many });
     }
     let x = Activations { floats: x, rounded };
+    let bytes: usize = matrices.iter().map(|matrix| matrix.bytes()).sum();
+    let few_bytes = (bytes / (FEW_TASKS * rayon::current_num_threads()))
+        .clamp(*FEW_TASK_BYTES.start(), *FEW_TASK_BYTES.end());
     let tasks = matrices.into_iter().zip(out).flat_map(|(matrix, out)| {
         out.resize(tokens * matrix.rows, 0.0);
         let panel = matrix.format.panel_bytes(columns);
         let panels = if few {
-            FEW_TASK_BYTES.div_ceil(panel)
+            few_bytes.div_ceil(panel)
         } else {
             MANY_TASK_PANELS
         };
