@@ -21,9 +21,10 @@ macro_rules! in_few_steps {
             match count - $row {
                 1 => step!(1, 4),
                 2 => step!(2, 2),
-                4 => step!(4, 1),
-                5 => step!(5, 1),
-                _ => step!(3, 2),
+                3 => step!(3, 2),
+                4 | 7 | 8 => step!(4, 1),
+                5 | 9 | 10 => step!(5, 1),
+                _ => step!(6, 1),
             }
         }
     }};
