@@ -252,7 +252,7 @@ pub(in crate::simd) struct Widened {
 
 /// Columns that are widened at once, a multiple of every unit: with their rows of activations they
 /// stay in the second-level cache, and one panel of them in the first.
-pub(in crate::simd) const WIDENED: usize = SUPER;
+pub(in crate::simd) const WIDENED: usize = 2 * SUPER;
 
 impl Widened {
     /// Widens columns `first..first + columns` of a panel, which begin and end with units.
