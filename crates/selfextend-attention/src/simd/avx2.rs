@@ -1,19 +1,23 @@
 //! Sixteen floats in two AVX2 registers.
+//!
+//! AVX-VNNI, which processors without AVX-512 have had since 2021, adds products of 16-bit pairs to
+//! their sums in one instruction.
 
 use super::vector::{Kernel, Simd};
 use half::f16;
 use std::arch::x86_64::*;
 
-/// Proof that this machine has AVX2, FMA and F16C.
+/// Proof that this machine has AVX2, FMA and F16C, and AVX-VNNI if `VNNI`.
 #[derive(Clone, Copy)]
-pub struct Avx2(());
+pub struct Avx2<const VNNI: bool>(());
 
-impl Avx2 {
+impl<const VNNI: bool> Avx2<VNNI> {
     /// The proof, where it can be given.
     pub fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("fma")
-            && is_x86_feature_detected!("f16c");
+            && is_x86_feature_detected!("f16c")
+            && (!VNNI || is_x86_feature_detected!("avxvnni"));
         has.then_some(Self(()))
     }
 
@@ -21,17 +25,27 @@ impl Avx2 {
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx2,fma,f16c")]
-        fn inner<K: Kernel>(simd: Avx2, kernel: K) -> K::Output {
+        fn plain<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        #[target_feature(enable = "avx2,avxvnni,fma,f16c")]
+        fn vnni<const VNNI: bool, K: Kernel>(simd: Avx2<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         // SAFETY: `self` proves that the machine has the features.
-        unsafe { inner(self, kernel) }
+        unsafe {
+            if VNNI {
+                vnni(self, kernel)
+            } else {
+                plain(self, kernel)
+            }
+        }
     }
 }
 
 // SAFETY of every block below: `self` proves that the machine has the instructions; loads and
 // stores are unaligned ones, and the caller promises the memory.
-impl Simd for Avx2 {
+impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type V = [__m256; 2];
     type I = [__m256i; 2];
     type P = [__m256i; 2];
@@ -201,10 +215,17 @@ impl Simd for Avx2 {
         // SAFETY: see the impl.
         unsafe {
             let by = _mm256_set1_epi32(by);
-            [
-                _mm256_add_epi32(sums[0], _mm256_madd_epi16(pairs[0], by)),
-                _mm256_add_epi32(sums[1], _mm256_madd_epi16(pairs[1], by)),
-            ]
+            if VNNI {
+                [
+                    _mm256_dpwssd_avx_epi32(sums[0], pairs[0], by),
+                    _mm256_dpwssd_avx_epi32(sums[1], pairs[1], by),
+                ]
+            } else {
+                [
+                    _mm256_add_epi32(sums[0], _mm256_madd_epi16(pairs[0], by)),
+                    _mm256_add_epi32(sums[1], _mm256_madd_epi16(pairs[1], by)),
+                ]
+            }
         }
     }
     #[inline(always)]

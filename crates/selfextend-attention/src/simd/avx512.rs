@@ -16,7 +16,7 @@ impl<const VNNI: bool> Avx512<VNNI> {
     pub fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
-            && super::avx2::Avx2::detect().is_some()
+            && super::avx2::Avx2::<false>::detect().is_some()
             && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         has.then_some(Self(()))
     }

@@ -16,6 +16,9 @@ pub enum Level {
     /// AVX2, FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
+    /// AVX2, FMA, F16C and AVX-VNNI.
+    #[cfg(target_arch = "x86_64")]
+    Avx2Vnni,
     /// AVX-512 F and BW.
     #[cfg(target_arch = "x86_64")]
     Avx512,
@@ -34,8 +37,11 @@ impl Level {
         let mut levels = vec![Level::Scalar];
         #[cfg(target_arch = "x86_64")]
         {
-            if avx2::Avx2::detect().is_some() {
+            if avx2::Avx2::<false>::detect().is_some() {
                 levels.push(Level::Avx2);
+            }
+            if avx2::Avx2::<true>::detect().is_some() {
+                levels.push(Level::Avx2Vnni);
             }
             if avx512::Avx512::<false>::detect().is_some() {
                 levels.push(Level::Avx512);
@@ -67,7 +73,12 @@ pub fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
     match level {
         Level::Scalar => kernel.run(scalar::Scalar),
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => match avx2::Avx2::detect() {
+        Level::Avx2Vnni if K::INTEGERS => match avx2::Avx2::<true>::detect() {
+            Some(simd) => simd.run(kernel),
+            None => kernel.run(scalar::Scalar),
+        },
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 | Level::Avx2Vnni => match avx2::Avx2::<false>::detect() {
             Some(simd) => simd.run(kernel),
             None => kernel.run(scalar::Scalar),
         },
