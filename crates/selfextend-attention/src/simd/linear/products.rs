@@ -106,8 +106,9 @@ unsafe fn minima<S: Simd, L: Layout>(s: S, unit: *const u8, block: usize) -> S::
 }
 
 /// How many bytes the prefetch runs ahead of what is being read: the processor's own prefetching
-/// stops at the end of each page of 4096 bytes. From 2048 on it gets in its way (Zen 4).
-const AHEAD: usize = 512;
+/// stops at the end of each page of 4096 bytes. From 2048 on it gets in its way on Zen 4; Sapphire
+/// Rapids is a fifth faster with 2048 than with this.
+const AHEAD: usize = 1024;
 
 /// Products of 16 weight rows with `R` rows of activations from `row` on.
 ///
