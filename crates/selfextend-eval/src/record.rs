@@ -138,6 +138,9 @@ pub enum Outcome {
         expected: Vec<String>,
         /// Between 0 and 1.
         score: f64,
+        /// How likely the right answer was, where it can be told word for word.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        told: Option<Told>,
     },
     /// Negative log-likelihoods of a text.
     Likelihood {
@@ -166,6 +169,21 @@ pub enum Outcome {
     },
 }
 
+/// How likely the right answer is when it is told token by token, each after the right ones before
+/// it. What a model generates also depends on how it likes to begin a sentence; this does not.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// Its tokens.
+    pub tokens: usize,
+    /// Their summed negative log-likelihood.
+    pub nll: f64,
+    /// How many of them are the most probable one.
+    pub top: usize,
+    /// The first that is not, from 0: where greedy decoding leaves the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_at: Option<usize>,
+}
+
 /// How likely a continuation is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChoiceOutcome {
@@ -183,7 +201,9 @@ impl Outcome {
     /// Whether every number is one.
     pub(crate) fn is_finite(&self) -> bool {
         match self {
-            Self::Answer { score, .. } => score.is_finite(),
+            Self::Answer { score, told, .. } => {
+                score.is_finite() && told.as_ref().is_none_or(|told| told.nll.is_finite())
+            }
             Self::Likelihood { nll, blocks, .. } => {
                 nll.is_finite() && blocks.iter().all(|(_, nll)| nll.is_finite())
             }

@@ -39,6 +39,9 @@ pub enum Ask {
         stop: Vec<String>,
         /// The right answers, for the record.
         expected: Vec<String>,
+        /// The tokens of the right answer, where it can be told word for word: how likely they are
+        /// after the prompt is measured beside what is generated. Empty elsewhere.
+        answer: Vec<u32>,
         /// The score of an answer.
         score: Score,
     },
@@ -114,7 +117,7 @@ impl Sample {
             Ask::Choice { choices, .. } => {
                 let mut passages = Vec::new();
                 for choice in choices {
-                    let (body, _) = choice.split();
+                    let body = &choice.prompt[..choice.prompt.len().saturating_sub(1)];
                     passages.push(passage(body, true));
                     passages.push(passage(&choice.continuation, false));
                 }
@@ -148,21 +151,13 @@ impl Sample {
                 max_tokens,
                 expected,
                 stop,
+                answer,
                 ..
-            } => hash.update(format!("{max_tokens} {stop:?} {expected:?}")),
+            } => hash.update(format!("{max_tokens} {stop:?} {expected:?} {answer:?}")),
             Ask::Likelihood { from, .. } => hash.update(from.to_string()),
             Ask::Choice { gold, .. } => hash.update(gold.to_string()),
         }
         hex(&hash.finalize()[..8])
-    }
-}
-
-impl Choice {
-    /// The prompt without its last token, and that token, which is read together with the
-    /// continuation.
-    pub(crate) fn split(&self) -> (&[u32], u32) {
-        let (last, body) = self.prompt.split_last().unwrap_or((&0, &[]));
-        (body, *last)
     }
 }
 

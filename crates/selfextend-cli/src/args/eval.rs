@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use selfextend::Method;
 use selfextend_eval::Shard;
 use selfextend_eval::tasks::needle;
+use selfextend_eval::tasks::passkey::Wording;
 use selfextend_eval::tasks::ruler::RulerTask;
 use std::path::PathBuf;
 
@@ -158,6 +159,15 @@ pub struct SweepArgs {
     /// Keys at each length and depth.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = at_least_one)]
     pub trials: usize,
+    /// How the key is asked for: authors, no-space, line, question (repeatable with commas); each key
+    /// is asked for in each.
+    #[arg(
+        long = "wordings",
+        default_value = "authors",
+        value_delimiter = ',',
+        value_name = "NAME,..."
+    )]
+    pub wordings: Vec<Wording>,
     #[command(flatten)]
     pub keys: KeyArgs,
 }

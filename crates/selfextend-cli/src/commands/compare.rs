@@ -62,6 +62,7 @@ pub fn compare(args: &CompareArgs) -> Result<()> {
                 "digits": sweep.digits,
                 "seed": sweep.seed,
                 "chat": args.keys.chat,
+                "wordings": sweep.wordings.iter().map(|it| it.name()).collect::<Vec<_>>(),
             })),
             "left_out": left_out,
         }),

@@ -7,7 +7,7 @@ use crate::output;
 use crate::setup::{SettingsReport, Setup};
 use selfextend::{Extension, GenerateOptions, PositionMap, TextModel};
 use selfextend_eval::tasks::Prompter;
-use selfextend_eval::tasks::passkey::Passkey;
+use selfextend_eval::tasks::passkey::{Passkey, Wording};
 use selfextend_eval::{EvalError, Speed};
 use serde::Serialize;
 
@@ -29,14 +29,21 @@ pub fn demo(args: &DemoArgs) -> Result<()> {
     let model = setup.source.load()?;
     let trained = model.model.config().trained_window;
     let prompter = Prompter::new(&model, false)?;
-    let passkey = Passkey::new(&prompter, args.tokens, args.depth, KEY_DIGITS, args.seed).map_err(
-        |error| match error {
-            EvalError::Settings(reason) => {
-                CliError::usage(format!("--tokens {} is too short: {reason}", args.tokens))
-            }
-            other => other.into(),
-        },
-    )?;
+    let wording = Wording::Authors;
+    let passkey = Passkey::new(
+        &prompter,
+        args.tokens,
+        args.depth,
+        KEY_DIGITS,
+        args.seed,
+        wording,
+    )
+    .map_err(|error| match error {
+        EvalError::Settings(reason) => {
+            CliError::usage(format!("--tokens {} is too short: {reason}", args.tokens))
+        }
+        other => other.into(),
+    })?;
     let needed = passkey.tokens.len() + ANSWER_TOKENS;
     let extended = setup.choice.for_text(needed, trained)?.extension;
     introduce(args, &passkey, trained);

@@ -1,6 +1,6 @@
 //! The tables and pictures of scored answers and choices.
 
-use super::aggregate::summary;
+use super::aggregate::{summary, telling};
 use super::figure::{Bars, Drawing, Figure, HeatMap};
 use super::grid::grid_figures;
 use super::lengths::by_length;
@@ -11,12 +11,60 @@ use crate::record::{Outcome, Record};
 use serde_json::Value;
 
 pub(super) fn tables(view: &View) -> Vec<Table> {
-    let mut columns = vec!["method"];
     let tags: Vec<&str> = ["task", "length"]
         .into_iter()
         .filter(|tag| !view.values(tag).is_empty())
         .collect();
-    columns.extend(&tags);
+    let title = "Score in percent (95%: Wilson, or bootstrap where answers score in part)";
+    let mut tables = vec![scores(view, title, &tags)];
+    let mut by_wording = tags;
+    if view.values("wording").len() > 1 {
+        by_wording.push("wording");
+        tables.push(scores(view, "The same for each wording", &by_wording));
+    }
+    tables.extend(tellings(view, &by_wording));
+    tables
+}
+
+/// The likelihood of right answers, where they were told: what a model knows, beside what it says.
+fn tellings(view: &View, tags: &[&str]) -> Option<Table> {
+    let mut columns = vec!["method"];
+    columns.extend(tags);
+    columns.extend([
+        "samples",
+        "nats a token",
+        "tokens first %",
+        "answers first %",
+        "left at",
+    ]);
+    let title = "The right answer told token by token: its loss, how often its tokens are the most probable ones, and the token at which greedy decoding leaves it most often";
+    let mut table = Table::new(title, &columns);
+    let mut any = false;
+    for method in view.methods() {
+        for group in groups(view, tags) {
+            let wanted: Vec<_> = tags.iter().copied().zip(&group).collect();
+            let Some(found) = telling(&view.under(method, &wanted)) else {
+                continue;
+            };
+            any = true;
+            let percent = |share: f64| format!("{:.1}", 100.0 * share);
+            let mut row = vec![method.clone()];
+            row.extend(group.iter().map(shown));
+            row.push(found.count.to_string());
+            row.push(format!("{:.3}", found.nats));
+            row.extend([found.top, found.whole].map(percent));
+            row.push(found.left.map_or("-".into(), |(at, share)| {
+                format!("{} ({}%)", at + 1, percent(share))
+            }));
+            table.row(row);
+        }
+    }
+    any.then_some(table)
+}
+
+fn scores(view: &View, title: &str, tags: &[&str]) -> Table {
+    let mut columns = vec!["method"];
+    columns.extend(tags);
     columns.extend(["samples", "score %", "low", "high"]);
     let has_choices = view
         .run
@@ -26,10 +74,9 @@ pub(super) fn tables(view: &View) -> Vec<Table> {
     if has_choices {
         columns.extend(["acc_norm %", "low", "high", "acc_bytes %", "low", "high"]);
     }
-    let title = "Score in percent (95%: Wilson, or bootstrap where answers score in part)";
     let mut table = Table::new(title, &columns);
     for method in view.methods() {
-        for group in groups(view, &tags) {
+        for group in groups(view, tags) {
             let wanted: Vec<_> = tags.iter().copied().zip(&group).collect();
             let records = view.under(method, &wanted);
             let Some(found) = summary(&records) else {
@@ -51,7 +98,7 @@ pub(super) fn tables(view: &View) -> Vec<Table> {
             table.row(row);
         }
     }
-    vec![table]
+    table
 }
 
 /// The combinations of tags that occur, in order of appearance.

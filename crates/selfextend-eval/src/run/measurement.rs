@@ -5,7 +5,7 @@ use super::reader::{Reader, stop_if};
 use crate::cost::Speed;
 use crate::error::Result;
 use crate::memory::PeakMemory;
-use crate::record::{ChoiceOutcome, LIKELIHOOD_BLOCK, Outcome, Record};
+use crate::record::{ChoiceOutcome, LIKELIHOOD_BLOCK, Outcome, Record, Told};
 use crate::sample::{Ask, Choice, Sample, Score};
 use selfextend::sampling::TokenScore;
 use selfextend::{GenerateOptions, Method, TextModel, generate};
@@ -33,6 +33,7 @@ struct Question<'a> {
     max_tokens: usize,
     stop: &'a [String],
     expected: &'a [String],
+    answer: &'a [u32],
     score: &'a Score,
 }
 
@@ -71,6 +72,7 @@ impl<'a> Measurement<'a> {
                 max_tokens,
                 stop,
                 expected,
+                answer,
                 score,
                 ..
             } => {
@@ -79,6 +81,7 @@ impl<'a> Measurement<'a> {
                     max_tokens: *max_tokens,
                     stop,
                     expected,
+                    answer,
                     score,
                 };
                 self.answer(&question, &mut current)?
@@ -129,11 +132,16 @@ impl<'a> Measurement<'a> {
         current.record.decode_s = start.elapsed().as_secs_f64();
         let positions = prompt.len()..prompt.len() + question.max_tokens;
         self.advance(self.speed.decode_operations(positions), current);
+        let told = match question.answer {
+            [] => None,
+            answer => Some(tell(prompt, answer, current)?),
+        };
         Ok(Outcome::Answer {
             score: (question.score)(&answer.text),
             text: answer.text,
             tokens: answer.tokens.len(),
             expected: question.expected.to_vec(),
+            told,
         })
     }
 
@@ -208,12 +216,10 @@ impl<'a> Measurement<'a> {
     }
 
     fn choice(&mut self, choice: &Choice, current: &mut Current) -> Result<ChoiceOutcome> {
-        let (body, last) = choice.split();
-        self.read(body, current)?;
+        let (seen, last) = split(&choice.prompt);
+        self.read(seen, current)?;
         let targets = &choice.continuation;
-        let mut seen = vec![last];
-        seen.extend(&targets[..targets.len() - 1]);
-        let scores = self.score(&seen, targets, current)?;
+        let scores = self.score(&before(last, targets), targets, current)?;
         Ok(ChoiceOutcome {
             log_likelihood: log_likelihood(&scores),
             characters: choice.characters,
@@ -221,6 +227,38 @@ impl<'a> Measurement<'a> {
             greedy: scores.iter().all(|score| score.is_top),
         })
     }
+}
+
+/// How likely an answer is after a prompt, which was just read. Not part of the cost of a sample: of
+/// the prompt only some tokens are read again.
+fn tell(prompt: &[u32], answer: &[u32], current: &mut Current) -> Result<Told> {
+    let Current {
+        reader, observer, ..
+    } = current;
+    // Moved in: only by itself can it go to another thread.
+    let observer = &mut **observer;
+    let mut progress = move |_| stop_if(observer.stop());
+    let (seen, last) = split(prompt);
+    reader.prompt(seen, &mut progress)?;
+    let scores = reader.score(&before(last, answer), answer, &mut progress)?;
+    Ok(Told {
+        tokens: scores.len(),
+        nll: -log_likelihood(&scores),
+        top: scores.iter().filter(|score| score.is_top).count(),
+        left_at: scores.iter().position(|score| !score.is_top),
+    })
+}
+
+/// A prompt without its last token, and that token, which is read together with what continues it.
+fn split(prompt: &[u32]) -> (&[u32], u32) {
+    let (last, seen) = prompt.split_last().unwrap_or((&0, &[]));
+    (seen, *last)
+}
+
+/// The tokens before each of some targets.
+fn before(last: u32, targets: &[u32]) -> Vec<u32> {
+    let seen = &targets[..targets.len().saturating_sub(1)];
+    [&[last], seen].concat()
 }
 
 /// The sum of the log-probabilities.

@@ -152,6 +152,7 @@ impl Asked<'_> {
                     Vec::new()
                 },
                 expected: answers.clone(),
+                answer: Vec::new(),
                 score: self.score(answers, classes),
             },
         })

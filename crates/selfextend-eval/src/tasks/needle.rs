@@ -18,6 +18,9 @@ pub const QUESTION: &str = "What is the best thing to do in San Francisco?";
 /// ("eating a sandwich and sitting in ...").
 pub const ANSWER: &str = "Dolores Park";
 
+/// What begins an answer.
+const ANSWER_PREFIX: &str = "\nAnswer:";
+
 /// A sweep over lengths and depths.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -60,13 +63,15 @@ impl Needle {
     pub fn samples(&self, prompter: &Prompter) -> Result<Vec<Sample>> {
         check_depths(&self.depths)?;
         let haystack = self.read_haystack()?;
+        // Word for word, an answer is the needle itself.
+        let told = prompter.continuation(ANSWER_PREFIX, &format!(" {}", self.needle))?;
         let mut samples = Vec::new();
         for &length in &self.lengths {
             for depth in deepest_first(&self.depths) {
-                let room = length.saturating_sub(self.max_tokens);
+                let room = length.saturating_sub(self.max_tokens.max(told.len()));
                 let found = fit(room, "the question", |chars| {
                     let text = self.text(&haystack, chars, depth);
-                    let tokens = prompter.tokens(&text, "\nAnswer:")?;
+                    let tokens = prompter.tokens(&text, ANSWER_PREFIX)?;
                     Ok(((), tokens))
                 })?;
                 let answer = self.answer.to_lowercase();
@@ -83,6 +88,7 @@ impl Needle {
                         max_tokens: self.max_tokens,
                         stop: Vec::new(),
                         expected: vec![self.answer.clone()],
+                        answer: told.clone(),
                         score: Box::new(move |text| right(text.to_lowercase().contains(&answer))),
                     },
                 });

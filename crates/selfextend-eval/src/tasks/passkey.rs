@@ -1,8 +1,7 @@
 //! Passkey retrieval (Mohtashami and Jaggi, arXiv 2305.16300) as the SelfExtend paper sets it: the
 //! text of the authors' `passkey_examples`, whose lines of filler hide one line with the key.
 //!
-//! The authors put the question directly after the last line and end it with a space; here it has
-//! a line of its own and no space at the end, because many tokenizers have words such as " 5".
+//! Small models are sensitive to how the question stands: see [`Wording`].
 
 use super::fit::fit;
 use super::haystack::{NOISE, check_depths, deepest_first};
@@ -13,7 +12,67 @@ use crate::random::Random;
 use crate::sample::{Ask, Sample, Tags};
 
 const TASK: &str = "There is an important info hidden inside a lot of irrelevant text. Find it and memorize it. I will quiz you about the important information there.";
-const QUESTION: &str = "What is the pass key? The pass key is";
+
+/// How the question for the key stands after the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wording {
+    /// As the authors' `passkey_example.py` asks: right behind the last line, a space at its end.
+    Authors,
+    /// The same without that space: many tokenizers have words such as " 5".
+    NoSpace,
+    /// On a line of its own, without a space at its end.
+    Line,
+    /// Announced as a question, its answer begun.
+    Question,
+}
+
+impl Wording {
+    /// Every wording, with its name.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("authors", Self::Authors),
+        ("no-space", Self::NoSpace),
+        ("line", Self::Line),
+        ("question", Self::Question),
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        let found = Self::ALL.iter().find(|(_, wording)| *wording == self);
+        found.map_or("", |(name, _)| name)
+    }
+
+    /// What stands between the last line and the question, and the question with the words that
+    /// begin its answer.
+    fn question(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Authors => ("", "What is the pass key? The pass key is "),
+            Self::NoSpace => ("", "What is the pass key? The pass key is"),
+            Self::Line => ("\n", "What is the pass key? The pass key is"),
+            Self::Question => (
+                "\n\n",
+                "Question: What is the pass key in the text above?\nAnswer: The pass key is",
+            ),
+        }
+    }
+
+    /// The key as it continues the question.
+    fn answer(self, key: &str) -> String {
+        let space = if self == Self::Authors { "" } else { " " };
+        format!("{space}{key}")
+    }
+}
+
+impl std::str::FromStr for Wording {
+    type Err = String;
+
+    fn from_str(name: &str) -> std::result::Result<Self, String> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        found.map(|(_, wording)| *wording).ok_or_else(|| {
+            let names = Self::ALL.map(|(name, _)| name).join(", ");
+            format!("not a wording; the wordings are {names}")
+        })
+    }
+}
 
 /// A key and the text that hides it.
 #[derive(Debug, Clone)]
@@ -22,13 +81,15 @@ pub struct Passkey {
     pub key: String,
     /// The text, its question included.
     pub tokens: Vec<u32>,
+    /// The key's tokens, as they continue the text.
+    pub answer: Vec<u32>,
     /// Where the sentence with the key begins, in tokens.
     pub position: usize,
 }
 
 impl Passkey {
-    /// A text of at most `tokens` tokens, filled as far as possible, with a key of `digits` digits
-    /// (1 to 18) at the share `depth` of its filler. The same seed gives the same key.
+    /// A text of at most `tokens` tokens, of as many lines of filler as fit, with a key of `digits`
+    /// digits (1 to 18) at the share `depth` of its lines. The same seed gives the same key.
     ///
     /// # Errors
     /// Too few tokens for the task, text the tokenizer cannot encode.
@@ -38,21 +99,23 @@ impl Passkey {
         depth: f64,
         digits: usize,
         seed: u64,
+        wording: Wording,
     ) -> Result<Self> {
         let mut random = Random::new(seed);
         let key = random.decimal(digits);
-        let encode =
-            |[before, after]: &[String; 2]| prompter.tokens(&format!("{before}{after}"), QUESTION);
-        let found = fit(tokens, "the passkey task", |words| {
-            let parts = text(&key, words, depth);
-            let tokens = encode(&parts)?;
+        let (gap, question) = wording.question();
+        let found = fit(tokens, "the passkey task", |lines| {
+            let before = (lines as f64 * depth).round() as usize;
+            let parts = text(&key, before, lines - before);
+            let tokens = prompter.tokens(&format!("{}{}{gap}", parts[0], parts[1]), question)?;
             Ok((parts, tokens))
         })?;
         let model = prompter.model();
         Ok(Self {
-            key,
+            answer: prompter.continuation(question, &wording.answer(&key))?,
             tokens: found.tokens,
             position: model.encode(&found.made[0])?.len(),
+            key,
         })
     }
 
@@ -67,21 +130,13 @@ fn is_first_number(key: &str, answer: &str) -> bool {
     digits.take_while(char::is_ascii_digit).eq(key.chars())
 }
 
-/// The text before the key's line, and the text from it to the question. Filler is counted in
-/// words; the words that do not fill a line come last.
-fn text(key: &str, words: usize, depth: f64) -> [String; 2] {
-    let line: Vec<&str> = NOISE.split(' ').collect();
-    let (lines, rest) = (words / line.len(), words % line.len());
-    let before = (lines as f64 * depth).round() as usize;
-    let filler = |count: usize| format!("{NOISE}\n").repeat(count);
-    let mut after = format!(
-        "The pass key is {key}. Remember it. {key} is the pass key.\n{}",
-        filler(lines - before)
-    );
-    if rest > 0 {
-        after += &format!("{}\n", line[..rest].join(" "));
-    }
-    [format!("{TASK}\n{}", filler(before)), after]
+/// The text before the key's line, and the text from it on, with so many lines of filler.
+fn text(key: &str, before: usize, after: usize) -> [String; 2] {
+    [
+        format!("{TASK}\n{}", format!("{NOISE}\n").repeat(before)),
+        format!("The pass key is {key}. Remember it. {key} is the pass key.")
+            + &format!("\n{NOISE}").repeat(after),
+    ]
 }
 
 /// A sweep over lengths, depths and trials.
@@ -98,10 +153,13 @@ pub struct Sweep {
     pub digits: usize,
     /// Seed of the keys.
     pub seed: u64,
+    /// How they are asked for; each key in each of these.
+    pub wordings: Vec<Wording>,
 }
 
 impl Sweep {
-    /// Four keys of five digits at each depth of 10%, 30%, 50%, 70% and 90%, with seed 0.
+    /// Four keys of five digits at each depth of 10%, 30%, 50%, 70% and 90%, with seed 0, in the
+    /// authors' wording.
     pub fn new(lengths: Vec<usize>) -> Self {
         Self {
             lengths,
@@ -109,6 +167,7 @@ impl Sweep {
             trials: 4,
             digits: 5,
             seed: 0,
+            wordings: vec![Wording::Authors],
         }
     }
 
@@ -126,8 +185,12 @@ impl Sweep {
                 for trial in 0..self.trials {
                     let seed = self.seed + trial as u64;
                     let room = length.saturating_sub(max_tokens);
-                    let passkey = Passkey::new(prompter, room, depth, self.digits, seed)?;
-                    samples.push(sample(passkey, length, depth, trial, max_tokens));
+                    for &wording in &self.wordings {
+                        let passkey =
+                            Passkey::new(prompter, room, depth, self.digits, seed, wording)?;
+                        let place = (length, depth, trial, wording);
+                        samples.push(sample(passkey, place, max_tokens));
+                    }
                 }
             }
         }
@@ -135,19 +198,26 @@ impl Sweep {
     }
 }
 
-fn sample(passkey: Passkey, length: usize, depth: f64, trial: usize, max_tokens: usize) -> Sample {
+fn sample(
+    passkey: Passkey,
+    (length, depth, trial, wording): (usize, f64, usize, Wording),
+    max_tokens: usize,
+) -> Sample {
     let Passkey {
         key,
         tokens,
+        answer,
         position,
     } = passkey;
     let expected = vec![key.clone()];
+    let wording = wording.name();
     Sample {
-        id: format!("{length}/{depth}/{trial}"),
+        id: format!("{length}/{depth}/{trial}/{wording}"),
         tags: Tags::from([
             ("length".into(), length.into()),
             ("depth".into(), depth.into()),
             ("trial".into(), trial.into()),
+            ("wording".into(), wording.into()),
             ("position".into(), position.into()),
         ]),
         context: length,
@@ -157,6 +227,7 @@ fn sample(passkey: Passkey, length: usize, depth: f64, trial: usize, max_tokens:
             max_tokens,
             stop: vec!["\n".into()],
             expected,
+            answer,
             score: Box::new(move |answer| right(is_first_number(&key, answer))),
         },
     }
@@ -166,15 +237,33 @@ fn sample(passkey: Passkey, length: usize, depth: f64, trial: usize, max_tokens:
 mod tests {
     use super::*;
 
+    /// The authors' files, text for text.
     #[test]
-    fn the_key_lies_where_it_should() {
-        let words = NOISE.split(' ').count();
-        let [before, after] = text("12345", 10 * words + 3, 0.3);
-        assert_eq!(
-            (before.matches(NOISE).count(), after.matches(NOISE).count()),
-            (3, 7)
-        );
-        assert!(after.starts_with("The pass key is 12345.") && after.ends_with("The grass is\n"));
+    fn texts_are_the_authors() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared/data/passkey");
+        for file in ["passkey_examples_5k.jsonl", "passkey_examples_10k.jsonl"] {
+            let Ok(examples) = std::fs::read_to_string(format!("{folder}/{file}")) else {
+                println!("skipped: no {folder}/{file}");
+                continue;
+            };
+            for example in examples.lines() {
+                let example: serde_json::Value = serde_json::from_str(example).unwrap();
+                let (input, key) = (&example["input"], example["target"].to_string());
+                let (input, key) = (input.as_str().unwrap(), key.trim_matches('"'));
+                let before = input.split(key).next().unwrap().matches(NOISE).count();
+                let after = input.matches(NOISE).count() - before;
+                assert_eq!(text(key, before, after).concat(), input);
+            }
+        }
+    }
+
+    #[test]
+    fn wordings_have_names() {
+        for (name, wording) in Wording::ALL {
+            assert_eq!((name.parse(), wording.name()), (Ok(wording), name));
+        }
+        let error = "polite".parse::<Wording>().unwrap_err();
+        assert!(error.contains("authors, no-space, line, question"));
     }
 
     #[test]
@@ -182,6 +271,7 @@ mod tests {
         let passkey = Passkey {
             key: "12345".into(),
             tokens: Vec::new(),
+            answer: Vec::new(),
             position: 0,
         };
         assert!(passkey.is_in("12345. Remember it."));

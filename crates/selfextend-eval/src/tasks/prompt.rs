@@ -53,4 +53,24 @@ impl<'a> Prompter<'a> {
         }
         Ok(tokens)
     }
+
+    /// The tokens with which `answer` continues the words that begin an answer.
+    ///
+    /// # Errors
+    /// Text the tokenizer cannot encode.
+    pub fn continuation(&self, answer_prefix: &str, answer: &str) -> Result<Vec<u32>> {
+        let encode = |text: &str| {
+            let tokens = self.model.tokenizer.encode(text);
+            tokens.map_err(selfextend::Error::from)
+        };
+        let (prefix, whole) = (
+            encode(answer_prefix)?,
+            encode(&format!("{answer_prefix}{answer}"))?,
+        );
+        match whole.strip_prefix(&*prefix) {
+            Some(rest) if !rest.is_empty() => Ok(rest.to_vec()),
+            // The tokenizer joins them where they meet: what is asked ends in its own tokens.
+            _ => Ok(encode(answer)?),
+        }
+    }
 }

@@ -206,7 +206,14 @@ impl Ruler {
             let tokens = prompter.tokens(&question.text, &question.prefix)?;
             Ok((question, tokens))
         })?;
-        let expected = found.made.expected;
+        let Question {
+            prefix, expected, ..
+        } = found.made;
+        // The lists of the other tasks may be told in many ways.
+        let answer = match task.needles() {
+            Some(_) => prompter.continuation(&prefix, &format!(" {}", expected.join(", ")))?,
+            None => Vec::new(),
+        };
         let answers = expected.clone();
         Ok(Sample {
             id: format!("{}/{length}/{number}", task.name()),
@@ -221,6 +228,7 @@ impl Ruler {
                 max_tokens,
                 stop: Vec::new(),
                 expected,
+                answer,
                 score: Box::new(move |answer| string_match_all(answer, &answers)),
             },
         })

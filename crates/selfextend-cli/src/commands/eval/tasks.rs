@@ -52,6 +52,7 @@ fn sweep(args: &SweepArgs) -> passkey::Sweep {
     sweep.trials = args.trials;
     sweep.digits = args.keys.digits.into();
     sweep.seed = args.keys.seed;
+    sweep.wordings = args.wordings.clone();
     sweep
 }
 
@@ -63,6 +64,7 @@ fn sweep_settings(args: &SweepArgs) -> Value {
         "digits": args.keys.digits,
         "seed": args.keys.seed,
         "chat": args.keys.chat,
+        "wordings": args.wordings.iter().map(|wording| wording.name()).collect::<Vec<_>>(),
     })
 }
 
