@@ -200,7 +200,7 @@ fn flags_out_of_range_are_usage_errors() {
     on_tiny("run", &["hi", "--top-p", "1.5"]).fails(2, &["top-p"]);
     on_tiny("run", &["hi", "--temperature", "-1"]).fails_usage("-1");
     on_tiny("run", &["hi", "--temperature=-1"]).fails(2, &["temperature"]);
-    on_tiny("demo", &["--depth", "1.5"]).fails(2, &["--depth"]);
+    on_tiny("demo", &["--depths", "1.5"]).fails(2, &["--depths"]);
 }
 
 #[test]
@@ -311,27 +311,41 @@ fn the_demo_asks_twice() {
     let json = on_tiny("demo", &[&args[..], &["--json"]].concat())
         .ok()
         .json();
-    let tokens = json["tokens"].as_u64().unwrap();
-    assert!((500..=600).contains(&tokens), "{json}");
+    let keys = json["keys"].as_array().unwrap();
+    let depths: Vec<_> = keys.iter().map(|key| key["depth"].as_f64()).collect();
+    assert_eq!(depths, [Some(0.9), Some(0.5), Some(0.1)]);
+    for key in keys {
+        let tokens = key["tokens"].as_u64().unwrap();
+        assert!((500..=600).contains(&tokens), "{json}");
+        assert_eq!(key["passkey"].as_str().unwrap().len(), 5);
+    }
+    assert_eq!(json["plain"]["answers"].as_array().unwrap().len(), 3);
     assert_eq!(json["plain"]["settings"]["method"], "plain");
     let method = json["selfextend"]["settings"]["method"].as_str().unwrap();
     assert!(method.starts_with("selfextend:G="), "{method}");
-    assert_eq!(json["passkey"].as_str().unwrap().len(), 5);
     let done = on_tiny("demo", &args).ok();
     // In a pipe: the cost first, then a line for each way, and no drawing.
     let notes: Vec<_> = done.stderr.lines().collect();
-    let cost = format!("reading {tokens} tokens twice, about ");
-    assert!(notes[1].starts_with(&cost), "{notes:?}");
+    assert!(
+        notes[1].starts_with("reading ") && notes[1].contains(" tokens twice, about "),
+        "{notes:?}"
+    );
     assert_eq!(notes.len(), 4, "{notes:?}");
     assert!(!done.stderr.contains(['\r', '\x1b']), "{notes:?}");
     let table = done.stdout;
-    for part in [
-        "plain attention",
-        "SelfExtend G=",
-        "found the key",
-        json["passkey"].as_str().unwrap(),
-    ] {
+    let found = keys.iter().map(|key| key["passkey"].as_str().unwrap());
+    for part in ["plain attention", "SelfExtend G=", "keys found"]
+        .into_iter()
+        .chain(found)
+    {
         assert!(table.contains(part), "{part}: {table}");
+    }
+    // What the texts share is read once: the last answer is that of its text read alone.
+    let args = ["--tokens", "600", "--seed", "6", "--depths", "0.1", "--json"];
+    let alone = on_tiny("demo", &args).ok().json();
+    assert_eq!(alone["keys"][0], keys[2]);
+    for way in ["plain", "selfextend"] {
+        assert_eq!(alone[way]["answers"][0], json[way]["answers"][2], "{way}");
     }
     on_tiny("demo", &["--tokens", "50"]).fails(2, &["--tokens 50 is too short"]);
 }
