@@ -41,6 +41,22 @@ impl Lowering {
 
     /// [`Lowering::new`] in the memory of an earlier lowering.
     pub fn fill(&mut self, map: &dyn Positions, queries: Range<usize>) {
+        let end = queries.end;
+        self.fill_up_to(map, queries, |_| end);
+    }
+
+    /// The same for queries that attend as if each were the last token that is stored.
+    pub fn fill_steps(&mut self, map: &dyn Positions, queries: Range<usize>) {
+        self.fill_up_to(map, queries, |i| i + 1);
+    }
+
+    /// Query `i` sees no key from `end(i)` on.
+    fn fill_up_to(
+        &mut self,
+        map: &dyn Positions,
+        queries: Range<usize>,
+        end: impl Fn(usize) -> usize,
+    ) {
         self.queries = queries.clone();
         refill(&mut self.stored, queries.clone().map(|j| map.stored(j)));
         let regions = map.regions();
@@ -48,9 +64,9 @@ impl Lowering {
             .resize_with(regions.len(), LoweredRegion::default);
         let mut planes = 0;
         for (r, (region, keys)) in self.regions.iter_mut().zip(&*regions).enumerate() {
-            let spans = queries.clone().map(|i| map.span(r, i));
-            let bounded = spans.map(|span| {
-                let end = span.end.min(queries.end);
+            let bounded = queries.clone().map(|i| {
+                let span = map.span(r, i);
+                let end = span.end.min(end(i));
                 (span.start.min(end), end)
             });
             refill(&mut region.spans, bounded);

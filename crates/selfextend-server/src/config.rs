@@ -20,6 +20,9 @@ pub struct ServerConfig {
     /// How tokens are drawn where a request does not say: by default as OpenAI's API does, at a
     /// temperature of 1.
     pub sampling: Sampling,
+    /// Guess tokens from prompts and answers and verify some in one pass, where that is faster; the
+    /// answers are the same ([`selfextend::speculate`]).
+    pub speculate: bool,
     /// The accepted API keys. Every request must send one, except for `/`, `/health` and `/ready`;
     /// empty accepts requests without a key.
     pub api_keys: Vec<String>,
@@ -47,6 +50,7 @@ impl ServerConfig {
             scheduler: SchedulerLimits::default(),
             default_max_tokens: 1024,
             sampling: Sampling::new().with_temperature(1.0),
+            speculate: false,
             api_keys: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),

@@ -36,7 +36,8 @@ impl Server {
     /// Starts the scheduler and listens; connections are served by [`Server::run`].
     ///
     /// # Errors
-    /// [`ServerError`] when the address is taken or the memory budget holds no full context.
+    /// [`ServerError`] when the address is taken, the memory budget holds no full context, or guesses
+    /// could change the answers on the model's device.
     pub async fn bind(
         config: ServerConfig,
         text: Arc<TextModel>,
@@ -56,6 +57,9 @@ impl Server {
                 needed,
                 budget: limits.kv_memory,
             });
+        }
+        if config.speculate {
+            text.model.check_exact_steps()?;
         }
         let listener = TcpListener::bind(address).await;
         let listener = listener.map_err(|source| ServerError::Listen { address, source })?;

@@ -45,6 +45,9 @@ pub(crate) trait DeviceModel: Send + Sync {
     /// Bytes of weights held in memory.
     fn weight_bytes(&self) -> usize;
 
+    /// See [`crate::Model::check_exact_steps`].
+    fn has_exact_steps(&self) -> bool;
+
     /// An empty cache of this backend.
     fn cache(&self, layout: CacheLayout) -> Result<Box<dyn Cache>>;
 
@@ -170,6 +173,10 @@ impl<B: Backend> BackendModel<B> {
 impl<B: Backend> DeviceModel for BackendModel<B> {
     fn weight_bytes(&self) -> usize {
         self.weights.bytes(&self.backend)
+    }
+
+    fn has_exact_steps(&self) -> bool {
+        B::EXACT_STEPS
     }
 
     fn cache(&self, layout: CacheLayout) -> Result<Box<dyn Cache>> {

@@ -60,6 +60,14 @@ pub enum Error {
     /// A pass over a session that was opened on another model.
     #[error("the session belongs to another model; open one on the model that runs the pass")]
     OtherModel,
+    /// More decode steps of a sequence than a pass takes.
+    #[error("{asked} decode steps of one sequence in a pass; {most} are the most")]
+    Steps {
+        /// Steps asked for.
+        asked: usize,
+        /// The most.
+        most: usize,
+    },
     /// A prompt of no tokens.
     #[error("the prompt is empty")]
     EmptyPrompt,

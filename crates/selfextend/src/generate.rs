@@ -2,8 +2,10 @@
 
 use crate::builder::with_fields;
 use crate::error::{Error, Result};
+use crate::reader::Reader;
 use crate::sampling::{Sampler, Sampling};
 use crate::session::Session;
+use crate::speculate::Speculated;
 use crate::tokenizer::{DecodeStream, SpecialTokens, Tokenizer};
 use std::ops::ControlFlow;
 
@@ -18,6 +20,10 @@ pub struct GenerateOptions {
     pub stop: Vec<String>,
     /// How tokens are chosen.
     pub sampling: Sampling,
+    /// Guess tokens from the prompt and the answer and verify some in one pass, where that is faster;
+    /// the text is the same ([`crate::speculate`]). For an [`Answer`]: callers of a [`Writer`] run
+    /// passes themselves.
+    pub speculate: bool,
 }
 
 /// Default of [`GenerateOptions::max_tokens`].
@@ -29,6 +35,7 @@ impl Default for GenerateOptions {
             max_tokens: DEFAULT_MAX_TOKENS,
             stop: Vec::new(),
             sampling: Sampling::default(),
+            speculate: false,
         }
     }
 }
@@ -51,6 +58,8 @@ impl GenerateOptions {
         with_max_tokens(max_tokens: usize);
         /// With another way of choosing tokens.
         with_sampling(sampling: Sampling);
+        /// With guessed tokens, or not.
+        with_speculate(speculate: bool);
     }
 }
 
@@ -78,6 +87,8 @@ pub struct Generation {
     pub text: String,
     /// Why it ended.
     pub finish: Finish,
+    /// What became of guessed tokens, where some were allowed.
+    pub speculated: Option<Speculated>,
 }
 
 /// Turns the logits of one sequence into tokens and text, step by step: an [`Answer`] for callers
@@ -184,17 +195,20 @@ impl<'t> Writer<'t> {
     pub fn tokens(&self) -> &[u32] {
         &self.tokens
     }
+
+    /// The most tokens that it will still draw.
+    pub fn left(&self) -> usize {
+        self.max_tokens - self.tokens.len()
+    }
 }
 
 /// An answer as it is generated: an iterator over pieces of text, which are never half a character
-/// and never the start of a stop text. Dropping it stops the work; the session then holds what was
-/// appended so far.
+/// and never the start of a stop text. Dropping it stops the work; the session then holds all tokens
+/// of the pieces so far but the last one.
 pub struct Answer<'a> {
-    session: &'a mut Session,
+    reader: Reader<'a>,
     writer: Writer<'a>,
-    /// Of the session's last token.
-    logits: Vec<f32>,
-    /// A token that was drawn and is not appended yet.
+    /// A token that was drawn and is not read yet.
     drawn: Option<u32>,
     finish: Option<Finish>,
 }
@@ -204,7 +218,8 @@ impl<'a> Answer<'a> {
     /// session holds, which the repetition penalty counts.
     ///
     /// # Errors
-    /// Sampling settings outside their range, an empty stop text.
+    /// Sampling settings outside their range, an empty stop text, guesses on a device where they could
+    /// change the text.
     pub fn new(
         session: &'a mut Session,
         tokenizer: &'a Tokenizer,
@@ -212,10 +227,14 @@ impl<'a> Answer<'a> {
         logits: Vec<f32>,
         options: &GenerateOptions,
     ) -> Result<Self> {
+        let writer = Writer::new(tokenizer, prompt, options)?;
+        let mut reader = Reader::new(session, logits);
+        if options.speculate {
+            reader.speculate(prompt)?;
+        }
         Ok(Self {
-            session,
-            writer: Writer::new(tokenizer, prompt, options)?,
-            logits,
+            reader,
+            writer,
             drawn: None,
             finish: (options.max_tokens == 0).then_some(Finish::MaxTokens),
         })
@@ -232,6 +251,7 @@ impl<'a> Answer<'a> {
             tokens: self.writer.tokens,
             text: self.writer.gate.passed,
             finish: self.finish.unwrap_or(Finish::Stopped),
+            speculated: self.reader.speculated(),
         }
     }
 
@@ -239,13 +259,12 @@ impl<'a> Answer<'a> {
     fn piece(&mut self) -> Result<Option<String>> {
         while self.finish.is_none() {
             if let Some(token) = self.drawn {
-                if self.session.len() == self.session.context() {
+                if !self.reader.read(token, self.writer.left())? {
                     self.finish = Some(Finish::ContextFull);
                     return Ok(Some(self.writer.rest()).filter(|rest| !rest.is_empty()));
                 }
-                self.logits = self.session.append(&[token])?;
             }
-            let written = self.writer.write(&self.logits, None)?;
+            let written = self.writer.write(self.reader.logits(), None)?;
             self.drawn = Some(written.token);
             self.finish = written.finish;
             if !written.text.is_empty() {
@@ -273,7 +292,7 @@ impl Iterator for Answer<'_> {
 /// of an [`Answer`] and may stop it.
 ///
 /// # Errors
-/// Sampling settings outside their range, an empty stop text, and what the model's pass returns.
+/// Those of [`Answer::new`], and what the model's pass returns.
 pub fn generate(
     session: &mut Session,
     tokenizer: &Tokenizer,

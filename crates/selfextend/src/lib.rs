@@ -68,6 +68,7 @@ mod model;
 mod model_file;
 mod options;
 pub mod profile;
+mod reader;
 mod request;
 #[cfg(feature = "unstable")]
 pub mod safetensors;
@@ -76,6 +77,7 @@ mod safetensors;
 pub mod sampling;
 mod session;
 pub mod settings;
+pub mod speculate;
 #[cfg(feature = "unstable")]
 pub mod tensor;
 #[cfg(not(feature = "unstable"))]
@@ -103,7 +105,7 @@ pub use model_file::ModelFile;
 pub use options::{DEFAULT_CHUNK, LoadOptions, SessionOptions};
 pub use request::ContextRequest;
 pub use sampling::Sampling;
-pub use selfextend_attention::cache::PAGE;
+pub use selfextend_attention::cache::{MOST_STEPS, PAGE};
 pub use selfextend_attention::{
     Frequencies, KvType, PositionMap, Positions, QueryScaling, RopeScaling, SelfExtend,
 };

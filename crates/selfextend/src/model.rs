@@ -112,6 +112,21 @@ impl Model {
         self.0.weights.weight_bytes()
     }
 
+    /// Whether tokens that pass together in [`Phase::Decode`] get bit for bit what each gets alone, which
+    /// [`crate::speculate`] needs: on the CPU, not on a device whose kernels depend on their number.
+    ///
+    /// # Errors
+    /// [`Error::Device`] where they do not.
+    pub fn check_exact_steps(&self) -> Result<()> {
+        if self.0.weights.has_exact_steps() {
+            return Ok(());
+        }
+        Err(Error::Device(
+            "speculation is for the CPU: on a CUDA device tokens that are verified together get other logits than each alone, and the text could change"
+                .into(),
+        ))
+    }
+
     /// Threads it runs on.
     pub fn threads(&self) -> usize {
         self.0.pool.current_num_threads()

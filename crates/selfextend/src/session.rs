@@ -7,6 +7,7 @@ use crate::extension::Extension;
 use crate::model::Model;
 use crate::options::SessionOptions;
 use crate::sampling::TokenScore;
+use selfextend_attention::cache::MOST_STEPS;
 use smallvec::SmallVec;
 
 /// One sequence's part of a pass.
@@ -40,6 +41,16 @@ fn check_tokens(tokens: &[u32], vocab: usize) -> Result<()> {
     }
 }
 
+fn check_steps(tokens: &[u32]) -> Result<()> {
+    match tokens.len() {
+        asked if asked > MOST_STEPS => Err(Error::Steps {
+            asked,
+            most: MOST_STEPS,
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// A sequence of tokens on a model. It knows ids only; [`TextModel`](crate::TextModel) knows text.
 pub struct Session {
     model: Model,
@@ -63,13 +74,13 @@ impl Model {
 
     /// One pass over the new tokens of several sequences, whose linear layers run together.
     /// `visit(input, row, logits)` gets the logits each input asked for, in order; `row` counts its
-    /// new tokens. In [`Phase::Prefill`] and [`Phase::Decode`] (one token a sequence) the logits of a
-    /// sequence on the CPU are bit for bit the same whatever else is in the pass and however a
-    /// prefill is cut.
+    /// new tokens. In [`Phase::Prefill`] and [`Phase::Decode`] (at most [`MOST_STEPS`] tokens a
+    /// sequence) the logits of a sequence on the CPU are bit for bit the same whatever else is in the
+    /// pass, however a prefill is cut and however many decode steps are taken together.
     ///
     /// # Errors
-    /// Sessions of another model, tokens outside the vocabulary or beyond a session's context, logits
-    /// that are no numbers. The sessions are then as they were before, bit for bit; also after a panic
+    /// Sessions of another model, tokens outside the vocabulary or beyond a session's context, more
+    /// decode steps than [`MOST_STEPS`], logits that are no numbers. The sessions are then as they were before, bit for bit; also after a panic
     /// in `visit`.
     pub fn forward(
         &self,
@@ -100,6 +111,9 @@ impl Model {
                 return Err(Error::OtherModel);
             }
             input.session.check(input.tokens)?;
+            if phase == Phase::Decode {
+                check_steps(input.tokens)?;
+            }
         }
         let mut parts: SmallVec<[PassInput; FEW_SEQUENCES]> =
             inputs.iter_mut().map(Input::part).collect();
@@ -192,6 +206,29 @@ impl Session {
         mut visit: impl FnMut(usize, &[f32]) + Send,
     ) -> Result<()> {
         self.in_chunks(tokens, LogitRows::All, &mut |_| Ok(()), &mut visit)
+    }
+
+    /// Appends at most [`MOST_STEPS`] tokens as so many decode steps in one pass; `visit(token, logits)`
+    /// gets the logits of every one, in order. On the CPU they are bit for bit those of appending each
+    /// alone, and so is what the session holds.
+    ///
+    /// # Errors
+    /// As [`Session::append`], and more tokens than that.
+    pub fn append_steps(
+        &mut self,
+        tokens: &[u32],
+        mut visit: impl FnMut(usize, &[f32]) + Send,
+    ) -> Result<()> {
+        self.check(tokens)?;
+        check_steps(tokens)?;
+        let part = PassInput {
+            cache: &mut *self.cache,
+            tokens,
+            logits: LogitRows::All,
+        };
+        let visit = &mut |_, row, logits: &[f32]| visit(row, logits);
+        let phase = Phase::Decode;
+        self.model.pass(phase, &mut [part], &mut |_| Ok(()), visit)
     }
 
     /// Appends tokens; `visit(token, score)` is told, in order, how probable each of them made the
@@ -333,7 +370,8 @@ impl Session {
     /// Forgets every token from `len` on and returns how many are left; what follows is bit for bit
     /// what a fresh session gives (on a device, up to rounding). Under a method that forgets
     /// (StreamingLLM, LM-Infinite), none are left on the CPU where the next query would see tokens that
-    /// have been freed; a device keeps them.
+    /// have been freed, which those of the last [`PAGE`](crate::PAGE) queries never are; a device keeps
+    /// them.
     #[must_use = "fewer tokens than asked for may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         self.cache.truncate(len)

@@ -3,10 +3,10 @@
 
 mod common;
 
-use common::{checkpoints, write_tiny_with};
+use common::{checkpoints, extensions, write_tiny_with};
 use selfextend::method::table::METHODS;
 use selfextend::{
-    Error, Extension, Input, KvType, LoadOptions, LogitRows, Method, Model, PAGE, Phase, Session,
+    Error, Input, KvType, LoadOptions, LogitRows, Method, Model, PAGE, Phase, Session,
     SessionOptions, TensorFormat,
 };
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -51,29 +51,6 @@ fn models() -> Vec<Model> {
     models
 }
 
-/// Every method, for a model.
-fn extensions(model: &Model) -> Vec<Extension> {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("factors.json");
-    let factors: Vec<f64> = (0..model.config().head_dim / 2)
-        .map(|i| 1.0 + i as f64)
-        .collect();
-    std::fs::write(&file, format!("{factors:?}")).unwrap();
-    let method = |name: &str| match name {
-        "longrope" => format!("longrope:factors={}", file.display()),
-        name => name.to_owned(),
-    };
-    let trained = model.config().trained_window;
-    let extension = |name: &str| {
-        let method: Method = method(name).parse().unwrap();
-        // Some need a larger window to reach this far.
-        let windows = (0..4).map(|n| trained << n);
-        let mut tried = windows.map(|window| method.resolve(window, CONTEXT));
-        tried.find_map(Result::ok).unwrap()
-    };
-    METHODS.iter().map(|entry| extension(entry.name)).collect()
-}
-
 /// Every model and method, each with some storage, plain attention and SelfExtend with all. Passes of
 /// one model wait for each other, so each thread has its own.
 fn everywhere(check: impl Fn(&Model, SessionOptions, &str) + Sync) {
@@ -81,7 +58,7 @@ fn everywhere(check: impl Fn(&Model, SessionOptions, &str) + Sync) {
     let check_some = &|thread: usize| {
         let mut cases = 0;
         for model in models() {
-            for (n, extension) in extensions(&model).into_iter().enumerate() {
+            for (n, extension) in extensions(&model, CONTEXT).into_iter().enumerate() {
                 let with_all = ["plain", "selfextend"].contains(&METHODS[n].name);
                 let some = KV_TYPES.iter().enumerate();
                 for (_, &kv_type) in some.filter(|(k, _)| with_all || n % 3 == *k) {

@@ -15,13 +15,91 @@ use std::cell::RefCell;
 /// Buffers for all splits of a pass.
 #[derive(Debug, Default)]
 pub(super) struct DecodeScratch {
-    /// Rotated queries of each (token, key head): region after region, `[group][component]`.
+    /// Rotated queries of each (key head, token): region after region, `[group][component]`.
     queries: Vec<f32>,
     /// The same in the form that quantised keys are multiplied by; empty for other keys.
     rounded: Vec<Rounded>,
-    /// Unnormalised results of each split: `[group][padded component]`.
+    /// Unnormalised results of each (page, token): `[group][padded component]`.
     partial: Vec<f32>,
     states: Vec<Running>,
+}
+
+/// The queries of a segment, in the heads that share a key head.
+#[derive(Clone, Copy)]
+struct Queries<'a> {
+    segment: LayerSegment<'a>,
+    head: usize,
+}
+
+impl<'a> Queries<'a> {
+    /// How many tokens.
+    fn tokens(&self) -> usize {
+        self.segment.plan.tokens
+    }
+
+    /// One for each token.
+    fn each(self) -> impl Iterator<Item = Query<'a>> + Clone {
+        let Self { segment, head } = self;
+        (0..self.tokens()).map(move |token| Query {
+            segment,
+            token,
+            head,
+        })
+    }
+
+    /// The pages that hold a key that one of them sees.
+    fn pages(&self) -> impl Iterator<Item = usize> + Clone + use<'a> {
+        let queries = *self;
+        let end = queries.each().map(|query| query.end()).max();
+        let pages = 0..end.unwrap_or(0).div_ceil(PAGE);
+        pages.filter(move |&page| queries.each().any(|query| query.sees(page)))
+    }
+}
+
+/// The heads of one query that share a key head.
+#[derive(Clone, Copy)]
+struct Query<'a> {
+    segment: LayerSegment<'a>,
+    token: usize,
+    head: usize,
+}
+
+impl Query<'_> {
+    /// The key after the last that it sees.
+    fn end(&self) -> usize {
+        self.segment.end(self.token)
+    }
+
+    /// Whether it sees a key of a page.
+    fn sees(&self, page: usize) -> bool {
+        let (token, from) = (self.token, page * PAGE);
+        let mut regions = self.segment.regions().iter();
+        regions.any(|region| region.touches(token, token, from, from + PAGE))
+    }
+
+    /// Copies the heads of this query, rotated for each region.
+    fn rotate(&self, q: &[f32], to: &mut [f32]) {
+        let shape = self.segment.cache.shape();
+        let regions = to.chunks_exact_mut(shape.group() * shape.head_dim());
+        for (region, to) in (0..self.segment.regions().len()).zip(regions) {
+            for (row, to) in to.chunks_exact_mut(shape.head_dim()).enumerate() {
+                let head = self.head * shape.group() + row;
+                self.segment.query(q, region, self.token, head, to);
+            }
+        }
+    }
+}
+
+/// Queries against the keys of one page, one after another: the page is read from memory once.
+struct PageTask<'a> {
+    queries: Queries<'a>,
+    page: usize,
+    /// Of each token, rotated for each region: `[region][group][component]`.
+    rotated: &'a [f32],
+    rounded: &'a [Rounded],
+    /// Of each token.
+    partial: &'a mut [f32],
+    states: &'a mut [Running],
 }
 
 /// One query (all heads of a group) against the keys of one page.
@@ -37,30 +115,37 @@ struct Split<'a> {
     states: &'a mut [Running],
 }
 
-/// The heads of one query that share a key head.
-#[derive(Clone, Copy)]
-struct Query<'a> {
-    segment: LayerSegment<'a>,
-    token: usize,
-    head: usize,
+impl PageTask<'_> {
+    fn run(self, scratch: &mut ThreadScratch) {
+        let shape = self.queries.segment.cache.shape();
+        let partial = shape.group() * shape.padded_dim();
+        let results = self.partial.chunks_exact_mut(partial);
+        let results = results.zip(self.states.chunks_exact_mut(shape.group()));
+        let rotated = self.rotated.chunks_exact(rotated_len(shape));
+        let rows = self.queries.each().zip(rotated.zip(self.rounded));
+        for ((query, (rotated, rounded)), (partial, states)) in rows.zip(results) {
+            if !query.sees(self.page) {
+                // Nothing, in the sum of all pages.
+                partial.fill(0.0);
+                states.fill(Running::EMPTY);
+                continue;
+            }
+            let split = Split {
+                query,
+                first: self.page * PAGE,
+                rotated,
+                rounded,
+                partial,
+                states,
+            };
+            run(split, scratch);
+        }
+    }
 }
 
-impl<'a> Query<'a> {
-    /// The key after the last that it sees.
-    fn end(&self) -> usize {
-        self.segment.end(self.token)
-    }
-
-    /// The pages that hold a key it sees.
-    fn pages(&self) -> impl Iterator<Item = usize> + Clone + use<'a> {
-        let (token, regions) = (self.token, self.segment.regions());
-        let sees = move |page: &usize| {
-            let from = page * PAGE;
-            let mut regions = regions.iter();
-            regions.any(|region| region.touches(token, token, from, from + PAGE))
-        };
-        (0..self.end().div_ceil(PAGE)).filter(sees)
-    }
+/// Floats of a query's rotated rows, with room for every region.
+fn rotated_len(shape: AttentionShape) -> usize {
+    MAX_REGIONS * shape.group() * shape.head_dim()
 }
 
 pub(super) fn attend<'a>(
@@ -70,26 +155,67 @@ pub(super) fn attend<'a>(
     out: &mut [f32],
     scratch: &mut DecodeScratch,
 ) {
-    let queries = segments
-        .flat_map(|segment| (0..segment.plan.tokens).map(move |token| (segment, token)))
-        .flat_map(|(segment, token)| {
-            (0..shape.kv_heads()).map(move |head| Query {
-                segment,
-                token,
-                head,
-            })
-        });
-    let count = queries.clone().count();
+    let all = segments
+        .flat_map(|segment| (0..shape.kv_heads()).map(move |head| Queries { segment, head }));
+    let count: usize = all.clone().map(|queries| queries.tokens()).sum();
     if count == 0 {
         return;
     }
-    // Each query's rotated rows, with room for every region.
-    let rows = MAX_REGIONS * shape.group() * shape.head_dim();
+    rotate(shape, all.clone(), count, q, scratch);
+    let splits = |queries: &Queries| queries.pages().count() * queries.tokens();
+    let splits: usize = all.clone().map(|queries| splits(&queries)).sum();
+    let (width, rows) = (shape.group() * shape.padded_dim(), rotated_len(shape));
+    scratch.partial.resize(splits * width, 0.0);
+    scratch
+        .states
+        .resize(splits * shape.group(), Running::EMPTY);
+    let (mut rotated, mut rounded) = (&scratch.queries[..], &scratch.rounded[..]);
+    let pages = all.clone().flat_map(move |queries| {
+        let mine = take(&mut rotated, queries.tokens() * rows);
+        let both = (mine, take(&mut rounded, queries.tokens()));
+        queries.pages().map(move |page| (queries, page, both))
+    });
+    let (mut partial, mut states) = (&mut scratch.partial[..], &mut scratch.states[..]);
+    let tasks = pages.map(move |(queries, page, (rotated, rounded))| PageTask {
+        queries,
+        page,
+        rotated,
+        rounded,
+        partial: take_mut(&mut partial, queries.tokens() * width),
+        states: take_mut(&mut states, queries.tokens() * shape.group()),
+    });
+    parallel::for_each(tasks, |task| {
+        THREAD.with_borrow_mut(|scratch| task.run(scratch));
+    });
+    let (mut partials, mut states) = (&scratch.partial[..], &scratch.states[..]);
+    for queries in all {
+        let tokens = queries.tokens();
+        let count = queries.pages().count() * tokens;
+        let partial = take(&mut partials, count * width).chunks_exact(width);
+        let states = take(&mut states, count * shape.group()).chunks_exact(shape.group());
+        let results = partial.zip(states);
+        for query in queries.each() {
+            let mine = results.clone().skip(query.token).step_by(tokens);
+            merge(shape, query, mine, out);
+        }
+    }
+}
+
+/// Rotates the queries of all tokens for each region, and rounds them where keys are quantised.
+fn rotate<'a>(
+    shape: AttentionShape,
+    all: impl Iterator<Item = Queries<'a>>,
+    count: usize,
+    q: &[f32],
+    scratch: &mut DecodeScratch,
+) {
+    let rows = rotated_len(shape);
     scratch.queries.resize(count * rows, 0.0);
     let room = count.max(scratch.rounded.len());
     scratch.rounded.resize_with(room, Rounded::default);
     let rotated = scratch.queries.chunks_exact_mut(rows);
-    for ((query, to), rounded) in queries.clone().zip(rotated).zip(&mut scratch.rounded) {
+    let queries = all.flat_map(Queries::each);
+    for ((query, to), rounded) in queries.zip(rotated).zip(&mut scratch.rounded) {
         query.rotate(q, to);
         if query.segment.cache.kv_type() == KvType::Q8_0 {
             let used = query.segment.regions().len() * shape.group() * shape.head_dim();
@@ -101,82 +227,42 @@ pub(super) fn attend<'a>(
             });
         }
     }
-    let splits: usize = queries.clone().map(|query| query.pages().count()).sum();
-    let width = shape.group() * shape.padded_dim();
-    scratch.partial.resize(splits * width, 0.0);
-    scratch
-        .states
-        .resize(splits * shape.group(), Running::EMPTY);
-    let pages = queries
-        .clone()
-        .zip(scratch.queries.chunks_exact(rows).zip(&scratch.rounded))
-        .flat_map(|(query, rows)| query.pages().map(move |page| (query, rows, page)));
-    let results = scratch
-        .partial
-        .chunks_exact_mut(width)
-        .zip(scratch.states.chunks_exact_mut(shape.group()));
-    let splits = pages.zip(results).map(
-        |((query, (rotated, rounded), page), (partial, states))| Split {
-            query,
-            first: page * PAGE,
-            rotated,
-            rounded,
-            partial,
-            states,
-        },
-    );
-    parallel::for_each(splits, |split| {
-        THREAD.with_borrow_mut(|scratch| run(split, scratch));
-    });
-    let (mut partials, mut states) = (&scratch.partial[..], &scratch.states[..]);
-    for query in queries {
-        let pages = query.pages().count();
-        let (partial, rest) = partials.split_at(pages * width);
-        partials = rest;
-        let (state, rest) = states.split_at(pages * shape.group());
-        states = rest;
-        merge(shape, query, partial, state, out);
-    }
 }
 
-impl Query<'_> {
-    /// Copies the heads of this query, rotated for each region.
-    fn rotate(&self, q: &[f32], to: &mut [f32]) {
-        let shape = self.segment.cache.shape();
-        let regions = to.chunks_exact_mut(shape.group() * shape.head_dim());
-        for (region, to) in (0..self.segment.regions().len()).zip(regions) {
-            for (row, to) in to.chunks_exact_mut(shape.head_dim()).enumerate() {
-                let head = self.head * shape.group() + row;
-                self.segment.query(q, region, self.token, head, to);
-            }
-        }
-    }
+/// The first `count` of some numbers, which keep the others.
+fn take<'a, T>(from: &mut &'a [T], count: usize) -> &'a [T] {
+    let (first, rest) = from.split_at(count);
+    *from = rest;
+    first
+}
+
+/// The same of numbers to be written.
+fn take_mut<'a, T>(from: &mut &'a mut [T], count: usize) -> &'a mut [T] {
+    let (first, rest) = std::mem::take(from).split_at_mut(count);
+    *from = rest;
+    first
 }
 
 /// Adds up the pages of one query in order: each holds sums of `2^(score - max)`, its heads one
 /// after another.
-fn merge(
+fn merge<'a>(
     shape: AttentionShape,
     query: Query,
-    partial: &[f32],
-    states: &[Running],
+    pages: impl Iterator<Item = (&'a [f32], &'a [Running])> + Clone,
     out: &mut [f32],
 ) {
     let (dim, width, group) = (shape.head_dim(), shape.padded_dim(), shape.group());
     for row in 0..group {
-        let states = states.iter().skip(row).step_by(group);
-        let max = states
-            .clone()
-            .map(|s| s.max)
-            .fold(f32::NEG_INFINITY, f32::max);
+        let states = pages.clone().map(|(_, states)| states[row]);
+        let max = states.map(|s| s.max).fold(f32::NEG_INFINITY, f32::max);
         let head = query.head * group + row;
         let to =
             &mut out[((query.segment.row + query.token) * shape.heads() + head) * dim..][..dim];
         to.fill(0.0);
         let mut sum = 0.0;
-        for (state, partial) in states.zip(partial.chunks_exact(group * width)) {
-            let factor = (state.max - max).exp2();
-            sum += state.sum * factor;
+        for (partial, states) in pages.clone() {
+            let factor = (states[row].max - max).exp2();
+            sum += states[row].sum * factor;
             let partial = &partial[row * width..row * width + dim];
             to.iter_mut()
                 .zip(partial)

@@ -1,5 +1,7 @@
 //! The tiled implementation against the oracle, by an error rule, and the invariants.
 
+mod steps;
+
 use super::{AttentionScratch, Segment, attend, oracle};
 use crate::cache::{LayerKind, PAGE};
 use crate::lowering::tests::BothSides;

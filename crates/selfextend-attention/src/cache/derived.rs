@@ -3,7 +3,7 @@
 use super::kv_type::KvType;
 use super::page::{Page, with_stored};
 use super::pages::LayerPages;
-use super::stored::{DECODE_TOKENS, PAGE, Stored};
+use super::stored::{MOST_STEPS, PAGE, Stored};
 use crate::parallel;
 use crate::rope::Rope;
 use crate::shape::AttentionShape;
@@ -128,9 +128,9 @@ enum RingKeys {
 impl DerivedRing {
     /// For a region whose queries see at most `most` derived keys.
     pub(super) fn new(shape: AttentionShape, kv_type: KvType, most: usize) -> Self {
-        // The most keys of a query and the few new ones of a decode step touch at most one panel
+        // The most keys of a query and the few new ones of decode steps touch at most one panel
         // more than they fill.
-        let slots = (most + DECODE_TOKENS).div_ceil(WIDTH) + 1;
+        let slots = (most + MOST_STEPS).div_ceil(WIDTH) + 1;
         Self::of_slots(shape, kv_type, slots)
     }
 

@@ -6,7 +6,7 @@ use super::kind::LayerKind;
 use super::kv_type::KvType;
 use super::pages::LayerPages;
 use super::plan::SegmentPlan;
-use super::stored::{DECODE_TOKENS, PAGE};
+use super::stored::{DECODE_TOKENS, MOST_STEPS, PAGE};
 use crate::position::{PositionMap, Positions, QueryScaling};
 use crate::rope::Rope;
 use crate::shape::AttentionShape;
@@ -39,6 +39,19 @@ pub(crate) struct LayerCache {
 
 /// Pages are freed this many tokens late, so that a sequence can still be shortened a little.
 const SLACK: usize = PAGE;
+// Decode steps that turn out to be unwanted can be taken back.
+const _: () = assert!(MOST_STEPS <= SLACK);
+
+/// Which kernels the next tokens go through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kernels {
+    /// Those for many tokens.
+    Many,
+    /// Those for few.
+    Few,
+    /// Those for few, each token as if it came alone.
+    Steps,
+}
 
 impl KvCache {
     /// An empty cache whose layers are all alike.
@@ -140,22 +153,43 @@ impl KvCache {
 
     /// [`KvCache::plan`] in the memory of an earlier plan.
     pub fn plan_into(&self, tokens: usize, plan: &mut SegmentPlan) {
-        self.plan_as(tokens, tokens <= DECODE_TOKENS, plan);
+        let kernels = if tokens <= DECODE_TOKENS {
+            Kernels::Few
+        } else {
+            Kernels::Many
+        };
+        self.plan_as(tokens, kernels, plan);
+    }
+
+    /// The same for tokens that go through the decode path as if each came alone: bit for bit what as
+    /// many passes of one token give.
+    ///
+    /// # Panics
+    /// With more than [`MOST_STEPS`] tokens.
+    pub fn plan_steps_into(&self, tokens: usize, plan: &mut SegmentPlan) {
+        assert!(tokens <= MOST_STEPS, "{tokens} decode steps at once");
+        self.plan_as(tokens, Kernels::Steps, plan);
     }
 
     /// The same for tokens that go through the prefill path however few they are. The two paths
     /// add up in different orders: with this one, the result of a token does not depend on how
     /// many were computed with it.
     pub fn plan_prefill_into(&self, tokens: usize, plan: &mut SegmentPlan) {
-        self.plan_as(tokens, false, plan);
+        self.plan_as(tokens, Kernels::Many, plan);
     }
 
-    fn plan_as(&self, tokens: usize, decode: bool, plan: &mut SegmentPlan) {
+    fn plan_as(&self, tokens: usize, kernels: Kernels, plan: &mut SegmentPlan) {
         let queries = self.len..self.len + tokens;
+        let decode = kernels != Kernels::Many;
         plan.start(queries.clone(), decode, self.scaling, self.kinds.len());
         let kinds = self.kinds.iter().zip(&self.held);
         for (plan, (kind, held)) in plan.kinds.iter_mut().zip(kinds) {
-            plan.fill(kind, queries.clone(), decode.then_some(held));
+            if kernels == Kernels::Steps {
+                plan.lowering.fill_steps(kind, queries.clone());
+            } else {
+                plan.lowering.fill(kind, queries.clone());
+            }
+            plan.fill(kind, decode.then_some(held));
         }
     }
 
@@ -167,14 +201,14 @@ impl KvCache {
             held.copy_from_slice(next);
         }
         for layer in &mut self.layers {
-            let forgotten = self.kinds[layer.kind].forgotten(self.len);
-            let end = forgotten.end.saturating_sub(SLACK);
-            layer.pages.forget(forgotten.start..end);
+            let next = self.len.saturating_sub(SLACK);
+            layer.pages.forget(self.kinds[layer.kind].forgotten(next));
         }
     }
 
     /// Forgets every token from `len` on, and returns how many are left: `len`, or all of a shorter
-    /// sequence, or none where keys that the next query would see have been freed already.
+    /// sequence, or none where keys that the next query would see have been freed already; those of the
+    /// last [`PAGE`] queries never are.
     #[must_use = "fewer tokens than requested may be left"]
     pub fn truncate(&mut self, len: usize) -> usize {
         if len < self.len {

@@ -36,5 +36,5 @@ pub use kv_type::KvType;
 pub(crate) use page::{Page, with_stored};
 pub use plan::SegmentPlan;
 pub(crate) use plan::{KindPlan, Rotations};
-pub use stored::{DECODE_TOKENS, PAGE};
+pub use stored::{DECODE_TOKENS, MOST_STEPS, PAGE};
 pub(crate) use stored::{Stored, WeightScratch};

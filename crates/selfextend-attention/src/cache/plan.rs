@@ -65,11 +65,10 @@ impl SegmentPlan {
 }
 
 impl KindPlan {
-    /// Computes it for some queries. A decode step gives what the rings of the kind hold, and
-    /// derives only the other keys.
-    pub(super) fn fill(&mut self, kind: &LayerKind, queries: Range<usize>, held: Option<&[Held]>) {
+    /// Computes the rotations of the queries that are lowered. A decode step gives what the rings of
+    /// the kind hold, and derives only the other keys.
+    pub(super) fn fill(&mut self, kind: &LayerKind, held: Option<&[Held]>) {
         let rope = kind.rope();
-        self.lowering.fill(kind, queries);
         let positions = self.lowering.stored().iter().copied();
         self.keys.fill(rope, positions);
         let regions = self.lowering.regions();

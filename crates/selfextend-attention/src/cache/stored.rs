@@ -13,6 +13,10 @@ pub const PAGE: usize = 256;
 /// keys from rings.
 pub const DECODE_TOKENS: usize = 4;
 
+/// Up to this many tokens may be planned as decode steps
+/// ([`KvCache::plan_steps_into`](crate::KvCache::plan_steps_into)).
+pub const MOST_STEPS: usize = 16;
+
 /// How a page keeps its numbers. A panel is 16 tokens of one head; panels are counted within the
 /// page.
 pub trait Stored: Clone + Send + Sync {

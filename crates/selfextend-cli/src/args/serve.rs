@@ -42,6 +42,10 @@ pub struct ServeArgs {
     /// header recommends (`inspect` and /v1/models show it), not at temperature 1.
     #[arg(long)]
     pub recommended_sampling: bool,
+    /// Guess tokens that stood in a prompt or its answer after the same words, and verify several in
+    /// one pass, where that is faster; answers are the same (CPU only).
+    #[arg(long)]
+    pub speculate: bool,
     /// Keep long prompts' keys and values in this directory across restarts.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

@@ -2,10 +2,13 @@
 
 use crate::args::generate::GenerateArgs;
 use crate::error::{CliError, Result};
+use crate::setup::Source;
 use crate::{interrupt, output, setup};
 use selfextend::sampling::Sampler;
+use selfextend::speculate::Speculated;
 use selfextend::tokenizer::Tokenizer;
 use selfextend::{Finish, GenerateOptions, Generation, ModelFile, Sampling, Session, generate};
+use serde::Serialize;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
@@ -25,19 +28,23 @@ pub fn options(args: &GenerateArgs) -> Result<GenerateOptions> {
     Ok(GenerateOptions::new()
         .with_max_tokens(args.max_tokens)
         .with_stop(args.stop.clone())
-        .with_sampling(args.into()))
+        .with_sampling(args.into())
+        .with_speculate(args.speculate))
 }
 
-/// The options with the sampling that the model's publisher recommends, if that is asked for.
-pub fn recommended(
+/// The options for a model: with the sampling that its publisher recommends, if that is asked for.
+pub fn for_model(
     options: GenerateOptions,
     args: &GenerateArgs,
-    model: &Path,
+    source: &Source,
 ) -> Result<GenerateOptions> {
+    if args.speculate {
+        source.check_speculate()?;
+    }
     if !args.recommended_sampling {
         return Ok(options);
     }
-    let sampling = recommended_sampling(model)?.with_seed(args.seed);
+    let sampling = recommended_sampling(source.path())?.with_seed(args.seed);
     Ok(options.with_sampling(sampling))
 }
 
@@ -90,8 +97,12 @@ impl Answer {
     /// The line of statistics that ends an answer.
     pub fn statistics(&self, session: &Session) -> String {
         let generated = self.generation.tokens.len();
+        let guesses = self.generation.speculated.map_or(String::new(), |it| {
+            let Speculated { proposed, accepted } = it;
+            format!(" | {accepted} of {proposed} proposed tokens accepted")
+        });
         format!(
-            "[prompt {} tokens in {:.1} s, {:.0} tok/s | answer {generated} tokens, {:.1} tok/s, {} | context {}/{} | {}]",
+            "[prompt {} tokens in {:.1} s, {:.0} tok/s | answer {generated} tokens, {:.1} tok/s, {}{guesses} | context {}/{} | {}]",
             self.prefill_tokens,
             self.prefill_s,
             output::rate(self.prefill_tokens, self.prefill_s),
@@ -101,6 +112,19 @@ impl Answer {
             session.context(),
             session.extension(),
         )
+    }
+}
+
+/// What became of proposed tokens, for JSON.
+#[derive(Debug, Serialize)]
+pub struct SpeculatedReport {
+    proposed: usize,
+    accepted: usize,
+}
+
+impl From<Speculated> for SpeculatedReport {
+    fn from(Speculated { proposed, accepted }: Speculated) -> Self {
+        Self { proposed, accepted }
     }
 }
 

@@ -23,7 +23,7 @@ pub fn chat(args: &ChatArgs) -> Result<()> {
     let options = super::answer::options(&args.generate)?;
     let attached = args.file.as_deref().map(input::file).transpose()?;
     let setup = Setup::new(&args.model)?;
-    let options = super::answer::recommended(options, &args.generate, setup.source.path())?;
+    let options = super::answer::for_model(options, &args.generate, &setup.source)?;
     let model = setup.source.load()?;
     let mut conversation = Conversation::new(args, &setup, &model, options)?;
     if let Some(text) = attached {

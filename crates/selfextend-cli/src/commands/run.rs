@@ -1,6 +1,6 @@
 //! `selfextend run`: one prompt, one answer.
 
-use super::answer::{Answer, answer, finish_in_json, options, recommended};
+use super::answer::{Answer, SpeculatedReport, answer, finish_in_json, for_model, options};
 use crate::args::run::RunArgs;
 use crate::error::{CliError, Result};
 use crate::setup::{SettingsReport, Setup};
@@ -15,7 +15,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let options = options(&args.generate)?;
     let prompt = prompt(args)?;
     let setup = Setup::new(&args.model)?;
-    let options = recommended(options, &args.generate, setup.source.path())?;
+    let options = for_model(options, &args.generate, &setup.source)?;
     let model = setup.source.load()?;
     let tokens = encode(args, &model, &prompt)?;
     let mut session = session(args, &setup, &model, tokens.len())?;
@@ -145,6 +145,9 @@ struct Report<'a> {
     prefill_tok_s: f64,
     decode_s: f64,
     decode_tok_s: f64,
+    /// With --speculate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speculated: Option<SpeculatedReport>,
     context_used: usize,
     settings: SettingsReport,
 }
@@ -168,6 +171,7 @@ impl<'a> Report<'a> {
             prefill_tok_s: output::rounded(output::rate(*prefill_tokens, *prefill_s), 1),
             decode_s: output::rounded(*decode_s, 3),
             decode_tok_s: output::rounded(output::rate(tokens, *decode_s), 1),
+            speculated: generation.speculated.map(SpeculatedReport::from),
             context_used: session.len(),
             settings: SettingsReport::new(setup, session),
         }

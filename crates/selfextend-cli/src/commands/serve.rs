@@ -18,6 +18,9 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     selfextend_server::log_to_stderr(args.log_json);
     let keys = args.keys()?;
     let setup = Setup::new(&args.model)?;
+    if args.speculate {
+        setup.source.check_speculate()?;
+    }
     let text = setup.source.load()?;
     let ladder = ladder(&setup, &text)?;
     let disk = args.disk(&setup)?;
@@ -85,6 +88,7 @@ fn config(
     config.scheduler.chunk = chunk;
     config.scheduler.busy_chunk = (chunk / 4).max(1);
     config.default_max_tokens = args.max_tokens;
+    config.speculate = args.speculate;
     config.api_keys = api_keys;
     config.allowed_hosts = args.allow_host.clone();
     config.allowed_origins = args.allow_origin.clone();

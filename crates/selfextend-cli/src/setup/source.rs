@@ -110,6 +110,16 @@ impl Source {
         Some(self.load.device).filter(|device| *device != Device::Cpu)
     }
 
+    /// Refuses `--speculate` where it could change the text.
+    pub fn check_speculate(&self) -> Result<()> {
+        match self.device() {
+            None => Ok(()),
+            Some(device) => Err(CliError::usage(format!(
+                "--speculate is for the CPU: on {device} tokens that are verified together get other logits than each alone, and the text could change"
+            ))),
+        }
+    }
+
     /// Whether a sliding window of every layer is respected under any method.
     pub fn keeps_sliding_window(&self) -> bool {
         self.load.keep_sliding_window

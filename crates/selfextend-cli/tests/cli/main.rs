@@ -12,5 +12,6 @@ mod methods;
 mod pipes;
 mod run;
 mod serve;
+mod speculate;
 mod trained;
 mod tune;

@@ -163,7 +163,8 @@ fn read(
             GenerateOptions::new()
                 .with_max_tokens(max_tokens)
                 .with_stop(stop.clone())
-                .with_sampling(sampling.clone()),
+                .with_sampling(sampling.clone())
+                .with_speculate(config.speculate),
         );
     }
     let stream = body.stream.unwrap_or(false);

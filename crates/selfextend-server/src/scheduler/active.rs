@@ -4,6 +4,7 @@ use super::event::{Admitted, Event, Failure, Piece, TokenLogprob};
 use super::request::Request;
 use crate::constrain::Constraint;
 use selfextend::sampling::log_probability;
+use selfextend::speculate::Speculation;
 use selfextend::{Finish, Result, Session, TextModel, Writer, Written};
 use std::time::Instant;
 
@@ -49,8 +50,9 @@ pub struct Choice<'m> {
     /// Tokens that have a text. Models may have more rows than their tokenizer has tokens.
     known: usize,
     index: usize,
-    /// The token that the next decode step reads.
-    pub next: [u32; 1],
+    speculation: Option<Speculation>,
+    /// What the next decode step reads: the last token that was drawn, and guesses of those after it.
+    pub next: Vec<u32>,
     pub finished: bool,
 }
 
@@ -75,11 +77,63 @@ impl Choice<'_> {
                 written
             }
         };
+        if let Some(speculation) = &mut self.speculation {
+            speculation.saw(written.token);
+        }
         let wanted = self
             .logprobs
             .filter(|_| written.finish != Some(Finish::EndToken));
         let logprob = wanted.map(|top| token_logprob(logits, &written, top));
         Ok(Drawn { written, logprob })
+    }
+}
+
+impl Choice<'_> {
+    /// The probabilities that the first guess, the first two, ... are all right; as many as it may read.
+    pub fn chances(&self) -> Vec<f64> {
+        let Some(speculation) = &self.speculation else {
+            return Vec::new();
+        };
+        // The last token that may be drawn is not read: its request was not charged for more.
+        let room = self.session.context() - self.session.len();
+        speculation.chances(self.writer.left().min(room).saturating_sub(1))
+    }
+
+    /// Adds so many guesses to what the next step reads.
+    pub fn guess(&mut self, count: usize) {
+        if let Some(speculation) = &self.speculation {
+            self.next.extend(speculation.propose(count));
+        }
+    }
+
+    /// Draws tokens after a decode step, as long as each is the one that was guessed: `rows` has the
+    /// logits after each token that the step read. What was guessed wrong is taken back.
+    ///
+    /// # Errors
+    /// Why no more could be drawn.
+    pub fn draw_all(&mut self, rows: &[Vec<f32>], drawn: &mut Vec<Drawn>) -> Result<()> {
+        let (before, guesses) = (self.session.len() - rows.len(), self.next.split_off(1));
+        for (n, logits) in rows.iter().enumerate() {
+            let next = self.draw(logits)?;
+            let goes_on = next.written.finish.is_none();
+            let right = goes_on && guesses.get(n) == Some(&next.written.token);
+            drawn.push(next);
+            if !right {
+                break;
+            }
+        }
+        let accepted = drawn.len().saturating_sub(1);
+        if let Some(speculation) = &mut self.speculation {
+            speculation.counts.proposed += guesses.len();
+            speculation.counts.accepted += accepted;
+        }
+        metrics::counter!("selfextend_guessed_tokens_total").increment(guesses.len() as u64);
+        metrics::counter!("selfextend_guessed_right_total").increment(accepted as u64);
+        let len = before + drawn.len();
+        let left = self.session.truncate(len);
+        // Fewer than a page can always be taken back.
+        debug_assert_eq!(left, len);
+        Ok(())
     }
 }
 
@@ -143,7 +197,10 @@ impl<'m> ActiveRequest<'m> {
                 logprobs: self.request.logprobs,
                 known: text.tokenizer.vocab_size(),
                 index: self.request.first_choice + index,
-                next: [0],
+                speculation: options
+                    .speculate
+                    .then(|| Speculation::new(&self.request.prompt)),
+                next: Vec::new(),
                 finished: false,
             });
         }
@@ -162,7 +219,7 @@ impl<'m> ActiveRequest<'m> {
         metrics::counter!("selfextend_generated_tokens_total").increment(1);
         let Drawn { written, logprob } = drawn;
         let choice = &mut self.choices[choice];
-        choice.next = [written.token];
+        choice.next = vec![written.token];
         let (index, finish) = (choice.index, written.finish);
         choice.finished = finish.is_some();
         if !written.text.is_empty() || logprob.is_some() {
@@ -181,11 +238,11 @@ impl<'m> ActiveRequest<'m> {
         }
     }
 
-    /// Records how long the answers waited for their tokens.
-    pub fn stepped(&mut self) {
+    /// Records how long the answers waited for their tokens, at most so many each.
+    pub fn stepped(&mut self, tokens: usize) {
         let now = Instant::now();
         if let Some(last) = self.last_token.replace(now) {
-            let gap = now.duration_since(last).as_secs_f64();
+            let gap = now.duration_since(last).as_secs_f64() / tokens.max(1) as f64;
             metrics::histogram!("selfextend_time_between_tokens_seconds").record(gap);
         }
     }

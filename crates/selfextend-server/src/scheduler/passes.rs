@@ -3,16 +3,22 @@
 use super::active::{Choice, Drawn};
 use super::event::Failure;
 use super::fairness::shares;
+use super::shared::Shared;
 use super::supervise::{guarded, trip};
 use super::worker::Worker;
-use selfextend::{Error, Input, LogitRows, Phase};
+use selfextend::speculate::{PassCost, allot};
+use selfextend::{Error, Input, LogitRows, Model, Phase};
+use std::time::Instant;
 
 /// The logits of the last token of prompts that a pass has read to the end, with the numbers of
 /// their requests.
 type Finished = Vec<(usize, Vec<f32>)>;
 
+/// The tokens that a step drew for an answer, and why there were no more if that is an error.
+type Draws = (Vec<Drawn>, Result<(), Failure>);
+
 impl Worker<'_> {
-    /// One decode step of every answer.
+    /// One decode step of every answer, or several of those whose next tokens can be guessed.
     pub fn decode(&mut self) {
         let mut owners = Vec::new();
         let mut choices: Vec<&mut Choice> = Vec::new();
@@ -30,48 +36,59 @@ impl Worker<'_> {
             return;
         }
         metrics::histogram!("selfextend_decode_batch").record(choices.len() as f64);
-        let mut inputs: Vec<Input> = choices
-            .iter_mut()
-            .map(|choice| Input {
-                session: &mut choice.session,
-                tokens: &choice.next,
-                logits: LogitRows::Last,
-            })
-            .collect();
-        let mut rows: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
-        let visit = &mut |input: usize, _, logits: &[f32]| rows[input] = logits.to_vec();
-        let model = &self.text.model;
-        let on_layer = |_| {
-            self.shared.advance();
-            Ok(())
-        };
-        let done = model.forward_with(Phase::Decode, &mut inputs, on_layer, visit);
-        if let Err(error) = done {
-            let mut numbers: Vec<usize> = owners.into_iter().map(|(n, _)| n).collect();
-            numbers.dedup();
-            let failure = self.failure(&error);
-            self.fail(numbers, &failure);
-            return;
+        guess(&mut choices, &self.pass_cost);
+        let (model, shared) = (&self.text.model, self.shared);
+        let mut stepped = step(model, shared, &mut choices, &mut self.pass_cost);
+        let guessed = |choice: &&mut Choice| choice.next.len() > 1;
+        // A wrong guess must not fail what is right without it.
+        if let Err(Error::NotFinite { .. } | Error::NotFiniteIn { .. }) = stepped
+            && choices.iter().any(guessed)
+        {
+            choices
+                .iter_mut()
+                .for_each(|choice| choice.next.truncate(1));
+            stepped = step(model, shared, &mut choices, &mut self.pass_cost);
         }
-        drop(inputs);
+        let rows = match stepped {
+            Ok(rows) => rows,
+            Err(error) => {
+                let mut numbers: Vec<usize> = owners.into_iter().map(|(n, _)| n).collect();
+                numbers.dedup();
+                let failure = self.failure(&error);
+                self.fail(numbers, &failure);
+                return;
+            }
+        };
         // A draw looks at the whole vocabulary, which is a good part of a small model's step.
-        let mut drawn: Vec<Option<Result<Drawn, Failure>>> = Vec::new();
-        drawn.resize_with(rows.len(), || None);
+        let mut drawn: Vec<Draws> = Vec::new();
+        drawn.resize_with(rows.len(), || (Vec::new(), Ok(())));
         let draws = choices.into_iter().zip(&rows).zip(&mut drawn);
-        model.for_each(draws.collect(), |((choice, logits), drawn)| {
-            *drawn = Some(draw(choice, logits));
+        model.for_each(draws.collect(), |((choice, rows), (drawn, ended))| {
+            *ended = draw(choice, rows, drawn);
         });
+        self.hand_out(&owners, drawn);
+    }
+
+    /// Sends what was drawn in a step for answers (of a request, by their numbers).
+    fn hand_out(&mut self, owners: &[(usize, usize)], drawn: Vec<Draws>) {
         let mut failed = Vec::new();
-        for ((n, c), drawn) in owners.iter().zip(drawn.into_iter().flatten()) {
-            match drawn {
-                Ok(drawn) => self.running[*n].advance(*c, drawn),
-                Err(failure) => failed.push((*n, failure)),
+        // The most tokens of an answer of each request in the step.
+        let mut stepped: Vec<(usize, usize)> = Vec::new();
+        for ((n, c), (drawn, ended)) in owners.iter().zip(drawn) {
+            match stepped.last_mut() {
+                Some((last, most)) if last == n => *most = drawn.len().max(*most),
+                _ => stepped.push((*n, drawn.len())),
+            }
+            for drawn in drawn {
+                self.running[*n].advance(*c, drawn);
+            }
+            if let Err(failure) = ended {
+                failed.push((*n, failure));
             }
         }
         failed.dedup_by_key(|(n, _)| *n);
-        owners.dedup_by_key(|(n, _)| *n);
-        for (n, _) in owners {
-            self.running[n].stepped();
+        for (n, most) in stepped {
+            self.running[n].stepped(most);
             self.running[n].in_pass = false;
         }
         for (n, failure) in failed.into_iter().rev() {
@@ -210,8 +227,43 @@ impl Worker<'_> {
     }
 }
 
-/// Draws an answer's next token. A panic, as of a grammar, is the failure of that answer alone.
-fn draw(choice: &mut Choice, logits: &[f32]) -> Result<Drawn, Failure> {
-    let drawn = guarded(|| choice.draw(logits))?;
-    drawn.map_err(|error| Failure::Engine(error.to_string()))
+/// Adds guesses to what answers read next, as many as pay.
+fn guess(choices: &mut [&mut Choice], cost: &PassCost) {
+    let chances: Vec<Vec<f64>> = choices.iter().map(|choice| choice.chances()).collect();
+    let chances: Vec<&[f64]> = chances.iter().map(Vec::as_slice).collect();
+    for (choice, count) in choices.iter_mut().zip(allot(&chances, cost)) {
+        choice.guess(count);
+    }
+}
+
+/// A pass over what answers read next: for each, the logits after each of these tokens.
+fn step(
+    model: &Model,
+    shared: &Shared,
+    choices: &mut [&mut Choice],
+    cost: &mut PassCost,
+) -> selfextend::Result<Vec<Vec<Vec<f32>>>> {
+    let inputs = choices.iter_mut().map(|choice| Input {
+        session: &mut choice.session,
+        tokens: &choice.next,
+        logits: LogitRows::All,
+    });
+    let mut inputs: Vec<Input> = inputs.collect();
+    let tokens = inputs.iter().map(|input| input.tokens.len()).sum();
+    let mut rows = vec![Vec::new(); inputs.len()];
+    let visit = &mut |input: usize, _, logits: &[f32]| rows[input].push(logits.to_vec());
+    let on_layer = |_| {
+        shared.advance();
+        Ok(())
+    };
+    let start = Instant::now();
+    model.forward_with(Phase::Decode, &mut inputs, on_layer, visit)?;
+    cost.note(tokens, start.elapsed().as_secs_f64());
+    Ok(rows)
+}
+
+/// Draws an answer's next tokens. A panic, as of a grammar, is the failure of that answer alone.
+fn draw(choice: &mut Choice, rows: &[Vec<f32>], drawn: &mut Vec<Drawn>) -> Result<(), Failure> {
+    let ended = guarded(|| choice.draw_all(rows, drawn))?;
+    ended.map_err(|error| Failure::Engine(error.to_string()))
 }

@@ -10,6 +10,7 @@ use super::supervise::{guarded, trip};
 use crate::config::SchedulerLimits;
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
+use selfextend::speculate::PassCost;
 use selfextend::{Error, TextModel};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -32,6 +33,8 @@ pub struct Worker<'m> {
     pub prefixes: PrefixCache,
     /// Bytes of the budget that running requests hold.
     pub reserved: usize,
+    /// What decode steps take.
+    pub pass_cost: PassCost,
 }
 
 impl<'m> Worker<'m> {
@@ -53,6 +56,7 @@ impl<'m> Worker<'m> {
             running: Vec::new(),
             prefixes,
             reserved: 0,
+            pass_cost: PassCost::default(),
         }
     }
 

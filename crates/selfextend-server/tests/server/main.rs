@@ -4,6 +4,7 @@ mod admission;
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod speculation;
 
 use serde_json::{Value, json};
 

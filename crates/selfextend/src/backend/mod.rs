@@ -33,7 +33,8 @@ pub enum Phase {
     ByLength,
     /// The kernels for many tokens.
     Prefill,
-    /// The kernels for few tokens.
+    /// The kernels for few tokens, as many decode steps: each token as if it came alone. Up to
+    /// [`MOST_STEPS`](selfextend_attention::cache::MOST_STEPS) of a sequence.
     Decode,
 }
 
@@ -54,6 +55,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Whether passes run on the model's threads.
     const THREADED: bool = true;
+
+    /// Whether what a token gets in [`Phase::Decode`] is bit for bit what it gets alone.
+    const EXACT_STEPS: bool;
 
     /// Selects the kernels for the operations that follow; a backend that has only one kind ignores
     /// it.

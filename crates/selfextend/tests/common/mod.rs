@@ -9,9 +9,10 @@ use gguf::{Field, Tensor, half};
 use safetensors::SafeTensors;
 use selfextend::backend::{Backend, cpu::Cpu};
 use selfextend::gguf::GgufFile;
+use selfextend::method::table::METHODS;
 use selfextend::{
-    Extension, KvType, LoadOptions, Model, PositionMap, QueryScaling, Session, SessionOptions,
-    TensorFormat, hub,
+    Extension, KvType, LoadOptions, Method, Model, PositionMap, QueryScaling, Session,
+    SessionOptions, TensorFormat, hub,
 };
 use selfextend_attention::{AttentionShape, KvCache, Rope};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,29 @@ pub fn options(model: &Model, map: PositionMap, kv_type: KvType, chunk: usize) -
     SessionOptions::new(extension)
         .with_kv_type(kv_type)
         .with_chunk(chunk)
+}
+
+/// Every method, for a model and a context.
+pub fn extensions(model: &Model, context: usize) -> Vec<Extension> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("factors.json");
+    let factors: Vec<f64> = (0..model.config().head_dim / 2)
+        .map(|i| 1.0 + i as f64)
+        .collect();
+    std::fs::write(&file, format!("{factors:?}")).unwrap();
+    let method = |name: &str| match name {
+        "longrope" => format!("longrope:factors={}", file.display()),
+        name => name.to_owned(),
+    };
+    let trained = model.config().trained_window;
+    let extension = |name: &str| {
+        let method: Method = method(name).parse().unwrap();
+        // Some need a larger window to reach this far.
+        let windows = (0..4).map(|n| trained << n);
+        let mut tried = windows.map(|window| method.resolve(window, context));
+        tried.find_map(Result::ok).unwrap()
+    };
+    METHODS.iter().map(|entry| extension(entry.name)).collect()
 }
 
 /// One file of reference outputs.

@@ -49,6 +49,8 @@ impl Backend for Cpu {
     /// One for each sequence.
     type Plan = Vec<SegmentPlan>;
 
+    const EXACT_STEPS: bool = true;
+
     fn enter(&self, phase: Phase, scratch: &mut CpuScratch) {
         scratch.phase = phase;
     }
@@ -126,7 +128,8 @@ impl Backend for Cpu {
         for ((cache, plan), tokens) in caches.iter().zip(plans).zip(tokens) {
             match phase {
                 Phase::Prefill => cache.plan_prefill_into(tokens.len(), plan),
-                Phase::ByLength | Phase::Decode => cache.plan_into(tokens.len(), plan),
+                Phase::ByLength => cache.plan_into(tokens.len(), plan),
+                Phase::Decode => cache.plan_steps_into(tokens.len(), plan),
             }
         }
         Ok(())

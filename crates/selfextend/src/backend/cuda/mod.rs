@@ -183,6 +183,8 @@ impl<T: Half> Backend for Cuda<T> {
     type Plan = PassPlan;
 
     const THREADED: bool = false;
+    // Products and attention have other kernels for one row than for several.
+    const EXACT_STEPS: bool = false;
 
     fn enter(&self, _phase: Phase, _scratch: &mut Scratch<T>) {
         *self.fault() = self.device.bind().err();
