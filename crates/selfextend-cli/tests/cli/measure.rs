@@ -341,7 +341,9 @@ fn the_demo_asks_twice() {
         assert!(table.contains(part), "{part}: {table}");
     }
     // What the texts share is read once: the last answer is that of its text read alone.
-    let args = ["--tokens", "600", "--seed", "6", "--depths", "0.1", "--json"];
+    let args = [
+        "--tokens", "600", "--seed", "6", "--depths", "0.1", "--json",
+    ];
     let alone = on_tiny("demo", &args).ok().json();
     assert_eq!(alone["keys"][0], keys[2]);
     for way in ["plain", "selfextend"] {
