@@ -258,11 +258,11 @@ impl<'a> Answer<'a> {
     /// The next text that is final, or `None` at the end.
     fn piece(&mut self) -> Result<Option<String>> {
         while self.finish.is_none() {
-            if let Some(token) = self.drawn {
-                if !self.reader.read(token, self.writer.left())? {
-                    self.finish = Some(Finish::ContextFull);
-                    return Ok(Some(self.writer.rest()).filter(|rest| !rest.is_empty()));
-                }
+            if let Some(token) = self.drawn
+                && !self.reader.read(token, self.writer.left())?
+            {
+                self.finish = Some(Finish::ContextFull);
+                return Ok(Some(self.writer.rest()).filter(|rest| !rest.is_empty()));
             }
             let written = self.writer.write(self.reader.logits(), None)?;
             self.drawn = Some(written.token);
