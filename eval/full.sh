@@ -31,7 +31,9 @@ run() { # name, task, arguments
 all() {
   run choose eval ablation $(books "$CHOOSE") --lengths 8k,16k --group-sizes 3,4,6,8,16 --neighbor-windows 512,1024,2048,4096
   run ppl eval perplexity $(books "$REPORT") --lengths 4k,8k,12k,16k $BOTH
-  run passkey eval passkey --lengths 4k,8k,12k,16k,20k,24k --depths 0.1,0.3,0.5,0.7,0.9 --trials 8 $BOTH
+  run passkey eval passkey --lengths 4k,8k,12k,16k,24k,32k --depths 0.1,0.3,0.5,0.7,0.9 --trials 2 --seed 100 \
+    --wordings authors,no-space,line,question --method plain --method selfextend:auto \
+    --method selfextend:G=8,W=1024 --method selfextend:G=32,W=256 --method rerope:W=512
   run needle eval needle --chat --haystack "$DATA/paul-graham-essays" --lengths 2k,4k,8k,12k,16k --depths 0,0.25,0.5,0.75,1 \
     --method "$BEST" --method plain
   run ruler eval ruler --essays "$DATA/paul-graham-essays" --lengths 4k,8k,16k --samples 6 $BOTH
