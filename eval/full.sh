@@ -34,6 +34,9 @@ all() {
   run passkey eval passkey --lengths 4k,8k,12k,16k,24k,32k --depths 0.1,0.3,0.5,0.7,0.9 --trials 2 --seed 100 \
     --wordings authors,no-space,line,question --method plain --method selfextend:auto \
     --method selfextend:G=8,W=1024 --method selfextend:G=32,W=256 --method rerope:W=512
+  run passkey-methods eval passkey --lengths 4k,8k,16k,24k --depths 0.1,0.3,0.5,0.7,0.9 --trials 1 --seed 200 \
+    --wordings authors,no-space,line,question \
+    $(for it in plain pi ntk yarn selfextend:auto rerope leaky-rerope dca jet-long self lampe streaming-llm lm-infinite; do echo "--method $it"; done)
   run needle eval needle --chat --haystack "$DATA/paul-graham-essays" --lengths 2k,4k,8k,12k,16k --depths 0,0.25,0.5,0.75,1 \
     --method "$BEST" --method plain
   run ruler eval ruler --essays "$DATA/paul-graham-essays" --lengths 4k,8k,16k --samples 6 $BOTH
