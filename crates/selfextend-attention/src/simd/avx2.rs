@@ -184,6 +184,11 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         unsafe { [_mm256_set1_epi32(x); 2] }
     }
     #[inline(always)]
+    fn add_sums(self, a: Self::I, b: Self::I) -> Self::I {
+        // SAFETY: see the impl.
+        unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
+    }
+    #[inline(always)]
     fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
         // SAFETY: see the impl.
         unsafe {

@@ -127,6 +127,7 @@ fn few<S: Simd>(s: S, product: impl PanelProduct, weights: Panels, out: &mut Col
         while row < out.rows {
             row += match Tiles::Few.at(row, out.rows).rows {
                 4 => put_rows(s, product.rows::<S, 4>(s, panel, row), row, p, out),
+                2 => put_rows(s, product.rows::<S, 2>(s, panel, row), row, p, out),
                 _ => put_rows(s, product.rows::<S, 1>(s, panel, row), row, p, out),
             };
         }

@@ -160,6 +160,11 @@ impl Simd for Neon {
         unsafe { [vdupq_n_s32(x); 4] }
     }
     #[inline(always)]
+    fn add_sums(self, a: Self::I, b: Self::I) -> Self::I {
+        // SAFETY: see the impl.
+        std::array::from_fn(|i| unsafe { vaddq_s32(a[i], b[i]) })
+    }
+    #[inline(always)]
     fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
         // SAFETY: see the impl.
         std::array::from_fn(|i| unsafe { vmlaq_s32(c[i], a[i], b[i]) })

@@ -106,6 +106,9 @@ impl Simd for Scalar {
         [x; WIDTH]
     }
     #[inline(never)]
+    fn add_sums(self, a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
     fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }

@@ -77,6 +77,8 @@ pub trait Simd: Copy + Send + Sync {
     unsafe fn load_i8_sums(self, p: *const i8) -> Self::I;
     /// All sums `x`.
     fn splat_sum(self, x: i32) -> Self::I;
+    /// `a + b`, which must not overflow.
+    fn add_sums(self, a: Self::I, b: Self::I) -> Self::I;
     /// `a * b + c`, which must not overflow.
     fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I;
     /// The first numbers of the pairs as floats, and the second ones.
@@ -86,6 +88,15 @@ pub trait Simd: Copy + Send + Sync {
     /// Adds to each sum the products of its pair with `by`, whose lower half meets the pair's first
     /// number. The sums must not overflow.
     fn add_products(self, sums: Self::I, pairs: Self::P, by: i32) -> Self::I;
+    /// [`Simd::add_products`] with the number at `by`, in an unrolled chain of them.
+    ///
+    /// # Safety
+    /// `by` must be readable; it need not be aligned.
+    #[inline(always)]
+    unsafe fn add_products_at(self, sums: Self::I, pairs: Self::P, by: *const i32) -> Self::I {
+        // SAFETY: the caller's promise.
+        self.add_products(sums, pairs, unsafe { by.read_unaligned() })
+    }
     /// The sums as floats.
     fn sums(self, sums: Self::I) -> Self::V;
     /// Rounds numbers of at most 32767 to the nearest and writes 16 of 16 bits.

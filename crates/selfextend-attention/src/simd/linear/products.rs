@@ -146,6 +146,20 @@ pub(in crate::simd) fn multiply_panel<S: Simd, L: Layout, const R: usize>(
     total
 }
 
+/// The most [`chains_of`] a row.
+const MOST_CHAINS: usize = 4;
+
+/// How many sums a row's products are added to in turn. They are added up after a block: integers,
+/// so their order does not matter. An instruction waits some five cycles for the sum before it, so
+/// few rows need several, where there are registers for them.
+const fn chains_of<S: Simd>(rows: usize) -> usize {
+    match rows {
+        1 | 2 if S::ROWS >= 12 => 4,
+        4 if S::ROWS >= 12 => 2,
+        _ => 1,
+    }
+}
+
 /// Adds the products of chunk `chunk` of a group of units, whose first column is `first`.
 ///
 /// # Safety
@@ -173,22 +187,28 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
             for line in (0..block_bytes).step_by(64) {
                 s.prefetch(codes.wrapping_add(AHEAD + line));
             }
-            let mut products = [s.no_sums(); R];
+            let mut chains = [[s.no_sums(); R]; MOST_CHAINS];
             if of.centre != 0 {
                 let at = sum_at(column / of.block, of.block);
                 for r in 0..R {
                     let sum = *x.code_sums.add(at * R + r);
-                    products[r] = s.splat_sum(-i32::from(of.centre) * sum);
+                    chains[0][r] = s.splat_sum(-i32::from(of.centre) * sum);
                 }
             }
             let x_codes = x.codes.add(column / 2 * R);
             unrolled!(of.block / 2, n => {
                 let weights = pair::<S, L>(s, codes, n);
+                let products = &mut chains[n % chains_of::<S>(R)];
                 for r in 0..R {
-                    let by = x_codes.add(n * R + r).read_unaligned();
-                    products[r] = s.add_products(products[r], weights, by);
+                    products[r] = s.add_products_at(products[r], weights, x_codes.add(n * R + r));
                 }
             });
+            let [mut products, others @ ..] = chains;
+            for chain in others.into_iter().take(chains_of::<S>(R) - 1) {
+                for r in 0..R {
+                    products[r] = s.add_sums(products[r], chain[r]);
+                }
+            }
             if of.shared {
                 let factors = s.load_i8_sums(unit.add(of.factors_at(b)).cast());
                 for r in 0..R {

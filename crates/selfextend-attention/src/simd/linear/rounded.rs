@@ -32,7 +32,7 @@ pub struct Rounded {
 /// How rows are cut into tiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tiles {
-    /// Of four rows and one, for [`multiply_few`](crate::simd::matmul::multiply_few).
+    /// Of four rows, two and one, for [`multiply_few`](crate::simd::matmul::multiply_few).
     #[default]
     Few,
     /// Of 12 rows, and 6, 3 and one, for [`multiply_many`](crate::simd::matmul::multiply_many).
@@ -45,6 +45,7 @@ impl Tiles {
     pub(in crate::simd) fn at(self, row: usize, rows: usize) -> Tile {
         let rows = match (self, rows - row) {
             (Self::Few, 4..) => 4,
+            (Self::Few, 2..) => 2,
             (Self::Many, 12..) => 12,
             (Self::Many, 6..) => 6,
             (Self::Many, 3..) => 3,
