@@ -17,6 +17,8 @@ FOLDER = Path(__file__).parent.parent / "crates/selfextend/tests/blocks"
 HALVES = {
     "Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],
     "Q2_K": [80, 82], "Q3_K": [108], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208],
+    "IQ4_NL": [0], "IQ4_XS": [0], "MXFP4": [], "NVFP4": [], "TQ1_0": [52], "TQ2_0": [64],
+    "IQ3_S": [0], "IQ3_XXS": [0], "IQ2_S": [0], "IQ2_XS": [0], "IQ2_XXS": [0], "IQ1_S": [0], "IQ1_M": [],
 }  # fmt: skip
 
 
@@ -30,13 +32,33 @@ def half_floats(rng, count):
     return numbers.view(np.uint8).reshape(count, 2)
 
 
+def put_other_scales(name, rng, blocks):
+    """Scales that are no half floats in one place."""
+    count = len(blocks)
+    if name == "MXFP4":
+        # Exponents of usual weights, then any that keep the numbers finite, down to the lowest.
+        usual = np.arange(count) < count * 3 // 4
+        blocks[:, 0] = np.where(usual, rng.integers(116, 126, count), rng.integers(0, 250, count))
+        blocks[-3:, 0] = [0, 1, 2]
+    if name == "NVFP4":
+        # All bytes are scales; these are zero, not a number (read as zero), the lowest, the highest.
+        blocks[-2:, :4] = [[0, 0x7F, 1, 0x7E], [0x80, 0xFF, 8, 7]]
+    if name == "IQ1_M":
+        # Four bits of the half float are the upper bits of each of four words.
+        halves = half_floats(rng, count).view("<u2")[:, 0]
+        words = blocks[:, 48:].view("<u2")
+        for n in range(4):
+            words[:, n] = words[:, n] & 0x0FFF | (halves >> (4 * n) & 15) << 12
+
+
 def blocks(name, rng):
     size, length = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[name]]
     if name in HALVES:
-        count = 32 if size == 32 else 8
+        count = 32 if size <= 64 else 8
         random = rng.integers(0, 256, (count, length), dtype=np.uint8)
         for at in HALVES[name]:
             random[:, at : at + 2] = half_floats(rng, count)
+        put_other_scales(name, rng, random)
         return random
     numbers = rng.normal(0, 1, 256) * np.exp2(rng.uniform(-20, 3, 256))
     if name == "BF16":

@@ -9,7 +9,7 @@ use divan::{Bencher, black_box};
 use selfextend_attention::attention::{AttentionScratch, Segment, attend};
 use selfextend_attention::simd::linear::{PanelFormat, Rounded, Tiles};
 use selfextend_attention::simd::matmul::{
-    Activations, ManyScratch, Panels, column_blocks, multiply_few, multiply_many,
+    Activations, Panels, Scratch, column_blocks, multiply_few, multiply_many,
 };
 use selfextend_attention::simd::{Kernel, Simd, WIDTH, dispatch};
 use selfextend_attention::{
@@ -155,12 +155,14 @@ fn decode_from_memory<const KV: usize>(bencher: Bencher, name: &str) {
         .bench_local(|| pool.install(|| parallel::awake(&mut pass)));
 }
 
-const FORMATS: [PanelFormat; 5] = [
+const FORMATS: [PanelFormat; 7] = [
     PanelFormat::F32,
     PanelFormat::Q4_1,
     PanelFormat::Q8_0,
     PanelFormat::Q4K,
     PanelFormat::Q6K,
+    PanelFormat::IQ4XS,
+    PanelFormat::MXFP4,
 ];
 
 const ROWS: usize = 3072;
@@ -172,12 +174,12 @@ fn weights(format: PanelFormat) -> Vec<u8> {
     (0..bytes).map(|i| (i * 7 % 60) as u8).collect()
 }
 
-#[divan::bench(consts = [0, 1, 2, 3, 4])]
+#[divan::bench(consts = [0, 1, 2, 3, 4, 5, 6])]
 fn linear_512_rows<const FORMAT: usize>(bencher: Bencher) {
     let (format, x) = (FORMATS[FORMAT], numbers(512 * COLUMNS));
     let (data, mut rounded) = (weights(format), Rounded::default());
     let panel = format.panel_bytes(COLUMNS);
-    let (mut out, mut scratch) = (vec![0.0; 512 * ROWS], ManyScratch::default());
+    let (mut out, mut scratch) = (vec![0.0; 512 * ROWS], Scratch::default());
     bencher
         .counter(ItemsCount::new(2 * 512 * ROWS * COLUMNS))
         .bench_local(|| {
@@ -201,11 +203,11 @@ fn linear_512_rows<const FORMAT: usize>(bencher: Bencher) {
         });
 }
 
-#[divan::bench(consts = [0, 1, 2, 3, 4])]
+#[divan::bench(consts = [0, 1, 2, 3, 4, 5, 6])]
 fn linear_1_row<const FORMAT: usize>(bencher: Bencher) {
     let (format, x) = (FORMATS[FORMAT], numbers(COLUMNS));
     let (data, mut rounded) = (weights(format), Rounded::default());
-    let mut out = vec![0.0; ROWS];
+    let (mut out, mut scratch) = (vec![0.0; ROWS], Scratch::default());
     bencher
         .counter(BytesCount::new(data.len()))
         .bench_local(|| {
@@ -222,6 +224,6 @@ fn linear_1_row<const FORMAT: usize>(bencher: Bencher) {
             let mut block = column_blocks(&mut out, ROWS, ROWS)
                 .next()
                 .expect("one block");
-            multiply_few(x, weights, &mut block);
+            multiply_few(x, weights, &mut block, &mut scratch);
         });
 }

@@ -1,5 +1,6 @@
 //! Identifies a model by the contents of its files.
 
+use crate::gguf::split;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -9,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Bytes that one thread hashes at a time.
 const PIECE: u64 = 8 << 20;
 
-/// Identifies a model file by all of its bytes, and a folder by those of its safetensors files and
+/// Identifies a model file by all of its bytes (and those of its other parts), and a folder by those of its safetensors files and
 /// its config.json: SHA-256 of the SHA-256 of pieces of 8 MiB, which all threads hash together.
 /// Hexadecimal digits.
 ///
@@ -35,7 +36,9 @@ pub fn fingerprint(path: &Path) -> io::Result<String> {
 
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![path.to_owned()]);
+        let mut files = vec![path.to_owned()];
+        files.extend(split::others(path).filter(|part| part.exists()));
+        return Ok(files);
     }
     let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));
     let mut files = entries.collect::<io::Result<Vec<_>>>()?;

@@ -69,6 +69,14 @@ impl ModelFile {
         }
     }
 
+    /// The files that hold the weights of a GGUF model: one, or all parts. None for a folder.
+    pub fn parts(&self) -> Vec<&Path> {
+        match self {
+            Self::Gguf(file) => file.files().collect(),
+            Self::Safetensors(_) => Vec::new(),
+        }
+    }
+
     /// The tensors, in no particular order.
     pub fn tensors(&self) -> Vec<TensorInfo<'_>> {
         match self {

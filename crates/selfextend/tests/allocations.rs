@@ -17,9 +17,16 @@ const POOL: usize = 4;
 
 #[test]
 fn decode_allocates_nothing_per_token_after_warm_up() {
+    // Integers, and blocks that are widened a panel at a time.
+    for format in [TensorFormat::Q4_1, TensorFormat::IQ3S] {
+        decode_allocates_nothing(format);
+    }
+}
+
+fn decode_allocates_nothing(format: TensorFormat) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tiny.gguf");
-    common::write_tiny(&path, TensorFormat::Q4_1, 300);
+    common::write_tiny(&path, format, 300);
     let options = LoadOptions::new().with_threads(2);
     let model = Model::load(&path, options).unwrap();
     let maps = [PositionMap::Plain, PositionMap::self_extend(4, 16).unwrap()];
@@ -46,7 +53,7 @@ fn decode_allocates_nothing_per_token_after_warm_up() {
             decode(64);
             let change = region.change();
             let calls = change.allocations + change.reallocations;
-            assert!(calls <= POOL, "{map:?} {kv_type:?}: {change:?}");
+            assert!(calls <= POOL, "{format} {map:?} {kv_type:?}: {change:?}");
         }
     }
 }

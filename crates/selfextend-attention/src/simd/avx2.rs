@@ -150,6 +150,45 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         unsafe { [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])] }
     }
     #[inline(always)]
+    fn look_up(self, pairs: Self::P, shift: i32, table: &[i8; 16]) -> Self::P {
+        // SAFETY: see the impl; the table is 16 bytes. One shuffle looks up a code of the lower byte
+        // of each number and one of the upper: the compiler shares it between their two shifts.
+        unsafe {
+            let table = _mm256_broadcastsi128_si256(_mm_loadu_si128(table.as_ptr().cast()));
+            let look_up = |x| {
+                let x = if shift & 4 == 0 {
+                    x
+                } else {
+                    _mm256_srli_epi16::<4>(x)
+                };
+                let codes = _mm256_and_si256(x, _mm256_set1_epi8(15));
+                let values = _mm256_shuffle_epi8(table, codes);
+                let upper = if shift < 8 {
+                    _mm256_slli_epi16::<8>(values)
+                } else {
+                    values
+                };
+                _mm256_srai_epi16::<8>(upper)
+            };
+            [look_up(pairs[0]), look_up(pairs[1])]
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_powers(self, p: *const u8) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe {
+            let power = |p: *const u8| {
+                let e = _mm256_cvtepu8_epi32(_mm_loadl_epi64(p.cast()));
+                let one = _mm256_set1_epi32(1);
+                let normal = _mm256_slli_epi32::<23>(_mm256_sub_epi32(e, one));
+                // The larger one below the smallest normal number, the smaller one from there on.
+                let subnormal = _mm256_slli_epi32::<21>(_mm256_add_epi32(e, one));
+                _mm256_castsi256_ps(_mm256_max_epi32(normal, subnormal))
+            };
+            [power(p), power(p.add(8))]
+        }
+    }
+    #[inline(always)]
     fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
         // SAFETY: see the impl.
         unsafe {

@@ -139,6 +139,32 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         unsafe { _mm512_or_si512(a, b) }
     }
     #[inline(always)]
+    fn look_up(self, pairs: Self::P, shift: i32, table: &[i8; 16]) -> Self::P {
+        // SAFETY: see the impl; the table is 16 bytes. The permutation reads five bits of each
+        // number: the table is there twice, so the fifth, which belongs to another code, does not
+        // matter.
+        unsafe {
+            let table = _mm256_cvtepi8_epi16(_mm_loadu_si128(table.as_ptr().cast()));
+            let shifted = match shift {
+                0 => pairs,
+                _ => _mm512_srl_epi16(pairs, _mm_cvtsi32_si128(shift)),
+            };
+            _mm512_permutexvar_epi16(shifted, _mm512_broadcast_i64x4(table))
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_powers(self, p: *const u8) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe {
+            let e = _mm512_cvtepu8_epi32(_mm_loadu_si128(p.cast()));
+            let one = _mm512_set1_epi32(1);
+            let normal = _mm512_slli_epi32::<23>(_mm512_sub_epi32(e, one));
+            // The larger one below the smallest normal number, the smaller one from there on.
+            let subnormal = _mm512_slli_epi32::<21>(_mm512_add_epi32(e, one));
+            _mm512_castsi512_ps(_mm512_max_epi32(normal, subnormal))
+        }
+    }
+    #[inline(always)]
     fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
         // SAFETY: see the impl.
         unsafe {

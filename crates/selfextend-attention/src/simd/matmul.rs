@@ -35,18 +35,32 @@ pub struct Activations<'a> {
 /// Up to this many activation rows, weights are multiplied as they are read, without a buffer.
 pub const FEW_ROWS: usize = 8;
 
-/// `out[row][n] = x[row] · weights[n]` for few rows, straight from the weights.
+/// Buffers of widened weights, kept from call to call.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    floats: Vec<f32>,
+    integers: Vec<Widened>,
+}
+
+/// `out[row][n] = x[row] · weights[n]` for few rows, straight from the weights (but for blocks of a
+/// file, which are widened a panel at a time).
 ///
 /// # Panics
 /// When a slice is too short.
-pub fn multiply_few(x: Activations, weights: Panels, out: &mut ColumnBlock) {
-    dispatch(Few { x, weights, out });
+pub fn multiply_few(x: Activations, weights: Panels, out: &mut ColumnBlock, scratch: &mut Scratch) {
+    dispatch(Few {
+        x,
+        weights,
+        out,
+        scratch,
+    });
 }
 
 struct Few<'a, 'b> {
     x: Activations<'a>,
     weights: Panels<'a>,
     out: &'a mut ColumnBlock<'b>,
+    scratch: &'a mut Scratch,
 }
 
 impl Kernel for Few<'_, '_> {
@@ -55,10 +69,21 @@ impl Kernel for Few<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self { x, weights, out } = self;
-        if weights.format.integers().is_some() {
+        let Self {
+            x,
+            weights,
+            out,
+            scratch,
+        } = self;
+        assert!(x.rounded.tiles() == Tiles::Few || !weights.format.is_quantised());
+        if let PanelFormat::Blocks(_) = weights.format {
+            let bytes = weights.format.panel_bytes(weights.columns);
+            for (p, data) in weights.data.chunks_exact(bytes).enumerate() {
+                let panel = Panels { data, ..weights };
+                widened(s, x.rounded, panel, p, out, &mut scratch.integers);
+            }
+        } else if weights.format.is_quantised() {
             let x = x.rounded;
-            assert!(x.tiles() == Tiles::Few);
             for_layout(weights.format, FewIntegers { s, x, weights, out });
         } else {
             let product = FloatProduct {
@@ -149,13 +174,6 @@ fn put_rows<S: Simd, const R: usize>(
     R
 }
 
-/// Buffers of [`multiply_many`], kept from call to call.
-#[derive(Debug, Default)]
-pub struct ManyScratch {
-    floats: Vec<f32>,
-    integers: Vec<Widened>,
-}
-
 /// Columns of floats that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in
 /// the second-level cache, and one panel of them in the first.
 const COLUMN_BLOCK: usize = 288;
@@ -170,7 +188,7 @@ pub fn multiply_many(
     x: Activations,
     weights: Panels,
     out: &mut ColumnBlock,
-    scratch: &mut ManyScratch,
+    scratch: &mut Scratch,
 ) {
     dispatch(Many {
         x,
@@ -184,7 +202,7 @@ struct Many<'a, 'b> {
     x: Activations<'a>,
     weights: Panels<'a>,
     out: &'a mut ColumnBlock<'b>,
-    scratch: &'a mut ManyScratch,
+    scratch: &'a mut Scratch,
 }
 
 impl Kernel for Many<'_, '_> {
@@ -193,20 +211,22 @@ impl Kernel for Many<'_, '_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        if self.weights.format.integers().is_some() {
-            return self.integers(s);
-        }
         let Self {
-            x: Activations { floats: x, .. },
-            weights:
-                Panels {
-                    format,
-                    columns,
-                    data,
-                },
+            x,
+            weights,
             out,
-            scratch: ManyScratch { floats: buffer, .. },
+            scratch,
         } = self;
+        if weights.format.is_quantised() {
+            assert!(x.rounded.tiles() == Tiles::Many);
+            return widened(s, x.rounded, weights, 0, out, &mut scratch.integers);
+        }
+        let Panels {
+            format,
+            columns,
+            data,
+        } = weights;
+        let (x, buffer) = (x.floats, &mut scratch.floats);
         assert!(x.len() >= out.rows * columns);
         let panel_bytes = format.panel_bytes(columns);
         let panels = data.len() / panel_bytes;
@@ -231,49 +251,47 @@ impl Kernel for Many<'_, '_> {
     }
 }
 
-impl Many<'_, '_> {
-    /// As [`Kernel::run`], for quantised weights.
-    #[inline(always)]
-    fn integers<S: Simd>(self, s: S) {
-        let Self {
-            x: Activations { rounded: x, .. },
-            weights:
-                Panels {
-                    format,
-                    columns,
-                    data,
-                },
-            out,
-            scratch: ManyScratch {
-                integers: buffers, ..
-            },
-        } = self;
-        assert!(x.tiles() == Tiles::Many);
-        let panels = data.chunks_exact(format.panel_bytes(columns));
-        buffers.resize_with(buffers.len().max(panels.len()), Widened::default);
-        let buffers = &mut buffers[..panels.len()];
-        for first in (0..columns).step_by(WIDENED) {
-            let depth = WIDENED.min(columns - first);
-            let (panels, to) = (panels.clone(), &mut *buffers);
-            for_layout(
-                format,
-                Widen {
-                    s,
-                    panels,
-                    columns: first..first + depth,
-                    to,
-                },
-            );
-            for row in (0..out.rows).step_by(ROW_BLOCK) {
-                let end = out.rows.min(row + ROW_BLOCK);
-                for (p, panel) in buffers.iter().enumerate() {
-                    let mut row = row;
-                    while row < end {
-                        let tile = Tiles::Many.at(row, end);
-                        let columns = first..first + depth;
-                        multiply_tile(s, panel, x, tile, columns, p, out);
-                        row += tile.rows;
-                    }
+/// Products of quantised panels, the first of which is number `at` of the output's, with all rows:
+/// each weight is widened once.
+#[inline(always)]
+fn widened<S: Simd>(
+    s: S,
+    x: &Rounded,
+    weights: Panels,
+    at: usize,
+    out: &mut ColumnBlock,
+    buffers: &mut Vec<Widened>,
+) {
+    let (format, columns) = (weights.format, weights.columns);
+    let panels = weights.data.chunks_exact(format.panel_bytes(columns));
+    buffers.resize_with(buffers.len().max(panels.len()), Widened::default);
+    let buffers = &mut buffers[..panels.len()];
+    for first in (0..columns).step_by(WIDENED) {
+        let depth = WIDENED.min(columns - first);
+        let (panels, to) = (panels.clone(), &mut *buffers);
+        if let PanelFormat::Blocks(reader) = format {
+            for (panel, to) in panels.zip(to) {
+                to.widen_blocks(reader, panel, first, depth);
+            }
+        } else {
+            let columns = first..first + depth;
+            let widen = Widen {
+                s,
+                panels,
+                columns,
+                to,
+            };
+            for_layout(format, widen);
+        }
+        for row in (0..out.rows).step_by(ROW_BLOCK) {
+            let end = out.rows.min(row + ROW_BLOCK);
+            for (p, panel) in buffers.iter().enumerate() {
+                let mut row = row;
+                while row < end {
+                    let tile = x.tiles().at(row, end);
+                    let columns = first..first + depth;
+                    multiply_tile(s, panel, x, tile, columns, at + p, out);
+                    row += tile.rows;
                 }
             }
         }
@@ -325,6 +343,7 @@ fn multiply_tile<S: Simd>(
             rows!(6, 6);
         }
         6 => rows!(0, 6),
+        4 => rows!(0, 4),
         3 => rows!(0, 3),
         _ => rows!(0, 1),
     }

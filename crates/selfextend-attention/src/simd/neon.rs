@@ -125,6 +125,53 @@ impl Simd for Neon {
         std::array::from_fn(|i| std::array::from_fn(|j| unsafe { vorrq_s16(a[i][j], b[i][j]) }))
     }
     #[inline(always)]
+    fn look_up(self, pairs: Self::P, shift: i32, table: &[i8; 16]) -> Self::P {
+        // SAFETY: see the impl; the table is 16 bytes. One look-up finds a code of the lower byte of
+        // each number and one of the upper: the compiler shares it between their two shifts.
+        unsafe {
+            let table = vld1q_s8(table.as_ptr());
+            pairs.map(|numbers| {
+                numbers.map(|x| {
+                    let x = vreinterpretq_u16_s16(x);
+                    let x = if shift & 4 == 0 {
+                        x
+                    } else {
+                        vshrq_n_u16::<4>(x)
+                    };
+                    let codes = vandq_u8(vreinterpretq_u8_u16(x), vdupq_n_u8(15));
+                    let values = vreinterpretq_s16_s8(vqtbl1q_s8(table, codes));
+                    let upper = if shift < 8 {
+                        vshlq_n_s16::<8>(values)
+                    } else {
+                        values
+                    };
+                    vshrq_n_s16::<8>(upper)
+                })
+            })
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_powers(self, p: *const u8) -> Self::V {
+        // SAFETY: see the impl.
+        unsafe {
+            let bytes = vld1q_u8(p);
+            let (low, high) = (vmovl_u8(vget_low_u8(bytes)), vmovl_u8(vget_high_u8(bytes)));
+            let quarters = [
+                vmovl_u16(vget_low_u16(low)),
+                vmovl_u16(vget_high_u16(low)),
+                vmovl_u16(vget_low_u16(high)),
+                vmovl_u16(vget_high_u16(high)),
+            ];
+            quarters.map(|e| {
+                let (e, one) = (vreinterpretq_s32_u32(e), vdupq_n_s32(1));
+                let normal = vshlq_n_s32::<23>(vsubq_s32(e, one));
+                // The larger one below the smallest normal number, the smaller one from there on.
+                let subnormal = vshlq_n_s32::<21>(vaddq_s32(e, one));
+                vreinterpretq_f32_s32(vmaxq_s32(normal, subnormal))
+            })
+        }
+    }
+    #[inline(always)]
     fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
         // SAFETY: see the impl.
         std::array::from_fn(|i| {

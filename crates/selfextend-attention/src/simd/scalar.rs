@@ -82,6 +82,20 @@ impl Simd for Scalar {
         std::array::from_fn(|i| [a[i][0] | b[i][0], a[i][1] | b[i][1]])
     }
     #[inline(never)]
+    fn look_up(self, pairs: Self::P, shift: i32, table: &[i8; 16]) -> Self::P {
+        pairs.map(|pair| pair.map(|x| i16::from(table[usize::from(x as u16 >> shift & 15)])))
+    }
+    #[inline(always)]
+    unsafe fn load_powers(self, p: *const u8) -> Self::V {
+        // SAFETY: the caller promises 16 readable bytes.
+        let bytes = unsafe { p.cast::<[u8; WIDTH]>().read_unaligned() };
+        bytes.map(|e| match e {
+            // Below the smallest normal number.
+            0..2 => f32::from_bits(0x0020_0000 << e),
+            _ => f32::from_bits(u32::from(e - 1) << 23),
+        })
+    }
+    #[inline(never)]
     fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P {
         let product = |x: i16, factor: i16| (x - offset).wrapping_mul(factor);
         std::array::from_fn(|i| {

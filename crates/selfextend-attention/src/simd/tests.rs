@@ -63,6 +63,37 @@ impl Kernel for Bytes<'_> {
     }
 }
 
+struct Powers<'a>(&'a [u8; WIDTH], &'a mut [f32; WIDTH]);
+impl Kernel for Powers<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        // SAFETY: both are arrays of 16.
+        unsafe { s.store(self.1.as_mut_ptr(), s.load_powers(self.0.as_ptr())) };
+    }
+}
+
+/// Words, a table, and what the four codes of each word stand for.
+struct LookUp<'a>(
+    &'a [i16; 2 * WIDTH],
+    &'a [i8; 16],
+    &'a mut [[i16; 2 * WIDTH]; 4],
+);
+impl Kernel for LookUp<'_> {
+    type Output = ();
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self(words, table, out) = self;
+        // SAFETY: all are arrays of 32 numbers.
+        unsafe {
+            let words = s.load_words(words.as_ptr());
+            for (n, out) in out.iter_mut().enumerate() {
+                s.store_words(out.as_mut_ptr(), s.look_up(words, 4 * n as i32, table));
+            }
+        }
+    }
+}
+
 struct Widen<'a>(&'a [f16], &'a mut [f32]);
 impl Kernel for Widen<'_> {
     type Output = ();
@@ -252,6 +283,20 @@ proptest! {
     }
 
     #[test]
+    fn looked_up_values_are_those_of_the_table(
+        words in prop::array::uniform32(any::<i16>()), table in prop::array::uniform16(any::<i8>())
+    ) {
+        for level in Level::available() {
+            let mut out = [[0; 32]; 4];
+            dispatch_at(level, LookUp(&words, &table, &mut out));
+            for (n, out) in out.iter().enumerate() {
+                let expected = words.map(|word| i16::from(table[(word >> (4 * n)) as usize & 15]));
+                prop_assert_eq!(*out, expected, "{:?}, code {}", level, n);
+            }
+        }
+    }
+
+    #[test]
     fn softmax_continues_over_rows(row in prop::collection::vec(-200.0f32..200.0, 48)) {
         for level in Level::available() {
             let mut state = Running::EMPTY;
@@ -266,6 +311,21 @@ proptest! {
             prop_assert_eq!(state.max, max);
             prop_assert!((f64::from(state.sum) / sum - 1.0).abs() < 1e-5);
             prop_assert!((f64::from(acc) / sum - 1.0).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn bytes_are_powers_of_two() {
+    for level in Level::available() {
+        for first in (0..=255u8).step_by(WIDTH) {
+            let bytes: [u8; WIDTH] = std::array::from_fn(|n| first + n as u8);
+            let mut out = [f32::NAN; WIDTH];
+            dispatch_at(level, Powers(&bytes, &mut out));
+            for (e, actual) in bytes.iter().zip(out) {
+                let exact = 2f64.powi(i32::from(*e) - 128);
+                assert_eq!(f64::from(actual), exact, "{level:?}: {e}");
+            }
         }
     }
 }

@@ -63,6 +63,13 @@ pub trait Simd: Copy + Send + Sync {
     fn bits(self, pairs: Self::P, shift: i32, mask: i16) -> Self::P;
     /// `a | b`.
     fn join(self, a: Self::P, b: Self::P) -> Self::P;
+    /// `table[(x >> shift) & 15]` of each number as unsigned bits; `shift` is 0, 4, 8 or 12.
+    fn look_up(self, pairs: Self::P, shift: i32, table: &[i8; 16]) -> Self::P;
+    /// Reads 16 bytes `e` as `2^(e - 128)`.
+    ///
+    /// # Safety
+    /// `p` must be readable for 16 bytes.
+    unsafe fn load_powers(self, p: *const u8) -> Self::V;
     /// `(x - offset) * factor` of each number, in 16 bits.
     fn weigh(self, pairs: Self::P, offset: i16, factors: Self::P) -> Self::P;
     /// Reads 16 signed bytes, each as both numbers of a pair.

@@ -87,6 +87,8 @@ struct Report {
 struct ModelReport {
     file: String,
     file_bytes: u64,
+    /// Files that a GGUF model was split into.
+    parts: usize,
     architecture: String,
     name: Option<String>,
     layers: usize,
@@ -143,7 +145,8 @@ impl ModelReport {
         let is_unrotated = |layer: &&LayerAttention| layer.rotary == Rotary::None;
         Ok(Self {
             file: file.path().display().to_string(),
-            file_bytes: file_bytes(file.path(), bytes),
+            file_bytes: file_bytes(&file.parts(), bytes),
+            parts: file.parts().len().max(1),
             rope_theta: rope.theta,
             rope_dimensions: rope.rotary_dim,
             rope_scaling: in_words(&rope.scaling),
@@ -203,7 +206,13 @@ impl ModelReport {
         };
         vec![
             ("file", self.file.clone()),
-            ("file size", output::size(self.file_bytes as usize)),
+            (
+                "file size",
+                match self.parts {
+                    1 => output::size(self.file_bytes as usize),
+                    n => format!("{} in {n} parts", output::size(self.file_bytes as usize)),
+                },
+            ),
             ("name", self.name.clone().unwrap_or_else(|| "-".to_owned())),
             ("architecture", self.architecture.clone()),
             (
@@ -252,10 +261,12 @@ impl ModelReport {
     }
 }
 
-/// The size of a file; of a folder, the size of its tensors.
-fn file_bytes(path: &Path, tensors: u64) -> u64 {
-    match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => found.len(),
+/// The size of all parts; of a folder, which has none, the size of its tensors.
+fn file_bytes(parts: &[&Path], tensors: u64) -> u64 {
+    let sizes = parts.iter().map(std::fs::metadata);
+    let sizes = sizes.map(|found| found.map(|found| found.len()));
+    match sizes.sum::<std::io::Result<u64>>() {
+        Ok(bytes) if bytes > 0 => bytes,
         _ => tensors,
     }
 }

@@ -1,49 +1,36 @@
 //! An opened GGUF file.
 
-use super::header::{self, Header, Place};
+use super::header::{Header, Place};
 use super::metadata::{Metadata, Value};
+use super::split::{self, Part};
 use crate::error::{Error, Result};
 use crate::tensor::{RawTensor, TensorInfo};
 use crate::weights::Checkpoint;
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::PoisonError;
 
-/// An opened GGUF file whose header was read and checked.
+/// An opened GGUF file, or all parts of one that was split, whose headers were read and checked.
 #[derive(Debug)]
 pub struct GgufFile {
     path: PathBuf,
-    /// Locked from a seek to the end of its read: tensors are read from several threads, and
-    /// clones of a file share its place.
-    file: Mutex<File>,
+    parts: Vec<Part>,
     header: Header,
     ignored_keys: Vec<String>,
 }
 
 impl GgufFile {
-    /// Opens a file, reads its header and checks that every tensor it announces is inside it.
+    /// Opens a file, reads its header and checks that every tensor it announces is inside it. Of a
+    /// split model the first part is named; the others are found by their names.
     ///
     /// # Errors
-    /// [`Error::Read`] when it cannot be read, [`Error::Model`] when it is not a whole GGUF file,
-    /// [`Error::Unsupported`] for another version, byte order or tensor type.
+    /// [`Error::Read`] when it cannot be read, [`Error::Model`] when it is not a whole GGUF file or
+    /// a part is missing, [`Error::Unsupported`] for another version, byte order or tensor type.
     pub fn open(path: &Path) -> Result<Self> {
-        let read = |source| Error::Read {
-            path: path.to_owned(),
-            source,
-        };
-        let file = File::open(path).map_err(read)?;
-        let metadata = file.metadata().map_err(read)?;
-        if metadata.is_dir() {
-            return Err(Error::Model {
-                path: path.to_owned(),
-                reason: "is a folder; name the .gguf file in it".into(),
-            });
-        }
-        let header = header::read(path, metadata.len(), BufReader::new(&file))?;
+        let (header, parts) = split::open(path)?;
         Ok(Self {
             path: path.to_owned(),
-            file: Mutex::new(file),
+            parts,
             header,
             ignored_keys: Vec::new(),
         })
@@ -63,9 +50,14 @@ impl GgufFile {
         &self.ignored_keys
     }
 
-    /// The file.
+    /// The file; of a split model the first part.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The files of all parts, of which there may be one.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.parts.iter().map(|part| part.path.as_path())
     }
 
     /// The key-value pairs of the header.
@@ -185,11 +177,12 @@ impl Checkpoint for GgufFile {
             return Ok(None);
         };
         let mut data = vec![0; place.bytes];
+        let part = &self.parts[place.part];
         let read = |source| Error::Read {
-            path: self.path.clone(),
+            path: part.path.clone(),
             source,
         };
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = part.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(place.start)).map_err(read)?;
         file.read_exact(&mut data).map_err(read)?;
         drop(file);

@@ -27,6 +27,8 @@ pub(super) struct Place {
     /// From the start of the file.
     pub start: u64,
     pub bytes: usize,
+    /// Which of the model's files has it.
+    pub part: usize,
 }
 
 impl Place {
@@ -37,7 +39,7 @@ impl Place {
 }
 
 /// The key that moves tensors, and its value where a header lacks it.
-const ALIGNMENT: &str = "general.alignment";
+pub(super) const ALIGNMENT: &str = "general.alignment";
 const DEFAULT_ALIGNMENT: u64 = 32;
 /// `GGML_MAX_DIMS` of `ggml.h`.
 const MAX_DIMENSIONS: u32 = 4;
@@ -310,6 +312,7 @@ impl<R: Read> Source<'_, R> {
                 shape,
                 start,
                 bytes,
+                part: 0,
             }),
             _ => Err(self.error(format!(
                 "truncated: tensor {name} does not fit in the file's {} bytes; download it again",

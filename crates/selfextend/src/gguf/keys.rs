@@ -71,10 +71,9 @@ pub(super) const RULES: &[Rule] = &[
         ],
         Meaning::Off(&["false", "an array of 0 U8", "an array of 0 I8"]),
     ),
-    (&["split.count"], Meaning::Off(&["0", "1"])),
     (
-        &["split.no", "split.tensors.count"],
-        Meaning::Harmless("it tells a part of a file from the others"),
+        &["split.count", "split.no", "split.tensors.count"],
+        Meaning::Elsewhere,
     ),
     (
         &["arch.rope.scaling.finetuned", "arch.tensor_data_layout"],

@@ -7,6 +7,7 @@ mod keys;
 mod metadata;
 mod names;
 mod sampling;
+pub(crate) mod split;
 #[cfg(test)]
 mod tests;
 mod types;

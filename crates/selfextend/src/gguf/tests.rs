@@ -153,8 +153,8 @@ fn other_versions_and_byte_orders_are_refused_by_name() {
 #[test]
 fn tensor_types_that_are_not_read_are_named_with_those_that_are() {
     for (kind, name) in [
-        (20, "type 20 (IQ4_NL)"),
-        (39, "type 39 (MXFP4)"),
+        (24, "type 24 (I8)"),
+        (41, "type 41 (Q1_0)"),
         (77, "type 77"),
     ] {
         let tensor = Tensor {
@@ -164,7 +164,14 @@ fn tensor_types_that_are_not_read_are_named_with_those_that_are() {
         let bytes = file(32, NO_FIELDS, &[("blk.3.w", tensor)]);
         refused(
             &bytes,
-            &["tensor blk.3.w", name, "not supported", "Q4_K", "BF16"],
+            &[
+                "tensor blk.3.w",
+                name,
+                "not supported",
+                "Q4_K",
+                "BF16",
+                "IQ4_XS",
+            ],
         );
     }
 }
@@ -318,4 +325,109 @@ fn tensors_read_by_several_threads_are_not_mixed_up() {
             assert!(numbers.iter().all(|&number| number == (n % 200) as f32));
         });
     });
+}
+
+/// Part `n` of `count` with a tensor of its own, as `gguf-split` writes it.
+fn part(n: usize, count: usize, others: &[(&str, Field)], name: &str) -> Vec<u8> {
+    let word = |n: usize| scalar(2, &(n as u16).to_le_bytes());
+    let total = scalar(5, &(count as u32).to_le_bytes());
+    let mut fields = vec![
+        ("split.no", word(n)),
+        ("split.count", word(count)),
+        ("split.tensors.count", total),
+    ];
+    fields.extend(others.iter().map(|(key, field)| (*key, field.clone())));
+    file(32, &fields, &[(name, numbers(n as f32))])
+}
+
+/// A folder with the three parts of `m`, some of them changed.
+fn parts(change: impl Fn(usize) -> Option<Vec<u8>>) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |n: usize| folder.path().join(format!("m-0000{}-of-00003.gguf", n + 1));
+    for n in 0..3 {
+        let key = [("a.key", Field::u32(7))];
+        let others = if n == 0 { key.as_slice() } else { NO_FIELDS };
+        let bytes = change(n).unwrap_or_else(|| part(n, 3, others, &n.to_string()));
+        if !bytes.is_empty() {
+            std::fs::write(path(n), bytes).unwrap();
+        }
+    }
+    let first = path(0);
+    (folder, first)
+}
+
+#[test]
+fn the_parts_of_a_split_file_are_one() {
+    let (_folder, first) = parts(|_| None);
+    let gguf = GgufFile::open(&first).unwrap();
+    assert_eq!(gguf.size("a.key").unwrap(), Some(7));
+    assert_eq!(gguf.tensors().count(), 3);
+    for n in 0..3 {
+        let numbers = floats(&gguf, &n.to_string());
+        assert!(numbers.iter().all(|&number| number == n as f32), "{n}");
+    }
+    let names = gguf.files().map(|path| path.file_name().unwrap());
+    let expected = [1, 2, 3].map(|n| format!("m-0000{n}-of-00003.gguf"));
+    assert!(names.eq(expected.iter().map(std::ffi::OsStr::new)));
+}
+
+#[test]
+fn parts_that_do_not_belong_together_are_refused_by_name() {
+    let in_second = |bytes: Vec<u8>| move |n: usize| (n == 1).then(|| bytes.clone());
+    let keys = [("a.key", Field::u32(8))];
+    let cases: [(Vec<u8>, &[&str]); 6] = [
+        (
+            Vec::new(),
+            &["m-00002-of-00003.gguf", "missing", "part 2 of 3"],
+        ),
+        (
+            part(2, 3, NO_FIELDS, "1"),
+            &["m-00002", "not part 2 of 3", "split.no is 2"],
+        ),
+        (part(1, 4, NO_FIELDS, "1"), &["m-00002", "split.count 4"]),
+        (
+            part(1, 3, &keys, "1"),
+            &["m-00002", "a.key is 8", "first part"],
+        ),
+        (
+            part(1, 3, NO_FIELDS, "0"),
+            &["m-00002", "tensor 0", "earlier part"],
+        ),
+        (
+            file(32, NO_FIELDS, &[("1", numbers(1.0))]),
+            &["m-00002", "missing"],
+        ),
+    ];
+    for (second, words) in cases {
+        let (_folder, first) = parts(in_second(second));
+        let error = GgufFile::open(&first).unwrap_err().to_string();
+        for word in words {
+            assert!(error.contains(word), "{word:?} is not in: {error}");
+        }
+    }
+    // A tensor too few; a name that does not find the others; a part that is not the first.
+    let empty = file(
+        32,
+        &[("split.no", Field::u32(1)), ("split.count", Field::u32(3))],
+        NO_TENSORS,
+    );
+    let (folder, first) = parts(in_second(empty));
+    let error = GgufFile::open(&first).unwrap_err().to_string();
+    assert!(
+        error.contains("have 2 tensors, but split.tensors.count is 3"),
+        "{error}"
+    );
+    let renamed = folder.path().join("m.gguf");
+    std::fs::copy(&first, &renamed).unwrap();
+    let error = GgufFile::open(&renamed).unwrap_err().to_string();
+    assert!(
+        error.contains("part 1 of 3") && error.contains("-00001-of-00003.gguf"),
+        "{error}"
+    );
+    let third = folder.path().join("m-00003-of-00003.gguf");
+    let error = GgufFile::open(&third).unwrap_err().to_string();
+    assert!(
+        error.contains("part 3 of 3; name the first one, m-00001-of-00003.gguf"),
+        "{error}"
+    );
 }

@@ -24,7 +24,7 @@ pub enum HubError {
     /// The name is neither a file, nor a known model, nor of the form `owner/name`.
     #[error(
         "no model is called `{spec}`: name a .gguf file, one of the known models ({}), \
-         or a Hugging Face model as owner/name[:file.gguf]",
+         or a Hugging Face model as owner/name[:file.gguf] or owner/name:Q4_K_M",
         known_names()
     )]
     UnknownModel {
@@ -32,7 +32,9 @@ pub enum HubError {
         spec: String,
     },
     /// The file asked for from the hub cannot be one, or is not a GGUF file.
-    #[error("`{file}` in `{repo}:{file}` is not the name of a .gguf file of a hub model")]
+    #[error(
+        "`{file}` in `{repo}:{file}` is not the name of a .gguf file of a hub model, nor a part of one as Q4_K_M"
+    )]
     BadHubFile {
         /// The model.
         repo: String,
@@ -220,7 +222,20 @@ pub enum HubError {
         /// The model.
         repo: String,
     },
-    /// The hub's model has several GGUF files, and none was named.
+    /// No GGUF file of the hub's model has the pattern in its name.
+    #[error(
+        "no .gguf file of {repo} has `{pattern}` in its name; it has\n  {}",
+        .files.join("\n  ")
+    )]
+    NoSuchGguf {
+        /// The model.
+        repo: String,
+        /// What was asked for.
+        pattern: String,
+        /// Its GGUF files.
+        files: Vec<String>,
+    },
+    /// The hub's model has several GGUF files that may be meant.
     #[error(
         "{repo} has several .gguf files; name one of them, as in `{repo}:{}`:\n  {}",
         .files.first().map_or("", String::as_str), .files.join("\n  ")

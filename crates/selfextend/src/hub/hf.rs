@@ -14,6 +14,7 @@ mod transfer;
 
 use std::fs;
 use std::io;
+use std::iter::once;
 use std::path::{Path, PathBuf};
 
 use super::error::HubError;
@@ -23,10 +24,12 @@ use checksum::{Expected, sha256};
 use client::{Client, Wish};
 use folder::CONFIG;
 pub(super) use id::HubId;
-use id::{is_gguf_file, only_gguf};
+use id::{is_gguf_file, only_gguf, parts};
 use listing::Listing;
 use repo::{BRANCH, RepoCache, is_name};
 use transfer::Transfer;
+
+use crate::gguf::split;
 
 /// The file of a model that was downloaded before, by whatever program. A folder is found if it
 /// is known that nothing of it lacks.
@@ -85,19 +88,25 @@ fn stored(id: &HubId, cache: &RepoCache) -> Result<Option<Stored>, HubError> {
     let file = match &id.file {
         Some(file) => Some(file.clone()),
         None => match gguf_files(&snapshot, "") {
-            files if files.is_empty() => None,
-            files => Some(only_gguf(id, files)?),
+            files if files.is_empty() && id.pattern.is_none() => None,
+            files => match only_gguf(id, files) {
+                Err(HubError::NoGguf { .. } | HubError::NoSuchGguf { .. }) => return Ok(None),
+                file => Some(file?),
+            },
         },
     };
     let (path, lacking) = match file {
         Some(file) => {
-            let path = snapshot.join(&file);
-            let entry = listing.as_ref().and_then(|it| it.files.get(&file));
-            let size = entry.and_then(|entry| entry.expected().size);
-            let found = path.metadata();
-            let is_there =
-                found.is_ok_and(|it| it.is_file() && size.is_none_or(|size| size == it.len()));
-            (path, if is_there { Vec::new() } else { vec![file] })
+            let is_there = |file: &str| {
+                let entry = listing.as_ref().and_then(|it| it.files.get(file));
+                let size = entry.and_then(|entry| entry.expected().size);
+                let found = snapshot.join(file).metadata();
+                found.is_ok_and(|it| it.is_file() && size.is_none_or(|size| size == it.len()))
+            };
+            let parts = parts(&file);
+            let path = snapshot.join(&parts[0]);
+            let lacking = parts.into_iter().filter(|file| !is_there(file));
+            (path, lacking.collect())
         }
         None => {
             let is_absent = |file: &str| cache.is_absent(&commit, file);
@@ -149,7 +158,9 @@ fn offline(
     let mut files: Vec<PathBuf> = lacking.filter(|path| path.is_file()).collect();
     if stored.lacking.is_empty() {
         files = match stored.path.ends_with(CONFIG) {
-            false => vec![stored.path.clone()],
+            false => once(stored.path.clone())
+                .chain(split::others(&stored.path))
+                .collect(),
             true => folder::present(&snapshot),
         };
     }
@@ -229,7 +240,7 @@ impl Pull<'_> {
             (Err(error), _) => return Err(error),
         };
         let (path, commit) = match (&self.id.file, &listing) {
-            (Some(file), _) => self.fetch(&file.clone(), listing.as_ref())?,
+            (Some(file), _) => self.fetch_parts(file, listing.as_ref())?,
             (None, Some(listing)) => self.choose(listing)?,
             (None, None) => unreachable!("without a listing a file is named"),
         };
@@ -252,8 +263,8 @@ impl Pull<'_> {
         let names = listing.files.keys();
         let gguf: Vec<_> = names.filter(|file| is_gguf_file(file)).cloned().collect();
         let small = folder::small_files(listing);
-        if !gguf.is_empty() || small.is_empty() {
-            return self.fetch(&only_gguf(self.id, gguf)?, Some(listing));
+        if !gguf.is_empty() || small.is_empty() || self.id.pattern.is_some() {
+            return self.fetch_parts(&only_gguf(self.id, gguf)?, Some(listing));
         }
         for file in &small {
             self.fetch(file, Some(listing))?;
@@ -272,6 +283,20 @@ impl Pull<'_> {
             self.fetch(file, Some(listing))?;
         }
         Ok((snapshot.join(CONFIG), listing.commit.clone()))
+    }
+
+    /// [`Pull::fetch`] for a file and, if it was split, the other parts; returns the first.
+    fn fetch_parts(
+        &mut self,
+        file: &str,
+        listing: Option<&Listing>,
+    ) -> Result<(PathBuf, String), HubError> {
+        let parts = parts(file);
+        let first = self.fetch(&parts[0], listing)?;
+        for part in &parts[1..] {
+            self.fetch(part, listing)?;
+        }
+        Ok(first)
     }
 
     /// Makes a file of the model be there and be right. Returns its path and its commit.

@@ -3,8 +3,9 @@
 //! Origin: the structs of llama.cpp's `ggml-common.h`, and the order of codes and of packed scales
 //! in gguf-py's `quants.py`.
 
-use super::TensorFormat;
+use super::{TensorFormat, lattice};
 use half::f16;
+use selfextend_attention::simd::linear::{FP4, IQ4};
 use std::ops::Neg;
 
 /// Columns of a block that share a scale: a number is `scale * code`, plus the minimum where the
@@ -12,6 +13,7 @@ use std::ops::Neg;
 pub(crate) struct SubBlock {
     pub scale: Scale,
     pub minimum: Option<Scale>,
+    /// Codes, or what they stand for.
     codes: [i8; MOST],
     len: usize,
 }
@@ -19,30 +21,54 @@ pub(crate) struct SubBlock {
 /// Columns of the longest sub-block.
 const MOST: usize = 32;
 
-/// A scale or a minimum: a half float times a small integer, which is 1 but in the k-quants. The
-/// product is exact in a float.
+/// A scale or a minimum: a half float times a small integer, which is 1 where a block has no scales
+/// of its parts, times a power of two, which is 1 but in some newer formats. The product is exact in
+/// a float.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
     pub half: f16,
     pub factor: i8,
+    /// Of the power of two.
+    pub exponent: i16,
 }
 
 impl Scale {
     /// The half float at the start of some bytes.
-    fn read(bytes: &[u8]) -> Self {
-        let half = f16::from_le_bytes(*part(bytes, 0));
-        Self { half, factor: 1 }
+    pub(super) fn read(bytes: &[u8]) -> Self {
+        Self::of(f16::from_le_bytes(*part(bytes, 0)))
     }
 
-    fn times(self, factor: u8) -> Self {
+    pub(super) fn of(half: f16) -> Self {
+        Self {
+            half,
+            factor: 1,
+            exponent: 0,
+        }
+    }
+
+    /// Times a power of two.
+    pub(super) fn shifted(self, exponent: i16) -> Self {
+        Self { exponent, ..self }
+    }
+
+    pub(super) fn times(self, factor: u8) -> Self {
         Self {
             factor: factor as i8,
             ..self
         }
     }
 
+    /// Without its factor.
+    pub(crate) fn unit(self) -> f32 {
+        match self.exponent {
+            0 => self.half.to_f32(),
+            // In doubles: powers of floats below 2^-127 come out as zero.
+            exponent => (self.half.to_f64() * 2f64.powi(exponent.into())) as f32,
+        }
+    }
+
     fn value(self) -> f32 {
-        self.half.to_f32() * f32::from(self.factor)
+        self.unit() * f32::from(self.factor)
     }
 }
 
@@ -65,6 +91,8 @@ impl SubBlock {
     pub(crate) fn len(format: TensorFormat) -> usize {
         match format {
             TensorFormat::Q2K | TensorFormat::Q3K | TensorFormat::Q6K => 16,
+            TensorFormat::IQ2XS | TensorFormat::IQ2S | TensorFormat::IQ1M => 16,
+            TensorFormat::NVFP4 => 16,
             _ => format.block_len().min(MOST),
         }
     }
@@ -109,6 +137,27 @@ impl SubBlock {
             TensorFormat::Q4K => q4_k(block, n),
             TensorFormat::Q5K => q5_k(block, n),
             TensorFormat::Q6K => q6_k(block, n),
+            TensorFormat::IQ4NL => {
+                let codes = nibbles(part(block, 2));
+                Self::new(Scale::read(block), None, |c| IQ4.value(codes[c]))
+            }
+            TensorFormat::IQ4XS => iq4_xs(block, n),
+            TensorFormat::MXFP4 => {
+                // A power of two, halved because the values of codes are doubled.
+                let scale = Scale::of(f16::ONE).shifted(i16::from(block[0]) - 128);
+                let codes = nibbles(part(block, 1));
+                Self::new(scale, None, |c| FP4.value(codes[c]))
+            }
+            TensorFormat::NVFP4 => nvfp4(block, n),
+            TensorFormat::TQ1_0 => tq1_0(block, n),
+            TensorFormat::TQ2_0 => tq2_0(block, n),
+            TensorFormat::IQ3S => lattice::iq3_s(block, n),
+            TensorFormat::IQ3XXS => lattice::iq3_xxs(block, n),
+            TensorFormat::IQ2S => lattice::iq2_s(block, n),
+            TensorFormat::IQ2XS => lattice::iq2_xs(block, n),
+            TensorFormat::IQ2XXS => lattice::iq2_xxs(block, n),
+            TensorFormat::IQ1S => lattice::iq1_s(block, n),
+            TensorFormat::IQ1M => lattice::iq1_m(block, n),
             TensorFormat::F32 | TensorFormat::F16 | TensorFormat::BF16 => {
                 panic!("{format} has no blocks")
             }
@@ -116,7 +165,7 @@ impl SubBlock {
     }
 
     /// 32 columns.
-    fn new(scale: Scale, minimum: Option<Scale>, code: impl Fn(usize) -> i8) -> Self {
+    pub(super) fn new(scale: Scale, minimum: Option<Scale>, code: impl Fn(usize) -> i8) -> Self {
         Self {
             scale,
             minimum,
@@ -126,7 +175,7 @@ impl SubBlock {
     }
 
     /// 16 columns.
-    fn short(scale: Scale, minimum: Option<Scale>, code: impl Fn(usize) -> i8) -> Self {
+    pub(super) fn short(scale: Scale, minimum: Option<Scale>, code: impl Fn(usize) -> i8) -> Self {
         let mut codes = [0; MOST];
         for (c, to) in codes[..MOST / 2].iter_mut().enumerate() {
             *to = code(c);
@@ -157,7 +206,7 @@ impl SubBlock {
 }
 
 /// Some bytes of a block, of a length known to the compiler: the loops over them need no checks.
-fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
+pub(super) fn part<const N: usize>(block: &[u8], at: usize) -> &[u8; N] {
     block[at..].first_chunk().expect("a whole block")
 }
 
@@ -251,5 +300,55 @@ fn q6_k(block: &[u8], n: usize) -> SubBlock {
     SubBlock::short(scale, None, |c| {
         let lower = lower[c] >> (n % 8 / 4 * 4) & 15;
         (lower | upper[c] << 4) as i8 - 32
+    })
+}
+
+/// A half float, 8 scales of 6 bits (their upper two in a word, the lower four in 4 bytes), then for
+/// each 32 columns 16 bytes of codes.
+fn iq4_xs(block: &[u8], n: usize) -> SubBlock {
+    let upper = u16::from_le_bytes(*part(block, 2)) >> (2 * n) & 3;
+    let lower = block[4 + n / 2] >> (n % 2 * 4) & 15;
+    let scale = (lower | (upper as u8) << 4).wrapping_sub(32);
+    let codes = nibbles(part(block, 8 + 16 * n));
+    SubBlock::new(Scale::read(block).times(scale), None, |c| {
+        IQ4.value(codes[c])
+    })
+}
+
+/// Four scales, floats of a byte (E4M3), and for each of their 16 columns 8 bytes of codes.
+fn nvfp4(block: &[u8], n: usize) -> SubBlock {
+    let half = match block[n] {
+        // Not a number, which ggml reads as zero.
+        0x7f => f16::ZERO,
+        // Its exponent is smaller by 8 than that of a half float with the same bits, and the values
+        // of codes are doubled. The sign does not count.
+        byte => f16::from_bits(u16::from(byte & 0x7f) << 7),
+    };
+    let bytes: &[u8; 8] = part(block, 4 + 8 * n);
+    SubBlock::short(Scale::of(half).shifted(7), None, |c| {
+        FP4.value(bytes[c % 8] >> (c / 8 * 4))
+    })
+}
+
+/// Digits of base 3, five in a byte: in 32 bytes, in 16 and, four only, in 4. A half float.
+fn tq1_0(block: &[u8], n: usize) -> SubBlock {
+    SubBlock::new(Scale::read(&block[52..]), None, |c| {
+        let column = 32 * n + c;
+        let (at, digit) = match column {
+            0..160 => (column % 32, column / 32),
+            160..240 => (32 + column % 16, (column - 160) / 16),
+            _ => (48 + column % 4, (column - 240) / 4),
+        };
+        // A byte is a fraction of 256; times 3 for each digit that comes before, without the whole.
+        let fraction = block[at].wrapping_mul([1, 3, 9, 27, 81][digit]);
+        (u16::from(fraction) * 3 >> 8) as i8 - 1
+    })
+}
+
+/// 64 bytes of codes, a half float. 128 columns are four runs of 32, which share 32 bytes.
+fn tq2_0(block: &[u8], n: usize) -> SubBlock {
+    let bytes: &[u8; MOST] = part(block, n / 4 * MOST);
+    SubBlock::new(Scale::read(&block[64..]), None, |c| {
+        (bytes[c] >> (n % 4 * 2) & 3) as i8 - 1
     })
 }

@@ -34,11 +34,37 @@ pub enum TensorFormat {
     Q5K,
     /// 256 codes of 6 bits; 16 scales of 8 bits.
     Q6K,
+    /// 32 codes of 4 bits, of values that lie unevenly, and a scale.
+    IQ4NL,
+    /// 256 such codes; 8 scales of 6 bits.
+    IQ4XS,
+    /// 32 floats of 4 bits and a power of two.
+    MXFP4,
+    /// 64 floats of 4 bits; 4 scales that are floats of 8 bits.
+    NVFP4,
+    /// 256 times -1, 0 or 1 as digits of base 3, and a scale.
+    TQ1_0,
+    /// 256 times -1, 0 or 1 in 2 bits, and a scale.
+    TQ2_0,
+    /// 256 numbers as 64 of 512 points of a lattice, with signs; 8 scales of 4 bits.
+    IQ3S,
+    /// 256 numbers as 64 of 256 points of a lattice, with signs; 8 scales of 4 bits.
+    IQ3XXS,
+    /// 256 numbers as 32 of 1024 points of a lattice, with signs; 16 scales of 4 bits.
+    IQ2S,
+    /// 256 numbers as 32 of 512 points of a lattice, with signs; 16 scales of 4 bits.
+    IQ2XS,
+    /// 256 numbers as 32 of 256 points of a lattice, with signs; 8 scales of 4 bits.
+    IQ2XXS,
+    /// 256 numbers as 32 of 2048 points of a lattice; 8 scales of 3 bits.
+    IQ1S,
+    /// 256 numbers as 32 of 2048 points of a lattice; 16 scales of 3 bits.
+    IQ1M,
 }
 
 impl TensorFormat {
     /// Every format.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 26] = [
         Self::F32,
         Self::F16,
         Self::BF16,
@@ -52,6 +78,19 @@ impl TensorFormat {
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::IQ4NL,
+        Self::IQ4XS,
+        Self::MXFP4,
+        Self::NVFP4,
+        Self::TQ1_0,
+        Self::TQ2_0,
+        Self::IQ3S,
+        Self::IQ3XXS,
+        Self::IQ2S,
+        Self::IQ2XS,
+        Self::IQ2XXS,
+        Self::IQ1S,
+        Self::IQ1M,
     ];
 
     /// Its name in ggml, as files and `gguf` write it.
@@ -93,6 +132,19 @@ impl TensorFormat {
             Self::Q4K => ("Q4_K", 256, 2 + 2 + 12 + 128),
             Self::Q5K => ("Q5_K", 256, 2 + 2 + 12 + 32 + 128),
             Self::Q6K => ("Q6_K", 256, 128 + 64 + 16 + 2),
+            Self::IQ4NL => ("IQ4_NL", 32, 2 + 16),
+            Self::IQ4XS => ("IQ4_XS", 256, 2 + 2 + 4 + 128),
+            Self::MXFP4 => ("MXFP4", 32, 1 + 16),
+            Self::NVFP4 => ("NVFP4", 64, 4 + 32),
+            Self::TQ1_0 => ("TQ1_0", 256, 48 + 4 + 2),
+            Self::TQ2_0 => ("TQ2_0", 256, 64 + 2),
+            Self::IQ3S => ("IQ3_S", 256, 2 + 64 + 8 + 32 + 4),
+            Self::IQ3XXS => ("IQ3_XXS", 256, 2 + 64 + 32),
+            Self::IQ2S => ("IQ2_S", 256, 2 + 32 + 32 + 8 + 8),
+            Self::IQ2XS => ("IQ2_XS", 256, 2 + 64 + 8),
+            Self::IQ2XXS => ("IQ2_XXS", 256, 2 + 64),
+            Self::IQ1S => ("IQ1_S", 256, 2 + 32 + 16),
+            Self::IQ1M => ("IQ1_M", 256, 32 + 16 + 8),
         }
     }
 }

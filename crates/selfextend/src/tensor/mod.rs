@@ -2,6 +2,8 @@
 
 mod block;
 mod format;
+mod grids;
+mod lattice;
 #[cfg(test)]
 mod tests;
 

@@ -315,7 +315,7 @@ impl Random {
 
     /// A matrix in a format: numbers of at most `size`, or random blocks whose scales make them so.
     fn matrix(&mut self, shape: &[usize; 2], size: f32, format: TensorFormat) -> Tensor {
-        use TensorFormat::{BF16, F16, F32, Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+        use TensorFormat::*;
         // The number of the type (`ggml.h`); where a block has its scale, and the largest multiple
         // of it; the same of the minimum (`ggml-common.h`).
         let (kind, scale, minimum) = match format {
@@ -342,6 +342,20 @@ impl Random {
             Q4K => (12, (0, 63.0 * 15.0), Some((2, 63.0))),
             Q5K => (13, (0, 63.0 * 31.0), Some((2, 63.0))),
             Q6K => (14, (208, 128.0 * 32.0), None),
+            IQ2XXS => (16, (0, 31.0 * 43.0 / 8.0), None),
+            IQ2XS => (17, (0, 31.0 * 43.0 / 8.0), None),
+            IQ3XXS => (18, (0, 31.0 * 62.0 / 4.0), None),
+            IQ1S => (19, (0, 15.0 * 9.0 / 8.0), None),
+            IQ4NL => (20, (0, 127.0), None),
+            IQ3S => (21, (0, 31.0 * 15.0), None),
+            IQ2S => (22, (0, 31.0 * 43.0 / 8.0), None),
+            IQ4XS => (23, (0, 32.0 * 127.0), None),
+            TQ1_0 => (34, (52, 1.0), None),
+            TQ2_0 => (35, (64, 2.0), None),
+            // Scales of other kinds.
+            IQ1M => (29, (0, 15.0 * 9.0 / 8.0), None),
+            MXFP4 => (39, (0, 12.0), None),
+            NVFP4 => (40, (0, 6.0), None),
             other => panic!("no random blocks of {other}"),
         };
         let blocks = shape[0] * shape[1] / format.block_len();
@@ -350,6 +364,10 @@ impl Random {
             let from = bytes.len();
             bytes.extend((0..format.block_bytes()).map(|_| (self.next() >> 56) as u8));
             let size = size * (0.75 + 0.25 * self.number());
+            if matches!(format, IQ1M | MXFP4 | NVFP4) {
+                put_other_scale(format, size / scale.1, &mut bytes[from..]);
+                continue;
+            }
             for (at, most) in [Some(scale), minimum].into_iter().flatten() {
                 bytes[from + at..][..2].copy_from_slice(&half(size / most));
             }
@@ -358,6 +376,23 @@ impl Random {
             kind,
             shape: shape.into(),
             bytes,
+        }
+    }
+}
+
+/// A scale of at most `most` in a block that has no half float in one place.
+fn put_other_scale(format: TensorFormat, most: f32, block: &mut [u8]) {
+    let power = most.log2().floor();
+    match format {
+        TensorFormat::MXFP4 => block[0] = (power + 128.0) as u8,
+        TensorFormat::NVFP4 if power < -6.0 => block[..4].fill((most * 512.0) as u8),
+        TensorFormat::NVFP4 => block[..4].fill(((power + 7.0) as u8) << 3),
+        _ => {
+            let [low, high] = half(most);
+            for (n, bits) in [low, low >> 4, high, high >> 4].into_iter().enumerate() {
+                let word = &mut block[49 + 2 * n];
+                *word = *word & 15 | bits << 4;
+            }
         }
     }
 }

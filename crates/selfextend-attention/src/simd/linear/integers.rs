@@ -1,5 +1,6 @@
 //! The integers of quantised weights, and how panels store them.
 
+use super::tables::Table;
 use crate::simd::vector::WIDTH;
 use half::f16;
 
@@ -12,16 +13,24 @@ pub(super) const SUPER: usize = 256;
 /// Bytes of 16 pairs of 16-bit numbers.
 pub(super) const VECTOR: usize = 2 * WIDTH * size_of::<i16>();
 
-/// Scales and minima are half floats, one for each block.
-pub(super) const OWN: bool = false;
-/// Scales and minima are a half float for 256 columns times a signed byte for each block.
-pub(super) const SHARED: bool = true;
+/// What scales and minima are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scales {
+    /// Half floats, one for each block.
+    Own,
+    /// A half float for 256 columns times a signed byte for each block.
+    Shared,
+    /// Powers of two, one for each block: `2^(e - 128)` for a byte `e`, which a half float cannot
+    /// hold. There are no minima.
+    Powers,
+}
 
 /// The integers of a quantised panel and how they are stored.
 ///
 /// A unit is 16 rows of one block, or of 256 columns whose scales share a half float. It holds
 ///
-/// 1. 16 scales and, if there are any (always where they are shared), 16 minima: half floats;
+/// 1. 16 scales and, if there are any (always where they are shared), 16 minima: half floats, or 16
+///    bytes of exponents;
 /// 2. if they are shared: 16 factors of scales for each block, then those of minima if there are
 ///    any: signed bytes;
 /// 3. for each block its codes: vectors of 16 pairs of 16-bit words, a pair for each row. Word
@@ -35,21 +44,24 @@ pub struct Integers {
     pub(super) high: usize,
     /// Columns of a block: 16 or 32.
     pub(super) block: usize,
-    pub(super) shared: bool,
+    pub(super) scales: Scales,
     pub(super) minimum: bool,
     pub(super) centre: i16,
+    /// What codes stand for, where that is not themselves.
+    pub(super) table: Option<&'static Table>,
 }
 
 impl Integers {
-    pub(super) const fn new(bits: usize, block: usize, shared: bool) -> Self {
+    pub(super) const fn new(bits: usize, block: usize, scales: Scales) -> Self {
         let low = if bits == 5 || bits == 6 { 4 } else { bits };
         Self {
             low,
             high: bits - low,
             block,
-            shared,
+            scales,
             minimum: false,
             centre: 0,
+            table: None,
         }
     }
 
@@ -64,6 +76,17 @@ impl Integers {
         }
     }
 
+    pub(super) const fn through(self, table: &'static Table) -> Self {
+        Self {
+            table: Some(table),
+            ..self
+        }
+    }
+
+    pub(super) const fn shared(self) -> bool {
+        matches!(self.scales, Scales::Shared)
+    }
+
     /// Columns of a block.
     pub const fn block(self) -> usize {
         self.block
@@ -74,14 +97,14 @@ impl Integers {
         self.minimum
     }
 
-    /// The code of a weight of zero, where there is no minimum.
+    /// The code of a weight of zero, where there is no minimum and codes stand for themselves.
     pub const fn centre(self) -> i16 {
         self.centre
     }
 
     /// Columns of a unit of storage.
     pub const fn unit(self) -> usize {
-        if self.shared { SUPER } else { self.block }
+        if self.shared() { SUPER } else { self.block }
     }
 
     /// Bytes of a unit.
@@ -91,19 +114,22 @@ impl Integers {
 
     /// Columns whose products are summed as integers: those that share a scale, but not so many that
     /// `chunk * 16383 * largest weight` reaches 2^31, where a weight is its centred code times its
-    /// factor. That is 31 * 63 for Q5_K in 64 columns, and 32 * 128 for Q6_K in 32.
+    /// factor. That is 31 * 63 for Q5_K in 64 columns, 32 * 128 for Q6_K and 127 * 32 for IQ4_XS in 32.
     pub(super) const fn chunk(self) -> usize {
-        if self.shared && self.high < 2 {
+        if self.shared() && self.high < 2 && self.table.is_none() {
             CHUNK
         } else {
             CHUNK / 2
         }
     }
 
-    /// Bytes of the half floats.
+    /// Bytes of the half floats or exponents.
     const fn halves(self) -> usize {
-        let numbers = if self.shared || self.minimum { 2 } else { 1 };
-        numbers * WIDTH * size_of::<f16>()
+        match self.scales {
+            Scales::Powers => WIDTH,
+            Scales::Own if !self.minimum => WIDTH * size_of::<f16>(),
+            _ => 2 * WIDTH * size_of::<f16>(),
+        }
     }
 
     /// Where the factors of block `block` are.
@@ -119,7 +145,7 @@ impl Integers {
     /// Where the codes of block `block` are.
     pub(super) const fn codes_at(self, block: usize) -> usize {
         let blocks = self.unit() / self.block;
-        let factors = match (self.shared, self.minimum) {
+        let factors = match (self.shared(), self.minimum) {
             (false, _) => 0,
             (true, false) => blocks,
             (true, true) => 2 * blocks,
@@ -137,6 +163,29 @@ impl Integers {
         self.put_number(unit, lane, 0, self.factors_at(block), scale);
     }
 
+    /// Writes the scale of a block of row `lane` of a unit whose scales are powers of two:
+    /// `2^(exponent - 128)`.
+    ///
+    /// # Panics
+    /// When the unit is too short.
+    pub fn put_power(self, unit: &mut [u8], lane: usize, exponent: u8) {
+        assert!(self.has_powers());
+        unit[lane] = exponent;
+    }
+
+    /// Whether scales are powers of two.
+    pub const fn has_powers(self) -> bool {
+        matches!(self.scales, Scales::Powers)
+    }
+
+    /// The code of a weight, given without its scale and minimum.
+    pub fn code(self, weight: i8) -> u8 {
+        match self.table {
+            Some(table) => table.code(weight),
+            None => (i16::from(weight) + self.centre) as u8,
+        }
+    }
+
     /// As [`Integers::put_scale`], for the minimum.
     ///
     /// # Panics
@@ -147,7 +196,7 @@ impl Integers {
 
     fn put_number(self, unit: &mut [u8], lane: usize, n: usize, at: usize, number: (f16, i8)) {
         unit[2 * (n * WIDTH + lane)..][..2].copy_from_slice(&number.0.to_le_bytes());
-        if self.shared {
+        if self.shared() {
             unit[at + lane] = number.1 as u8;
         }
     }
@@ -181,16 +230,22 @@ impl Integers {
             code |= (word >> shift & ((1 << bits) - 1)) << skipped;
         }
         let number = |n: usize, at: usize| {
+            if self.has_powers() {
+                return 2f64.powi(i32::from(unit[lane]) - 128) as f32;
+            }
             let at_half = 2 * (n * WIDTH + lane);
             let half = f16::from_le_bytes([unit[at_half], unit[at_half + 1]]).to_f32();
-            if self.shared {
+            if self.shared() {
                 half * f32::from(unit[at + lane] as i8)
             } else {
                 half
             }
         };
-        let centred = f32::from(code as i16 - self.centre);
-        let scaled = number(0, self.factors_at(block)) * centred;
+        let centred = match self.table {
+            Some(table) => i16::from(table.value(code as u8)),
+            None => code as i16 - self.centre,
+        };
+        let scaled = number(0, self.factors_at(block)) * f32::from(centred);
         if self.minimum {
             scaled + number(1, self.minima_at(block))
         } else {

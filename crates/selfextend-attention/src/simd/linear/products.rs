@@ -1,12 +1,13 @@
 //! Panels of integers against [`Rounded`] activations.
 //!
-//! A weight is `scale * (code - centre) + minimum`, with non-negative codes. Its scale is the
-//! block's own half float, or a half float for 256 columns times the block's small integer, its
-//! factor. Sums of products stay integers for a chunk of 32 or 64 columns, factors included, and
+//! A weight is `scale * (code - centre) + minimum`, with non-negative codes, or `scale *
+//! table[code]`. Its scale is the block's own half float or power of two, or a half float for 256
+//! columns times the block's small integer, its factor. Sums of products stay integers for a chunk of 32 or 64 columns, factors included, and
 //! are exact; then `total += scale * x_scale * sum`, and after 256 columns `minimum * (sum of x)`
 //! for each of their blocks. Few rows and many take the same steps in the same order, so they agree
 //! bit for bit.
 
+use super::blocks::{Block, BlockReader};
 use super::format::PanelFormat;
 use super::integers::{CHUNK, Integers, SUPER, VECTOR};
 use super::rounded::{Rounded, Rows, Tile, sum_at};
@@ -47,7 +48,7 @@ macro_rules! layouts {
         }
     };
 }
-layouts!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K);
+layouts!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K IQ4NL IQ4XS MXFP4);
 
 /// Runs `$code` with `$n` from 0 to below `$count`, at most 16. Written out, so that shifts, vectors
 /// and registers are known to the compiler, which does not unroll such a loop by itself.
@@ -63,27 +64,51 @@ macro_rules! unrolled {
     };
 }
 
-/// The 16 rows' codes of columns `2 * n` and `2 * n + 1` of a block.
+/// The 16 rows' codes of columns `2 * n` and `2 * n + 1` of a block, or what they stand for.
 ///
 /// # Safety
 /// `p` must be readable for the codes of a block; `n` is below half its columns.
 #[inline(always)]
 unsafe fn pair<S: Simd, L: Layout>(s: S, p: *const u8, n: usize) -> S::P {
     let Integers {
-        low, high, block, ..
+        low,
+        high,
+        block,
+        table,
+        ..
     } = L::INTEGERS;
     let in_vector = 16 / low;
     let mask = |bits: usize| ((1 << bits) - 1) as i16;
     // SAFETY: the caller's promise: both vectors are among the block's codes.
     unsafe {
         let vector = s.load_words(p.add(n / in_vector * VECTOR).cast());
-        let lower = s.bits(vector, (n % in_vector * low) as i32, mask(low));
+        let shift = (n % in_vector * low) as i32;
+        if let Some(table) = table {
+            return s.look_up(vector, shift, &table.values);
+        }
+        let lower = s.bits(vector, shift, mask(low));
         if high == 0 {
             return lower;
         }
         let vector = s.load_words(p.add(block / 2 / in_vector * VECTOR).cast());
         let shift = (n * high) as i32 - low as i32;
         s.join(lower, s.bits(vector, shift, mask(high) << low))
+    }
+}
+
+/// The scales of the 16 rows of a unit, without factors.
+///
+/// # Safety
+/// `unit` must be readable for a unit.
+#[inline(always)]
+unsafe fn scales<S: Simd, L: Layout>(s: S, unit: *const u8) -> S::V {
+    // SAFETY: the caller's promise; loads need no alignment.
+    unsafe {
+        if const { L::INTEGERS.has_powers() } {
+            s.load_powers(unit)
+        } else {
+            f16::load(s, unit.cast())
+        }
     }
 }
 
@@ -97,7 +122,7 @@ unsafe fn minima<S: Simd, L: Layout>(s: S, unit: *const u8, block: usize) -> S::
     // SAFETY: the caller's promise; loads need no alignment.
     unsafe {
         let half = f16::load(s, unit.add(WIDTH * size_of::<f16>()).cast());
-        if of.shared {
+        if of.shared() {
             s.mul(half, s.load_i8(unit.add(of.minima_at(block)).cast()))
         } else {
             half
@@ -209,7 +234,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
                     products[r] = s.add_sums(products[r], chain[r]);
                 }
             }
-            if of.shared {
+            if of.shared() {
                 let factors = s.load_i8_sums(unit.add(of.factors_at(b)).cast());
                 for r in 0..R {
                     sums[r] = s.multiply_sums(products[r], factors, sums[r]);
@@ -218,7 +243,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
                 sums = products;
             }
         }
-        let scale = f16::load(s, unit.cast());
+        let scale = scales::<S, L>(s, unit);
         for r in 0..R {
             let x_scale = *x.scales.add(first / CHUNK * R + r);
             let scale = s.mul(scale, s.splat(x_scale));
@@ -309,8 +334,39 @@ impl Widened {
             let unit = chunk * of.chunk() / of.unit();
             // SAFETY: as above.
             unsafe {
-                let scale = f16::load(s, panel.as_ptr().add(unit * of.unit_bytes()).cast());
+                let scale = scales::<S, L>(s, panel.as_ptr().add(unit * of.unit_bytes()));
                 s.store(self.scales.as_mut_ptr().add(chunk * WIDTH), scale);
+            }
+        }
+    }
+
+    /// As [`Widened::widen`], for a panel of a file's blocks.
+    ///
+    /// # Panics
+    /// When there are fewer bytes, or more than [`WIDENED`] columns.
+    pub(in crate::simd) fn widen_blocks(
+        &mut self,
+        reader: &dyn BlockReader,
+        panel: &[u8],
+        first: usize,
+        columns: usize,
+    ) {
+        let (unit, chunk) = (reader.columns(), reader.chunk());
+        let unit_bytes = WIDTH * reader.bytes();
+        assert!(columns <= WIDENED && WIDENED.is_multiple_of(chunk));
+        (self.chunk, self.block) = (chunk, chunk);
+        self.codes.resize(WIDENED * WIDTH, 0);
+        self.scales.resize(WIDENED / chunk * WIDTH, 0.0);
+        self.minima.clear();
+        let panel = &panel[first / unit * unit_bytes..][..columns / unit * unit_bytes];
+        let integers = self.codes.chunks_exact_mut(unit * WIDTH);
+        let scales = self.scales.chunks_exact_mut(unit / chunk * WIDTH);
+        let mut block = Block::EMPTY;
+        for ((bytes, integers), scales) in panel.chunks_exact(unit_bytes).zip(integers).zip(scales)
+        {
+            for lane in 0..WIDTH {
+                block.read(reader, bytes, lane);
+                block.scatter(reader, lane, integers, scales);
             }
         }
     }
@@ -331,7 +387,7 @@ impl Widened {
         let ones = [1i8; WIDTH];
         // SAFETY: the caller's promise.
         unsafe {
-            let factors = if of.shared {
+            let factors = if of.shared() {
                 s.load_twice(unit.add(of.factors_at(block)).cast())
             } else {
                 s.load_twice(ones.as_ptr())

@@ -1,6 +1,7 @@
 //! Products against f64, at every level and for every format.
 
 use super::*;
+use crate::simd::linear::BlockReader;
 use crate::simd::{Level, dispatch_at};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -21,10 +22,8 @@ fn random(
         for (n, bytes) in data.chunks_exact_mut(unit_bytes).enumerate() {
             for lane in 0..WIDTH {
                 fill(format, bytes, lane, rng);
-                for column in 0..unit {
-                    exact[(panel * WIDTH + lane) * columns + n * unit + column] =
-                        format.weight(bytes, lane, column);
-                }
+                let at = (panel * WIDTH + lane) * columns + n * unit;
+                format.weights(bytes, lane, &mut exact[at..at + unit]);
             }
         }
     }
@@ -36,6 +35,7 @@ fn fill(format: PanelFormat, unit: &mut [u8], lane: usize, rng: &mut StdRng) {
     let x: f32 = rng.random_range(-1.0..1.0);
     let Some(integers) = format.integers() else {
         let bytes = match format {
+            PanelFormat::Blocks(reader) => (0..reader.bytes()).map(|_| rng.random()).collect(),
             PanelFormat::F32 => x.to_le_bytes().to_vec(),
             PanelFormat::F16 => f16::from_f32(x).to_le_bytes().to_vec(),
             _ => bf16::from_f32(x).to_le_bytes().to_vec(),
@@ -50,17 +50,19 @@ fn fill(format: PanelFormat, unit: &mut [u8], lane: usize, rng: &mut StdRng) {
         PanelFormat::Q4K => (0..=63, 15),
         PanelFormat::Q5K => (0..=63, 31),
         PanelFormat::Q6K => (-128..=127, 63),
+        PanelFormat::IQ4XS => (-32..=31, 15),
+        PanelFormat::IQ4NL | PanelFormat::MXFP4 => (1..=1, 15),
         PanelFormat::Q4_0 | PanelFormat::Q4_1 => (1..=1, 15),
         PanelFormat::Q5_0 | PanelFormat::Q5_1 => (1..=1, 31),
         _ => (1..=1, 255),
     };
     for block in 0..integers.unit() / integers.block() {
-        integers.put_scale(
-            unit,
-            lane,
-            block,
-            (scale, rng.random_range(factors.clone())),
-        );
+        if integers.has_powers() {
+            integers.put_power(unit, lane, rng.random_range(120..128));
+        } else {
+            let scale = (scale, rng.random_range(factors.clone()));
+            integers.put_scale(unit, lane, block, scale);
+        }
         if integers.has_minimum() {
             integers.put_minimum(
                 unit,
@@ -76,7 +78,7 @@ fn fill(format: PanelFormat, unit: &mut [u8], lane: usize, rng: &mut StdRng) {
     }
 }
 
-const FORMATS: [PanelFormat; 13] = [
+const FORMATS: [PanelFormat; 18] = [
     PanelFormat::F32,
     PanelFormat::F16,
     PanelFormat::BF16,
@@ -90,12 +92,52 @@ const FORMATS: [PanelFormat; 13] = [
     PanelFormat::Q4K,
     PanelFormat::Q5K,
     PanelFormat::Q6K,
+    PanelFormat::IQ4NL,
+    PanelFormat::IQ4XS,
+    PanelFormat::MXFP4,
+    PanelFormat::Blocks(&Words {
+        columns: 256,
+        chunk: 64,
+    }),
+    PanelFormat::Blocks(&Words {
+        columns: 64,
+        chunk: 16,
+    }),
 ];
+
+/// Blocks of 12-bit integers, each in two bytes, and of a byte for each scale.
+#[derive(Debug)]
+struct Words {
+    columns: usize,
+    chunk: usize,
+}
+
+impl BlockReader for Words {
+    fn columns(&self) -> usize {
+        self.columns
+    }
+    fn bytes(&self) -> usize {
+        2 * self.columns + self.columns / self.chunk
+    }
+    fn chunk(&self) -> usize {
+        self.chunk
+    }
+    fn read(&self, block: &[u8], integers: &mut [i16], scales: &mut [f32]) {
+        let (words, bytes) = block.split_at(2 * self.columns);
+        for (to, word) in integers.iter_mut().zip(words.as_chunks().0) {
+            // The largest sum is that of -2047, which a chunk of 64 has room for.
+            *to = (i16::from_le_bytes(*word) >> 4).max(-2047);
+        }
+        for (to, byte) in scales.iter_mut().zip(bytes) {
+            *to = f32::from(*byte as i8) / 65536.0;
+        }
+    }
+}
 
 /// The products of all rows at a level, by the kernels for few or for many.
 fn products(level: Level, few: bool, x: &[f32], weights: Panels, n: usize) -> Vec<f32> {
     let mut rounded = Rounded::default();
-    if weights.format.integers().is_some() {
+    if weights.format.is_quantised() {
         let tiles = if few { Tiles::Few } else { Tiles::Many };
         rounded.round(x, weights.columns, tiles);
     }
@@ -105,20 +147,23 @@ fn products(level: Level, few: bool, x: &[f32], weights: Panels, n: usize) -> Ve
     };
     let mut out = vec![f32::NAN; x.floats.len() / weights.columns * n];
     let mut block = column_blocks(&mut out, n, n).next().unwrap();
-    let out_block = &mut block;
+    let (to, scratch) = (&mut block, &mut Scratch::default());
     if few {
-        let out = out_block;
-        dispatch_at(level, Few { x, weights, out });
+        let kernel = Few {
+            x,
+            weights,
+            out: to,
+            scratch,
+        };
+        dispatch_at(level, kernel);
     } else {
-        dispatch_at(
-            level,
-            Many {
-                x,
-                weights,
-                out: out_block,
-                scratch: &mut ManyScratch::default(),
-            },
-        );
+        let kernel = Many {
+            x,
+            weights,
+            out: to,
+            scratch,
+        };
+        dispatch_at(level, kernel);
     }
     out
 }
@@ -143,7 +188,7 @@ fn a_row_does_not_depend_on_the_others() {
             for rows in 2..=ROWS {
                 let few = products(level, true, &x[..rows * k], weights, n);
                 assert_eq!(few, alone[..rows * n], "{format:?} {rows}");
-                if format.integers().is_some() {
+                if format.is_quantised() {
                     let many = products(level, false, &x[..rows * k], weights, n);
                     assert_eq!(many, few, "{format:?} {rows}");
                 }
@@ -197,7 +242,7 @@ fn check(format: PanelFormat, out: &[f32], x: &[f32], weights: &[f32], k: usize,
             rounding += (f64::from(*w) / 32768.0).powi(2);
         }
         let mut bound = size * f64::from(f32::EPSILON) * ((k as f64).sqrt() + 8.0);
-        if format.integers().is_some() {
+        if format.is_quantised() {
             // Activations are below one and rounded to 2^-15 of it, independently: five deviations.
             bound += 5.0 * f64::sqrt(rounding / 3.0);
         }
@@ -221,8 +266,9 @@ fn the_largest_sums_fit() {
             PanelFormat::Q2K => (15, 3),
             PanelFormat::Q4K => (63, 15),
             PanelFormat::Q5K => (63, 31),
-            PanelFormat::Q8_0 => (1, 0),
-            PanelFormat::Q4_0 | PanelFormat::Q4_1 => (1, 15),
+            PanelFormat::Q8_0 | PanelFormat::IQ4NL => (1, 0),
+            PanelFormat::IQ4XS => (-32, 0),
+            PanelFormat::Q4_0 | PanelFormat::Q4_1 | PanelFormat::MXFP4 => (1, 15),
             _ => (1, 31),
         };
         let k = 256;
@@ -231,7 +277,11 @@ fn the_largest_sums_fit() {
             for (lane, block) in (0..WIDTH)
                 .flat_map(|lane| (0..integers.unit() / integers.block()).map(move |b| (lane, b)))
             {
-                integers.put_scale(unit, lane, block, (f16::ONE, factor));
+                if integers.has_powers() {
+                    integers.put_power(unit, lane, 128);
+                } else {
+                    integers.put_scale(unit, lane, block, (f16::ONE, factor));
+                }
                 integers.put_codes(unit, lane, block, &vec![code; integers.block()]);
             }
         }
@@ -240,7 +290,9 @@ fn the_largest_sums_fit() {
             columns: k,
             data: &data,
         };
-        let weight = f32::from(i16::from(code) - integers.centre()) * f32::from(factor);
+        let mut weights_of_row = vec![0.0; integers.unit()];
+        format.weights(&data, 0, &mut weights_of_row);
+        let weight = weights_of_row[0];
         for (level, few, sign) in Level::available()
             .into_iter()
             .flat_map(|level| [(level, false, 1.0), (level, true, 1.0), (level, true, -1.0)])
@@ -253,6 +305,32 @@ fn the_largest_sums_fit() {
                     "{format:?} {level:?}: {actual} for {expected}"
                 );
             }
+        }
+    }
+}
+
+/// The same for blocks of a file: integers of -2047 in chunks of 64.
+#[test]
+fn the_largest_sums_of_blocks_fit() {
+    let reader: &'static dyn BlockReader = &Words {
+        columns: 256,
+        chunk: 64,
+    };
+    let mut block = [0x00, 0x80].repeat(256);
+    block.resize(reader.bytes(), 64);
+    let weights = Panels {
+        format: PanelFormat::Blocks(reader),
+        columns: 256,
+        data: &block.repeat(WIDTH),
+    };
+    let expected = -2047.0 * 64.0 / 65536.0 * 256.0;
+    for (level, few) in Level::available()
+        .into_iter()
+        .flat_map(|level| [(level, false), (level, true)])
+    {
+        for actual in products(level, few, &[1.0; 256], weights, WIDTH) {
+            let error: f32 = actual - expected;
+            assert!(error.abs() <= 1e-6 * -expected, "{level:?}: {actual}");
         }
     }
 }

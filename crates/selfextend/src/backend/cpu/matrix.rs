@@ -8,7 +8,7 @@ use selfextend_attention::parallel;
 use selfextend_attention::simd::WIDTH;
 use selfextend_attention::simd::linear::{PanelFormat, Rounded, Tiles};
 use selfextend_attention::simd::matmul::{
-    Activations, FEW_ROWS, ManyScratch, Panels, column_blocks, multiply_few, multiply_many,
+    Activations, FEW_ROWS, Panels, Scratch, column_blocks, multiply_few, multiply_many,
 };
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -62,16 +62,14 @@ impl CpuMatrix {
         let (panel, lane) = (self.panels(row / WIDTH, 1).data, row % WIDTH);
         let units = panel.chunks_exact(self.format.unit_bytes());
         for (unit, to) in units.zip(to.chunks_mut(self.format.unit())) {
-            for (column, to) in to.iter_mut().enumerate() {
-                *to = self.format.weight(unit, lane, column);
-            }
+            self.format.weights(unit, lane, to);
         }
     }
 }
 
 thread_local! {
     /// Widened weights of the task at hand.
-    static WIDENED: RefCell<ManyScratch> = RefCell::default();
+    static WIDENED: RefCell<Scratch> = RefCell::default();
 }
 
 /// Tasks of a decode step for each thread, so that none waits long for another's last one...
@@ -100,10 +98,7 @@ pub(super) fn multiply<const N: usize>(
         Phase::Prefill => false,
         Phase::Decode => true,
     };
-    if matrices
-        .iter()
-        .any(|matrix| matrix.format.integers().is_some())
-    {
+    if matrices.iter().any(|matrix| matrix.format.is_quantised()) {
         rounded.round(x, columns, if few { Tiles::Few } else { Tiles::Many });
     }
     let x = Activations { floats: x, rounded };
@@ -122,10 +117,12 @@ pub(super) fn multiply<const N: usize>(
         blocks.map(move |(n, block)| (matrix.panels(n * panels, panels), block))
     });
     parallel::for_each(tasks, |(weights, mut out)| {
-        if few {
-            multiply_few(x, weights, &mut out);
-        } else {
-            WIDENED.with_borrow_mut(|widened| multiply_many(x, weights, &mut out, widened));
-        }
+        WIDENED.with_borrow_mut(|widened| {
+            if few {
+                multiply_few(x, weights, &mut out, widened);
+            } else {
+                multiply_many(x, weights, &mut out, widened);
+            }
+        });
     });
 }

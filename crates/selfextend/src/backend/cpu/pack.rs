@@ -4,7 +4,7 @@ use super::pages::Pages;
 use crate::tensor::{RawTensor, SubBlock, TensorFormat, dequantize};
 use rayon::prelude::*;
 use selfextend_attention::simd::WIDTH;
-use selfextend_attention::simd::linear::{Integers, PanelFormat};
+use selfextend_attention::simd::linear::{BlockReader, Integers, PanelFormat};
 
 /// The panel format that keeps a tensor format's own numbers.
 fn panel_format(format: TensorFormat) -> PanelFormat {
@@ -22,6 +22,54 @@ fn panel_format(format: TensorFormat) -> PanelFormat {
         TensorFormat::Q4K => PanelFormat::Q4K,
         TensorFormat::Q5K => PanelFormat::Q5K,
         TensorFormat::Q6K => PanelFormat::Q6K,
+        TensorFormat::IQ4NL => PanelFormat::IQ4NL,
+        TensorFormat::IQ4XS => PanelFormat::IQ4XS,
+        TensorFormat::MXFP4 => PanelFormat::MXFP4,
+        TensorFormat::NVFP4 => PanelFormat::Blocks(&FileBlocks(TensorFormat::NVFP4)),
+        TensorFormat::TQ1_0 => PanelFormat::Blocks(&FileBlocks(TensorFormat::TQ1_0)),
+        TensorFormat::TQ2_0 => PanelFormat::Blocks(&FileBlocks(TensorFormat::TQ2_0)),
+        TensorFormat::IQ3S => PanelFormat::Blocks(&FileBlocks(TensorFormat::IQ3S)),
+        TensorFormat::IQ3XXS => PanelFormat::Blocks(&FileBlocks(TensorFormat::IQ3XXS)),
+        TensorFormat::IQ2S => PanelFormat::Blocks(&FileBlocks(TensorFormat::IQ2S)),
+        TensorFormat::IQ2XS => PanelFormat::Blocks(&FileBlocks(TensorFormat::IQ2XS)),
+        TensorFormat::IQ2XXS => PanelFormat::Blocks(&FileBlocks(TensorFormat::IQ2XXS)),
+        TensorFormat::IQ1S => PanelFormat::Blocks(&FileBlocks(TensorFormat::IQ1S)),
+        TensorFormat::IQ1M => PanelFormat::Blocks(&FileBlocks(TensorFormat::IQ1M)),
+    }
+}
+
+/// Blocks that stay as the file has them.
+#[derive(Debug)]
+struct FileBlocks(TensorFormat);
+
+impl BlockReader for FileBlocks {
+    fn columns(&self) -> usize {
+        self.0.block_len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.0.block_bytes()
+    }
+
+    /// Sub-blocks of NVFP4 have scales of their own; those of the others differ in small factors,
+    /// with which integers reach 62 * 31 (IQ3_XXS).
+    fn chunk(&self) -> usize {
+        match self.0 {
+            TensorFormat::NVFP4 => SubBlock::len(self.0),
+            _ => 64,
+        }
+    }
+
+    fn read(&self, block: &[u8], integers: &mut [i16], scales: &mut [f32]) {
+        let len = SubBlock::len(self.0);
+        for (n, to) in integers.chunks_exact_mut(len).enumerate() {
+            let from = SubBlock::read(self.0, block, n);
+            let factor = i16::from(from.scale.factor);
+            for (to, code) in to.iter_mut().zip(from.codes()) {
+                *to = i16::from(*code) * factor;
+            }
+            scales[n * len / self.chunk()] = from.scale.unit();
+        }
     }
 }
 
@@ -64,7 +112,13 @@ fn pack_row(format: TensorFormat, row: &[u8], panels: PanelFormat, panel: &mut [
                 put(integers, unit, lane, n, &SubBlock::read(format, block, n));
             }
         }
-    } else if panels == PanelFormat::F32 {
+    } else if let PanelFormat::Blocks(reader) = panels {
+        let bytes = reader.bytes();
+        let units = panel.chunks_exact_mut(WIDTH * bytes);
+        for (unit, block) in units.zip(row.chunks_exact(bytes)) {
+            unit[lane * bytes..][..bytes].copy_from_slice(block);
+        }
+    } else if let PanelFormat::F32 = panels {
         let floats = dequantize(format, row);
         scatter(panel, lane, floats.iter().map(|x| x.to_le_bytes()));
     } else {
@@ -81,13 +135,17 @@ fn scatter<const N: usize>(panel: &mut [u8], lane: usize, numbers: impl Iterator
 
 /// Writes a block of one row of a unit.
 fn put(integers: Integers, unit: &mut [u8], lane: usize, n: usize, block: &SubBlock) {
-    integers.put_scale(unit, lane, n, (block.scale.half, block.scale.factor));
+    if integers.has_powers() {
+        integers.put_power(unit, lane, (block.scale.exponent + 128) as u8);
+    } else {
+        integers.put_scale(unit, lane, n, (block.scale.half, block.scale.factor));
+    }
     if let Some(minimum) = block.minimum {
         integers.put_minimum(unit, lane, n, (minimum.half, minimum.factor));
     }
     let mut codes = [0; SubBlock::MOST];
     for (to, code) in codes.iter_mut().zip(block.codes()) {
-        *to = (i16::from(*code) + integers.centre()) as u8;
+        *to = integers.code(*code);
     }
     integers.put_codes(unit, lane, n, &codes[..integers.block()]);
 }

@@ -197,6 +197,13 @@ impl<T: Half> Backend for Cuda<T> {
             return Matrix::packed(&self.device, format, &tensor.data, rows, columns)
                 .map_err(|error| error.to_string());
         }
+        if !is_narrowed(tensor.format) {
+            return Err(format!(
+                "is in {}, which has no kernels for GPUs here; load the model on the CPU, or use a file in \
+                 Q4_0 to Q6_K, F16 or BF16",
+                tensor.format
+            ));
+        }
         let numbers: Vec<T> = if tensor.format == T::FORMAT {
             let words = tensor.data.chunks_exact(2);
             words.map(|word| T::read([word[0], word[1]])).collect()
@@ -411,7 +418,14 @@ fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<
     Ok(groups)
 }
 
-/// How weights stay packed; `None` for those that become 16-bit floats.
+/// Whether weights become 16-bit floats. Those of other formats without kernels would take up to ten
+/// times the memory of their file.
+fn is_narrowed(format: TensorFormat) -> bool {
+    use TensorFormat::{BF16, F16, F32, Q2K};
+    matches!(format, F32 | F16 | BF16 | Q2K)
+}
+
+/// How weights stay packed; `None` for those that do not.
 fn format(format: TensorFormat) -> Option<Format> {
     Some(match format {
         TensorFormat::Q4_0 => Format::Q4_0,

@@ -94,6 +94,7 @@ fn a_file_with_another_checksum_is_refused_and_removed() {
             let id = HubId {
                 repo: "o/n".into(),
                 file: Some(file.into()),
+                pattern: None,
             };
             let error = pull(&id, &lab.options, &mut |_| {}).unwrap_err();
             assert!(matches!(error, HubError::Mismatch { .. }), "{error}");
@@ -151,6 +152,7 @@ fn a_file_whose_end_nobody_tells_is_refused() {
     let id = HubId {
         repo: "o/n".into(),
         file: Some("config.json".into()),
+        pattern: None,
     };
     let error = pull(&id, &lab.options, &mut |_| {})
         .unwrap_err()

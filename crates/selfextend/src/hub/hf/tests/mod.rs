@@ -159,6 +159,58 @@ fn the_only_gguf_file_is_meant() {
 }
 
 #[test]
+fn a_pattern_chooses_among_several_files() {
+    let files = &[
+        "x-Q4_K_M.gguf",
+        "x-Q4_K_S.gguf",
+        "UD-IQ3_S/x-UD-IQ3_S.gguf",
+        "x-q8_0.gguf",
+    ];
+    let lab = Lab::new(files, Rules::default());
+    for (spec, file) in [
+        ("o/n:Q4_K_M", files[0]),
+        ("o/n:q4_k_s", files[1]),
+        ("o/n:IQ3_S", files[2]),
+        ("o/n:Q8_0", files[3]),
+    ] {
+        assert!(lab.pull(spec).unwrap().ends_with(file), "{spec}");
+        assert!(lab.locate(spec).unwrap().ends_with(file), "{spec}");
+    }
+    let error = lab.pull("o/n:Q4_K").unwrap_err().to_string();
+    assert!(
+        error.contains("`Q4_K`") && error.contains("  x-Q4_K_S.gguf"),
+        "{error}"
+    );
+    let error = lab.pull("o/n:x").unwrap_err();
+    assert!(matches!(error, HubError::SeveralGguf { .. }), "{error}");
+}
+
+#[test]
+fn all_parts_of_a_split_file_are_pulled() {
+    let files = &[
+        "Q4/x-00001-of-00003.gguf",
+        "Q4/x-00002-of-00003.gguf",
+        "Q4/x-00003-of-00003.gguf",
+    ];
+    for spec in ["o/n", "o/n:Q4/x-00002-of-00003.gguf", "o/n:Q4"] {
+        let mut lab = Lab::new(files, Rules::default());
+        assert_eq!(lab.locate(spec), None);
+        let pulled = lab.pull_with(spec, &mut |_| {}).unwrap();
+        assert!(pulled.path.ends_with(files[0]), "{spec}");
+        assert_eq!(pulled.verified.len(), 3);
+        let folder = pulled.path.parent().unwrap();
+        assert_eq!(fs::read_dir(folder).unwrap().count(), 3);
+        assert_eq!(lab.locate(spec), Some(pulled.path.clone()));
+        lab.options.hub_offline = true;
+        assert_eq!(lab.pull_with(spec, &mut |_| {}).unwrap(), pulled);
+        fs::remove_file(folder.join("x-00003-of-00003.gguf")).unwrap();
+        assert_eq!(lab.locate(spec), None);
+        let error = lab.pull(spec).unwrap_err().to_string();
+        assert!(error.contains("x-00003-of-00003.gguf"), "{error}");
+    }
+}
+
+#[test]
 fn several_gguf_files_are_listed() {
     let lab = Lab::new(&["b.gguf", "a.gguf"], Rules::default());
     let error = lab.pull("o/n").unwrap_err().to_string();
