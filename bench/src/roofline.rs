@@ -85,6 +85,8 @@ fn bytes_of(kv_type: &str) -> f64 {
         "f32" => 4.0,
         // Blocks of 32 with a half-float scale.
         "q8_0" => 34.0 / 32.0,
+        // The same with four bits a number; llama.cpp's q4_0 too.
+        "q4" | "q4_0" => 18.0 / 32.0,
         _ => 2.0,
     }
 }
@@ -152,5 +154,7 @@ mod tests {
         assert!((limit - 1e9 / (96_576_768.0 + 4098.0 * 23_040.0)).abs() < 1e-9);
         let small = shape.decode_limit(4096, 3, "q8_0", 1.0);
         assert!((small - 1e9 / (96_576_768.0 + 4098.0 * 12_240.0)).abs() < 1e-9);
+        let smaller = shape.decode_limit(4096, 3, "q4", 1.0);
+        assert!((smaller - 1e9 / (96_576_768.0 + 4098.0 * 6_480.0)).abs() < 1e-9);
     }
 }

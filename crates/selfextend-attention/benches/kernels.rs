@@ -109,7 +109,7 @@ fn step(
 const DEPTH: usize = 8192;
 
 /// Few tokens, so that a sample is short and the fastest one undisturbed.
-#[divan::bench(args = ["plain", "selfextend"], consts = [0, 1, 2])]
+#[divan::bench(args = ["plain", "selfextend"], consts = [0, 1, 2, 3])]
 fn prefill_64_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
     let mut cache = filled(map(name), KV_TYPES[KV], DEPTH);
     let (q, kv) = (numbers(64 * 9 * 64), numbers(64 * 3 * 64));
@@ -120,9 +120,9 @@ fn prefill_64_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
         .bench_local(|| step(&mut cache, 64, &q, &kv, &mut out, &mut scratch));
 }
 
-const KV_TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
+const KV_TYPES: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4];
 
-#[divan::bench(args = ["plain", "selfextend"], consts = [0, 1, 2])]
+#[divan::bench(args = ["plain", "selfextend"], consts = [0, 1, 2, 3])]
 fn decode_at_8k<const KV: usize>(bencher: Bencher, name: &str) {
     let mut cache = filled(map(name), KV_TYPES[KV], DEPTH);
     let (q, kv) = (numbers(9 * 64), numbers(3 * 64));

@@ -119,7 +119,7 @@ impl From<ServerError> for CliError {
     fn from(error: ServerError) -> Self {
         match error {
             ServerError::KvMemory { .. } => Self::Usage(format!(
-                "{error}; raise --kv-memory, lower --context, or use --kv-type q8_0"
+                "{error}; raise --kv-memory, lower --context, or use --kv-type q8_0 or q4"
             )),
             ServerError::Listen { .. } => {
                 Self::Failure(format!("{error}; choose another with --host and --port"))

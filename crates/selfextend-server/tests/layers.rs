@@ -170,7 +170,7 @@ fn identities_differ_where_keys_do() {
     let mut all: Vec<String> = others.into_iter().map(of_method).collect();
     all.push(base);
     let options = SessionOptions::new(plain(96));
-    for kv_type in [KvType::F32, KvType::Q8_0] {
+    for kv_type in [KvType::F32, KvType::Q8_0, KvType::Q4] {
         let options = options.clone().with_kv_type(kv_type);
         all.push(llama.block_identity(&options).unwrap());
     }

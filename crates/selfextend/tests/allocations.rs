@@ -31,7 +31,7 @@ fn decode_allocates_nothing(format: TensorFormat) {
     let model = Model::load(&path, options).unwrap();
     let maps = [PositionMap::Plain, PositionMap::self_extend(4, 16).unwrap()];
     for map in maps {
-        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4] {
             let extension = Extension::from_map(map, 64, 1000);
             let options = SessionOptions::new(extension).with_kv_type(kv_type);
             let mut session = model.session(options).unwrap();

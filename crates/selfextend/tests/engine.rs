@@ -221,7 +221,7 @@ fn together(phase: Phase, parts: &mut [(&mut Session, &[u32])]) -> Vec<Vec<f32>>
 fn what_a_session_takes_is_known_before_it_is_opened() {
     let (_, model, text) = models().remove(0);
     for map in maps() {
-        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4] {
             let options = common::options(&model, map, kv_type, 512);
             let said = model.session_bytes(&options).unwrap();
             let mut session = model.session(options).unwrap();
@@ -266,7 +266,7 @@ fn phases_do_not_depend_on_company() {
     for (dtype, model, text) in models() {
         let prompt = text.repeat(2);
         for map in maps() {
-            for kv_type in [KvType::F16, KvType::Q8_0] {
+            for kv_type in [KvType::F16, KvType::Q8_0, KvType::Q4] {
                 let open = || session(&model, map, kv_type, 512);
                 let what = format!("{dtype:?} {map:?} {kv_type:?}");
                 let mut alone = open();

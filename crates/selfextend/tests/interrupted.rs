@@ -35,7 +35,7 @@ const SHAPES: [Pass; 4] = [
     (Phase::Prefill, 90),
 ];
 const CONTEXT: usize = 800;
-const KV_TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
+const KV_TYPES: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4];
 
 fn token(i: usize) -> u32 {
     ((i * i * 7 + i / 3) % 61) as u32
@@ -61,7 +61,7 @@ fn everywhere(check: impl Fn(&Model, SessionOptions, &str) + Sync) {
             for (n, extension) in extensions(&model, CONTEXT).into_iter().enumerate() {
                 let with_all = ["plain", "selfextend"].contains(&METHODS[n].name);
                 let some = KV_TYPES.iter().enumerate();
-                for (_, &kv_type) in some.filter(|(k, _)| with_all || n % 3 == *k) {
+                for (_, &kv_type) in some.filter(|(k, _)| with_all || n % KV_TYPES.len() == *k) {
                     cases += 1;
                     if cases % threads == thread {
                         let layers = model.config().layers;
@@ -72,7 +72,7 @@ fn everywhere(check: impl Fn(&Model, SessionOptions, &str) + Sync) {
                 }
             }
         }
-        assert_eq!(cases, 2 * (METHODS.len() + 2 * 2));
+        assert_eq!(cases, 2 * (METHODS.len() + 2 * (KV_TYPES.len() - 1)));
     };
     std::thread::scope(|scope| {
         (0..threads).for_each(|thread| drop(scope.spawn(move || check_some(thread))));

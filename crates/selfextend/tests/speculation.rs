@@ -11,7 +11,7 @@ use selfextend::{
 use std::path::Path;
 
 const CONTEXT: usize = 800;
-const KV_TYPES: [KvType; 3] = [KvType::F32, KvType::F16, KvType::Q8_0];
+const KV_TYPES: [KvType; 4] = [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4];
 /// What passes read: tokens that stay, and tokens that are taken back. Across pages, panels and the
 /// windows of every method.
 const PASSES: [(usize, usize); 8] = [
@@ -84,7 +84,7 @@ fn steps_of_every_family_are_single_steps() {
         let model = Model::load(&path, LoadOptions::new().with_threads(2)).unwrap();
         for (k, map) in [PositionMap::Plain, self_extend].into_iter().enumerate() {
             let what = format!("{} {map}", path.display());
-            let kv_type = KV_TYPES[(n + k) % 3];
+            let kv_type = KV_TYPES[(n + k) % KV_TYPES.len()];
             check(
                 &model,
                 common::options(&model, map, kv_type, 512),

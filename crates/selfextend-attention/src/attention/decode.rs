@@ -4,7 +4,7 @@
 //! Each stored key and value is read once for all the query heads that share it.
 
 use super::segment::LayerSegment;
-use crate::cache::{DerivedRing, KvType, PAGE, Page, Stored, WeightScratch};
+use crate::cache::{DerivedRing, PAGE, Page, Stored, WeightScratch};
 use crate::parallel;
 use crate::position::MAX_REGIONS;
 use crate::shape::AttentionShape;
@@ -217,7 +217,7 @@ fn rotate<'a>(
     let queries = all.flat_map(Queries::each);
     for ((query, to), rounded) in queries.zip(rotated).zip(&mut scratch.rounded) {
         query.rotate(q, to);
-        if query.segment.cache.kv_type() == KvType::Q8_0 {
+        if query.segment.cache.kv_type().is_quantized() {
             let used = query.segment.regions().len() * shape.group() * shape.head_dim();
             let (rows, depth) = (&to[..used], shape.head_dim());
             dispatch(RoundQueries {
@@ -269,6 +269,7 @@ fn merge<'a>(
                 .for_each(|(to, x)| *to += x * factor);
         }
         to.iter_mut().for_each(|x| *x /= sum);
+        query.segment.finish(to);
     }
 }
 
@@ -293,6 +294,7 @@ fn run(split: Split, scratch: &mut ThreadScratch) {
         Page::F32(stored) => with!(stored, DerivedRing::f32s),
         Page::F16(stored) => with!(stored, DerivedRing::f16s),
         Page::Q8(stored) => with!(stored, DerivedRing::f16s),
+        Page::Q4(stored) => with!(stored, DerivedRing::f16s),
     }
 }
 
@@ -332,6 +334,7 @@ struct SplitKernel<'a, 'b, P: Stored> {
 
 impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
     type Output = ();
+    const INTEGERS: bool = P::INTEGERS;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {

@@ -236,9 +236,11 @@ impl Kernel for BlockKernel<'_, '_> {
                 group_of_rows(s, block, rows, scratch);
             }
         }
-        let width = block.segment.cache.shape().padded_dim();
-        for (row, state) in block.out.chunks_exact_mut(width).zip(&scratch.states) {
+        let shape = block.segment.cache.shape();
+        let rows = block.out.chunks_exact_mut(shape.padded_dim());
+        for (row, state) in rows.zip(&scratch.states) {
             row.iter_mut().for_each(|x| *x /= state.sum);
+            block.segment.finish(&mut row[..shape.head_dim()]);
         }
     }
 }

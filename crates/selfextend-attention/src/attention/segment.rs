@@ -3,6 +3,7 @@
 use crate::cache::{KindPlan, KvCache, LayerCache, SegmentPlan};
 use crate::lowering::LoweredRegion;
 use crate::rope::Rope;
+use crate::simd::kernels::hadamard;
 
 /// The new tokens of one sequence in a pass: those that follow its cache.
 #[derive(Debug)]
@@ -55,7 +56,7 @@ impl<'a> LayerSegment<'a> {
     }
 
     /// Copies one head of the query of token `token`, rotated for a region and scaled so that
-    /// scores are logarithms in base 2.
+    /// scores are logarithms in base 2; transformed where the region's keys are.
     pub fn query(&self, q: &[f32], region: usize, token: usize, head: usize, to: &mut [f32]) {
         let (shape, rotations) = (self.cache.shape(), &self.kind().rotations[region]);
         let from = ((self.row + token) * shape.heads() + head) * shape.head_dim();
@@ -65,5 +66,16 @@ impl<'a> LayerSegment<'a> {
             .zip(query)
             .for_each(|(to, from)| *to = from * scale);
         self.rope().rotate(&rotations.queries, token, to);
+        let transformed = self.cache.kv_type().is_transformed();
+        if transformed && !self.regions()[region].is_derived() {
+            hadamard(to);
+        }
+    }
+
+    /// Undoes in one head's weighted sum of values what was done to the values when they were stored.
+    pub fn finish(&self, sum: &mut [f32]) {
+        if self.cache.kv_type().is_transformed() {
+            hadamard(sum);
+        }
     }
 }

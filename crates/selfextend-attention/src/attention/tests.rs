@@ -1,5 +1,6 @@
 //! The tiled implementation against the oracle, by an error rule, and the invariants.
 
+mod nibbles;
 mod steps;
 
 use super::{AttentionScratch, Segment, attend, oracle};
@@ -102,6 +103,9 @@ fn tolerance(dim: usize, size: f32, kv_type: KvType) -> f64 {
         KvType::F16 => 2f64.powi(-11),
         // Half a step of the largest component's 127.
         KvType::Q8_0 => 1.0 / 254.0,
+        // Half a step of the largest component's 8, which is one of the transformed head: random
+        // numbers of at most 1 become 2.5 at most.
+        KvType::Q4 => 2.5 / 16.0,
     };
     let score = f64::from(size * size) * (dim as f64).sqrt();
     unit * (2.0 + 6.0 * score)
@@ -124,7 +128,12 @@ fn any_map() -> impl Strategy<Value = PositionMap> {
 }
 
 fn any_kv() -> impl Strategy<Value = KvType> {
-    prop_oneof![Just(KvType::F32), Just(KvType::F16), Just(KvType::Q8_0)]
+    prop_oneof![
+        Just(KvType::F32),
+        Just(KvType::F16),
+        Just(KvType::Q8_0),
+        Just(KvType::Q4)
+    ]
 }
 
 proptest! {
@@ -473,7 +482,7 @@ fn what_does_not_count_is_never_read() {
     let self_extend = PositionMap::self_extend(4, 16).unwrap();
     let sinks = LmInfinite::new(4, 20).unwrap().into();
     for poison in [f32::NAN, f32::INFINITY, f32::MAX] {
-        let kv_types = [KvType::F32, KvType::F16, KvType::Q8_0];
+        let kv_types = [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4];
         let maps = [PositionMap::Plain, self_extend, sinks];
         let cases = maps.map(|map| kv_types.map(|kv_type| (map, kv_type)));
         for (map, kv_type) in cases.into_iter().flatten() {

@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn blocks_survive_being_written() {
         let shape = AttentionShape::new(2, 1, 8).unwrap();
-        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+        for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4] {
             let rope = Rope::new(RopeSpec::new(8, 1e4)).unwrap();
             let mut cache = KvCache::new(shape, 2, kv_type, PositionMap::Plain, rope);
             let plan = cache.plan(3);
@@ -116,7 +116,7 @@ mod tests {
     fn pages_are_as_large_as_they_say() {
         for (heads, dim) in [(1, 8), (3, 64), (2, 80), (1, 33)] {
             let shape = AttentionShape::new(heads, heads, dim).unwrap();
-            for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0] {
+            for kv_type in [KvType::F32, KvType::F16, KvType::Q8_0, KvType::Q4] {
                 let page = Page::new(kv_type, shape);
                 let bytes = with_stored!(&page, |stored| stored.bytes());
                 assert_eq!(bytes, kv_type.page_bytes(shape), "{kv_type:?} {dim}");

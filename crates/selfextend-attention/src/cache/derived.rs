@@ -7,7 +7,7 @@ use super::stored::{MOST_STEPS, PAGE, Stored};
 use crate::parallel;
 use crate::rope::Rope;
 use crate::shape::AttentionShape;
-use crate::simd::kernels::{rotate_panel, round_to};
+use crate::simd::kernels::{hadamard_panel, rotate_panel, round_to};
 use crate::simd::{Element, Kernel, Simd, WIDTH, dispatch};
 use half::f16;
 use std::cell::RefCell;
@@ -99,6 +99,9 @@ impl<P: Stored> Kernel for Derive<'_, P> {
         let in_page = self.panel % (PAGE / WIDTH);
         self.stored
             .widen_panel(s, self.shape, self.head, in_page, self.to);
+        if P::TRANSFORMED {
+            hadamard_panel(s, self.to);
+        }
         let (cos, sin) = self.table.rows(self.panel);
         let pairs = self.table.pairs;
         rotate_panel(s, self.to, pairs, |t| self.rope.pair(t), cos, sin);
@@ -142,7 +145,7 @@ impl DerivedRing {
     fn of_slots(shape: AttentionShape, kv_type: KvType, slots: usize) -> Self {
         let keys = match kv_type {
             KvType::F32 => RingKeys::F32(Vec::new()),
-            KvType::F16 | KvType::Q8_0 => RingKeys::F16(Vec::new()),
+            KvType::F16 | KvType::Q8_0 | KvType::Q4 => RingKeys::F16(Vec::new()),
         };
         Self { shape, slots, keys }
     }

@@ -2,6 +2,7 @@
 
 use super::stored::PAGE;
 use crate::shape::AttentionShape;
+use crate::simd::kernels::EIGHT;
 use crate::simd::linear::BLOCK;
 use half::f16;
 
@@ -15,6 +16,9 @@ pub enum KvType {
     F16,
     /// Bytes with a half-float scale for each 32 components (ggml's q8_0).
     Q8_0,
+    /// Four bits with a half-float scale for each 32 components, of heads that a Hadamard transform
+    /// has spread out.
+    Q4,
 }
 
 impl KvType {
@@ -26,7 +30,22 @@ impl KvType {
             Self::F32 => (keys + values) * size_of::<f32>(),
             Self::F16 => (keys + values) * size_of::<f16>(),
             Self::Q8_0 => keys.next_multiple_of(2) + values + 2 * blocks(keys) * size_of::<f16>(),
+            Self::Q4 => {
+                let codes = keys.next_multiple_of(EIGHT) + values;
+                codes / 2 + 2 * blocks(keys) * size_of::<f16>()
+            }
         };
         PAGE * shape.kv_heads() * token
+    }
+
+    /// Whether decode multiplies the stored integers by rounded queries.
+    pub(crate) fn is_quantized(self) -> bool {
+        matches!(self, Self::Q8_0 | Self::Q4)
+    }
+
+    /// Whether pages hold Hadamard transforms of keys and values: queries of stored keys are
+    /// transformed too, and so are weighted sums of values, which undoes it.
+    pub(crate) fn is_transformed(self) -> bool {
+        self == Self::Q4
     }
 }

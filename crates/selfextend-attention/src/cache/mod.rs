@@ -21,6 +21,7 @@ mod held;
 mod kind;
 mod kv_cache;
 mod kv_type;
+mod nibbles;
 mod page;
 mod pages;
 mod plan;

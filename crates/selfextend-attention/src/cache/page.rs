@@ -2,6 +2,7 @@
 
 use super::floats::Floats;
 use super::kv_type::KvType;
+use super::nibbles::Nibbles;
 use super::quantized::Bytes;
 use super::stored::Stored;
 use crate::shape::AttentionShape;
@@ -16,6 +17,8 @@ pub enum Page {
     F16(Floats<f16>),
     /// Bytes with scales.
     Q8(Bytes),
+    /// Four bits with scales.
+    Q4(Nibbles),
 }
 
 /// Runs a block with `$stored` bound to what a page holds, whatever its type.
@@ -25,6 +28,7 @@ macro_rules! with_stored {
             Page::F32($stored) => $body,
             Page::F16($stored) => $body,
             Page::Q8($stored) => $body,
+            Page::Q4($stored) => $body,
         }
     };
 }
@@ -36,6 +40,7 @@ impl Page {
             KvType::F32 => Self::F32(Stored::new(shape)),
             KvType::F16 => Self::F16(Stored::new(shape)),
             KvType::Q8_0 => Self::Q8(Stored::new(shape)),
+            KvType::Q4 => Self::Q4(Stored::new(shape)),
         }
     }
 }

@@ -30,15 +30,46 @@ fn even_dim(shape: AttentionShape) -> usize {
     shape.head_dim().next_multiple_of(2)
 }
 
-fn blocks(shape: AttentionShape) -> usize {
+/// Blocks of a head.
+pub(super) fn blocks(shape: AttentionShape) -> usize {
     shape.head_dim().div_ceil(BLOCK)
 }
 
 /// The scales of one panel, or of several from `panel` on.
-fn scales(all: &[f16], shape: AttentionShape, head: usize, panel: usize, count: usize) -> &[f16] {
+pub(super) fn scales(
+    all: &[f16],
+    shape: AttentionShape,
+    head: usize,
+    panel: usize,
+    count: usize,
+) -> &[f16] {
     let size = blocks(shape) * WIDTH;
     let at = (head * (PAGE / WIDTH) + panel) * size;
     &all[at..at + count * size]
+}
+
+/// Rounds the weights of a page's first `keys` tokens for one block of columns. The scale of a key's
+/// values goes into its weight, once for all of the block.
+#[inline(always)]
+pub(super) fn scale_weights<S: Simd>(
+    s: S,
+    shape: AttentionShape,
+    scales: &[f16],
+    block: usize,
+    keys: usize,
+    weights: &[f32],
+    scratch: &mut WeightScratch,
+) {
+    let padded = keys.next_multiple_of(WIDTH);
+    let WeightScratch { scaled, rounded } = scratch;
+    scaled.reserve(weights.len().saturating_sub(scaled.len()));
+    scaled.resize(weights.len() / PAGE * padded, 0.0);
+    let (factors, distance) = (&scales[block * WIDTH..], blocks(shape) * WIDTH);
+    multiply_rows(s, weights, PAGE, padded, factors, distance, scaled);
+    // Scales of tokens that are not there are what an earlier pass left: maybe infinite.
+    let rows = scaled.chunks_exact_mut(padded);
+    rows.for_each(|row| row[keys..].fill(0.0));
+    rounded.weights(s, scaled, padded, PAGE);
 }
 
 impl Bytes {
@@ -62,6 +93,7 @@ impl Stored for Bytes {
     /// Derived keys are half floats: rounding them to bytes again would add an error of
     /// their own to the neighbours, which matter most.
     type Near = f16;
+    const INTEGERS: bool = true;
 
     fn new(shape: AttentionShape) -> Self {
         let scales = vec![f16::ZERO; PAGE * shape.kv_heads() * blocks(shape)];
@@ -149,21 +181,12 @@ impl Stored for Bytes {
     ) {
         let width = shape.padded_dim();
         let values = self.rows(shape, head, 0, keys);
-        let padded = keys.next_multiple_of(WIDTH);
-        let scales = scales(&self.value_scales, shape, head, 0, padded / WIDTH);
-        let WeightScratch { scaled, rounded } = scratch;
-        scaled.reserve(weights.len().saturating_sub(scaled.len()));
-        scaled.resize(weights.len() / PAGE * padded, 0.0);
+        let panels = keys.div_ceil(WIDTH);
+        let scales = scales(&self.value_scales, shape, head, 0, panels);
         for block in 0..blocks(shape) {
-            // The scale of a key's values goes into its weight, once for each block of columns.
-            let (factors, distance) = (&scales[block * WIDTH..], blocks(shape) * WIDTH);
-            multiply_rows(s, weights, PAGE, padded, factors, distance, scaled);
-            // Scales of tokens that are not there are what an earlier pass left: maybe infinite.
-            let rows = scaled.chunks_exact_mut(padded);
-            rows.for_each(|row| row[keys..].fill(0.0));
-            rounded.weights(s, scaled, padded, PAGE);
+            scale_weights(s, shape, scales, block, keys, weights, scratch);
             let columns = block * BLOCK..width.min((block + 1) * BLOCK);
-            accumulate_q8(s, rounded, keys, values, width, columns, acc);
+            accumulate_q8(s, &scratch.rounded, keys, values, width, columns, acc);
         }
     }
 

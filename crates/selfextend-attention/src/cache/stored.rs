@@ -22,6 +22,10 @@ pub const MOST_STEPS: usize = 16;
 pub trait Stored: Clone + Send + Sync {
     /// What keys derived from this page are rounded to.
     type Near: Element;
+    /// Whether decode multiplies integers.
+    const INTEGERS: bool = false;
+    /// Whether keys and values are transformed ([`KvType::is_transformed`](super::KvType::is_transformed)).
+    const TRANSFORMED: bool = false;
 
     /// An empty page.
     fn new(shape: AttentionShape) -> Self;
@@ -144,7 +148,7 @@ macro_rules! number {
         }
     )*};
 }
-number!(f32, f16, i8);
+number!(f32, f16, i8, i16);
 
 pub(super) fn write_numbers<T: Number>(numbers: &[T], to: &mut Vec<u8>) {
     numbers.iter().for_each(|number| number.put(to));

@@ -145,6 +145,14 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    fn nibbles(self, pairs: Self::P, n: i32) -> Self::P {
+        // SAFETY: see the impl. As for `bits`; shifting back extends the sign.
+        unsafe {
+            let count = _mm_cvtsi32_si128(12 - 4 * n);
+            pairs.map(|x| _mm256_srai_epi16::<12>(_mm256_sll_epi16(x, count)))
+        }
+    }
+    #[inline(always)]
     fn join(self, a: Self::P, b: Self::P) -> Self::P {
         // SAFETY: see the impl.
         unsafe { [_mm256_or_si256(a[0], b[0]), _mm256_or_si256(a[1], b[1])] }

@@ -134,6 +134,14 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
         }
     }
     #[inline(always)]
+    fn nibbles(self, pairs: Self::P, n: i32) -> Self::P {
+        // SAFETY: see the impl. As for `bits`; shifting back extends the sign.
+        unsafe {
+            let raised = _mm512_sll_epi16(pairs, _mm_cvtsi32_si128(12 - 4 * n));
+            _mm512_srai_epi16::<12>(raised)
+        }
+    }
+    #[inline(always)]
     fn join(self, a: Self::P, b: Self::P) -> Self::P {
         // SAFETY: see the impl.
         unsafe { _mm512_or_si512(a, b) }

@@ -120,6 +120,14 @@ impl Simd for Neon {
         })
     }
     #[inline(always)]
+    fn nibbles(self, pairs: Self::P, n: i32) -> Self::P {
+        // SAFETY: see the impl. As for `bits`; shifting back extends the sign.
+        pairs.map(|numbers| {
+            numbers
+                .map(|x| unsafe { vshrq_n_s16::<12>(vshlq_s16(x, vdupq_n_s16(12 - 4 * n as i16))) })
+        })
+    }
+    #[inline(always)]
     fn join(self, a: Self::P, b: Self::P) -> Self::P {
         // SAFETY: see the impl.
         std::array::from_fn(|i| std::array::from_fn(|j| unsafe { vorrq_s16(a[i][j], b[i][j]) }))

@@ -78,6 +78,10 @@ impl Simd for Scalar {
         pairs.map(|pair| pair.map(|x| shifted(x) & mask))
     }
     #[inline(never)]
+    fn nibbles(self, pairs: Self::P, n: i32) -> Self::P {
+        pairs.map(|pair| pair.map(|x| x << (12 - 4 * n) >> 12))
+    }
+    #[inline(never)]
     fn join(self, a: Self::P, b: Self::P) -> Self::P {
         std::array::from_fn(|i| [a[i][0] | b[i][0], a[i][1] | b[i][1]])
     }

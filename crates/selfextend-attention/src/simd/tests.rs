@@ -1,5 +1,7 @@
 //! Every level against plain f64 arithmetic, by an error rule.
 
+mod nibbles;
+
 use super::kernels::{
     Rounded, Running, accumulate, accumulate_q8, scores, scores_q8, softmax_row, widen, widen_rows,
 };

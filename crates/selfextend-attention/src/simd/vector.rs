@@ -61,6 +61,8 @@ pub trait Simd: Copy + Send + Sync {
     unsafe fn store_words(self, p: *mut i16, pairs: Self::P);
     /// `(x >> shift) & mask` of each number as unsigned bits; a negative shift goes to the left.
     fn bits(self, pairs: Self::P, shift: i32, mask: i16) -> Self::P;
+    /// Four bits of each number, the lowest for `n` = 0, as a signed number.
+    fn nibbles(self, pairs: Self::P, n: i32) -> Self::P;
     /// `a | b`.
     fn join(self, a: Self::P, b: Self::P) -> Self::P;
     /// `table[(x >> shift) & 15]` of each number as unsigned bits; `shift` is 0, 4, 8 or 12.

@@ -93,6 +93,9 @@ pub enum KvArg {
     /// 1.06 bytes per number: bytes with a scale for every 32
     #[value(name = "q8_0")]
     Q8,
+    /// 0.56 bytes per number: four bits with a scale for every 32, of heads that are transformed first
+    /// so that no component stands out (CPU only)
+    Q4,
 }
 
 impl From<KvArg> for KvType {
@@ -101,6 +104,7 @@ impl From<KvArg> for KvType {
             KvArg::F32 => Self::F32,
             KvArg::F16 => Self::F16,
             KvArg::Q8 => Self::Q8_0,
+            KvArg::Q4 => Self::Q4,
         }
     }
 }

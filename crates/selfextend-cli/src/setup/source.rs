@@ -131,6 +131,7 @@ impl Source {
             KvType::F32 => "f32",
             KvType::F16 => "f16",
             KvType::Q8_0 => "q8_0",
+            KvType::Q4 => "q4",
         }
     }
 

@@ -62,6 +62,27 @@ fn json_says_everything_at_the_end() {
 }
 
 #[test]
+fn every_storage_of_keys_and_values_answers() {
+    for kv_type in ["f32", "f16", "q8_0", "q4"] {
+        let args = [
+            "--raw",
+            "the ant",
+            "-n",
+            "20",
+            "--json",
+            "--kv-type",
+            kv_type,
+        ];
+        let json = on_tiny("run", &args).ok().json();
+        assert_eq!(json["settings"]["kv_type"], kv_type);
+        assert!(
+            json["tokens"].as_u64().is_some_and(|tokens| tokens > 0),
+            "{kv_type}"
+        );
+    }
+}
+
+#[test]
 fn raw_prompts_keep_their_line_ends_wherever_they_come_from() {
     let model = tiny();
     let count = |args: &[&str], stdin: &str| {

@@ -24,6 +24,7 @@ fn a_story_is_told_alike_with_guesses() {
             "f32",
         ],
         &["--context", "1200", "--group-size", "4"],
+        &["--kv-type", "q4", "--context", "1200", "--group-size", "4"],
         &["--method", "streaming-llm", "--context", "700"],
     ] {
         let all = ["run", "-m", &model, "--raw", &prompt, "-n", "150", "--json"];

@@ -365,6 +365,9 @@ fn what_a_device_cannot_do_is_refused() {
     let wide = common::options(&device, PositionMap::Plain, KvType::F32, 16);
     let error = device.session(wide).err().unwrap();
     assert!(error.to_string().contains("16 bits"), "{error}");
+    let small = common::options(&device, PositionMap::Plain, KvType::Q4, 16);
+    let error = device.session(small).err().unwrap();
+    assert!(error.to_string().contains("q4"), "{error}");
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
     write_tiny(&path, TensorFormat::F16, 50);

@@ -5,12 +5,16 @@
 //! element never depends on how many rows are computed together.
 
 mod few;
+mod hadamard;
+mod nibbles;
 mod pairs;
 mod rows;
 mod softmax;
 mod stored;
 
 pub use few::{MAX_FEW, accumulate_few, scores_few};
+pub use hadamard::{hadamard, hadamard_panel, hadamard_row};
+pub use nibbles::{EIGHT, accumulate_q4, round_head_q4, scores_q4, widen_panel_q4, widen_rows_q4};
 pub use pairs::{Rounded, accumulate_q8, multiply_rows, scores_q8};
 pub use rows::{accumulate, scores};
 pub use softmax::{Running, soft_cap, softmax_row};

@@ -16,9 +16,9 @@ use std::ops::Range;
 #[derive(Debug, Default)]
 pub struct Rounded {
     /// `[row][block][block length]`, zeros at the end.
-    numbers: Vec<i16>,
+    pub(super) numbers: Vec<i16>,
     /// `[row][block]`.
-    scales: Vec<f32>,
+    pub(super) scales: Vec<f32>,
 }
 
 /// Numbers of 16 bits that the largest of a block becomes.
@@ -49,13 +49,13 @@ impl Rounded {
         }
     }
 
-    /// Queries for [`scores_q8`]: `rows` is `[row][depth]`.
+    /// Queries for [`scores_q8`] and [`super::scores_q4`]: `rows` is `[row][depth]`.
     #[inline(always)]
     pub fn queries<S: Simd>(&mut self, s: S, rows: &[f32], depth: usize) {
         self.fill::<S, BLOCK>(s, rows, depth);
     }
 
-    /// Softmax weights for [`accumulate_q8`]: `rows` is `[row][keys]`. Room is made for `most` keys
+    /// Softmax weights for [`accumulate_q8`] and [`super::accumulate_q4`]: `rows` is `[row][keys]`. Room is made for `most` keys
     /// at once, so that a page that fills up allocates nothing.
     #[inline(always)]
     pub fn weights<S: Simd>(&mut self, s: S, rows: &[f32], keys: usize, most: usize) {
@@ -109,7 +109,7 @@ fn round_block<S: Simd, const B: usize>(s: S, from: &[f32], to: &mut [i16]) -> f
 /// # Safety
 /// `p` must be readable for both.
 #[inline(always)]
-unsafe fn pair(p: *const i16) -> i32 {
+pub(super) unsafe fn pair(p: *const i16) -> i32 {
     // SAFETY: the caller's promise; the read needs no alignment.
     let both = unsafe { p.cast::<i32>().read_unaligned() };
     if cfg!(target_endian = "big") {

@@ -42,6 +42,11 @@ impl<T: Half> CudaCache<T> {
         let storage = match options.kv_type {
             KvType::F16 => Storage::Halves,
             KvType::Q8_0 => Storage::Bytes,
+            KvType::Q4 => {
+                return Err(Error::Device(
+                    "a CUDA device has no kernels for keys and values in four bits (q4); f16 and q8_0 work, and q4 on the CPU".into(),
+                ));
+            }
             KvType::F32 => {
                 return Err(Error::Device(
                     "a CUDA device keeps keys and values in at most 16 bits, not as f32; f16 and q8_0 work, and f32 on the CPU".into(),
