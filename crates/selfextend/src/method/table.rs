@@ -176,8 +176,8 @@ pub const METHODS: &[Entry] = &[
             number("beta", "rotations above which a pair is kept; 32"),
             Key {
                 name: "ramp",
-                kind: Kind::OneOf(&["rotations", "pairs"]),
-                about: "what the ramp is linear in: the paper's rotations, or pairs as in the authors' code; rotations",
+                kind: Kind::OneOf(&["pairs", "rotations"]),
+                about: "what the ramp is linear in: pairs as in the authors' code, transformers, vLLM and llama.cpp, or the paper's rotations; pairs",
             },
         ],
         build: yarn,
@@ -371,8 +371,8 @@ fn yarn(given: &Parameters, at: At) -> Result<Change, MethodError> {
             ),
         });
     }
-    if given.word("ramp") == Some("pairs") {
-        yarn.ramp = Ramp::Pairs;
+    if given.word("ramp") == Some("rotations") {
+        yarn.ramp = Ramp::Rotations;
     }
     Ok(changed(Frequencies::Yarn(yarn)))
 }
