@@ -1,10 +1,11 @@
 //! Context extension by other frequencies, on top of the model's own.
 //!
-//! Every method here divides the frequency of pair `t` by a number of its own, so all layers'
-//! embeddings, whatever their base, change alike. `s` is how many times the trained window the
+//! Every method divides the frequency of pair `t` by a number of its own, so all layers' embeddings, whatever their base, change alike. `s` is how many times the trained window the
 //! context is; it is fixed for a sequence (see [`crate::position`] on the current length).
 
+use super::clipped::Clipped;
 use super::embedding::{Rope, YarnRamp};
+use super::radix::MixedRadix;
 use crate::error::AttentionError;
 use std::f64::consts::PI;
 
@@ -34,6 +35,10 @@ pub enum Frequencies {
     },
     /// YaRN (Peng et al., arXiv 2309.00071, section 3.2).
     Yarn(Yarn),
+    /// MrRoPE (Tian et al., arXiv 2601.22181).
+    MixedRadix(MixedRadix),
+    /// CoPE (Li et al., arXiv 2602.05258): the slowest frequencies tapered to zero.
+    Clipped(Clipped),
     /// A divisor for each pair (LongRoPE, arXiv 2402.13753; LongRoPE2, arXiv 2502.20082).
     Factors(Factors),
 }
@@ -144,6 +149,16 @@ impl Rope {
                 };
                 let magnitude = 0.1 * factor.ln() + 1.0;
                 ((0..pairs).map(divisor).collect(), magnitude)
+            }
+            Frequencies::MixedRadix(radix) => {
+                let factor = checked(radix.factor)?;
+                let divisors = (0..pairs).map(|t| radix.divisor(self, t));
+                (divisors.collect(), 0.1 * factor.ln() + 1.0)
+            }
+            Frequencies::Clipped(clipped) => {
+                // A frequency of zero is divided by infinity.
+                let weights = clipped.weights(self)?.into_iter();
+                (weights.map(|weight| 1.0 / weight).collect(), 1.0)
             }
             Frequencies::Factors(factors) => {
                 if factors.count != pairs {
