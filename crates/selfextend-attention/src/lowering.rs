@@ -15,6 +15,7 @@ use std::ops::Range;
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lowering {
     queries: Range<usize>,
+    bands: usize,
     stored: Vec<f64>,
     regions: Vec<LoweredRegion>,
     gaps: bool,
@@ -58,7 +59,13 @@ impl Lowering {
         end: impl Fn(usize) -> usize,
     ) {
         self.queries = queries.clone();
-        refill(&mut self.stored, queries.clone().map(|j| map.stored(j)));
+        self.bands = map.bands();
+        let banded = |position: fn(&dyn Positions, usize, usize) -> f64, r: usize| {
+            let bands = (0..map.bands()).map(|band| in_band(map, band));
+            let queries = queries.clone();
+            bands.flat_map(move |map| queries.clone().map(move |at| position(map, r, at)))
+        };
+        refill(&mut self.stored, banded(|map, _, j| map.stored(j), 0));
         let regions = map.regions();
         self.regions
             .resize_with(regions.len(), LoweredRegion::default);
@@ -70,10 +77,7 @@ impl Lowering {
                 (span.start.min(end), end)
             });
             refill(&mut region.spans, bounded);
-            refill(
-                &mut region.queries,
-                queries.clone().map(|i| map.query(r, i)),
-            );
+            refill(&mut region.queries, banded(|map, r, i| map.query(r, i), r));
             match *keys {
                 Keys::Stored => {
                     (region.plane, region.kept) = (0, None);
@@ -82,7 +86,7 @@ impl Lowering {
                 Keys::Derived(kept) => {
                     planes += 1;
                     (region.plane, region.kept) = (planes, Some(kept));
-                    refill(&mut region.keys, queries.clone().map(|j| map.key(r, j)));
+                    refill(&mut region.keys, banded(|map, r, j| map.key(r, j), r));
                 }
             }
         }
@@ -112,6 +116,12 @@ impl Lowering {
     /// Whether there is no query.
     pub fn is_empty(&self) -> bool {
         self.queries.is_empty()
+    }
+
+    /// How many bands of pairs have positions of their own. Lists of positions hold those of all
+    /// tokens in band 0, the slowest pairs, then those in band 1, and so on.
+    pub fn bands(&self) -> usize {
+        self.bands
     }
 
     /// The positions at which the keys of the same tokens are stored.
@@ -278,6 +288,11 @@ pub struct Visit {
 /// The positions of key `j`: where it is stored, and in a region that derives it from there.
 pub fn key_positions(map: &dyn Positions, region: usize, j: usize) -> [f64; 2] {
     [map.stored(j), map.key(region, j)]
+}
+
+/// A map as a band of pairs sees it.
+pub(crate) fn in_band(map: &dyn Positions, band: usize) -> &dyn Positions {
+    map.band(band).unwrap_or(map)
 }
 
 fn refill<T>(to: &mut Vec<T>, from: impl Iterator<Item = T>) {

@@ -39,6 +39,11 @@ pub enum CudaError {
     /// No kernel for the head size.
     #[error("head size {0} has no CUDA kernel: the largest is 256; use the CPU device")]
     HeadSize(usize),
+    /// No kernel for positions by band.
+    #[error(
+        "positions that differ between bands of a head's pairs (DPE) have no CUDA kernel; use the CPU device"
+    )]
+    Bands,
     /// A card whose blocks have too little shared memory for the kernels' tiles.
     #[error(
         "head size {head_dim} needs {needed} bytes of shared memory a block; this device has {available}"

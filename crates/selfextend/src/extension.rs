@@ -220,6 +220,13 @@ impl fmt::Display for Extension {
             Frequencies::Yarn(yarn) => {
                 write!(f, ", {:.2} times the trained window", yarn.factor)?;
             }
+            Frequencies::MixedRadix(radix) => {
+                write!(f, ", {:.2} times the trained window", radix.factor)?;
+            }
+            Frequencies::Clipped(clipped) => match clipped.pairs {
+                Some(pairs) => write!(f, ", {pairs} frequencies tapered")?,
+                None => f.write_str(", frequencies that never turn once tapered")?,
+            },
             Frequencies::Factors(factors) => {
                 write!(f, ", {} frequency factors", factors.divisors().len())?;
             }

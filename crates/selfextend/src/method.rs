@@ -5,6 +5,8 @@
 //! of its map in [`selfextend_attention::position`] or in [`selfextend_attention::rope`]. What it
 //! comes to on a model is an [`Extension`](crate::Extension).
 
+mod build;
+mod change;
 mod error;
 mod parameter;
 pub mod table;
@@ -91,6 +93,9 @@ impl Method {
         // Plain positions are those of methods that change frequencies, or the baseline.
         let reach = match change.map {
             PositionMap::Plain => None,
+            // Scales are found by what a model retrieves: its authors go beyond the window in bands
+            // whose frequencies allow it.
+            PositionMap::DimensionWise(_) => None,
             map => map.reach(at.trained),
         };
         if let Some(reach) = reach.filter(|&reach| reach < at.context) {

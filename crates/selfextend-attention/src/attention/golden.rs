@@ -15,6 +15,8 @@
 //! groups come from CUDA code, and Jet-Long's repository could not be had: for these two, a few lines
 //! of numpy apart from ours computed the papers' formulas pair by pair, in float64.
 
+mod dpe;
+
 use super::{AttentionScratch, Segment, attend};
 use crate::position::{
     DualChunk, JetLong, Lampe, LeakyReRope, LmInfinite, Logistic, QueryScaling, ReRope, Shifted,

@@ -1,6 +1,6 @@
 //! The definition of attention under any position map, in f64, pair by pair. Slow on purpose.
 
-use crate::position::PositionMap;
+use crate::position::{PositionMap, Positions};
 use crate::rope::Rope;
 use crate::shape::AttentionShape;
 
@@ -18,14 +18,21 @@ pub fn attention(
     v: &[f32],
 ) -> Vec<f64> {
     let map = map.positions();
-    let causal = |i, j| (j <= i).then(|| map.relative(i, j)).flatten();
+    let bands: Vec<_> = (0..map.bands())
+        .map(|band| map.band(band).unwrap_or(&*map))
+        .collect();
+    let causal = |i, j| {
+        let relative = |map: &&dyn Positions| (j <= i).then(|| map.relative(i, j)).flatten();
+        bands.iter().map(relative).collect::<Option<Vec<f64>>>()
+    };
     pairs(shape, causal, rope, q, k, v)
 }
 
-/// The same for any rule that gives the relative position of a query and a key.
+/// The same for any rule that gives the relative positions of a query and a key: one for each band of
+/// pairs, the slowest first.
 pub(super) fn pairs(
     shape: AttentionShape,
-    relative: impl Fn(usize, usize) -> Option<f64>,
+    relative: impl Fn(usize, usize) -> Option<Vec<f64>>,
     rope: &Rope,
     q: &[f32],
     k: &[f32],
@@ -44,7 +51,7 @@ pub(super) fn pairs(
                         return f64::NEG_INFINITY;
                     };
                     let key = &k[(j * kv_heads + kv) * dim..][..dim];
-                    let rotated = rotate(rope, relative, query);
+                    let rotated = rotate(rope, &relative, query);
                     let dot: f64 = rotated
                         .iter()
                         .zip(key)
@@ -72,13 +79,13 @@ pub(super) fn pairs(
     out
 }
 
-/// `R(position) x`. Queries and keys both carry YaRN's magnitude.
-fn rotate(rope: &Rope, position: f64, x: &[f32]) -> Vec<f64> {
+/// `R(position) x`, with a position for each band. Queries and keys both carry YaRN's magnitude.
+fn rotate(rope: &Rope, positions: &[f64], x: &[f32]) -> Vec<f64> {
     let mut out: Vec<f64> = x.iter().map(|&x| f64::from(x)).collect();
     let magnitude = rope.magnitude() * rope.magnitude();
     for t in 0..rope.pairs() {
         let (a, b) = rope.pair(t);
-        let (cos, sin) = rope.angle(position, t);
+        let (cos, sin) = rope.angle(positions[rope.band(t, positions.len())], t);
         let (x, y) = (out[a], out[b]);
         out[a] = (x * cos - y * sin) * magnitude;
         out[b] = (x * sin + y * cos) * magnitude;

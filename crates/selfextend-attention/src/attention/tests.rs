@@ -186,7 +186,7 @@ proptest! {
         let data = Data::new(2, group, dim, n, 1.0, seed);
         let map: Arc<dyn Positions> = Arc::new(BothSides { near });
         let exact = oracle::pairs(
-            data.shape, |i, j| map.relative(i, j), &data.rope, &data.q, &data.k, &data.v,
+            data.shape, |i, j| Some(vec![map.relative(i, j)?]), &data.rope, &data.q, &data.k, &data.v,
         );
         let open = || {
             let kind = LayerKind::new(map.clone(), data.rope.clone());

@@ -25,17 +25,25 @@ pub(crate) struct DeltaTable {
 }
 
 impl DeltaTable {
-    /// Angles for the panels that hold keys `first..end`; `delta` is the difference of positions.
-    pub fn fill(&mut self, rope: &Rope, first: usize, end: usize, delta: impl Fn(usize) -> f64) {
-        self.first_panel = first / WIDTH;
-        self.panels = end.div_ceil(WIDTH).saturating_sub(self.first_panel);
+    /// Angles for the panels that hold some keys; `delta` is the difference of a key's positions in a
+    /// band of pairs.
+    pub fn fill(
+        &mut self,
+        rope: &Rope,
+        keys: Range<usize>,
+        bands: usize,
+        delta: impl Fn(usize, usize) -> f64,
+    ) {
+        self.first_panel = keys.start / WIDTH;
+        self.panels = keys.end.div_ceil(WIDTH).saturating_sub(self.first_panel);
         self.pairs = rope.pairs();
         self.cos.clear();
         self.sin.clear();
         for panel in self.panels() {
             for t in 0..self.pairs {
+                let band = rope.band(t, bands);
                 for key in panel * WIDTH..(panel + 1) * WIDTH {
-                    let (cos, sin) = rope.angle(delta(key), t);
+                    let (cos, sin) = rope.angle(delta(key, band), t);
                     self.cos.push(cos as f32);
                     self.sin.push(sin as f32);
                 }

@@ -90,6 +90,14 @@ impl Positions for LayerKind {
         self.map.stored(j)
     }
 
+    fn bands(&self) -> usize {
+        self.map.bands()
+    }
+
+    fn band(&self, band: usize) -> Option<&dyn Positions> {
+        self.map.band(band)
+    }
+
     fn forgotten(&self, i: usize) -> Range<usize> {
         let (map, first) = (self.map.forgotten(i), self.window_start(i));
         if first >= map.start {

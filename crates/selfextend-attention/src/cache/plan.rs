@@ -3,7 +3,7 @@
 use super::derived::DeltaTable;
 use super::held::Held;
 use super::kind::LayerKind;
-use crate::lowering::{Lowering, key_positions};
+use crate::lowering::{Lowering, in_band, key_positions};
 use crate::position::QueryScaling;
 use crate::rope::RopeTable;
 use std::ops::Range;
@@ -69,24 +69,23 @@ impl KindPlan {
     /// the kind hold, and derives only the other keys.
     pub(super) fn fill(&mut self, kind: &LayerKind, held: Option<&[Held]>) {
         let rope = kind.rope();
-        let positions = self.lowering.stored().iter().copied();
-        self.keys.fill(rope, positions);
+        let bands = self.lowering.bands();
+        self.keys.fill_bands(rope, bands, self.lowering.stored());
         let regions = self.lowering.regions();
         self.rotations
             .resize_with(regions.len(), Rotations::default);
         for (r, (to, region)) in self.rotations.iter_mut().zip(regions).enumerate() {
-            let positions = region.query_positions().iter().copied();
-            to.queries.fill(rope, positions);
+            to.queries.fill_bands(rope, bands, region.query_positions());
             let seen = region.extent();
             let first = held.map_or(seen.start, |held| held[r].until(seen.start));
             if region.is_derived() && first < seen.end {
-                let delta = |j| {
-                    let [stored, there] = key_positions(kind, r, j);
+                let delta = |j, band| {
+                    let [stored, there] = key_positions(in_band(kind, band), r, j);
                     there - stored
                 };
-                to.deltas.fill(rope, first, seen.end, delta);
+                to.deltas.fill(rope, first..seen.end, bands, delta);
             } else {
-                to.deltas.fill(rope, 0, 0, |_| 0.0);
+                to.deltas.fill(rope, 0..0, bands, |_, _| 0.0);
             }
         }
     }

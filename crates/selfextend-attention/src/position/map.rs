@@ -1,5 +1,6 @@
 //! The position maps of this crate by name, as one copyable value.
 
+use super::dimension_wise::DimensionWise;
 use super::dual_chunk::DualChunk;
 use super::jet_long::JetLong;
 use super::lampe::Lampe;
@@ -71,6 +72,8 @@ maps! {
     LeakyReRope,
     /// Distances shifted down beyond a window (STRING).
     Shifted,
+    /// Groups of another size for each band of pairs (DPE).
+    DimensionWise,
     /// Chunks within chunks (DCA).
     DualChunk,
     /// Groups whose size follows the context (Jet-Long).

@@ -18,6 +18,7 @@
 //! Authors' code mostly takes the tokens of the current pass instead, which is the same for a text
 //! that is read in one piece into a context of its own length.
 
+mod dimension_wise;
 mod dual_chunk;
 mod jet_long;
 mod lampe;
@@ -33,6 +34,7 @@ mod self_extend;
 mod streaming;
 mod string;
 
+pub use dimension_wise::{DimensionWise, MAX_BANDS};
 pub use dual_chunk::DualChunk;
 pub use jet_long::JetLong;
 pub use lampe::Lampe;

@@ -112,6 +112,18 @@ pub trait Positions: Debug + Send + Sync {
     /// The position key `j` is stored at.
     fn stored(&self, j: usize) -> f64;
 
+    /// How many bands of equal width the pairs of a head fall into that have positions of their own
+    /// (DPE), counted from the slowest pairs. All agree in regions and spans, and the positions of
+    /// this map itself are those of band 0.
+    fn bands(&self) -> usize {
+        1
+    }
+
+    /// The positions of a band, where there is more than one.
+    fn band(&self, _band: usize) -> Option<&dyn Positions> {
+        None
+    }
+
     /// Keys that no query from position `i` on sees, so that they need not be kept. Neither end
     /// ever decreases with `i`.
     fn forgotten(&self, _i: usize) -> Range<usize> {

@@ -12,6 +12,8 @@ pub(crate) fn any_map(context: usize) -> impl Strategy<Value = PositionMap> {
     prop_oneof![
         Just(PositionMap::Plain),
         (1usize..12, 1usize..150).prop_map(|(g, w)| PositionMap::self_extend(g, w).unwrap()),
+        (prop::collection::vec(1usize..12, 1..9), 1usize..150)
+            .prop_map(|(scales, w)| DimensionWise::new(w, &scales).unwrap().into()),
         (1usize..150).prop_map(|w| ReRope::new(w).unwrap().into()),
         (1usize..150, 1f64..20.0).prop_map(|(w, k)| LeakyReRope::new(w, k).unwrap().into()),
         (0usize..50, 1usize..150).prop_map(|(w, more)| Shifted::new(w + more, w).unwrap().into()),
@@ -36,7 +38,25 @@ fn farthest(map: &dyn Positions, context: usize) -> f64 {
         .fold(0.0, f64::max)
 }
 
+/// The same pair in every band of a map, which agree in where it is.
 fn check_pair(map: &dyn Positions, i: usize, j: usize) -> Result<(), TestCaseError> {
+    check_band(map, i, j)?;
+    let bands = (0..map.bands()).filter_map(|band| map.band(band));
+    for (n, band) in bands.enumerate() {
+        for region in 0..map.regions().len() {
+            prop_assert_eq!(band.span(region, i), map.span(region, i));
+            if n == 0 {
+                prop_assert_eq!(band.query(region, i), map.query(region, i));
+                prop_assert_eq!(band.key(region, j), map.key(region, j));
+                prop_assert_eq!(band.stored(j), map.stored(j));
+            }
+        }
+        check_band(band, i, j)?;
+    }
+    Ok(())
+}
+
+fn check_band(map: &dyn Positions, i: usize, j: usize) -> Result<(), TestCaseError> {
     let inside: Vec<usize> = (0..map.regions().len())
         .filter(|&region| map.span(region, i).contains(&j))
         .collect();

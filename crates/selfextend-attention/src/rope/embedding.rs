@@ -205,6 +205,12 @@ impl Rope {
         (cos, sin)
     }
 
+    /// The band of pair `t` where pairs fall into `bands` of equal width, counted from the slowest.
+    pub fn band(&self, t: usize, bands: usize) -> usize {
+        let pairs = self.pairs().max(1);
+        bands - 1 - (t * bands / pairs).min(bands - 1)
+    }
+
     /// What rotated queries and keys are multiplied by (1 except for YaRN and longrope).
     pub fn magnitude(&self) -> f64 {
         self.magnitude
@@ -239,22 +245,42 @@ pub struct RopeTable {
 impl RopeTable {
     /// [`Rope::table`] in the memory of an earlier table.
     pub fn fill(&mut self, rope: &Rope, positions: impl Iterator<Item = f64>) {
-        self.pairs = rope.pairs();
-        self.cos_sin.clear();
+        self.clear(rope);
         for position in positions {
             for t in 0..self.pairs {
-                let (cos, sin) = rope.angle(position, t);
-                let angle = [cos, sin].map(|x| (x * rope.magnitude) as f32);
-                self.cos_sin.push(angle);
+                self.push(rope, position, t);
             }
         }
+    }
+
+    /// The same where each band of pairs has positions of its own: those of all rows in band 0 come
+    /// first, as in a [`Lowering`](crate::lowering::Lowering).
+    pub fn fill_bands(&mut self, rope: &Rope, bands: usize, positions: &[f64]) {
+        self.clear(rope);
+        let rows = positions.len() / bands;
+        for row in 0..rows {
+            for t in 0..self.pairs {
+                self.push(rope, positions[rope.band(t, bands) * rows + row], t);
+            }
+        }
+    }
+
+    fn clear(&mut self, rope: &Rope) {
+        self.pairs = rope.pairs();
+        self.cos_sin.clear();
+    }
+
+    fn push(&mut self, rope: &Rope, position: f64, t: usize) {
+        let (cos, sin) = rope.angle(position, t);
+        let angle = [cos, sin].map(|x| (x * rope.magnitude) as f32);
+        self.cos_sin.push(angle);
     }
 }
 
 /// YaRN's share of interpolation for each pair.
 pub(super) struct YarnRamp {
-    low: f64,
-    high: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
 }
 
 impl YarnRamp {

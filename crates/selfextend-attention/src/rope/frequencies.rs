@@ -1,10 +1,11 @@
 //! Context extension by other frequencies, on top of the model's own.
 //!
-//! Every method here divides the frequency of pair `t` by a number of its own, so all layers'
-//! embeddings, whatever their base, change alike. `s` is how many times the trained window the
+//! Every method divides the frequency of pair `t` by a number of its own, so all layers' embeddings, whatever their base, change alike. `s` is how many times the trained window the
 //! context is; it is fixed for a sequence (see [`crate::position`] on the current length).
 
+use super::clipped::Clipped;
 use super::embedding::{Rope, YarnRamp};
+use super::radix::MixedRadix;
 use crate::error::AttentionError;
 use std::f64::consts::PI;
 
@@ -34,6 +35,10 @@ pub enum Frequencies {
     },
     /// YaRN (Peng et al., arXiv 2309.00071, section 3.2).
     Yarn(Yarn),
+    /// MrRoPE (Tian et al., arXiv 2601.22181).
+    MixedRadix(MixedRadix),
+    /// CoPE (Li et al., arXiv 2602.05258): the slowest frequencies tapered to zero.
+    Clipped(Clipped),
     /// A divisor for each pair (LongRoPE, arXiv 2402.13753; LongRoPE2, arXiv 2502.20082).
     Factors(Factors),
 }
@@ -57,12 +62,12 @@ pub struct Yarn {
 /// What YaRN's ramp between kept and interpolated pairs is linear in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Ramp {
-    /// The rotations of a pair in the trained window: the paper's equations 19 to 21.
+    /// The number of the pair, between whole ends: the authors' code, transformers, vLLM and
+    /// llama.cpp, which published results and models are based on.
     #[default]
-    Rotations,
-    /// The number of the pair, between whole ends: the authors' code, which published results
-    /// and models are based on.
     Pairs,
+    /// The rotations of a pair in the trained window: the paper's equations 19 to 21.
+    Rotations,
 }
 
 /// Divisors of the frequencies, and what rotated queries and keys are multiplied by. Kept inline, so
@@ -145,6 +150,16 @@ impl Rope {
                 let magnitude = 0.1 * factor.ln() + 1.0;
                 ((0..pairs).map(divisor).collect(), magnitude)
             }
+            Frequencies::MixedRadix(radix) => {
+                let factor = checked(radix.factor)?;
+                let divisors = (0..pairs).map(|t| radix.divisor(self, t));
+                (divisors.collect(), 0.1 * factor.ln() + 1.0)
+            }
+            Frequencies::Clipped(clipped) => {
+                // A frequency of zero is divided by infinity.
+                let weights = clipped.weights(self)?.into_iter();
+                (weights.map(|weight| 1.0 / weight).collect(), 1.0)
+            }
             Frequencies::Factors(factors) => {
                 if factors.count != pairs {
                     return Err(AttentionError::Rope(format!(
@@ -175,14 +190,14 @@ fn checked(factor: f64) -> Result<f64, AttentionError> {
 }
 
 impl Yarn {
-    /// The paper's ramp for `s` times a trained window.
+    /// As the authors' code has it, for `s` times a trained window.
     pub fn new(factor: f64, trained: usize) -> Self {
         Self {
             factor,
             trained,
             slow: 1.0,
             fast: 32.0,
-            ramp: Ramp::Rotations,
+            ramp: Ramp::Pairs,
         }
     }
 
@@ -254,10 +269,7 @@ mod tests {
             ..RopeSpec::new(64, 1e4)
         })
         .unwrap();
-        let code = Yarn {
-            ramp: Ramp::Pairs,
-            ..Yarn::new(4.0, 2048)
-        };
+        let code = Yarn::new(4.0, 2048);
         let extended = rope().extended(&Frequencies::Yarn(code)).unwrap();
         assert_eq!(extended.magnitude(), own.magnitude());
         for (a, b) in extended.frequencies.iter().zip(&own.frequencies) {
@@ -265,9 +277,72 @@ mod tests {
         }
     }
 
+    /// `_compute_yarn_parameters` of transformers 4.57.1, run once in float64 with numpy standing in
+    /// for torch: base, size of a head, trained window, factor; the magnitude and some frequencies.
+    #[test]
+    fn yarn_is_that_of_transformers() {
+        let cases: [(f64, usize, usize, f64, f64, &[(usize, f64)]); 3] = [
+            (
+                1e4,
+                64,
+                2048,
+                4.0,
+                1.138_629_436_111_989,
+                &[
+                    (8, 0.1),
+                    (11, 0.034_871_057_014_286_61),
+                    (14, 0.011_627_211_527_177_573),
+                    (18, 0.002_379_136_375_805_323),
+                    (31, 3.333_803_580_408_31e-5),
+                ],
+            ),
+            (
+                1e5,
+                64,
+                8192,
+                2.0,
+                1.069_314_718_055_994_5,
+                &[
+                    (8, 0.056_234_132_519_034_905),
+                    (14, 0.005_195_053_052_609_691),
+                    (18, 0.000_923_955_915_635_695),
+                    (23, 0.000_127_414_837_398_967_32),
+                    (31, 7.165_062_851_184_813_5e-6),
+                ],
+            ),
+            (
+                1e6,
+                128,
+                32768,
+                4.0,
+                1.138_629_436_111_989,
+                &[
+                    (19, 0.016_548_170_999_431_816),
+                    (30, 0.001_064_360_981_247_001_7),
+                    (34, 0.000_334_240_545_664_226_34),
+                    (39, 6.490_394_320_837_029e-5),
+                    (63, 3.102_344_401_879_299e-7),
+                ],
+            ),
+        ];
+        for (theta, dim, trained, factor, magnitude, frequencies) in cases {
+            let rope = Rope::new(RopeSpec::new(dim, theta)).unwrap();
+            let yarn = Frequencies::Yarn(Yarn::new(factor, trained));
+            let extended = rope.extended(&yarn).unwrap();
+            assert!((extended.magnitude() - magnitude).abs() < 1e-12);
+            for &(t, frequency) in frequencies {
+                let ours = extended.frequencies[t];
+                assert!((ours / frequency - 1.0).abs() < 1e-12, "{t}: {ours}");
+            }
+        }
+    }
+
     #[test]
     fn yarns_paper_ramp_is_linear_in_rotations() {
-        let yarn = Yarn::new(4.0, 2048);
+        let yarn = Yarn {
+            ramp: Ramp::Rotations,
+            ..Yarn::new(4.0, 2048)
+        };
         let divisors = divisors(Frequencies::Yarn(yarn));
         assert!((divisors[0] - 1.0).abs() < 1e-12 && (divisors[31] - 4.0).abs() < 1e-12);
         // Pair 12 turns r = 2048 / (2 pi 10000^(24/64)) = 10.3 times: gamma = (r - 1) / 31.

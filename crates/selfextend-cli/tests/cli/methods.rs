@@ -2,13 +2,16 @@
 
 use crate::common::{WINDOW, dir, file, on_tiny, selfextend};
 
-const METHODS: [&str; 15] = [
+const METHODS: [&str; 18] = [
     "plain",
     "pi",
     "ntk",
     "dynamic-ntk",
     "yarn",
+    "mrrope",
+    "cope",
     "selfextend",
+    "dpe:scales=2-4,W=16",
     "rerope",
     "leaky-rerope",
     "string",
@@ -115,6 +118,10 @@ fn methods_that_do_not_work_are_refused() {
         ("rerope:W=0", "at least 1"),
         ("yarn:s=0.5", "at least 1"),
         ("dca:chunk=10,reach=30", "at most twice"),
+        ("cope:pairs=99", "99 pairs to taper"),
+        ("mrrope:alpha=40", "below beta 32"),
+        ("dpe", "scales=S-S"),
+        ("dpe:scales=2-0", "list of whole numbers"),
         ("longrope", "factors=FILE"),
         ("longrope:factors=/no/such/file", "/no/such/file"),
     ] {

@@ -127,6 +127,9 @@ impl<T: Element> DeviceCache<T> {
             )));
         }
         let lowering = Lowering::new(&kind, 0..0);
+        if lowering.bands() > 1 {
+            return Err(CudaError::Bands);
+        }
         let regions = lowering.regions().iter();
         let derived = regions.clone().filter_map(|region| region.kept());
         let kept: Vec<Option<Kept>> = [None].into_iter().chain(derived.map(Some)).collect();

@@ -124,6 +124,13 @@ pub fn default_methods(trained: usize, lengths: &[usize]) -> Result<(Vec<Method>
     let mut methods: Vec<(Method, Vec<Option<Extension>>)> = Vec::new();
     let mut left_out = Vec::new();
     for entry in METHODS {
+        if entry.keys.iter().any(|key| key.kind == Kind::Numbers) {
+            left_out.push(format!(
+                "{} needs numbers found for the model: name it with its scales",
+                entry.name
+            ));
+            continue;
+        }
         if entry.keys.iter().any(|key| key.kind == Kind::File) {
             left_out.push(format!(
                 "{} needs a file: name it with its factors",

@@ -23,6 +23,8 @@ pub enum Kind {
     Number,
     /// A path.
     File,
+    /// Whole numbers joined by dashes, as `2-8-2-8-32-32-32-4`.
+    Numbers,
     /// One of some words.
     OneOf(&'static [&'static str]),
 }
@@ -65,6 +67,11 @@ impl Parameters {
         }
     }
 
+    /// A list of whole numbers.
+    pub fn numbers(&self, name: &str) -> Option<Vec<usize>> {
+        numbers(self.word(name)?)
+    }
+
     /// A word or a path.
     pub fn word(&self, name: &str) -> Option<&str> {
         match self.get(name) {
@@ -72,6 +79,12 @@ impl Parameters {
             _ => None,
         }
     }
+}
+
+/// Whole numbers of at least 1, joined by dashes.
+fn numbers(text: &str) -> Option<Vec<usize>> {
+    let number = |part: &str| part.parse().ok().filter(|&number| number > 0);
+    text.split('-').map(number).collect()
 }
 
 impl Kind {
@@ -85,6 +98,12 @@ impl Kind {
                 }
                 Ok(number) if number.is_finite() => Ok(Value::Number(number)),
                 _ => Err(format!("{text:?} is not a number")),
+            },
+            Self::Numbers => match numbers(text) {
+                Some(_) => Ok(Value::Word(text.into())),
+                None => Err(format!(
+                    "{text:?} is not a list of whole numbers such as 2-8-32"
+                )),
             },
             Self::File if text.is_empty() => Err("a file is needed".into()),
             Self::File => Ok(Value::Word(text.into())),

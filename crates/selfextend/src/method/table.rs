@@ -1,13 +1,16 @@
 //! The table of methods: for each its name, its parameters, and how they and the context become a
 //! position map or frequencies.
 
+use super::build::{dpe, logistic, longrope, mrrope, yarn};
+use super::change::changed;
+pub use super::change::{At, Change};
 use super::error::MethodError;
 pub use super::parameter::{Key, Kind, Parameters};
 use crate::settings;
 use selfextend_attention::position::{
-    DualChunk, JetLong, Lampe, LeakyReRope, LmInfinite, Logistic, ReRope, Shifted, Streaming,
+    DualChunk, JetLong, Lampe, LeakyReRope, LmInfinite, ReRope, Shifted, Streaming,
 };
-use selfextend_attention::rope::{Factors, Ramp, Yarn};
+use selfextend_attention::rope::Clipped;
 use selfextend_attention::{Frequencies, PositionMap, QueryScaling};
 
 /// A method.
@@ -36,48 +39,6 @@ impl Entry {
     /// Its own parameters and those every method has.
     pub fn keys(&self) -> impl Iterator<Item = &'static Key> {
         self.keys.iter().chain([&SCALE])
-    }
-}
-
-/// The model and context that a method is resolved for.
-#[derive(Debug, Clone, Copy)]
-pub struct At {
-    /// The model's trained window in tokens.
-    pub trained: usize,
-    /// The most tokens of the sequence: the current length of all methods that depend on it.
-    pub context: usize,
-}
-
-impl At {
-    /// The context as a multiple of the trained window, at least 1.
-    pub fn times(self) -> f64 {
-        (self.context as f64 / self.trained.max(1) as f64).max(1.0)
-    }
-}
-
-/// What a method changes.
-#[derive(Debug, Clone, Copy)]
-pub struct Change {
-    /// Positions.
-    pub map: PositionMap,
-    /// Frequencies.
-    pub frequencies: Frequencies,
-}
-
-impl<M: Into<PositionMap>> From<M> for Change {
-    fn from(map: M) -> Self {
-        Self {
-            map: map.into(),
-            frequencies: Frequencies::Trained,
-        }
-    }
-}
-
-/// Plain positions with other frequencies.
-const fn changed(frequencies: Frequencies) -> Change {
-    Change {
-        map: PositionMap::Plain,
-        frequencies,
     }
 }
 
@@ -176,11 +137,42 @@ pub const METHODS: &[Entry] = &[
             number("beta", "rotations above which a pair is kept; 32"),
             Key {
                 name: "ramp",
-                kind: Kind::OneOf(&["rotations", "pairs"]),
-                about: "what the ramp is linear in: the paper's rotations, or pairs as in the authors' code; rotations",
+                kind: Kind::OneOf(&["pairs", "rotations"]),
+                about: "what the ramp is linear in: pairs as in the authors' code, transformers, vLLM and llama.cpp, or the paper's rotations; pairs",
             },
         ],
         build: yarn,
+    },
+    Entry {
+        name: "mrrope",
+        title: "MrRoPE",
+        about: "MrRoPE, arXiv 2601.22181",
+        keys: &[
+            TIMES,
+            number("alpha", "rotations below which a pair is interpolated; 1"),
+            number("beta", "rotations above which a pair is kept; 32"),
+            Key {
+                name: "growth",
+                kind: Kind::OneOf(&["progressive", "uniform"]),
+                about: "how pairs between share s: more from each to the next slower one (MrRoPE-Pro), or alike (MrRoPE-Uni); progressive",
+            },
+        ],
+        build: mrrope,
+    },
+    Entry {
+        name: "cope",
+        title: "CoPE",
+        about: "CoPE, arXiv 2602.05258: the slowest frequencies tapered to zero",
+        keys: &[tokens(
+            "pairs",
+            "pairs that are tapered; those that do not turn once in L",
+        )],
+        build: |given, at| {
+            Ok(changed(Frequencies::Clipped(Clipped {
+                trained: at.trained,
+                pairs: given.tokens("pairs"),
+            })))
+        },
     },
     Entry {
         name: "longrope",
@@ -213,6 +205,20 @@ pub const METHODS: &[Entry] = &[
                 None => Ok(PositionMap::Plain.into()),
             }
         },
+    },
+    Entry {
+        name: "dpe",
+        title: "DPE",
+        about: "DPE, arXiv 2504.18857: groups of another size for each band of frequencies; CPU only",
+        keys: &[
+            Key {
+                name: "scales",
+                kind: Kind::Numbers,
+                about: "group sizes from the fastest pairs to the slowest, found for each model, as 2-8-2-8-32-32-32-4; needed",
+            },
+            tokens("W", "window kept exact; 1024, or L/8 for L below 8192"),
+        ],
+        build: dpe,
     },
     Entry {
         name: "rerope",
@@ -357,81 +363,3 @@ pub const METHODS: &[Entry] = &[
         },
     },
 ];
-
-fn yarn(given: &Parameters, at: At) -> Result<Change, MethodError> {
-    let mut yarn = Yarn::new(given.number("s").unwrap_or(at.times()), at.trained);
-    yarn.slow = given.number("alpha").unwrap_or(yarn.slow);
-    yarn.fast = given.number("beta").unwrap_or(yarn.fast);
-    if !(yarn.slow > 0.0 && yarn.slow < yarn.fast) {
-        return Err(MethodError::Parameters {
-            method: "yarn".into(),
-            reason: format!(
-                "alpha {} must be above 0 and below beta {}",
-                yarn.slow, yarn.fast
-            ),
-        });
-    }
-    if given.word("ramp") == Some("pairs") {
-        yarn.ramp = Ramp::Pairs;
-    }
-    Ok(changed(Frequencies::Yarn(yarn)))
-}
-
-/// The two forms of a file of factors.
-#[derive(serde::Deserialize)]
-#[serde(untagged)]
-enum FactorFile {
-    List(Vec<f32>),
-    Named { long_factor: Vec<f32> },
-}
-
-fn longrope(given: &Parameters, at: At) -> Result<Change, MethodError> {
-    let bad = |reason: String| MethodError::Parameters {
-        method: "longrope".into(),
-        reason,
-    };
-    let path = given.word("factors").ok_or_else(|| {
-        bad("factors=FILE is needed: a JSON array with a number for each pair".into())
-    })?;
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| bad(format!("cannot read {path}: {error}")))?;
-    let factors = match serde_json::from_str(&text) {
-        Ok(
-            FactorFile::List(factors)
-            | FactorFile::Named {
-                long_factor: factors,
-            },
-        ) => factors,
-        Err(_) => {
-            return Err(bad(format!(
-                "{path} is neither a JSON array of numbers nor an object with long_factor"
-            )));
-        }
-    };
-    let factor = given.number("s").unwrap_or(at.times());
-    let magnitude = Factors::magnitude_for(factor, at.trained);
-    let factors = Factors::new(&factors, magnitude)?;
-    Ok(changed(Frequencies::Factors(factors)))
-}
-
-/// The authors' capacity where it reaches the context, else the smallest power of two (and one) times
-/// 32 that does.
-fn logistic(given: &Parameters, at: At) -> Result<Change, MethodError> {
-    let rate = given
-        .number("r")
-        .unwrap_or(Logistic::default_rate(at.trained));
-    let window = given.tokens("W").unwrap_or((at.trained / 4).max(1));
-    let map = |capacity| Logistic::new(capacity, rate, window).map(PositionMap::from);
-    if let Some(capacity) = given.tokens("C") {
-        return Ok(map(capacity)?.into());
-    }
-    let mut capacity = 33;
-    let fits = |map: PositionMap| {
-        map.reach(at.trained)
-            .is_none_or(|reach| reach >= at.context)
-    };
-    while !fits(map(capacity)?) && capacity < 1 << 15 {
-        capacity = 2 * capacity - 1;
-    }
-    Ok(map(capacity)?.into())
-}

@@ -83,9 +83,11 @@ impl Picture {
         let trained = extension.trained_window();
         let cells = cells.min(tokens);
         let divisor = match extension.frequencies() {
-            Frequencies::Trained => 1.0,
+            // What is slow is not there at all, what is there is kept.
+            Frequencies::Trained | Frequencies::Clipped(_) => 1.0,
             Frequencies::Interpolated { factor } | Frequencies::Ntk { factor } => factor,
             Frequencies::Yarn(yarn) => yarn.factor,
+            Frequencies::MixedRadix(radix) => radix.factor,
             Frequencies::Factors(factors) => {
                 factors.divisors().last().map_or(1.0, |&last| last.into())
             }
