@@ -188,6 +188,23 @@ impl SubBlock {
         }
     }
 
+    /// As many columns as `POINTS` points of a lattice have, eight each.
+    pub(super) fn of<const POINTS: usize>(scale: Scale, point: impl Fn(usize) -> [i8; 8]) -> Self {
+        let mut codes = [0; MOST];
+        for (n, to) in codes.as_chunks_mut::<8>().0[..POINTS]
+            .iter_mut()
+            .enumerate()
+        {
+            *to = point(n);
+        }
+        Self {
+            scale,
+            minimum: None,
+            codes,
+            len: 8 * POINTS,
+        }
+    }
+
     /// One code for each column.
     pub(crate) fn codes(&self) -> &[i8] {
         &self.codes[..self.len]
