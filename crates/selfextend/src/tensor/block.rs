@@ -358,7 +358,7 @@ fn tq1_0(block: &[u8], n: usize) -> SubBlock {
         };
         // A byte is a fraction of 256; times 3 for each digit that comes before, without the whole.
         let fraction = block[at].wrapping_mul([1, 3, 9, 27, 81][digit]);
-        (u16::from(fraction) * 3 >> 8) as i8 - 1
+        ((u16::from(fraction) * 3) >> 8) as i8 - 1
     })
 }
 
