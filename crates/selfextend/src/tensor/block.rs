@@ -188,6 +188,23 @@ impl SubBlock {
         }
     }
 
+    /// As many columns as `POINTS` points of a lattice have, eight each.
+    pub(super) fn of<const POINTS: usize>(scale: Scale, point: impl Fn(usize) -> [i8; 8]) -> Self {
+        let mut codes = [0; MOST];
+        for (n, to) in codes.as_chunks_mut::<8>().0[..POINTS]
+            .iter_mut()
+            .enumerate()
+        {
+            *to = point(n);
+        }
+        Self {
+            scale,
+            minimum: None,
+            codes,
+            len: 8 * POINTS,
+        }
+    }
+
     /// One code for each column.
     pub(crate) fn codes(&self) -> &[i8] {
         &self.codes[..self.len]
@@ -341,7 +358,7 @@ fn tq1_0(block: &[u8], n: usize) -> SubBlock {
         };
         // A byte is a fraction of 256; times 3 for each digit that comes before, without the whole.
         let fraction = block[at].wrapping_mul([1, 3, 9, 27, 81][digit]);
-        (u16::from(fraction) * 3 >> 8) as i8 - 1
+        ((u16::from(fraction) * 3) >> 8) as i8 - 1
     })
 }
 
