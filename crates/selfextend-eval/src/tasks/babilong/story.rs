@@ -13,7 +13,7 @@ pub(super) struct Story {
 }
 
 /// The stories of a file: lines of a number and a fact, or a number, a question, a tab, its answer, a
-/// tab and the numbers of the facts that tell it. A story starts where the number is 1, and each of
+/// tab and the numbers of the facts that tell it (some copies have `|` for tabs). A story starts where the number is 1, and each of
 /// its questions is asked after all facts before it (BABILong's `get_dataset_df`).
 pub(super) fn stories(path: &Path) -> Result<Vec<Story>> {
     let text = read_text(path)?;
@@ -29,7 +29,7 @@ pub(super) fn stories(path: &Path) -> Result<Vec<Story>> {
         if number == 1 {
             facts.clear();
         }
-        let mut parts = rest.split('\t').map(str::trim);
+        let mut parts = rest.split(['\t', '|']).map(str::trim);
         let sentence = parts.next().unwrap_or_default().to_owned();
         let Some(answer) = parts.next() else {
             facts.push(sentence);
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn questions_come_with_the_facts_before_them() {
-        let text = "1 A went.\n2 Where is A? \tx\t1\n3 A ran.\n4 Where is A? \ty\t3\n1 B is.\n2 Where is B? \tz\t1\n";
+        let text = "1 A went.\n2 Where is A? \tx\t1\n3 A ran.\n4 Where is A? |y|3\n1 B is.\n2 Where is B? \tz\t1\n";
         let all = read(text).unwrap();
         let facts: Vec<_> = all.iter().map(|story| story.facts.len()).collect();
         assert_eq!(facts, [1, 2, 1]);
