@@ -3,7 +3,7 @@
 #   eval/full.sh            everything on this machine, one task after another (days on two cores)
 #   DEVICE=cuda eval/full.sh   on a GPU (minutes; a build with the feature `cuda`)
 #   SHARD=2/4 eval/full.sh  part 2 of 4, e.g. one of four machines; then, with all parts in $OUT,
-#   eval/full.sh merge 4    joins them and writes the reports
+#   eval/full.sh merge 4    joins them and writes the reports, and leaderboard.html of all
 # Every command resumes where it stopped. `--dry-run` as EXTRA says what each would cost.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -40,6 +40,10 @@ all() {
   run needle eval needle --chat --haystack "$DATA/paul-graham-essays" --lengths 2k,4k,8k,12k,16k --depths 0,0.25,0.5,0.75,1 \
     --method "$BEST" --method plain
   run ruler eval ruler --essays "$DATA/paul-graham-essays" --lengths 4k,8k,16k --samples 6 $BOTH
+  run ruler-qa eval ruler --tasks qa_1 --squad "$DATA/squad/xquad.en.json" --lengths 4k,8k,16k --samples 50 --chat $BOTH
+  run babilong eval babilong --facts "$DATA/babi" --books $(books "$REPORT") --lengths 4k,8k,16k --samples 25 --chat $BOTH
+  run mrcr eval mrcr --books $(books "$REPORT") --lengths 4k,8k,16k --needles 2,4 --samples 20 --chat $BOTH
+  run graphwalks eval graphwalks --lengths 4k,8k,16k --samples 20 --chat $BOTH
   run leval-topics eval leval "$DATA/leval/topic_retrieval_longchat.jsonl" --chat $BOTH
   run longbench eval longbench "$DATA/longbench/multi_news.jsonl" --items 10 --chat $BOTH
   run choice eval choice "$DATA"/short/*.jsonl "$DATA/short/hellaswag_val_full.txt" --items 200 \
@@ -51,10 +55,13 @@ all() {
 }
 
 if [ "${1:-}" = merge ]; then
+  joined=()
   for first in "$OUT"/*.1of"$2".jsonl; do
     name=$(basename "$first" ".1of$2.jsonl")
     "$BIN" eval merge "$OUT/$name".*of"$2".jsonl -o "$OUT/$name.jsonl" --html "$OUT/$name.html"
+    joined+=("$OUT/$name.jsonl")
   done
+  "$BIN" eval leaderboard "${joined[@]}" --html "$OUT/leaderboard.html" > /dev/null
 else
   all
 fi

@@ -52,5 +52,5 @@ pub use record::{ChoiceOutcome, Header, LIKELIHOOD_BLOCK, Outcome, Record};
 pub use report::Report;
 pub use results::{RunFile, RunWriter};
 pub use run::{Estimate, Evaluation, Observer};
-pub use sample::{Ask, Choice, Sample, Score, Tags};
+pub use sample::{Ask, Choice, RightAnswer, Sample, Score, Tags};
 pub use shard::Shard;

@@ -25,6 +25,11 @@ impl Random {
         self.next() % bound
     }
 
+    /// A number from 0 to below 1, in steps of a millionth or so.
+    pub fn share(&mut self) -> f64 {
+        self.below(1 << 20) as f64 / f64::from(1 << 20)
+    }
+
     /// A decimal number of exactly `digits` digits (at least 1, at most 18).
     pub fn decimal(&mut self, digits: usize) -> String {
         let smallest = 10u64.pow(digits.clamp(1, 18) as u32 - 1);

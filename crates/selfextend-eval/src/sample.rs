@@ -39,9 +39,9 @@ pub enum Ask {
         stop: Vec<String>,
         /// The right answers, for the record.
         expected: Vec<String>,
-        /// The tokens of the right answer, where it can be told word for word: how likely they are
-        /// after the prompt is measured beside what is generated. Empty elsewhere.
-        answer: Vec<u32>,
+        /// The right answer, where it can be told word for word: how likely it is after the prompt
+        /// is measured beside what is generated. Empty elsewhere.
+        answer: RightAnswer,
         /// The score of an answer.
         score: Score,
     },
@@ -59,6 +59,32 @@ pub enum Ask {
         /// The right one.
         gold: usize,
     },
+}
+
+/// The tokens of a right answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RightAnswer {
+    /// The words between the prompt and the answer, which a prompt cannot begin with where the answer
+    /// is also generated. They are told, and do not count.
+    pub lead: Vec<u32>,
+    /// The tokens that count.
+    pub tokens: Vec<u32>,
+}
+
+impl From<Vec<u32>> for RightAnswer {
+    fn from(tokens: Vec<u32>) -> Self {
+        Self {
+            lead: Vec::new(),
+            tokens,
+        }
+    }
+}
+
+impl RightAnswer {
+    /// How many tokens are told.
+    pub(crate) fn len(&self) -> usize {
+        self.lead.len() + self.tokens.len()
+    }
 }
 
 /// One continuation of a choice.
@@ -153,7 +179,14 @@ impl Sample {
                 stop,
                 answer,
                 ..
-            } => hash.update(format!("{max_tokens} {stop:?} {expected:?} {answer:?}")),
+            } => {
+                let tokens = &answer.tokens;
+                hash.update(format!("{max_tokens} {stop:?} {expected:?} {tokens:?}"));
+                // Results from before there were such words stay valid.
+                if !answer.lead.is_empty() {
+                    hash.update(format!(" after {:?}", answer.lead));
+                }
+            }
             Ask::Likelihood { from, .. } => hash.update(from.to_string()),
             Ask::Choice { gold, .. } => hash.update(gold.to_string()),
         }

@@ -1,14 +1,16 @@
 //! The grammar of `selfextend eval`.
 
-use super::limit::LimitArgs;
-use super::model::LoadArgs;
+mod generated;
+mod hidden;
+mod run;
+
+pub use generated::{GraphwalksArgs, MrcrArgs};
+pub use hidden::{BabilongArgs, NeedleArgs, NolimaArgs, RulerArgs};
+pub use run::{EvalRunArgs, ShowArgs};
+
 use super::values::{at_least_one, tokens_at_least_one};
 use clap::{Args, Subcommand, ValueEnum};
-use selfextend::Method;
-use selfextend_eval::Shard;
-use selfextend_eval::tasks::needle;
 use selfextend_eval::tasks::passkey::Wording;
-use selfextend_eval::tasks::ruler::RulerTask;
 use std::path::PathBuf;
 
 /// Run the paper's experiments, with tables and plots.
@@ -36,6 +38,14 @@ pub enum EvalTask {
     Needle(NeedleArgs),
     /// RULER's synthetic tasks, made for the model's tokenizer from a seed.
     Ruler(RulerArgs),
+    /// BABILong: the facts of bAbI's stories hidden in books.
+    Babilong(BabilongArgs),
+    /// NoLiMa's needles, which share no word with their question.
+    Nolima(NolimaArgs),
+    /// Walks on graphs of hashes (GraphWalks).
+    Graphwalks(GraphwalksArgs),
+    /// One of several answers to the same request (MRCR).
+    Mrcr(MrcrArgs),
     /// L-Eval's closed-ended tasks from its .jsonl files.
     Leval(LevalArgs),
     /// Tasks in LongBench's format, with its prompts and metrics.
@@ -48,56 +58,8 @@ pub enum EvalTask {
     Merge(MergeArgs),
     /// Show the tables and pictures of results, complete or not.
     Report(ReportArgs),
-}
-
-/// How a task runs.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Run")]
-pub struct EvalRunArgs {
-    /// A method: plain, selfextend:auto, selfextend:G=8,W=1024, ... (repeatable; all get the same
-    /// samples). [default: plain and selfextend:auto; for compare every method]
-    #[arg(long = "method", value_name = "METHOD", conflicts_with = "profile")]
-    pub methods: Vec<Method>,
-    /// Where results go, as JSON lines. [default: eval-TASK.jsonl]
-    #[arg(long, value_name = "FILE")]
-    pub results: Option<PathBuf>,
-    /// Run part I of N; `eval merge` joins the parts.
-    #[arg(long, default_value_t = Shard::WHOLE, value_name = "I/N")]
-    pub shard: Shard,
-    /// Say what the run would cost, and exit.
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Compute every prompt from its first token: slower, with the same results (on a GPU up to
-    /// rounding).
-    #[arg(long)]
-    pub no_sharing: bool,
-    #[command(flatten)]
-    pub limit: LimitArgs,
-    #[command(flatten)]
-    pub show: ShowArgs,
-    #[command(flatten)]
-    pub load: LoadArgs,
-}
-
-/// How results are shown.
-#[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Output")]
-pub struct ShowArgs {
-    /// Write the whole report, pictures included, as one HTML page.
-    #[arg(long, value_name = "FILE.html")]
-    pub html: Option<PathBuf>,
-    /// Write the table as comma-separated values.
-    #[arg(long, value_name = "FILE.csv")]
-    pub csv: Option<PathBuf>,
-    /// Draw one of the report's pictures.
-    #[arg(long, value_name = "FILE.svg|FILE.png")]
-    pub plot: Option<PathBuf>,
-    /// The name of the picture that --plot draws. [default: the first]
-    #[arg(long, value_name = "NAME", requires = "plot")]
-    pub figure: Option<String>,
-    /// Write the tables as one JSON object instead of text.
-    #[arg(long)]
-    pub json: bool,
+    /// Show the results of many runs together: methods by models by lengths, quality and cost.
+    Leaderboard(LeaderboardArgs),
 }
 
 /// Measure the perplexity of text files by length and by position (the paper's table 1).
@@ -184,73 +146,6 @@ pub struct KeyArgs {
     /// Ask for keys under the model's chat template.
     #[arg(long)]
     pub chat: bool,
-}
-
-/// Hide a needle in a haystack of your texts, by length and depth.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Example:\n  selfextend eval needle --haystack essays/ --lengths 4k,8k --plot needle.png"
-)]
-pub struct NeedleArgs {
-    /// Text files, or folders of .txt files, that hide the needle.
-    #[arg(long, required = true, num_args = 1.., value_name = "FILE")]
-    pub haystack: Vec<PathBuf>,
-    /// The sentence that is hidden.
-    #[arg(long, default_value = needle::NEEDLE, value_name = "TEXT")]
-    pub needle: String,
-    /// What is asked.
-    #[arg(long, default_value = needle::QUESTION, value_name = "TEXT")]
-    pub question: String,
-    /// What an answer must contain; case does not matter.
-    #[arg(long, default_value = needle::ANSWER, value_name = "TEXT")]
-    pub answer: String,
-    /// Tokens of context, the answer's included, as in 4k,8k,16k.
-    #[arg(long, default_value = "4k,8k,16k", value_delimiter = ',', value_name = "N,N,...", value_parser = tokens_at_least_one)]
-    pub lengths: Vec<usize>,
-    /// Where the needle is hidden: 0 is the start of the text, 1 its end.
-    #[arg(
-        long,
-        default_value = "0,0.25,0.5,0.75,1",
-        value_delimiter = ',',
-        value_name = "SHARE,..."
-    )]
-    pub depths: Vec<f64>,
-    /// The most tokens of an answer.
-    #[arg(short = 'n', long, default_value_t = 32, value_name = "N", value_parser = at_least_one)]
-    pub max_tokens: usize,
-    /// Ask under the model's chat template.
-    #[arg(long)]
-    pub chat: bool,
-    #[command(flatten)]
-    pub run: EvalRunArgs,
-}
-
-/// Run RULER's synthetic tasks, made for the model's tokenizer from a seed.
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:\n  selfextend eval ruler --lengths 4k --samples 2\n  selfextend eval ruler --tasks vt,cwe,fwe --lengths 8k,16k"
-)]
-pub struct RulerArgs {
-    /// Tasks, by RULER's names. [default: all, those with essays only where --essays names texts]
-    #[arg(long, value_delimiter = ',', value_name = "TASK,...")]
-    pub tasks: Vec<RulerTask>,
-    /// Text files, or folders of .txt files, for the haystacks of essays.
-    #[arg(long, num_args = 1.., value_name = "FILE")]
-    pub essays: Vec<PathBuf>,
-    /// Tokens of context, the answer's included, as in 4k,8k,16k.
-    #[arg(long, default_value = "4k", value_delimiter = ',', value_name = "N,N,...", value_parser = tokens_at_least_one)]
-    pub lengths: Vec<usize>,
-    /// Samples of each task at each length.
-    #[arg(long, default_value_t = 10, value_name = "N", value_parser = at_least_one)]
-    pub samples: usize,
-    /// Seed of everything random.
-    #[arg(long, default_value_t = 42, value_name = "SEED")]
-    pub seed: u64,
-    /// Ask under the model's chat template.
-    #[arg(long)]
-    pub chat: bool,
-    #[command(flatten)]
-    pub run: EvalRunArgs,
 }
 
 /// Run L-Eval's closed-ended tasks from its .jsonl files.
@@ -387,6 +282,19 @@ pub struct ReportArgs {
     /// Results of a task.
     #[arg(value_name = "FILE")]
     pub results: PathBuf,
+    #[command(flatten)]
+    pub show: ShowArgs,
+}
+
+/// Show the results of many runs together: methods by models by lengths, quality and cost.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  selfextend eval leaderboard eval/results/*.jsonl --html leaderboard.html"
+)]
+pub struct LeaderboardArgs {
+    /// Results of any tasks, models and methods.
+    #[arg(required = true, value_name = "FILE")]
+    pub results: Vec<PathBuf>,
     #[command(flatten)]
     pub show: ShowArgs,
 }

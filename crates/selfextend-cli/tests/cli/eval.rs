@@ -185,6 +185,12 @@ fn what_cannot_be_run_is_refused_before_it_starts() {
         &["--tasks", "niah_single_2", "--results", &results],
     )
     .fails(2, &["--essays"]);
+    let asked = ["--tasks", "qa_1", "--results", &results];
+    eval("ruler", &asked).fails(2, &["qa_1", "SQuAD", "--squad"]);
+    let unused = ["--tasks", "vt", "--squad", "q.json", "--results", &results];
+    eval("ruler", &unused).fails(2, &["--squad", "none of the --tasks"]);
+    let own = ["--haystack", "x.txt", "--needle", "A pin is here."];
+    eval("needle", &own).fails(2, &["--question", "--answer"]);
     assert!(!std::path::Path::new(&results).exists());
     let dry = eval(
         "passkey",

@@ -6,17 +6,22 @@ const COMMANDS: [&str; 12] = [
     "run", "chat", "inspect", "score", "plot", "bench", "demo", "eval", "serve", "pull", "tune",
     "compare",
 ];
-const TASKS: [&str; 10] = [
+const TASKS: [&str; 15] = [
     "perplexity",
     "passkey",
     "needle",
     "ruler",
+    "babilong",
+    "nolima",
+    "graphwalks",
+    "mrcr",
     "leval",
     "longbench",
     "choice",
     "ablation",
     "merge",
     "report",
+    "leaderboard",
 ];
 
 /// The commands that a help text shows, as arguments.

@@ -7,6 +7,7 @@ mod compare;
 mod errors;
 mod eval;
 mod help;
+mod hidden;
 mod measure;
 mod methods;
 mod pipes;

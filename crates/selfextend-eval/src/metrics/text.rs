@@ -190,6 +190,19 @@ pub fn edit_similarity(answer: &str, expected: &str) -> f64 {
     (100.0 * ratio).round_ties_even() / 100.0
 }
 
+/// How much of an answer behind a hash is the right one (`difflib`'s ratio); 0 where the hash is
+/// missing: MRCR's `grade`.
+pub fn repetition(answer: &str, expected: &str, hash: &str) -> f64 {
+    let Some(said) = answer.strip_prefix(hash) else {
+        return 0.0;
+    };
+    let (a, b): (Vec<char>, Vec<char>) = (said.chars().collect(), expected.chars().collect());
+    if a.is_empty() && b.is_empty() {
+        return 1.0;
+    }
+    2.0 * matching(&a, &b) as f64 / (a.len() + b.len()) as f64
+}
+
 /// LongBench's `code_sim_score`: the first line of an answer that looks like code.
 pub fn code_similarity(answer: &str, expected: &str) -> f64 {
     let mut lines = answer.trim_start_matches('\n').split('\n');
@@ -332,6 +345,16 @@ mod tests {
             ),
             (0.0, 0.0, 0.0)
         );
+    }
+
+    /// Python 3.11's `difflib.SequenceMatcher(None, said, right).ratio()`.
+    #[test]
+    fn repetitions_need_their_hash() {
+        let right = "The quick brown fox jumps over the lazy dog";
+        assert_eq!(repetition(&format!("aB3{right}"), right, "aB3"), 1.0);
+        assert_eq!(repetition(right, right, "aB3"), 0.0);
+        let score = repetition("aB3The quick red fox jumped over a dog", right, "aB3");
+        assert!((score - 0.7948717948717948).abs() < 1e-12, "{score}");
     }
 
     #[test]

@@ -17,12 +17,17 @@ pub(super) fn tables(view: &View) -> Vec<Table> {
         .collect();
     let title = "Score in percent (95%: Wilson, or bootstrap where answers score in part)";
     let mut tables = vec![scores(view, title, &tags)];
-    let mut by_wording = tags;
-    if view.values("wording").len() > 1 {
-        by_wording.push("wording");
-        tables.push(scores(view, "The same for each wording", &by_wording));
+    let mut by_choice = tags;
+    let varied = |tag: &&str| view.values(tag).len() > 1;
+    if let Some(tag) = ["wording", "needle"].into_iter().find(varied) {
+        by_choice.push(tag);
+        tables.push(scores(
+            view,
+            &format!("The same for each {tag}"),
+            &by_choice,
+        ));
     }
-    tables.extend(tellings(view, &by_wording));
+    tables.extend(tellings(view, &by_choice));
     tables
 }
 

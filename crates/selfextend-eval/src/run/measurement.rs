@@ -6,7 +6,7 @@ use crate::cost::Speed;
 use crate::error::Result;
 use crate::memory::PeakMemory;
 use crate::record::{ChoiceOutcome, LIKELIHOOD_BLOCK, Outcome, Record, Told};
-use crate::sample::{Ask, Choice, Sample, Score};
+use crate::sample::{Ask, Choice, RightAnswer, Sample, Score};
 use selfextend::sampling::TokenScore;
 use selfextend::{GenerateOptions, Method, TextModel, generate};
 use std::ops::ControlFlow;
@@ -33,7 +33,7 @@ struct Question<'a> {
     max_tokens: usize,
     stop: &'a [String],
     expected: &'a [String],
-    answer: &'a [u32],
+    answer: &'a RightAnswer,
     score: &'a Score,
 }
 
@@ -132,9 +132,9 @@ impl<'a> Measurement<'a> {
         current.record.decode_s = start.elapsed().as_secs_f64();
         let positions = prompt.len()..prompt.len() + question.max_tokens;
         self.advance(self.speed.decode_operations(positions), current);
-        let told = match question.answer {
+        let told = match &*question.answer.tokens {
             [] => None,
-            answer => Some(tell(prompt, answer, current)?),
+            _ => Some(tell(prompt, question.answer, current)?),
         };
         Ok(Outcome::Answer {
             score: (question.score)(&answer.text),
@@ -231,7 +231,7 @@ impl<'a> Measurement<'a> {
 
 /// How likely an answer is after a prompt, which was just read. Not part of the cost of a sample: of
 /// the prompt only some tokens are read again.
-fn tell(prompt: &[u32], answer: &[u32], current: &mut Current) -> Result<Told> {
+fn tell(prompt: &[u32], answer: &RightAnswer, current: &mut Current) -> Result<Told> {
     let Current {
         reader, observer, ..
     } = current;
@@ -240,10 +240,12 @@ fn tell(prompt: &[u32], answer: &[u32], current: &mut Current) -> Result<Told> {
     let mut progress = move |_| stop_if(observer.stop());
     let (seen, last) = split(prompt);
     reader.prompt(seen, &mut progress)?;
-    let scores = reader.score(&before(last, answer), answer, &mut progress)?;
+    let told = [&*answer.lead, &*answer.tokens].concat();
+    let scores = reader.score(&before(last, &told), &told, &mut progress)?;
+    let scores = &scores[answer.lead.len()..];
     Ok(Told {
         tokens: scores.len(),
-        nll: -log_likelihood(&scores),
+        nll: -log_likelihood(scores),
         top: scores.iter().filter(|score| score.is_top).count(),
         left_at: scores.iter().position(|score| !score.is_top),
     })

@@ -16,6 +16,17 @@ pub(crate) struct Fitted<T> {
 pub(crate) fn fit<T>(
     limit: usize,
     what: &str,
+    make: impl FnMut(usize) -> Result<(T, Vec<u32>)>,
+) -> Result<Fitted<T>> {
+    // Low, so that the first text is not too long for generators that have only so many units.
+    fit_units(limit, what, 10, make)
+}
+
+/// [`fit`] for units of about so many tokens.
+pub(crate) fn fit_units<T>(
+    limit: usize,
+    what: &str,
+    tokens_a_unit: usize,
     mut make: impl FnMut(usize) -> Result<(T, Vec<u32>)>,
 ) -> Result<Fitted<T>> {
     let (made, tokens) = make(0)?;
@@ -28,9 +39,8 @@ pub(crate) fn fit<T>(
     let mut best = (0, Fitted { made, tokens });
     let close = (limit / 500).max(2);
     let mut too_many = usize::MAX;
-    // Units per token, from the last two tries; low at first, so that the first text is not too
-    // long for generators that have only so many units.
-    let mut slope = 0.1;
+    // Units per token, from the last two tries.
+    let mut slope = 1.0 / tokens_a_unit as f64;
     let mut tried = (0, best.1.tokens.len());
     while limit - best.1.tokens.len() > close && too_many - best.0 > 1 {
         let room = limit as f64 - tried.1 as f64;

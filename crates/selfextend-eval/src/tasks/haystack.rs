@@ -23,9 +23,55 @@ pub(super) fn deepest_first(depths: &[f64]) -> Vec<f64> {
     depths
 }
 
+/// The sentences of a text: up to a full stop, question or exclamation mark (and what closes a quotation
+/// or bracket after it) before white space, or up to an empty line.
+pub(super) fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    let paragraphs = text.split("\n\n").flat_map(|part| part.split("\r\n\r\n"));
+    paragraphs.flat_map(|paragraph| {
+        let mut rest = paragraph.trim();
+        std::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let (sentence, after) = rest.split_at(first_end(rest));
+            rest = after.trim_start();
+            Some(sentence)
+        })
+    })
+}
+
+/// Where the first sentence of a text ends, in bytes.
+fn first_end(text: &str) -> usize {
+    let mut ended = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            '.' | '!' | '?' => ended = true,
+            '"' | '\'' | ')' | ']' | '”' | '’' if ended => {}
+            c if ended && c.is_whitespace() => return at,
+            _ => ended = false,
+        }
+    }
+    text.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sentences_end_before_white_space() {
+        let text = "One is 1.5 here. \"Two?\" Three\nis long!)\n\nA title\n\n Four … Ä. ";
+        let all: Vec<&str> = sentences(text).collect();
+        let expected = [
+            "One is 1.5 here.",
+            "\"Two?\"",
+            "Three\nis long!)",
+            "A title",
+            "Four … Ä.",
+        ];
+        assert_eq!(all, expected);
+        assert_eq!(sentences(" \n\n \n").count(), 0);
+    }
 
     #[test]
     fn depths_are_checked_and_ordered() {

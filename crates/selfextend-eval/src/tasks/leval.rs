@@ -192,7 +192,7 @@ impl LEval {
                 max_tokens: self.max_tokens,
                 stop: Vec::new(),
                 expected: vec![expected.to_owned()],
-                answer: Vec::new(),
+                answer: Default::default(),
                 score,
             },
         }

@@ -152,7 +152,7 @@ impl Asked<'_> {
                     Vec::new()
                 },
                 expected: answers.clone(),
-                answer: Vec::new(),
+                answer: Default::default(),
                 score: self.score(answers, classes),
             },
         })

@@ -5,14 +5,18 @@
 //! task.
 
 pub mod ablation;
+pub mod babilong;
 pub mod choice;
 pub mod compare;
 mod data;
 mod fit;
+pub mod graph_walks;
 mod haystack;
 pub mod leval;
 pub mod longbench;
+pub mod mrcr;
 pub mod needle;
+pub mod nolima;
 pub mod passkey;
 pub mod perplexity;
 mod prompt;

@@ -227,7 +227,7 @@ fn sample(
             max_tokens,
             stop: vec!["\n".into()],
             expected,
-            answer,
+            answer: answer.into(),
             score: Box::new(move |answer| right(is_first_number(&key, answer))),
         },
     }

@@ -28,6 +28,11 @@ impl<'a> Prompter<'a> {
         }
     }
 
+    /// Whether texts become messages.
+    pub(crate) fn is_chat(&self) -> bool {
+        self.chat
+    }
+
     /// The model.
     pub fn model(&self) -> &TextModel {
         self.model
@@ -52,6 +57,22 @@ impl<'a> Prompter<'a> {
             tokens.extend(prefix.map_err(selfextend::Error::from)?);
         }
         Ok(tokens)
+    }
+
+    /// The tokens of a conversation, up to where its next answer begins.
+    ///
+    /// # Errors
+    /// Text the tokenizer cannot encode, a conversation the template refuses.
+    pub fn conversation(&self, messages: &[Message]) -> Result<Vec<u32>> {
+        if self.chat {
+            return Ok(self.model.encode_chat(messages)?.unwrap_or_default());
+        }
+        let said = messages
+            .iter()
+            .map(|Message { role, content }| format!("{role}: {content}\n\n"));
+        Ok(self
+            .model
+            .encode(&format!("{}assistant: ", said.collect::<String>()))?)
     }
 
     /// The tokens with which `answer` continues the words that begin an answer.

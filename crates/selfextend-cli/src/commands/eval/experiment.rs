@@ -8,7 +8,7 @@ use crate::{interrupt, output, progress};
 use selfextend::profile::Profile;
 use selfextend::{Method, TextModel};
 use selfextend_eval::{
-    Estimate, EvalError, Evaluation, Observer, Record, RunFile, RunWriter, Sample,
+    Estimate, EvalError, Evaluation, Observer, Record, Report, RunFile, RunWriter, Sample,
 };
 use serde_json::{Map, Value, json};
 use std::path::{Path, PathBuf};
@@ -97,7 +97,7 @@ pub fn run(experiment: Experiment) -> Result<()> {
         return Err(error.into());
     }
     output::note(&format!("results: {}", path.display()));
-    show::show(&RunFile::new(header, records), &args.show)
+    show::show(&Report::new(&RunFile::new(header, records)), &args.show)
 }
 
 /// Adds what to do about a results file of another run.
@@ -146,15 +146,15 @@ pub fn with_profile(
     Ok(methods)
 }
 
+/// The name of a file, without its folder.
+pub fn name(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
 /// The names of files, without their folders.
 pub fn names(files: &[PathBuf]) -> Vec<String> {
-    let name = |path: &PathBuf| {
-        path.file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned()
-    };
-    files.iter().map(name).collect()
+    files.iter().map(|path| name(path)).collect()
 }
 
 /// The task's settings, and those of the model that change results.

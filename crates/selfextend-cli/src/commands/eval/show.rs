@@ -3,8 +3,8 @@
 use crate::args::eval::ShowArgs;
 use crate::error::{CliError, Result};
 use crate::output;
+use selfextend_eval::Report;
 use selfextend_eval::report::{Drawing, Table, to_html, to_png, to_svg};
-use selfextend_eval::{Report, RunFile};
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -26,19 +26,18 @@ fn extension(path: &Path) -> Option<&str> {
 }
 
 /// Writes the files that were asked for, and the tables to stdout.
-pub fn show(run: &RunFile, args: &ShowArgs) -> Result<()> {
-    let report = Report::new(run);
+pub fn show(report: &Report, args: &ShowArgs) -> Result<()> {
     if let Some(path) = &args.csv {
         output::file(path, &report.to_csv())?;
     }
     if let Some(path) = &args.html {
-        output::file(path, &to_html(&report)?)?;
+        output::file(path, &to_html(report)?)?;
     }
     if let Some(path) = &args.plot {
-        plot(path, &chosen(&report, args)?)?;
+        plot(path, &chosen(report, args)?)?;
     }
     if args.json {
-        output::json(&in_json(&report))
+        output::json(&in_json(report))
     } else {
         output::text(&report.to_text())
     }

@@ -2,8 +2,8 @@
 
 use super::experiment::{Experiment, names, run};
 use crate::args::eval::{
-    AblationArgs, AblationOn, ChoiceArgs, LevalArgs, LongbenchArgs, NeedleArgs, PasskeyArgs,
-    PerplexityArgs, RulerArgs, SweepArgs,
+    AblationArgs, AblationOn, ChoiceArgs, LevalArgs, LongbenchArgs, PasskeyArgs, PerplexityArgs,
+    SweepArgs,
 };
 use crate::error::{CliError, Result};
 use crate::setup::Source;
@@ -11,8 +11,7 @@ use selfextend_eval::tasks::choice::ChoiceTask;
 use selfextend_eval::tasks::leval::LEval;
 use selfextend_eval::tasks::longbench::LongBench;
 use selfextend_eval::tasks::perplexity::{Mode, Perplexity};
-use selfextend_eval::tasks::ruler::{Ruler, RulerTask};
-use selfextend_eval::tasks::{Prompter, ablation, files, needle, passkey};
+use selfextend_eval::tasks::{Prompter, ablation, files, passkey};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -81,86 +80,6 @@ pub(super) fn passkey(args: &PasskeyArgs) -> Result<()> {
         settings: sweep_settings(&args.sweep),
         methods: None,
         less: "shorter --lengths, fewer --depths or --trials 1",
-    })
-}
-
-pub(super) fn needle(args: &NeedleArgs) -> Result<()> {
-    let haystack = files(&args.haystack, "txt")?;
-    let mut task = needle::Needle::new(haystack, args.lengths.clone());
-    task.needle = args.needle.clone();
-    task.question = args.question.clone();
-    task.answer = args.answer.clone();
-    task.depths = args.depths.clone();
-    task.max_tokens = args.max_tokens;
-    let source = Source::new(&args.run.load)?;
-    let model = source.load()?;
-    let prompter = Prompter::new(&model, args.chat)?;
-    run(Experiment {
-        task: "needle",
-        args: &args.run,
-        source: &source,
-        model: &model,
-        samples: task.samples(&prompter)?,
-        settings: json!({
-            "haystack": names(&task.haystack),
-            "needle": task.needle,
-            "question": task.question,
-            "answer": task.answer,
-            "lengths": task.lengths,
-            "depths": task.depths,
-            "max_tokens": task.max_tokens,
-            "chat": args.chat,
-        }),
-        methods: None,
-        less: "shorter --lengths or fewer --depths",
-    })
-}
-
-pub(super) fn ruler(args: &RulerArgs) -> Result<()> {
-    let essays = if args.essays.is_empty() {
-        Vec::new()
-    } else {
-        files(&args.essays, "txt")?
-    };
-    let tasks = if args.tasks.is_empty() {
-        let all = RulerTask::ALL.map(|(_, task)| task).into_iter();
-        all.filter(|task| !essays.is_empty() || !task.needs_essays())
-            .collect()
-    } else {
-        args.tasks.clone()
-    };
-    if let Some(task) = tasks.iter().find(|task| task.needs_essays())
-        && essays.is_empty()
-    {
-        return Err(CliError::usage(format!(
-            "{} hides its needles in essays: name texts for them with --essays, or leave it out",
-            task.name()
-        )));
-    }
-    let mut task = Ruler::new(tasks, args.lengths.clone());
-    task.samples = args.samples;
-    task.seed = args.seed;
-    task.essays = essays;
-    let source = Source::new(&args.run.load)?;
-    let model = source.load()?;
-    let prompter = Prompter::new(&model, args.chat)?;
-    let names_of_tasks: Vec<_> = task.tasks.iter().map(|task| task.name()).collect();
-    run(Experiment {
-        task: "ruler",
-        args: &args.run,
-        source: &source,
-        model: &model,
-        samples: task.samples(&prompter)?,
-        settings: json!({
-            "tasks": names_of_tasks,
-            "lengths": task.lengths,
-            "samples_each": task.samples,
-            "seed": task.seed,
-            "essays": names(&task.essays),
-            "chat": args.chat,
-        }),
-        methods: None,
-        less: "shorter --lengths, --samples 1 or fewer --tasks",
     })
 }
 

@@ -63,10 +63,7 @@ fn chain(
             .map(|pair| format!("VAR {} = VAR {} ", pair[1], pair[0])),
     );
     // In order, at depths that do not depend on the number of lines.
-    let mut depths: Vec<f64> = assignments
-        .iter()
-        .map(|_| random.below(1 << 20) as f64 / f64::from(1 << 20))
-        .collect();
+    let mut depths: Vec<f64> = assignments.iter().map(|_| random.share()).collect();
     depths.sort_by(f64::total_cmp);
     let mut context = vec![NOISE.to_owned(); lines];
     for (n, (assignment, depth)) in assignments.into_iter().zip(depths).enumerate() {
