@@ -81,7 +81,7 @@ fn components_that_stand_out_cost_little() {
     for dim in [64, 80, 128] {
         let mut data = Data::new(2, 3, dim, n, 1.0, 11);
         for head in data.k.chunks_mut(dim) {
-            head[7] = 12.0 + head[7];
+            head[7] += 12.0;
             head[dim / 2 + 3] *= 9.0;
         }
         for map in [PositionMap::Plain, PositionMap::self_extend(4, 40).unwrap()] {

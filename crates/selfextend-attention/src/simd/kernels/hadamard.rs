@@ -165,7 +165,7 @@ mod tests {
             let part = &x[out.len()..out.len() + bit];
             out.extend((0..bit).map(|i| {
                 let sign = |j: usize| {
-                    if (i & j).count_ones() % 2 == 0 {
+                    if (i & j).count_ones().is_multiple_of(2) {
                         1.0
                     } else {
                         -1.0
