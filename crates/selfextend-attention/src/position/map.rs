@@ -31,6 +31,8 @@ macro_rules! maps {
         /// ```
         #[derive(Debug, Clone, Copy, PartialEq)]
         #[non_exhaustive]
+        // Bands of pairs take some hundred bytes; a session has one map for each kind of layer.
+        #[allow(clippy::large_enum_variant)]
         pub enum PositionMap {
             /// The distance itself: attention as the model was trained.
             Plain,

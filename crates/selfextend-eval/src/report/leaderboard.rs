@@ -26,6 +26,9 @@ struct Board<'a> {
     model: String,
 }
 
+/// A measure of a row: its name, whether less of it is better, and the number.
+type Measure = (&'static str, bool, fn(&Row) -> Option<f64>);
+
 /// The numbers of a method at a length.
 struct Row {
     quality: Option<Summary>,
@@ -207,7 +210,7 @@ impl Board<'_> {
     /// Methods by lengths: perplexities of texts, else the loss of right answers, else scores.
     fn map(&self, number: usize) -> Option<Figure> {
         let (methods, lengths) = (self.view.methods(), self.lengths());
-        let measures: [(&str, bool, fn(&Row) -> Option<f64>); 3] = [
+        let measures: [Measure; 3] = [
             ("perplexity", true, |row| row.perplexity),
             ("nats a token of the right answer", true, |row| row.nats),
             ("score", false, |row| row.quality.as_ref().map(|it| it.mean)),
