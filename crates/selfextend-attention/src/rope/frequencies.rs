@@ -281,7 +281,8 @@ mod tests {
     /// for torch: base, size of a head, trained window, factor; the magnitude and some frequencies.
     #[test]
     fn yarn_is_that_of_transformers() {
-        let cases: [(f64, usize, usize, f64, f64, &[(usize, f64)]); 3] = [
+        type Case = (f64, usize, usize, f64, f64, &'static [(usize, f64)]);
+        let cases: [Case; 3] = [
             (
                 1e4,
                 64,
