@@ -5,8 +5,8 @@
 //! (IQ3_XXS) or a weight `d * (2 * s + 1) * (point +- 1/8)` (IQ1); here it is `d * (2 * s + 1)` times
 //! a power of two, which is the same number in every case.
 
-use super::block::{Scale, SubBlock, part};
 use super::grids;
+use super::sub_block::{Scale, SubBlock, part};
 use half::f16;
 
 /// An odd factor from a code `s`: `2 * s + 1`.

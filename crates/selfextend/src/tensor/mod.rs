@@ -4,13 +4,14 @@ mod block;
 mod format;
 mod grids;
 mod lattice;
+mod sub_block;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use block::SubBlock;
 pub use format::TensorFormat;
 use half::{bf16, f16};
 use std::ops::Range;
+pub(crate) use sub_block::SubBlock;
 
 /// A tensor's bytes as the file has them, row-major.
 #[derive(Debug, Clone)]
