@@ -71,28 +71,34 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
 /// Runs a kernel at a level, which must be one of [`Level::available`] (else plain Rust runs).
 pub fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
     match level {
-        Level::Scalar => kernel.run(scalar::Scalar),
+        Level::Scalar => plain(kernel),
         #[cfg(target_arch = "x86_64")]
         Level::Avx2Vnni if K::INTEGERS => match avx2::Avx2::<true>::detect() {
             Some(simd) => simd.run(kernel),
-            None => kernel.run(scalar::Scalar),
+            None => plain(kernel),
         },
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 | Level::Avx2Vnni => match avx2::Avx2::<false>::detect() {
             Some(simd) => simd.run(kernel),
-            None => kernel.run(scalar::Scalar),
+            None => plain(kernel),
         },
         #[cfg(target_arch = "x86_64")]
         Level::Avx512Vnni if K::INTEGERS => match avx512::Avx512::<true>::detect() {
             Some(simd) => simd.run(kernel),
-            None => kernel.run(scalar::Scalar),
+            None => plain(kernel),
         },
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 | Level::Avx512Vnni => match avx512::Avx512::<false>::detect() {
             Some(simd) => simd.run(kernel),
-            None => kernel.run(scalar::Scalar),
+            None => plain(kernel),
         },
         #[cfg(target_arch = "aarch64")]
         Level::Neon => kernel.run(neon::Neon),
     }
+}
+
+/// Runs a kernel in plain Rust. Inlined into [`dispatch_at`], it would be there five times.
+#[inline(never)]
+fn plain<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(scalar::Scalar)
 }

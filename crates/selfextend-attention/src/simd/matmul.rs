@@ -1,14 +1,15 @@
 //! Products of activations with packed weight panels: many rows (prefill) or few (decode).
 
 mod columns;
+mod few;
 
 pub use columns::{ColumnBlock, ColumnBlocks, column_blocks};
+pub use few::{FEW_ROWS, multiply_few};
 
 use super::level::dispatch;
 use super::linear::products::{ForLayout, Layout, WIDENED, Widened, for_layout};
-use super::linear::{PanelFormat, Rounded, Tile, Tiles, floats, products};
+use super::linear::{PanelFormat, Rounded, Tile, Tiles, floats};
 use super::vector::{Kernel, Simd, WIDTH};
-use std::marker::PhantomData;
 use std::ops::Range;
 use std::slice::ChunksExact;
 
@@ -32,146 +33,11 @@ pub struct Activations<'a> {
     pub rounded: &'a Rounded,
 }
 
-/// Up to this many activation rows, weights are multiplied as they are read, without a buffer.
-pub const FEW_ROWS: usize = 8;
-
 /// Buffers of widened weights, kept from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
     floats: Vec<f32>,
     integers: Vec<Widened>,
-}
-
-/// `out[row][n] = x[row] · weights[n]` for few rows, straight from the weights (but for blocks of a
-/// file, which are widened a panel at a time).
-///
-/// # Panics
-/// When a slice is too short.
-pub fn multiply_few(x: Activations, weights: Panels, out: &mut ColumnBlock, scratch: &mut Scratch) {
-    dispatch(Few {
-        x,
-        weights,
-        out,
-        scratch,
-    });
-}
-
-struct Few<'a, 'b> {
-    x: Activations<'a>,
-    weights: Panels<'a>,
-    out: &'a mut ColumnBlock<'b>,
-    scratch: &'a mut Scratch,
-}
-
-impl Kernel for Few<'_, '_> {
-    type Output = ();
-    const INTEGERS: bool = true;
-
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self {
-            x,
-            weights,
-            out,
-            scratch,
-        } = self;
-        assert!(x.rounded.tiles() == Tiles::Few || !weights.format.is_quantised());
-        if let PanelFormat::Blocks(_) = weights.format {
-            let bytes = weights.format.panel_bytes(weights.columns);
-            for (p, data) in weights.data.chunks_exact(bytes).enumerate() {
-                let panel = Panels { data, ..weights };
-                widened(s, x.rounded, panel, p, out, &mut scratch.integers);
-            }
-        } else if weights.format.is_quantised() {
-            let x = x.rounded;
-            for_layout(weights.format, FewIntegers { s, x, weights, out });
-        } else {
-            let product = FloatProduct {
-                x: x.floats,
-                format: weights.format,
-                columns: weights.columns,
-            };
-            few(s, product, weights, out);
-        }
-    }
-}
-
-struct FewIntegers<'a, 'b, S> {
-    s: S,
-    x: &'a Rounded,
-    weights: Panels<'a>,
-    out: &'a mut ColumnBlock<'b>,
-}
-
-impl<S: Simd> ForLayout for FewIntegers<'_, '_, S> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Layout>(self) {
-        let product = IntegerProduct(self.x, PhantomData::<L>);
-        few(self.s, product, self.weights, self.out);
-    }
-}
-
-/// Products of a panel with some rows of activations.
-trait PanelProduct {
-    /// Those of `R` rows from `row` on.
-    fn rows<S: Simd, const R: usize>(&self, s: S, panel: &[u8], row: usize) -> [S::V; R];
-}
-
-struct FloatProduct<'a> {
-    x: &'a [f32],
-    format: PanelFormat,
-    columns: usize,
-}
-
-impl PanelProduct for FloatProduct<'_> {
-    #[inline(always)]
-    fn rows<S: Simd, const R: usize>(&self, s: S, panel: &[u8], row: usize) -> [S::V; R] {
-        let x = &self.x[row * self.columns..];
-        floats::multiply_panel(s, self.format, panel, self.columns, x)
-    }
-}
-
-struct IntegerProduct<'a, L>(&'a Rounded, PhantomData<L>);
-
-impl<L: Layout> PanelProduct for IntegerProduct<'_, L> {
-    #[inline(always)]
-    fn rows<S: Simd, const R: usize>(&self, s: S, panel: &[u8], row: usize) -> [S::V; R] {
-        products::multiply_panel::<S, L, R>(s, panel, self.0, row)
-    }
-}
-
-/// Multiplies each panel with all rows, a few at a time. The result of a row never depends on how
-/// many are multiplied with it.
-#[inline(always)]
-fn few<S: Simd>(s: S, product: impl PanelProduct, weights: Panels, out: &mut ColumnBlock) {
-    let bytes = weights.format.panel_bytes(weights.columns);
-    for (p, panel) in weights.data.chunks_exact(bytes).enumerate() {
-        let mut row = 0;
-        while row < out.rows {
-            row += match Tiles::Few.at(row, out.rows).rows {
-                4 => put_rows(s, product.rows::<S, 4>(s, panel, row), row, p, out),
-                2 => put_rows(s, product.rows::<S, 2>(s, panel, row), row, p, out),
-                _ => put_rows(s, product.rows::<S, 1>(s, panel, row), row, p, out),
-            };
-        }
-    }
-}
-
-/// Writes `R` rows of panel `p`, and returns `R`.
-#[inline(always)]
-fn put_rows<S: Simd, const R: usize>(
-    s: S,
-    products: [S::V; R],
-    row: usize,
-    p: usize,
-    out: &mut ColumnBlock,
-) -> usize {
-    for (r, products) in products.into_iter().enumerate() {
-        put(s, out.panel(row + r, p), products, false);
-    }
-    R
 }
 
 /// Columns of floats that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in

@@ -18,6 +18,7 @@ impl Simd for Scalar {
     type I = [i32; WIDTH];
     type P = [[i16; 2]; WIDTH];
     const ROWS: usize = 6;
+    const UNROLLED: bool = false;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

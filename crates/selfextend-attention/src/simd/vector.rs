@@ -16,6 +16,8 @@ pub trait Simd: Copy + Send + Sync {
     type P: Copy;
     /// How many rows a micro-kernel can hold, with one vector of accumulators each.
     const ROWS: usize;
+    /// Whether short inner loops are written out: see `unrolled` in `linear/products.rs`.
+    const UNROLLED: bool = true;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::V;

@@ -50,17 +50,26 @@ macro_rules! layouts {
 }
 layouts!(Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2K Q3K Q4K Q5K Q6K IQ4NL IQ4XS MXFP4);
 
-/// Runs `$code` with `$n` from 0 to below `$count`, at most 16. Written out, so that shifts, vectors
-/// and registers are known to the compiler, which does not unroll such a loop by itself.
+/// Runs `$code` with `$n` from 0 to below `$count`, at most 16. Written out for instruction sets, so
+/// that shifts, vectors and registers are known to the compiler, which does not unroll such a loop
+/// by itself. Without one it stays a loop: written out, it was two thirds of the crate's code.
 macro_rules! unrolled {
-    ($count:expr, $n:ident => $code:block) => {
-        unrolled!(@ $count, $n, $code, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    ($S:ty, $count:expr, $n:ident => $code:block) => {
+        if <$S>::UNROLLED {
+            unrolled!(@ $count, $n, $code, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+        } else {
+            for $n in 0..$count {
+                $code
+            }
+        }
     };
     (@ $count:expr, $n:ident, $code:block, $($at:literal)*) => {
-        $(if $at < $count {
-            let $n = $at;
-            $code
-        })*
+        {
+            $(if $at < $count {
+                let $n = $at;
+                $code
+            })*
+        }
     };
 }
 
@@ -221,7 +230,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
                 }
             }
             let x_codes = x.codes.add(column / 2 * R);
-            unrolled!(of.block / 2, n => {
+            unrolled!(S, of.block / 2, n => {
                 let weights = pair::<S, L>(s, codes, n);
                 let products = &mut chains[n % chains_of::<S>(R)];
                 for r in 0..R {
@@ -393,7 +402,7 @@ impl Widened {
                 s.load_twice(ones.as_ptr())
             };
             let to = self.codes.as_mut_ptr().add(n * of.block * WIDTH);
-            unrolled!(of.block / 2, n => {
+            unrolled!(S, of.block / 2, n => {
                 let pairs = pair::<S, L>(s, unit.add(of.codes_at(block)), n);
                 s.store_words(to.add(2 * n * WIDTH), s.weigh(pairs, of.centre, factors));
             });
@@ -436,7 +445,7 @@ impl Widened {
                 for _ in 0..chunk / 2 {
                     let pairs = s.load_words(weights);
                     weights = weights.add(2 * WIDTH);
-                    unrolled!(R, r => {
+                    unrolled!(S, R, r => {
                         let by = x_codes.add(r).read_unaligned();
                         sums[r] = s.add_products(sums[r], pairs, by);
                     });
@@ -444,7 +453,7 @@ impl Widened {
                 }
                 let scale = s.load(self.scales.as_ptr().add(n * WIDTH));
                 let x_scales = x.scales.add(n * chunk / CHUNK * x.stride);
-                unrolled!(R, r => {
+                unrolled!(S, R, r => {
                     let scale = s.mul(scale, s.splat(*x_scales.add(r)));
                     total[r] = s.fma(scale, s.sums(sums[r]), total[r]);
                 });
@@ -452,7 +461,7 @@ impl Widened {
             for b in 0..blocks {
                 let minimum = s.load(self.minima.as_ptr().add(b * WIDTH));
                 let x_sums = x.sums.add(sum_at(b, self.block) * x.stride);
-                unrolled!(R, r => {
+                unrolled!(S, R, r => {
                     total[r] = s.fma(minimum, s.splat(*x_sums.add(r)), total[r]);
                 });
             }

@@ -1,5 +1,6 @@
 //! Products against f64, at every level and for every format.
 
+use super::few::few_at;
 use super::*;
 use crate::simd::linear::BlockReader;
 use crate::simd::{Level, dispatch_at};
@@ -149,13 +150,7 @@ fn products(level: Level, few: bool, x: &[f32], weights: Panels, n: usize) -> Ve
     let mut block = column_blocks(&mut out, n, n).next().unwrap();
     let (to, scratch) = (&mut block, &mut Scratch::default());
     if few {
-        let kernel = Few {
-            x,
-            weights,
-            out: to,
-            scratch,
-        };
-        dispatch_at(level, kernel);
+        few_at(level, x, weights, to, scratch);
     } else {
         let kernel = Many {
             x,
