@@ -318,7 +318,9 @@ mod tests {
     /// a refusal.
     #[test]
     fn by_default_every_method_fits_every_context() {
-        for entry in METHODS.iter().filter(|entry| entry.name != "longrope") {
+        // These two need numbers that were found for a model.
+        let found = ["longrope", "dpe"];
+        for entry in METHODS.iter().filter(|entry| !found.contains(&entry.name)) {
             for trained in [64, 512, 8192] {
                 for times in [1, 2, 3, 8, 30] {
                     let context = trained * times + times;

@@ -211,7 +211,9 @@ fn multiply_tile<S: Simd>(
         6 => rows!(0, 6),
         4 => rows!(0, 4),
         3 => rows!(0, 3),
-        _ => rows!(0, 1),
+        2 => rows!(0, 2),
+        1 => rows!(0, 1),
+        rows => unreachable!("no tile has {rows} rows"),
     }
 }
 

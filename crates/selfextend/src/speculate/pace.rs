@@ -74,6 +74,9 @@ impl PassCost {
 
     /// Notes how long a pass with so many rows took.
     pub fn note(&mut self, rows: usize, seconds: f64) {
+        if self.known.is_some() {
+            return;
+        }
         // The first one pays for buffers and rings of keys, as no other does.
         if self.passes <= 1 {
             self.sums = Sums::default();

@@ -79,6 +79,8 @@ pub fn extensions(model: &Model, context: usize) -> Vec<Extension> {
     std::fs::write(&file, format!("{factors:?}")).unwrap();
     let method = |name: &str| match name {
         "longrope" => format!("longrope:factors={}", file.display()),
+        // Two bands of pairs.
+        "dpe" => "dpe:scales=2-8".to_owned(),
         name => name.to_owned(),
     };
     let trained = model.config().trained_window;
