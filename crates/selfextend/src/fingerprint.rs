@@ -1,6 +1,6 @@
 //! Identifies a model by the contents of its files.
 
-use crate::gguf::split;
+use crate::gguf::part_names;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 /// Bytes that one thread hashes at a time.
 const PIECE: u64 = 8 << 20;
 
-/// Identifies a model file by all of its bytes (and those of its other parts), and a folder by those of its safetensors files and
-/// its config.json: SHA-256 of the SHA-256 of pieces of 8 MiB, which all threads hash together.
+/// Identifies a model file by all of its bytes (and those of its other parts), and a folder by those
+/// of its safetensors files and its config.json: SHA-256 of the SHA-256 of pieces of 8 MiB, which all threads hash together.
 /// Hexadecimal digits.
 ///
 /// A changed weight anywhere gives another fingerprint. It costs one read of the files; from the
@@ -37,7 +37,7 @@ pub fn fingerprint(path: &Path) -> io::Result<String> {
 fn files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !fs::metadata(path)?.is_dir() {
         let mut files = vec![path.to_owned()];
-        files.extend(split::others(path).filter(|part| part.exists()));
+        files.extend(part_names::others(path).filter(|part| part.exists()));
         return Ok(files);
     }
     let entries = fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.path()));

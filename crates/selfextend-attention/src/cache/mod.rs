@@ -15,6 +15,7 @@
 //! such a cache stays bounded. Truncating to where they would be seen again empties the cache.
 
 mod block;
+mod bytes;
 mod derived;
 mod floats;
 mod held;

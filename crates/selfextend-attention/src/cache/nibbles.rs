@@ -6,8 +6,7 @@
 //! are transformed too, and keys of other regions are derived from what the transform gives back,
 //! `H(HR(p)k) = R(p)k`. Weighted sums of values are transformed back once, when they are complete.
 
-use super::quantized::{blocks, scale_weights, scales};
-use super::stored::{PAGE, PanelMut, Stored, WeightScratch, prefetch, read_numbers, write_numbers};
+use super::quantized::{Codes, Panel};
 use crate::shape::AttentionShape;
 use crate::simd::kernels::{
     EIGHT, Rounded, accumulate_q4, round_head_q4, scores_q4, widen_panel_q4, widen_rows_q4,
@@ -18,201 +17,31 @@ use half::f16;
 use std::cell::RefCell;
 use std::ops::Range;
 
-/// Keys and values of up to [`PAGE`] tokens. A panel is 16 tokens of one head, as elsewhere.
+/// Words of four codes: keys as `[component / 8][16][2]`, for products of pairs ([`scores_q4`]),
+/// values as `[token / 8][padded component][2]`.
 #[derive(Debug, Clone)]
-pub struct Nibbles {
-    /// `[kv_head][panel][component / 8][16][2]`: words of four codes, for products of pairs
-    /// ([`crate::simd::kernels::scores_q4`]).
-    keys: Vec<i16>,
-    /// `[kv_head][panel][block][16]`.
-    key_scales: Vec<f16>,
-    /// `[kv_head][token / 8][padded component][2]`.
-    values: Vec<i16>,
-    /// `[kv_head][panel][block][16]`.
-    value_scales: Vec<f16>,
-}
-
-/// Words of a panel's keys.
-fn key_words(shape: AttentionShape) -> usize {
-    shape.head_dim().div_ceil(EIGHT) * 2 * WIDTH
-}
-
-/// Words of a panel's values.
-fn value_words(shape: AttentionShape) -> usize {
-    WIDTH / EIGHT * 2 * shape.padded_dim()
-}
-
-/// The number of a head's panel among those of all heads.
-fn number(head: usize, panel: usize) -> usize {
-    head * (PAGE / WIDTH) + panel
-}
-
-impl Nibbles {
-    fn panel(&self, shape: AttentionShape, head: usize, panel: usize) -> (&[i16], &[f16]) {
-        let (size, at) = (key_words(shape), number(head, panel));
-        (
-            &self.keys[at * size..(at + 1) * size],
-            scales(&self.key_scales, shape, head, panel, 1),
-        )
-    }
-
-    /// Values from the panel of token `first` on.
-    fn rows(&self, shape: AttentionShape, head: usize, first: usize, count: usize) -> &[i16] {
-        let (size, at) = (value_words(shape), number(head, first / WIDTH));
-        &self.values[at * size..(at + count.div_ceil(WIDTH)) * size]
-    }
-}
-
-impl Stored for Nibbles {
-    /// As for bytes: derived keys are not rounded to codes again.
-    type Near = f16;
-    const INTEGERS: bool = true;
-    const TRANSFORMED: bool = true;
-
-    fn new(shape: AttentionShape) -> Self {
-        let panels = shape.kv_heads() * (PAGE / WIDTH);
-        let scales = vec![f16::ZERO; panels * WIDTH * blocks(shape)];
-        Self {
-            keys: vec![0; panels * key_words(shape)],
-            key_scales: scales.clone(),
-            values: vec![0; panels * value_words(shape)],
-            value_scales: scales,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        (self.keys.len() + self.values.len()) * size_of::<i16>()
-            + (self.key_scales.len() + self.value_scales.len()) * size_of::<f16>()
-    }
-
-    fn write(&self, to: &mut Vec<u8>) {
-        write_numbers(&self.keys, to);
-        write_numbers(&self.key_scales, to);
-        write_numbers(&self.values, to);
-        write_numbers(&self.value_scales, to);
-    }
-
-    fn read(&mut self, from: &mut &[u8]) -> Option<()> {
-        read_numbers(&mut self.keys, from)?;
-        read_numbers(&mut self.key_scales, from)?;
-        read_numbers(&mut self.values, from)?;
-        read_numbers(&mut self.value_scales, from)
-    }
-
-    fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {
-        let scales = WIDTH * blocks(shape);
-        let keys = self
-            .keys
-            .chunks_exact_mut(key_words(shape))
-            .zip(self.key_scales.chunks_exact_mut(scales));
-        let values = self
-            .values
-            .chunks_exact_mut(value_words(shape))
-            .zip(self.value_scales.chunks_exact_mut(scales));
-        keys.zip(values)
-            .map(|(keys, values)| Panel { keys, values })
-    }
-
-    #[inline(always)]
-    fn prefetch_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
-        let panel = number(head, panel);
-        prefetch(s, &self.keys, panel, key_words(shape));
-        prefetch(s, &self.key_scales, panel, WIDTH * blocks(shape));
-    }
-
-    #[inline(always)]
-    fn prefetch_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
-        let panel = number(head, panel);
-        prefetch(s, &self.values, panel, value_words(shape));
-        prefetch(s, &self.value_scales, panel, WIDTH * blocks(shape));
-    }
-
-    #[inline(always)]
-    fn scores<S: Simd>(
-        &self,
-        s: S,
-        shape: AttentionShape,
-        head: usize,
-        panel: usize,
-        queries: (&[f32], &Rounded),
-        rows: Range<usize>,
-        out: &mut [f32],
-        stride: usize,
-    ) {
-        let (codes, scales) = self.panel(shape, head, panel);
-        let dim = shape.head_dim();
-        scores_q4(s, queries.1, rows, dim, codes, scales, out, stride);
-    }
-
-    #[inline(always)]
-    fn accumulate<S: Simd>(
-        &self,
-        s: S,
-        shape: AttentionShape,
-        head: usize,
-        keys: usize,
-        weights: &[f32],
-        scratch: &mut WeightScratch,
-        acc: &mut [f32],
-    ) {
-        let width = shape.padded_dim();
-        let values = self.rows(shape, head, 0, keys);
-        let panels = keys.div_ceil(WIDTH);
-        let scales = scales(&self.value_scales, shape, head, 0, panels);
-        for block in 0..blocks(shape) {
-            scale_weights(s, shape, scales, block, keys, weights, scratch);
-            let columns = block * BLOCK..width.min((block + 1) * BLOCK);
-            accumulate_q4(s, &scratch.rounded, keys, values, width, columns, acc);
-        }
-    }
-
-    #[inline(always)]
-    fn widen_panel<S: Simd>(
-        &self,
-        s: S,
-        shape: AttentionShape,
-        head: usize,
-        panel: usize,
-        to: &mut [f32],
-    ) {
-        let (codes, scales) = self.panel(shape, head, panel);
-        widen_panel_q4(s, codes, scales, to);
-    }
-
-    #[inline(always)]
-    fn widen_values<S: Simd>(
-        &self,
-        s: S,
-        shape: AttentionShape,
-        head: usize,
-        first: usize,
-        count: usize,
-        tile: usize,
-        to: &mut [f32],
-    ) {
-        let width = shape.padded_dim();
-        let panels = count.div_ceil(WIDTH);
-        let scales = scales(&self.value_scales, shape, head, first / WIDTH, panels);
-        let rows = self.rows(shape, head, first, count);
-        widen_rows_q4(s, count, rows, scales, width, tile, to);
-    }
-}
-
-/// Sixteen tokens of one head: codes and scales.
-struct Panel<'a> {
-    keys: (&'a mut [i16], &'a mut [f16]),
-    values: (&'a mut [i16], &'a mut [f16]),
-}
+pub struct Nibbles;
 
 thread_local! {
     /// A head while it is transformed, and its codes.
     static HEAD: RefCell<(Vec<f32>, Vec<i16>)> = RefCell::default();
 }
 
-impl PanelMut for Panel<'_> {
-    fn put(&mut self, lane: usize, key: &[f32], value: &[f32]) {
+impl Codes for Nibbles {
+    type Code = i16;
+    const TRANSFORMED: bool = true;
+
+    fn keys(shape: AttentionShape) -> usize {
+        shape.head_dim().div_ceil(EIGHT) * 2 * WIDTH
+    }
+
+    fn values(shape: AttentionShape) -> usize {
+        WIDTH / EIGHT * 2 * shape.padded_dim()
+    }
+
+    fn put(panel: &mut Panel<Self>, lane: usize, key: &[f32], value: &[f32]) {
         HEAD.with_borrow_mut(|(head, codes)| {
-            let (words, scales) = &mut self.keys;
+            let (words, scales) = &mut panel.keys;
             round(key, head, codes, &mut scales[lane..]);
             for (eight, codes) in codes[..key.len().next_multiple_of(EIGHT)]
                 .chunks_exact(EIGHT)
@@ -224,7 +53,7 @@ impl PanelMut for Panel<'_> {
                     *to = four.rev().fold(0, |word, code| word << 4 | code & 0b1111);
                 }
             }
-            let (words, scales) = &mut self.values;
+            let (words, scales) = &mut panel.values;
             round(value, head, codes, &mut scales[lane..]);
             let width = words.len() / (WIDTH / EIGHT * 2);
             let eight = &mut words[lane / EIGHT * 2 * width..][..2 * width];
@@ -234,6 +63,51 @@ impl PanelMut for Panel<'_> {
                 *word = *word & !(0b1111 << shift) | (code & 0b1111) << shift;
             }
         });
+    }
+
+    #[inline(always)]
+    fn scores<S: Simd>(
+        s: S,
+        queries: &Rounded,
+        rows: Range<usize>,
+        depth: usize,
+        codes: &[i16],
+        scales: &[f16],
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        scores_q4(s, queries, rows, depth, codes, scales, out, stride);
+    }
+
+    #[inline(always)]
+    fn accumulate<S: Simd>(
+        s: S,
+        weights: &Rounded,
+        keys: usize,
+        codes: &[i16],
+        width: usize,
+        columns: Range<usize>,
+        acc: &mut [f32],
+    ) {
+        accumulate_q4(s, weights, keys, codes, width, columns, acc);
+    }
+
+    #[inline(always)]
+    fn widen_panel<S: Simd>(s: S, codes: &[i16], scales: &[f16], to: &mut [f32]) {
+        widen_panel_q4(s, codes, scales, to);
+    }
+
+    #[inline(always)]
+    fn widen_rows<S: Simd>(
+        s: S,
+        rows: usize,
+        codes: &[i16],
+        scales: &[f16],
+        width: usize,
+        tile: usize,
+        to: &mut [f32],
+    ) {
+        widen_rows_q4(s, rows, codes, scales, width, tile, to);
     }
 }
 

@@ -1,9 +1,10 @@
 //! One page of one layer, whatever its storage type.
 
+use super::bytes::Bytes;
 use super::floats::Floats;
 use super::kv_type::KvType;
 use super::nibbles::Nibbles;
-use super::quantized::Bytes;
+use super::quantized::Quantized;
 use super::stored::Stored;
 use crate::shape::AttentionShape;
 use half::f16;
@@ -16,9 +17,9 @@ pub enum Page {
     /// Half precision.
     F16(Floats<f16>),
     /// Bytes with scales.
-    Q8(Bytes),
+    Q8(Quantized<Bytes>),
     /// Four bits with scales.
-    Q4(Nibbles),
+    Q4(Quantized<Nibbles>),
 }
 
 /// Runs a block with `$stored` bound to what a page holds, whatever its type.

@@ -1,57 +1,118 @@
-//! Pages that keep keys and values as signed bytes with a scale for each 32 components (ggml's
-//! q8_0): 1.06 bytes a number, and half the bytes a decode step reads from half floats.
+//! Pages that keep keys and values as integer codes with a scale for each 32 components, whatever
+//! the codes.
 
-use super::stored::{PAGE, PanelMut, Stored, WeightScratch, prefetch, read_numbers, write_numbers};
-use crate::shape::AttentionShape;
-use crate::simd::kernels::{
-    Rounded, accumulate_q8, multiply_rows, scores_q8, widen_panel_q8, widen_rows_q8,
+use super::stored::{
+    Number, PAGE, PanelMut, Stored, WeightScratch, prefetch, read_numbers, write_numbers,
 };
+use crate::shape::AttentionShape;
+use crate::simd::kernels::{Rounded, multiply_rows};
 use crate::simd::linear::BLOCK;
 use crate::simd::{Simd, WIDTH};
 use half::f16;
+use std::fmt::Debug;
 use std::ops::Range;
 
-/// Keys and values of up to [`PAGE`] tokens. A panel is 16 tokens of one head, as elsewhere.
+/// How numbers become codes, how codes lie in a panel (16 tokens of one head), and the kernels that
+/// read them: see [`Stored`].
+pub trait Codes: Debug + Clone + Send + Sync {
+    /// What holds them: one code or several.
+    type Code: Number + Default + Debug + Send + Sync;
+    /// As [`Stored::TRANSFORMED`].
+    const TRANSFORMED: bool = false;
+
+    /// How many of them hold a panel's keys.
+    fn keys(shape: AttentionShape) -> usize;
+
+    /// How many of them hold a panel's values.
+    fn values(shape: AttentionShape) -> usize;
+
+    /// Rounds the key and the value of one token.
+    fn put(panel: &mut Panel<Self>, lane: usize, key: &[f32], value: &[f32]);
+
+    /// As [`Stored::scores`], from a panel's codes and scales.
+    #[allow(clippy::too_many_arguments)]
+    fn scores<S: Simd>(
+        s: S,
+        queries: &Rounded,
+        rows: Range<usize>,
+        depth: usize,
+        codes: &[Self::Code],
+        scales: &[f16],
+        out: &mut [f32],
+        stride: usize,
+    );
+
+    /// As [`Stored::accumulate`] for some columns, with weights that hold the scales.
+    fn accumulate<S: Simd>(
+        s: S,
+        weights: &Rounded,
+        keys: usize,
+        codes: &[Self::Code],
+        width: usize,
+        columns: Range<usize>,
+        acc: &mut [f32],
+    );
+
+    /// As [`Stored::widen_panel`].
+    fn widen_panel<S: Simd>(s: S, codes: &[Self::Code], scales: &[f16], to: &mut [f32]);
+
+    /// As [`Stored::widen_values`].
+    fn widen_rows<S: Simd>(
+        s: S,
+        rows: usize,
+        codes: &[Self::Code],
+        scales: &[f16],
+        width: usize,
+        tile: usize,
+        to: &mut [f32],
+    );
+}
+
+/// Keys and values of up to [`PAGE`] tokens.
 #[derive(Debug, Clone)]
-pub struct Bytes {
-    /// `[kv_head][panel][component / 2][16][2]`: pairs, for products of pairs
-    /// ([`crate::simd::kernels::scores_q8`]).
-    keys: Vec<i8>,
+pub struct Quantized<C: Codes> {
+    /// `[kv_head][panel]`, as [`Codes::keys`].
+    keys: Vec<C::Code>,
     /// `[kv_head][panel][block][16]`.
     key_scales: Vec<f16>,
-    /// `[kv_head][token / 2][padded component][2]`.
-    values: Vec<i8>,
+    /// `[kv_head][panel]`, as [`Codes::values`].
+    values: Vec<C::Code>,
     /// `[kv_head][panel][block][16]`.
     value_scales: Vec<f16>,
 }
 
-/// Components of a key, with one more where they are odd.
-fn even_dim(shape: AttentionShape) -> usize {
-    shape.head_dim().next_multiple_of(2)
+/// Sixteen tokens of one head, to be written: codes and scales.
+pub struct Panel<'a, C: Codes> {
+    pub keys: (&'a mut [C::Code], &'a mut [f16]),
+    pub values: (&'a mut [C::Code], &'a mut [f16]),
+}
+
+impl<C: Codes> PanelMut for Panel<'_, C> {
+    fn put(&mut self, lane: usize, key: &[f32], value: &[f32]) {
+        C::put(self, lane, key, value);
+    }
 }
 
 /// Blocks of a head.
-pub(super) fn blocks(shape: AttentionShape) -> usize {
+fn blocks(shape: AttentionShape) -> usize {
     shape.head_dim().div_ceil(BLOCK)
 }
 
-/// The scales of one panel, or of several from `panel` on.
-pub(super) fn scales(
-    all: &[f16],
-    shape: AttentionShape,
-    head: usize,
-    panel: usize,
-    count: usize,
-) -> &[f16] {
+/// The number of a head's panel among those of all heads.
+fn number(head: usize, panel: usize) -> usize {
+    head * (PAGE / WIDTH) + panel
+}
+
+/// The scales of `count` panels from `panel` on.
+fn scales(all: &[f16], shape: AttentionShape, head: usize, panel: usize, count: usize) -> &[f16] {
     let size = blocks(shape) * WIDTH;
-    let at = (head * (PAGE / WIDTH) + panel) * size;
-    &all[at..at + count * size]
+    &all[number(head, panel) * size..][..count * size]
 }
 
 /// Rounds the weights of a page's first `keys` tokens for one block of columns. The scale of a key's
 /// values goes into its weight, once for all of the block.
 #[inline(always)]
-pub(super) fn scale_weights<S: Simd>(
+fn scale_weights<S: Simd>(
     s: S,
     shape: AttentionShape,
     scales: &[f16],
@@ -72,42 +133,42 @@ pub(super) fn scale_weights<S: Simd>(
     rounded.weights(s, scaled, padded, PAGE);
 }
 
-impl Bytes {
-    fn panel(&self, shape: AttentionShape, head: usize, panel: usize) -> (&[i8], &[f16]) {
-        let size = even_dim(shape) * WIDTH;
-        let at = (head * (PAGE / WIDTH) + panel) * size;
+impl<C: Codes> Quantized<C> {
+    fn panel(&self, shape: AttentionShape, head: usize, panel: usize) -> (&[C::Code], &[f16]) {
+        let size = C::keys(shape);
         (
-            &self.keys[at..at + size],
+            &self.keys[number(head, panel) * size..][..size],
             scales(&self.key_scales, shape, head, panel, 1),
         )
     }
 
-    /// Pairs of rows from an even one on.
-    fn rows(&self, shape: AttentionShape, head: usize, first: usize, count: usize) -> &[i8] {
-        let at = (head * PAGE + first) * shape.padded_dim();
-        &self.values[at..at + count.next_multiple_of(2) * shape.padded_dim()]
+    /// Values of whole panels, from the one of token `first` on.
+    fn rows(&self, shape: AttentionShape, head: usize, first: usize, count: usize) -> &[C::Code] {
+        let size = C::values(shape);
+        &self.values[number(head, first / WIDTH) * size..][..count.div_ceil(WIDTH) * size]
     }
 }
 
-impl Stored for Bytes {
-    /// Derived keys are half floats: rounding them to bytes again would add an error of
+impl<C: Codes> Stored for Quantized<C> {
+    /// Derived keys are half floats: rounding them to codes again would add an error of
     /// their own to the neighbours, which matter most.
     type Near = f16;
     const INTEGERS: bool = true;
+    const TRANSFORMED: bool = C::TRANSFORMED;
 
     fn new(shape: AttentionShape) -> Self {
-        let scales = vec![f16::ZERO; PAGE * shape.kv_heads() * blocks(shape)];
+        let panels = shape.kv_heads() * (PAGE / WIDTH);
+        let scales = vec![f16::ZERO; panels * WIDTH * blocks(shape)];
         Self {
-            keys: vec![0; PAGE * shape.kv_heads() * even_dim(shape)],
+            keys: vec![C::Code::default(); panels * C::keys(shape)],
             key_scales: scales.clone(),
-            values: vec![0; PAGE * shape.kv_heads() * shape.padded_dim()],
+            values: vec![C::Code::default(); panels * C::values(shape)],
             value_scales: scales,
         }
     }
 
     fn bytes(&self) -> usize {
-        self.keys.len()
-            + self.values.len()
+        (self.keys.len() + self.values.len()) * size_of::<C::Code>()
             + (self.key_scales.len() + self.value_scales.len()) * size_of::<f16>()
     }
 
@@ -129,26 +190,24 @@ impl Stored for Bytes {
         let scales = WIDTH * blocks(shape);
         let keys = self
             .keys
-            .chunks_exact_mut(WIDTH * even_dim(shape))
+            .chunks_exact_mut(C::keys(shape))
             .zip(self.key_scales.chunks_exact_mut(scales));
         let values = self
             .values
-            .chunks_exact_mut(WIDTH * shape.padded_dim())
+            .chunks_exact_mut(C::values(shape))
             .zip(self.value_scales.chunks_exact_mut(scales));
         keys.zip(values)
-            .map(|(keys, values)| Panel { keys, values })
+            .map(|(keys, values)| Panel::<C> { keys, values })
     }
 
     #[inline(always)]
     fn prefetch_keys<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
-        let panel = head * (PAGE / WIDTH) + panel;
-        prefetch(s, &self.keys, panel, WIDTH * even_dim(shape));
+        prefetch(s, &self.keys, number(head, panel), C::keys(shape));
     }
 
     #[inline(always)]
     fn prefetch_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize) {
-        let panel = head * (PAGE / WIDTH) + panel;
-        prefetch(s, &self.values, panel, WIDTH * shape.padded_dim());
+        prefetch(s, &self.values, number(head, panel), C::values(shape));
     }
 
     #[inline(always)]
@@ -165,7 +224,7 @@ impl Stored for Bytes {
     ) {
         let (codes, scales) = self.panel(shape, head, panel);
         let dim = shape.head_dim();
-        scores_q8(s, queries.1, rows, dim, codes, scales, out, stride);
+        C::scores(s, queries.1, rows, dim, codes, scales, out, stride);
     }
 
     #[inline(always)]
@@ -186,7 +245,7 @@ impl Stored for Bytes {
         for block in 0..blocks(shape) {
             scale_weights(s, shape, scales, block, keys, weights, scratch);
             let columns = block * BLOCK..width.min((block + 1) * BLOCK);
-            accumulate_q8(s, &scratch.rounded, keys, values, width, columns, acc);
+            C::accumulate(s, &scratch.rounded, keys, values, width, columns, acc);
         }
     }
 
@@ -200,7 +259,7 @@ impl Stored for Bytes {
         to: &mut [f32],
     ) {
         let (codes, scales) = self.panel(shape, head, panel);
-        widen_panel_q8(s, codes, scales, to);
+        C::widen_panel(s, codes, scales, to);
     }
 
     #[inline(always)]
@@ -218,64 +277,6 @@ impl Stored for Bytes {
         let panels = count.div_ceil(WIDTH);
         let scales = scales(&self.value_scales, shape, head, first / WIDTH, panels);
         let rows = self.rows(shape, head, first, count);
-        widen_rows_q8(s, count, rows, scales, width, tile, to);
-    }
-}
-
-/// Sixteen tokens of one head: codes and scales.
-struct Panel<'a> {
-    keys: (&'a mut [i8], &'a mut [f16]),
-    values: (&'a mut [i8], &'a mut [f16]),
-}
-
-impl PanelMut for Panel<'_> {
-    fn put(&mut self, lane: usize, key: &[f32], value: &[f32]) {
-        let (codes, scales) = &mut self.keys;
-        for (block, key) in key.chunks(BLOCK).enumerate() {
-            let first = block * BLOCK;
-            let slot = |c: usize| ((first + c) / 2 * WIDTH + lane) * 2 + c % 2;
-            scales[block * WIDTH + lane] = quantize(key, codes, slot);
-        }
-        let (codes, scales) = &mut self.values;
-        let padded = codes.len() / WIDTH;
-        for (block, value) in value.chunks(BLOCK).enumerate() {
-            let slot = |c: usize| (lane / 2 * padded + block * BLOCK + c) * 2 + lane % 2;
-            scales[block * WIDTH + lane] = quantize(value, codes, slot);
-        }
-    }
-}
-
-/// Writes the codes of a block, each to its slot, and returns its scale: the largest number becomes
-/// 127.
-fn quantize(from: &[f32], to: &mut [i8], slot: impl Fn(usize) -> usize) -> f16 {
-    let largest = from.iter().fold(0f32, |most, x| most.max(x.abs()));
-    // Codes belong to the scale that is stored, not to the one before rounding.
-    let scale = f16::from_f32(largest / 127.0);
-    let inverse = if scale > f16::ZERO {
-        scale.to_f32().recip()
-    } else {
-        0.0
-    };
-    for (c, x) in from.iter().enumerate() {
-        // `as` saturates, so the largest number stays in range when its scale was rounded down.
-        to[slot(c)] = ((x * inverse).round_ties_even() as i8).max(-127);
-    }
-    scale
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_code_is_within_half_a_scale() {
-        let numbers: Vec<f32> = (0..32).map(|i| (i as f32 * 0.7).sin() * 3.0).collect();
-        let mut codes = [0i8; 32];
-        let scale = quantize(&numbers, &mut codes, |c| c).to_f32();
-        for (x, code) in numbers.iter().zip(codes) {
-            assert!((x - f32::from(code) * scale).abs() <= scale * 0.57);
-        }
-        assert_eq!(quantize(&[0.0; 32], &mut codes, |c| c), f16::ZERO);
-        assert_eq!(codes, [0; 32]);
+        C::widen_rows(s, count, rows, scales, width, tile, to);
     }
 }

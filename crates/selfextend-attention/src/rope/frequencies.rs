@@ -1,6 +1,7 @@
 //! Context extension by other frequencies, on top of the model's own.
 //!
-//! Every method divides the frequency of pair `t` by a number of its own, so all layers' embeddings, whatever their base, change alike. `s` is how many times the trained window the
+//! Every method divides the frequency of pair `t` by a number of its own, so all layers'
+//! embeddings, whatever their base, change alike. `s` is how many times the trained window the
 //! context is; it is fixed for a sequence (see [`crate::position`] on the current length).
 
 use super::clipped::Clipped;

@@ -6,8 +6,9 @@ mod header;
 mod keys;
 mod metadata;
 mod names;
+pub(crate) mod part_names;
 mod sampling;
-pub(crate) mod split;
+mod split;
 #[cfg(test)]
 mod tests;
 mod types;

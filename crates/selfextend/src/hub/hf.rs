@@ -29,7 +29,7 @@ use listing::Listing;
 use repo::{BRANCH, RepoCache, is_name};
 use transfer::Transfer;
 
-use crate::gguf::split;
+use crate::gguf::part_names;
 
 /// The file of a model that was downloaded before, by whatever program. A folder is found if it
 /// is known that nothing of it lacks.
@@ -159,7 +159,7 @@ fn offline(
     if stored.lacking.is_empty() {
         files = match stored.path.ends_with(CONFIG) {
             false => once(stored.path.clone())
-                .chain(split::others(&stored.path))
+                .chain(part_names::others(&stored.path))
                 .collect(),
             true => folder::present(&snapshot),
         };

@@ -55,8 +55,8 @@ impl Rounded {
         self.fill::<S, BLOCK>(s, rows, depth);
     }
 
-    /// Softmax weights for [`accumulate_q8`] and [`super::accumulate_q4`]: `rows` is `[row][keys]`. Room is made for `most` keys
-    /// at once, so that a page that fills up allocates nothing.
+    /// Softmax weights for [`accumulate_q8`] and [`super::accumulate_q4`]: `rows` is `[row][keys]`.
+    /// Room is made for `most` keys at once, so that a page that fills up allocates nothing.
     #[inline(always)]
     pub fn weights<S: Simd>(&mut self, s: S, rows: &[f32], keys: usize, most: usize) {
         let (count, blocks) = (rows.len() / keys, most.div_ceil(KEYS_AT_ONCE));

@@ -2,10 +2,10 @@
 //!
 //! A weight is `scale * (code - centre) + minimum`, with non-negative codes, or `scale *
 //! table[code]`. Its scale is the block's own half float or power of two, or a half float for 256
-//! columns times the block's small integer, its factor. Sums of products stay integers for a chunk of 32 or 64 columns, factors included, and
-//! are exact; then `total += scale * x_scale * sum`, and after 256 columns `minimum * (sum of x)`
-//! for each of their blocks. Few rows and many take the same steps in the same order, so they agree
-//! bit for bit.
+//! columns times the block's small integer, its factor. Sums of products stay integers for a chunk
+//! of 32 or 64 columns, factors included, and are exact; then `total += scale * x_scale * sum`, and
+//! after 256 columns `minimum * (sum of x)` for each of their blocks. Few rows and many take the
+//! same steps in the same order, so they agree bit for bit.
 
 use super::blocks::{Block, BlockReader};
 use super::format::PanelFormat;

@@ -12,9 +12,10 @@ pub(super) struct Story {
     pub(super) answer: String,
 }
 
-/// The stories of a file: lines of a number and a fact, or a number, a question, a tab, its answer, a
-/// tab and the numbers of the facts that tell it (some copies have `|` for tabs). A story starts where the number is 1, and each of
-/// its questions is asked after all facts before it (BABILong's `get_dataset_df`).
+/// The stories of a file: lines of a number and a fact, or a number, a question, a tab, its answer,
+/// a tab and the numbers of the facts that tell it (some copies have `|` for tabs). A story starts
+/// where the number is 1, and each of its questions is asked after all facts before it (BABILong's
+/// `get_dataset_df`).
 pub(super) fn stories(path: &Path) -> Result<Vec<Story>> {
     let text = read_text(path)?;
     let (mut facts, mut stories) = (Vec::<String>::new(), Vec::new());

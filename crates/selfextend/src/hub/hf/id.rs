@@ -1,6 +1,6 @@
 //! Names of hub models, and of the files in them.
 
-use crate::gguf::split;
+use crate::gguf::part_names;
 use crate::hub::error::HubError;
 
 /// A model of the hub: `owner/name`, and the file of it, if one was named.
@@ -89,8 +89,10 @@ fn has_pattern(file: &str, pattern: &str) -> bool {
 
 /// The files that belong together with a file: all parts of one that was split, the first one first.
 pub(super) fn parts(file: &str) -> Vec<String> {
-    match split::parse(file) {
-        Some((base, _, count)) => (0..count).map(|n| split::name(base, n, count)).collect(),
+    match part_names::parse(file) {
+        Some((base, _, count)) => (0..count)
+            .map(|n| part_names::name(base, n, count))
+            .collect(),
         None => vec![file.to_owned()],
     }
 }
@@ -100,7 +102,7 @@ pub(super) fn parts(file: &str) -> Vec<String> {
 /// file the first part stands for all.
 pub(super) fn only_gguf(id: &HubId, mut files: Vec<String>) -> Result<String, HubError> {
     let repo = id.repo.clone();
-    files.retain(|file| split::parse(file).is_none_or(|(_, n, _)| n == 0));
+    files.retain(|file| part_names::parse(file).is_none_or(|(_, n, _)| n == 0));
     if let (Some(pattern), false) = (&id.pattern, files.is_empty()) {
         let (with, without): (Vec<_>, Vec<_>) = files
             .into_iter()
