@@ -128,7 +128,7 @@ fn default_settings_stay_close() {
         for (kv_type, most) in [
             (KvType::F16, 0.01),
             (KvType::Q8_0, 0.01),
-            (KvType::Q4, 0.08),
+            (KvType::Q4, 0.06),
         ] {
             let mut session = session(&model, map, kv_type, 512);
             let (nll, _) = score(&mut session, &golden.ids("ids"), 0);
