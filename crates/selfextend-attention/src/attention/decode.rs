@@ -4,7 +4,7 @@
 //! Each stored key and value is read once for all the query heads that share it.
 
 use super::segment::LayerSegment;
-use crate::cache::{DerivedRing, PAGE, Page, Stored, WeightScratch};
+use crate::cache::{DerivedRing, PAGE, Page, Stored, StoredQueries, WeightScratch};
 use crate::parallel;
 use crate::position::MAX_REGIONS;
 use crate::shape::AttentionShape;
@@ -303,6 +303,8 @@ fn run(split: Split, scratch: &mut ThreadScratch) {
 struct ThreadScratch {
     /// Scores, then weights, of one split: `[group][PAGE]`.
     scores: Vec<f32>,
+    /// What scores of the split's rows begin with.
+    bases: Vec<f32>,
     weights: WeightScratch,
 }
 
@@ -347,7 +349,10 @@ impl<P: Stored> Kernel for SplitKernel<'_, '_, P> {
         let group = split.query.segment.cache.shape().group();
         scratch.scores.resize(group * PAGE, 0.0);
         let keys = PAGE.min(split.query.end() - split.first);
-        score_page(s, &split, stored, &rings, keys, &mut scratch.scores);
+        let (head, bases) = (split.query.head, &mut scratch.bases);
+        let shape = split.query.segment.cache.shape();
+        stored.bases(s, shape, head, split.rotated, bases);
+        score_page(s, &split, stored, bases, &rings, keys, &mut scratch.scores);
         weigh_page(s, &mut split, stored, keys, scratch);
     }
 }
@@ -361,6 +366,7 @@ fn score_page<S: Simd, P: Stored>(
     s: S,
     split: &Split,
     stored: &P,
+    bases: &[f32],
     rings: &[&[P::Near]; MAX_REGIONS],
     keys: usize,
     to: &mut [f32],
@@ -392,9 +398,13 @@ fn score_page<S: Simd, P: Stored>(
                 }
                 let rows = r * group + rows.start..r * group + rows.end;
                 let queries = &split.rotated[rows.start * dim..rows.end * dim];
-                let both = (split.rotated, split.rounded);
+                let all = StoredQueries {
+                    floats: split.rotated,
+                    rounded: split.rounded,
+                    bases,
+                };
                 if std::mem::take(&mut alone) && !region.is_derived() {
-                    stored.scores(s, shape, head, panel, both, rows, row, PAGE);
+                    stored.scores(s, shape, head, panel, all, rows, row, PAGE);
                     continue;
                 }
                 let mut near = [0.0; MAX_FEW * WIDTH];
@@ -403,7 +413,7 @@ fn score_page<S: Simd, P: Stored>(
                     let near_keys = &rings[r][at..at + dim * WIDTH];
                     scores_few(s, queries, dim, near_keys, &mut near, WIDTH);
                 } else {
-                    stored.scores(s, shape, head, panel, both, rows, &mut near, WIDTH);
+                    stored.scores(s, shape, head, panel, all, rows, &mut near, WIDTH);
                 }
                 let begin = region.start(token).saturating_sub(key).min(WIDTH);
                 let rows = near.chunks_exact(WIDTH).take(queries.len() / dim);

@@ -49,6 +49,7 @@ impl Codes for Bytes {
         depth: usize,
         codes: &[i8],
         scales: &[f16],
+        _: &[f32],
         out: &mut [f32],
         stride: usize,
     ) {

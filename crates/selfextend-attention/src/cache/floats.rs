@@ -1,10 +1,10 @@
 //! Pages that keep keys and values as floats, whole or half.
 
 use super::stored::{
-    Number, PAGE, PanelMut, Stored, WeightScratch, prefetch, read_numbers, write_numbers,
+    Number, PAGE, PanelMut, Queries, Stored, WeightScratch, prefetch, read_numbers, write_numbers,
 };
 use crate::shape::AttentionShape;
-use crate::simd::kernels::{Rounded, accumulate_few, scores_few, widen, widen_rows};
+use crate::simd::kernels::{accumulate_few, scores_few, widen, widen_rows};
 use crate::simd::{Element, Simd, WIDTH};
 use std::ops::Range;
 
@@ -79,13 +79,13 @@ impl<E: Element + Number> Stored for Floats<E> {
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        queries: (&[f32], &Rounded),
+        queries: Queries,
         rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     ) {
         let (panel, dim) = (self.panel(shape, head, panel), shape.head_dim());
-        let rows = &queries.0[rows.start * dim..rows.end * dim];
+        let rows = &queries.floats[rows.start * dim..rows.end * dim];
         scores_few(s, rows, dim, panel, out, stride);
     }
 

@@ -2,6 +2,7 @@
 
 use super::derived::DerivedRing;
 use super::kv_type::KvType;
+use crate::lowering::in_band;
 use crate::position::{Keys, Positions, Regions};
 use crate::rope::Rope;
 use crate::shape::AttentionShape;
@@ -45,6 +46,17 @@ impl LayerKind {
     fn window_start(&self, i: usize) -> usize {
         self.window
             .map_or(0, |window| (i + 1).saturating_sub(window))
+    }
+
+    /// Turns a stored key from the place of token `j` to that of the token `by` later.
+    pub(super) fn advance(&self, j: usize, by: usize, head: &mut [f32]) {
+        for t in 0..self.rope.pairs() {
+            let its = in_band(self, self.rope.band(t, self.bands()));
+            let (cos, sin) = self.rope.angle(its.stored(j + by) - its.stored(j), t);
+            let (a, b) = self.rope.pair(t);
+            let (x, y) = (f64::from(head[a]), f64::from(head[b]));
+            (head[a], head[b]) = ((x * cos - y * sin) as f32, (x * sin + y * cos) as f32);
+        }
     }
 
     /// An empty ring for each region.

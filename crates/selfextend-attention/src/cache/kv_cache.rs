@@ -246,10 +246,10 @@ impl KvCache {
         values: &[f32],
     ) {
         let LayerCache { kind, pages, .. } = &mut self.layers[layer];
-        let (rope, table) = (self.kinds[*kind].rope(), &plan.kinds[*kind].keys);
-        pages.append(plan.start, plan.tokens, keys, values, |token, head| {
-            rope.rotate(table, token, head);
-        });
+        let (kind, table) = (&self.kinds[*kind], &plan.kinds[*kind].keys);
+        let rotate = |token: usize, head: &mut [f32]| kind.rope().rotate(table, token, head);
+        let advance = |number, head: &mut [f32]| kind.advance(number * PAGE, PAGE, head);
+        pages.append(plan.start, plan.tokens, keys, values, rotate, advance);
     }
 
     /// Adds the keys that a decode step needs to a layer's rings; a prefill needs none.

@@ -17,7 +17,7 @@ pub enum KvType {
     /// Bytes with a half-float scale for each 32 components (ggml's q8_0).
     Q8_0,
     /// Four bits with a half-float scale for each 32 components, of heads that a Hadamard transform
-    /// has spread out.
+    /// has spread out; of keys, what differs from the mean of 256 tokens before.
     Q4,
 }
 
@@ -35,7 +35,12 @@ impl KvType {
                 codes / 2 + 2 * blocks(keys) * size_of::<f16>()
             }
         };
-        PAGE * shape.kv_heads() * token
+        let offset = if self.is_transformed() {
+            keys * size_of::<f32>()
+        } else {
+            0
+        };
+        shape.kv_heads() * (PAGE * token + offset)
     }
 
     /// Whether decode multiplies the stored integers by rounded queries.
@@ -45,7 +50,7 @@ impl KvType {
 
     /// Whether pages hold Hadamard transforms of keys and values: queries of stored keys are
     /// transformed too, and so are weighted sums of values, which undoes it.
-    pub(crate) fn is_transformed(self) -> bool {
-        self == Self::Q4
+    pub(crate) const fn is_transformed(self) -> bool {
+        matches!(self, Self::Q4)
     }
 }

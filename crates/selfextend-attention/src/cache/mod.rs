@@ -39,4 +39,4 @@ pub(crate) use page::{Page, with_stored};
 pub use plan::SegmentPlan;
 pub(crate) use plan::{KindPlan, Rotations};
 pub use stored::{DECODE_TOKENS, MOST_STEPS, PAGE};
-pub(crate) use stored::{Stored, WeightScratch};
+pub(crate) use stored::{Queries as StoredQueries, Stored, WeightScratch};

@@ -44,4 +44,16 @@ impl Page {
             KvType::Q4 => Self::Q4(Stored::new(shape)),
         }
     }
+
+    /// Prepares an empty page for the tokens after the full page `before`: see [`Quantized::follow`].
+    pub(super) fn follow(
+        &mut self,
+        shape: AttentionShape,
+        before: &Self,
+        advance: impl Fn(&mut [f32]),
+    ) {
+        if let (Self::Q4(page), Self::Q4(before)) = (self, before) {
+            page.follow(shape, before, advance);
+        }
+    }
 }

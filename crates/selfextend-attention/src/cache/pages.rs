@@ -85,7 +85,8 @@ impl LayerPages {
         self.pages.truncate(len.div_ceil(PAGE));
     }
 
-    /// Stores `tokens` tokens from position `start`; `rotate(token, key)` rotates one key.
+    /// Stores `tokens` tokens from position `start`; `rotate(token, key)` rotates one key, and
+    /// `advance(number, key)` a stored one of page `number` from its place to the one a page later.
     pub(super) fn append(
         &mut self,
         start: usize,
@@ -93,6 +94,7 @@ impl LayerPages {
         keys: &[f32],
         values: &[f32],
         rotate: impl Fn(usize, &mut [f32]) + Sync,
+        advance: impl Fn(usize, &mut [f32]),
     ) {
         while self.pages.len() * PAGE < start + tokens {
             let page = Page::new(self.kv_type, self.shape);
@@ -106,14 +108,17 @@ impl LayerPages {
             values,
         };
         for number in start / PAGE..(start + tokens).div_ceil(PAGE) {
-            let page = self.pages[number].as_mut();
+            let (before, from) = self.pages.split_at_mut(number);
+            let page = from[0].as_mut();
             let page = page.expect("new tokens belong to pages that are kept");
             // A page shared with a fork is copied here, once.
-            with_stored!(Arc::make_mut(page), |stored| new.fill(
-                stored,
-                number * PAGE,
-                &rotate
-            ));
+            let page = Arc::make_mut(page);
+            // Pages are freed later than the next one begins.
+            let before = before.last().and_then(Option::as_deref);
+            if let Some(before) = before.filter(|_| start <= number * PAGE) {
+                page.follow(self.shape, before, |key| advance(number - 1, key));
+            }
+            with_stored!(page, |stored| new.fill(stored, number * PAGE, &rotate));
         }
     }
 }

@@ -2,12 +2,12 @@
 //! the codes.
 
 use super::stored::{
-    Number, PAGE, PanelMut, Stored, WeightScratch, prefetch, read_numbers, write_numbers,
+    Number, PAGE, PanelMut, Queries, Stored, WeightScratch, prefetch, read_numbers, write_numbers,
 };
 use crate::shape::AttentionShape;
-use crate::simd::kernels::{Rounded, multiply_rows};
+use crate::simd::kernels::{Rounded, add_lanes, add_to_lanes, dot, hadamard, multiply_rows};
 use crate::simd::linear::BLOCK;
-use crate::simd::{Simd, WIDTH};
+use crate::simd::{Kernel, Simd, WIDTH, dispatch};
 use half::f16;
 use std::fmt::Debug;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use std::ops::Range;
 pub trait Codes: Debug + Clone + Send + Sync {
     /// What holds them: one code or several.
     type Code: Number + Default + Debug + Send + Sync;
-    /// As [`Stored::TRANSFORMED`].
+    /// As [`Stored::TRANSFORMED`]. Transformed keys are stored without their page's offset.
     const TRANSFORMED: bool = false;
 
     /// How many of them hold a panel's keys.
@@ -38,6 +38,7 @@ pub trait Codes: Debug + Clone + Send + Sync {
         depth: usize,
         codes: &[Self::Code],
         scales: &[f16],
+        bases: &[f32],
         out: &mut [f32],
         stride: usize,
     );
@@ -79,12 +80,17 @@ pub struct Quantized<C: Codes> {
     values: Vec<C::Code>,
     /// `[kv_head][panel][block][16]`.
     value_scales: Vec<f16>,
+    /// What is taken from transformed keys before they are rounded, `[kv_head][component]`; empty for
+    /// others.
+    offsets: Vec<f32>,
 }
 
 /// Sixteen tokens of one head, to be written: codes and scales.
 pub struct Panel<'a, C: Codes> {
     pub keys: (&'a mut [C::Code], &'a mut [f16]),
     pub values: (&'a mut [C::Code], &'a mut [f16]),
+    /// What is taken from its keys; empty where nothing is.
+    pub offset: &'a [f32],
 }
 
 impl<C: Codes> PanelMut for Panel<'_, C> {
@@ -142,11 +148,73 @@ impl<C: Codes> Quantized<C> {
         )
     }
 
+    /// What a head's keys are stored without; empty where that is nothing.
+    fn offset(&self, shape: AttentionShape, head: usize) -> &[f32] {
+        let len = offset_len::<C>(shape);
+        &self.offsets[head * len..][..len]
+    }
+
+    /// Prepares an empty page for the tokens after the full page `before`: the mean key of that page,
+    /// turned by `advance` from where a token of it stands to where the token a page later does, is
+    /// what its keys will be stored without.
+    pub(super) fn follow(
+        &mut self,
+        shape: AttentionShape,
+        before: &Self,
+        advance: impl Fn(&mut [f32]),
+    ) {
+        for head in 0..shape.kv_heads() {
+            let len = offset_len::<C>(shape);
+            let mean = &mut self.offsets[head * len..][..len];
+            dispatch(Mean {
+                page: before,
+                shape,
+                head,
+                to: mean,
+            });
+            hadamard(mean);
+            advance(mean);
+            hadamard(mean);
+            // What is no number shows in the codes of its own page.
+            if !mean.iter().all(|x| x.is_finite()) {
+                mean.fill(0.0);
+            }
+        }
+    }
+
     /// Values of whole panels, from the one of token `first` on.
     fn rows(&self, shape: AttentionShape, head: usize, first: usize, count: usize) -> &[C::Code] {
         let size = C::values(shape);
         &self.values[number(head, first / WIDTH) * size..][..count.div_ceil(WIDTH) * size]
     }
+}
+
+/// The mean of a full page's keys of one head, as they are stored.
+struct Mean<'a, C: Codes> {
+    page: &'a Quantized<C>,
+    shape: AttentionShape,
+    head: usize,
+    to: &'a mut [f32],
+}
+
+impl<C: Codes> Kernel for Mean<'_, C> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let mut keys = vec![0.0; self.to.len() * WIDTH];
+        self.to.fill(0.0);
+        for panel in 0..PAGE / WIDTH {
+            self.page
+                .widen_panel(s, self.shape, self.head, panel, &mut keys);
+            add_lanes(s, &keys, 1.0 / PAGE as f32, self.to);
+        }
+    }
+}
+
+/// Components of a head's offset.
+fn offset_len<C: Codes>(shape: AttentionShape) -> usize {
+    if C::TRANSFORMED { shape.head_dim() } else { 0 }
 }
 
 impl<C: Codes> Stored for Quantized<C> {
@@ -164,12 +232,14 @@ impl<C: Codes> Stored for Quantized<C> {
             key_scales: scales.clone(),
             values: vec![C::Code::default(); panels * C::values(shape)],
             value_scales: scales,
+            offsets: vec![0.0; shape.kv_heads() * offset_len::<C>(shape)],
         }
     }
 
     fn bytes(&self) -> usize {
         (self.keys.len() + self.values.len()) * size_of::<C::Code>()
             + (self.key_scales.len() + self.value_scales.len()) * size_of::<f16>()
+            + self.offsets.len() * size_of::<f32>()
     }
 
     fn write(&self, to: &mut Vec<u8>) {
@@ -177,13 +247,15 @@ impl<C: Codes> Stored for Quantized<C> {
         write_numbers(&self.key_scales, to);
         write_numbers(&self.values, to);
         write_numbers(&self.value_scales, to);
+        write_numbers(&self.offsets, to);
     }
 
     fn read(&mut self, from: &mut &[u8]) -> Option<()> {
         read_numbers(&mut self.keys, from)?;
         read_numbers(&mut self.key_scales, from)?;
         read_numbers(&mut self.values, from)?;
-        read_numbers(&mut self.value_scales, from)
+        read_numbers(&mut self.value_scales, from)?;
+        read_numbers(&mut self.offsets, from)
     }
 
     fn panels_mut(&mut self, shape: AttentionShape) -> impl Iterator<Item: PanelMut> + Send {
@@ -196,8 +268,13 @@ impl<C: Codes> Stored for Quantized<C> {
             .values
             .chunks_exact_mut(C::values(shape))
             .zip(self.value_scales.chunks_exact_mut(scales));
-        keys.zip(values)
-            .map(|(keys, values)| Panel::<C> { keys, values })
+        let (offsets, len) = (&self.offsets, offset_len::<C>(shape));
+        let panels = keys.zip(values).enumerate();
+        panels.map(move |(n, (keys, values))| Panel::<C> {
+            keys,
+            values,
+            offset: &offsets[n / (PAGE / WIDTH) * len..][..len],
+        })
     }
 
     #[inline(always)]
@@ -217,14 +294,40 @@ impl<C: Codes> Stored for Quantized<C> {
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        queries: (&[f32], &Rounded),
+        queries: Queries,
         rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     ) {
         let (codes, scales) = self.panel(shape, head, panel);
-        let dim = shape.head_dim();
-        C::scores(s, queries.1, rows, dim, codes, scales, out, stride);
+        let (dim, bases) = (shape.head_dim(), queries.bases);
+        C::scores(
+            s,
+            queries.rounded,
+            rows,
+            dim,
+            codes,
+            scales,
+            bases,
+            out,
+            stride,
+        );
+    }
+
+    #[inline(always)]
+    fn bases<S: Simd>(
+        &self,
+        s: S,
+        shape: AttentionShape,
+        head: usize,
+        rows: &[f32],
+        to: &mut Vec<f32>,
+    ) {
+        let (offset, dim) = (self.offset(shape, head), shape.head_dim());
+        to.clear();
+        if C::TRANSFORMED {
+            to.extend(rows.chunks_exact(dim).map(|row| dot(s, row, offset)));
+        }
     }
 
     #[inline(always)]
@@ -260,6 +363,7 @@ impl<C: Codes> Stored for Quantized<C> {
     ) {
         let (codes, scales) = self.panel(shape, head, panel);
         C::widen_panel(s, codes, scales, to);
+        add_to_lanes(s, self.offset(shape, head), to);
     }
 
     #[inline(always)]

@@ -48,8 +48,8 @@ pub trait Stored: Clone + Send + Sync {
     /// Prefetches a panel's values.
     fn prefetch_values<S: Simd>(&self, s: S, shape: AttentionShape, head: usize, panel: usize);
 
-    /// Scores of up to 12 rows of the queries, as they are and (where the storage is quantised)
-    /// rounded, against a panel: see [`crate::simd::kernels::scores_few`].
+    /// Scores of up to 12 rows of the queries against a panel: see
+    /// [`crate::simd::kernels::scores_few`].
     #[allow(clippy::too_many_arguments)]
     fn scores<S: Simd>(
         &self,
@@ -57,11 +57,25 @@ pub trait Stored: Clone + Send + Sync {
         shape: AttentionShape,
         head: usize,
         panel: usize,
-        queries: (&[f32], &Rounded),
+        queries: Queries,
         rows: Range<usize>,
         out: &mut [f32],
         stride: usize,
     );
+
+    /// What is added to every score of each row of queries against this page's keys of a head; nothing
+    /// where that is zero for all.
+    #[inline(always)]
+    fn bases<S: Simd>(
+        &self,
+        _: S,
+        _: AttentionShape,
+        _head: usize,
+        _rows: &[f32],
+        to: &mut Vec<f32>,
+    ) {
+        to.clear();
+    }
 
     /// Weighted sums of the values of the first `keys` tokens, for up to 12 rows: see
     /// [`crate::simd::kernels::accumulate_few`]. `weights` has rows of [`PAGE`], as many as `acc`,
@@ -111,6 +125,17 @@ pub(super) fn prefetch<S: Simd, E>(s: S, numbers: &[E], panel: usize, len: usize
     for line in (0..len * size_of::<E>()).step_by(64) {
         s.prefetch(start.wrapping_add(line));
     }
+}
+
+/// Rows of queries, `[row][component]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Queries<'a> {
+    /// As they are.
+    pub floats: &'a [f32],
+    /// Rounded, where the storage is quantised.
+    pub rounded: &'a Rounded,
+    /// [`Stored::bases`].
+    pub bases: &'a [f32],
 }
 
 /// What weighing the values of quantised pages needs.

@@ -7,6 +7,7 @@
 mod few;
 mod hadamard;
 mod nibbles;
+mod offset;
 mod pairs;
 mod rows;
 mod softmax;
@@ -15,6 +16,7 @@ mod stored;
 pub use few::{MAX_FEW, accumulate_few, scores_few};
 pub use hadamard::{hadamard, hadamard_panel, hadamard_row};
 pub use nibbles::{EIGHT, accumulate_q4, round_head_q4, scores_q4, widen_panel_q4, widen_rows_q4};
+pub use offset::{add_lanes, add_to_lanes, dot};
 pub use pairs::{Rounded, accumulate_q8, multiply_rows, scores_q8};
 pub use rows::{accumulate, scores};
 pub use softmax::{Running, soft_cap, softmax_row};

@@ -60,7 +60,7 @@ unsafe fn sum_nibbles<S: Simd, const R: usize, const U: usize>(
 
 /// [`super::scores_few`] of the rounded queries `rows` against a panel of codes: `codes` is
 /// `[depth / 8][16][2]` (zeros after the last component) and `scales` `[block][16]`, one for each
-/// 32 of the depth.
+/// 32 of the depth. All scores of a row begin with its base.
 ///
 /// # Panics
 /// When a slice is too short or there are more than 12 rows.
@@ -73,9 +73,11 @@ pub fn scores_q4<S: Simd>(
     depth: usize,
     codes: &[i16],
     scales: &[f16],
+    bases: &[f32],
     out: &mut [f32],
     out_stride: usize,
 ) {
+    let bases = &bases[rows.clone()];
     let (count, blocks, groups) = (rows.len(), depth.div_ceil(BLOCK), depth.div_ceil(EIGHT));
     assert!(count <= MAX_FEW && codes.len() >= groups * 2 * WIDTH);
     assert!(scales.len() >= blocks * WIDTH && queries.scales.len() >= rows.end * blocks);
@@ -86,7 +88,7 @@ pub fn scores_q4<S: Simd>(
         // the assertions cover all of both.
         unsafe {
             let row = rows.start + r;
-            let mut total = [s.splat(0.0); R];
+            let mut total: [S::V; R] = std::array::from_fn(|i| s.splat(bases[r + i]));
             for block in 0..blocks {
                 let first = block * (BLOCK / EIGHT);
                 let some = (BLOCK / EIGHT).min(groups - first);
@@ -229,17 +231,24 @@ pub fn widen_rows_q4<S: Simd>(
 /// minimum for each block would give 0.0061 with a ninth more memory).
 const QUOTIENTS: [f32; 6] = [-8.0, -7.25, -7.75, -8.5, -9.0, -9.5];
 
-/// Transforms a head (see [`super::hadamard`]) and rounds each block of 32 of its components to
-/// `codes`; the scale of block `b` goes to `scales[b * 16]`. Of some scales the one with the least
+/// Transforms a head (see [`super::hadamard`]), subtracts `offset` (nothing where it is empty) and
+/// rounds each block of 32 of its components to `codes`; the scale of block `b` goes to `scales[b * 16]`. Of some scales the one with the least
 /// squared error is taken. Numbers that are not finite make a block's scale not a number, so that
 /// what reads it is refused and not wrong.
 ///
 /// # Panics
 /// When codes or scales are too few.
 #[inline(always)]
-pub fn round_head_q4<S: Simd>(s: S, head: &mut [f32], codes: &mut [i16], scales: &mut [f16]) {
+pub fn round_head_q4<S: Simd>(
+    s: S,
+    head: &mut [f32],
+    offset: &[f32],
+    codes: &mut [i16],
+    scales: &mut [f16],
+) {
     assert!(codes.len() >= head.len().next_multiple_of(BLOCK));
     hadamard_row(s, head);
+    head.iter_mut().zip(offset).for_each(|(x, off)| *x -= off);
     for (b, (block, codes)) in head
         .chunks(BLOCK)
         .zip(codes.chunks_exact_mut(BLOCK))

@@ -18,18 +18,25 @@ fn words(lanes: usize, numbers: usize, code: impl Fn(usize, usize) -> i8) -> Vec
     words
 }
 
-/// Queries, their depth, codes of a panel, its scales.
-struct Scores<'a>(&'a [f32], usize, &'a [i16], &'a [f16], &'a mut [f32]);
+/// Queries, their depth, codes of a panel, its scales, bases of the queries.
+struct Scores<'a>(
+    &'a [f32],
+    usize,
+    &'a [i16],
+    &'a [f16],
+    &'a [f32],
+    &'a mut [f32],
+);
 impl Kernel for Scores<'_> {
     type Output = ();
     const INTEGERS: bool = true;
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let Self(rows, depth, codes, scales, out) = self;
+        let Self(rows, depth, codes, scales, bases, out) = self;
         let mut queries = Rounded::default();
         queries.queries(s, rows, depth);
         let rows = 0..rows.len() / depth;
-        scores_q4(s, &queries, rows, depth, codes, scales, out, WIDTH);
+        scores_q4(s, &queries, rows, depth, codes, scales, bases, out, WIDTH);
     }
 }
 
@@ -68,21 +75,30 @@ impl Kernel for WidenRows<'_> {
     }
 }
 
-struct Round<'a>(&'a mut [f32], &'a mut [i16], &'a mut [f16]);
+/// A head, its offset, its codes and scales.
+struct Round<'a>(&'a mut [f32], &'a [f32], &'a mut [i16], &'a mut [f16]);
 impl Kernel for Round<'_> {
     type Output = ();
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        round_head_q4(s, self.0, self.1, self.2);
+        round_head_q4(s, self.0, self.1, self.2, self.3);
     }
 }
 
 /// A head's codes, and the scale of each block.
 fn round(level: Level, head: &[f32]) -> (Vec<i16>, Vec<f16>) {
+    round_from(level, head, &[])
+}
+
+/// The same of what is left without an offset of the transformed head.
+fn round_from(level: Level, head: &[f32], offset: &[f32]) -> (Vec<i16>, Vec<f16>) {
     let blocks = head.len().div_ceil(BLOCK);
     let (mut codes, mut scales) = (vec![99; blocks * BLOCK], vec![f16::ONE; blocks * WIDTH]);
     let mut transformed = head.to_vec();
-    dispatch_at(level, Round(&mut transformed, &mut codes, &mut scales));
+    dispatch_at(
+        level,
+        Round(&mut transformed, offset, &mut codes, &mut scales),
+    );
     assert!(codes[head.len()..].iter().all(|code| *code == 0));
     (codes, scales.into_iter().step_by(WIDTH).collect())
 }
@@ -103,10 +119,12 @@ proptest! {
         let words = words(WIDTH, depth, |lane, c| codes[c * WIDTH + lane]);
         for level in Level::available() {
             let mut out = vec![f32::NAN; count * WIDTH];
-            dispatch_at(level, Scores(&rows, depth, &words, &scales, &mut out));
+            let bases: Vec<f32> = (0..count).map(|r| r as f32 - 3.5).collect();
+            dispatch_at(level, Scores(&rows, depth, &words, &scales, &bases, &mut out));
             for r in 0..count {
                 for lane in 0..WIDTH {
-                    let (mut exact, mut allowed) = (0.0, 0.0);
+                    let base = f64::from(bases[r]);
+                    let (mut exact, mut allowed) = (base, bound(depth, base.abs()));
                     for (b, block) in rows[r * depth..(r + 1) * depth].chunks(BLOCK).enumerate() {
                         let scale = scales[b * WIDTH + lane].to_f64();
                         let largest = block.iter().fold(0f32, |m, x| m.max(x.abs()));
@@ -213,6 +231,27 @@ proptest! {
                 let theirs = f16::from_f32(largest / -8.0).to_f32();
                 prop_assert!(mine <= error(&at(theirs), theirs) + 1e-5 * size, "{level:?}");
             }
+        }
+    }
+}
+
+/// With an offset, codes are those of what is left of the transformed head.
+#[test]
+fn an_offset_is_taken_from_the_transformed_head() {
+    let head: Vec<f32> = (0..64).map(|c| (c as f32 * 0.7).sin() + 2.0).collect();
+    let mut offset = head.clone();
+    hadamard(&mut offset);
+    offset.iter_mut().for_each(|x| *x *= 0.75);
+    let mut rest = head.clone();
+    rest.iter_mut().for_each(|x| *x *= 0.25);
+    for level in Level::available() {
+        let (codes, scales) = round_from(level, &head, &offset);
+        let (expected, its) = round(level, &rest);
+        let same = codes.iter().zip(&expected).filter(|(a, b)| a == b).count();
+        // But for roundings of halves.
+        assert!(same >= 62, "{level:?}: {codes:?}");
+        for (a, b) in scales.iter().zip(its) {
+            assert!((a.to_f32() / b.to_f32() - 1.0).abs() < 2e-3);
         }
     }
 }
