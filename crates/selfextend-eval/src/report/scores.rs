@@ -16,23 +16,22 @@ pub(super) fn tables(view: &View) -> Vec<Table> {
         .filter(|tag| !view.values(tag).is_empty())
         .collect();
     let title = "Score in percent (95%: Wilson, or bootstrap where answers score in part)";
+    let told = "The right answer told token by token: its loss, how often its tokens are the most probable ones, and the token at which greedy decoding leaves it most often";
     let mut tables = vec![scores(view, title, &tags)];
-    let mut by_choice = tags;
+    tables.extend(tellings(view, told, &tags));
     let varied = |tag: &&str| view.values(tag).len() > 1;
     if let Some(tag) = ["wording", "needle"].into_iter().find(varied) {
-        by_choice.push(tag);
-        tables.push(scores(
-            view,
-            &format!("The same for each {tag}"),
-            &by_choice,
-        ));
+        let each: Vec<&str> = tags.into_iter().chain([tag]).collect();
+        let title = format!("The score for each {tag}");
+        tables.push(scores(view, &title, &each));
+        let title = format!("The right answer told, for each {tag}");
+        tables.extend(tellings(view, &title, &each));
     }
-    tables.extend(tellings(view, &by_choice));
     tables
 }
 
 /// The likelihood of right answers, where they were told: what a model knows, beside what it says.
-fn tellings(view: &View, tags: &[&str]) -> Option<Table> {
+fn tellings(view: &View, title: &str, tags: &[&str]) -> Option<Table> {
     let mut columns = vec!["method"];
     columns.extend(tags);
     columns.extend([
@@ -42,7 +41,6 @@ fn tellings(view: &View, tags: &[&str]) -> Option<Table> {
         "answers first %",
         "left at",
     ]);
-    let title = "The right answer told token by token: its loss, how often its tokens are the most probable ones, and the token at which greedy decoding leaves it most often";
     let mut table = Table::new(title, &columns);
     let mut any = false;
     for method in view.methods() {
