@@ -2,7 +2,7 @@
 
 use crate::args::GroupAndWindow;
 use crate::error::{BenchError, Result};
-use crate::peers::{Llama, MISTRAL_SCRIPT};
+use crate::peers::{Llama, mistral_script};
 use crate::process::{Finished, measure};
 use crate::series::{Fork, Job, Reading, Series, Task};
 use crate::served;
@@ -100,7 +100,7 @@ impl Engines {
             }
             Series::Mistral => {
                 let mut command = Command::new(self.mistral.as_ref()?);
-                command.arg(MISTRAL_SCRIPT).arg(model);
+                command.arg(mistral_script()).arg(model);
                 command.args([&length.to_string(), &decode]);
                 command.env("RAYON_NUM_THREADS", &threads);
                 Some(command)
@@ -358,7 +358,7 @@ mod tests {
             Some(Llama {
                 bench: name.into(),
                 quantize: "llama-quantize".into(),
-                server: "llama-server".into(),
+                server: Some("llama-server".into()),
                 version: String::new(),
             })
         };

@@ -51,15 +51,16 @@ impl Finished {
 #[derive(Debug)]
 pub struct Background {
     child: Child,
+    started: Instant,
     command: String,
-    /// What it wrote, to either stream, as far as it has ended.
+    /// The readers of what it writes.
     output: [Option<JoinHandle<String>>; 2],
 }
 
 impl Background {
     /// Starts it, quietly.
     pub fn start(command: &mut Command) -> Result<Self> {
-        let text = in_words(command);
+        let (text, started) = (in_words(command), Instant::now());
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -73,19 +74,19 @@ impl Background {
         let stderr = child.stderr.take().map(|pipe| collect(pipe, false));
         Ok(Self {
             child,
+            started,
             command: text,
             output: [stdout, stderr],
         })
     }
 
-    /// Waits until something is true of it, and returns the seconds that took.
+    /// Waits until something is true of it, and returns the seconds since its start.
     pub fn wait_until(&mut self, is_ready: impl Fn() -> bool, timeout: Duration) -> Result<f64> {
-        let start = Instant::now();
         while !is_ready() {
             if let Ok(Some(status)) = self.child.try_wait() {
                 return Err(self.error(format!("ended ({status})")));
             }
-            if start.elapsed() > timeout {
+            if self.started.elapsed() > timeout {
                 return Err(BenchError::Timeout {
                     command: self.command.clone(),
                     seconds: timeout.as_secs(),
@@ -93,7 +94,7 @@ impl Background {
             }
             thread::sleep(POLL);
         }
-        Ok(start.elapsed().as_secs_f64())
+        Ok(self.started.elapsed().as_secs_f64())
     }
 
     /// The most memory that it has held.

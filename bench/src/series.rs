@@ -47,10 +47,8 @@ pub enum Server {
         /// How keys and values are stored.
         kv_type: String,
     },
-    /// `llama-server`, with flash attention.
+    /// llama.cpp's `llama-server`, with flash attention.
     Llama {
-        /// Whose.
-        fork: Fork,
         /// How keys and values are stored.
         kv_type: String,
     },
@@ -98,8 +96,8 @@ impl Series {
             Self::Served(Server::Ours { kv_type }) => {
                 format!("selfextend serve{}", stored(kv_type))
             }
-            Self::Served(Server::Llama { fork, kv_type }) => {
-                format!("{}'s server{}", fork.name(), stored(kv_type))
+            Self::Served(Server::Llama { kv_type }) => {
+                format!("llama.cpp's server{}", stored(kv_type))
             }
             Self::Served(Server::Running { name, .. }) => name.clone(),
         }
@@ -115,7 +113,7 @@ impl Series {
         match self {
             Self::Ours { kv_type, .. }
             | Self::Llama { kv_type, .. }
-            | Self::Served(Server::Ours { kv_type } | Server::Llama { kv_type, .. }) => {
+            | Self::Served(Server::Ours { kv_type } | Server::Llama { kv_type }) => {
                 Some(kv_type)
             }
             Self::Mistral | Self::Candle | Self::Served(Server::Running { .. }) => None,
