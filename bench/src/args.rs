@@ -187,14 +187,12 @@ impl FromStr for Running {
     fn from_str(text: &str) -> Result<Self, String> {
         let parts = text.split_once('=');
         let parts = parts.filter(|(name, url)| !name.is_empty() && url.starts_with("http://"));
-        let (name, url) = parts.ok_or("write a name and an address, as in x=http://localhost:80")?;
+        let (name, url) =
+            parts.ok_or("write a name and an address, as in x=http://localhost:80")?;
         Ok(Self {
             name: name.to_owned(),
             // Given as for OpenAI's clients, too.
-            url: url
-                .trim_end_matches('/')
-                .trim_end_matches("/v1")
-                .to_owned(),
+            url: url.trim_end_matches('/').trim_end_matches("/v1").to_owned(),
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::error::{BenchError, Result};
 use serde::Deserialize;
-use std::io::{self, BufRead, BufReader};
+use std::io::{BufRead, BufReader};
 use std::time::{Duration, Instant};
 use ureq::Agent;
 
@@ -85,10 +85,23 @@ impl Client {
         answer.is_ok_and(|answer| answer.status().is_success())
     }
 
+    /// The name of the server's first model.
+    pub fn model(&self) -> Result<String> {
+        let url = format!("{}/v1/models", self.url);
+        let answer = self.agent.get(&url).call();
+        let mut answer = answer.map_err(|error| self.failure(&url, error))?;
+        let body = answer.body_mut().read_to_string();
+        let body = body.map_err(|error| self.failure(&url, error))?;
+        let models: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+        let name = models["data"][0]["id"].as_str();
+        name.map(str::to_owned)
+            .ok_or_else(|| BenchError::failure(format!("{url} names no model: {body}")))
+    }
+
     /// Lets the server continue a prompt, greedily.
-    pub fn complete(&self, prompt: &str, tokens: usize) -> Result<Answer> {
+    pub fn complete(&self, model: &str, prompt: &str, tokens: usize) -> Result<Answer> {
         let body = serde_json::json!({
-            "model": "default", "prompt": prompt, "max_tokens": tokens, "temperature": 0,
+            "model": model, "prompt": prompt, "max_tokens": tokens, "temperature": 0,
             "stream": true, "stream_options": {"include_usage": true},
         });
         let url = format!("{}/v1/completions", self.url);
@@ -96,16 +109,16 @@ impl Client {
         let request = request.header("content-type", "application/json");
         let start = Instant::now();
         let response = request.send(body.to_string());
-        let mut response = response.map_err(|error| self.failure(&url, error.into_io()))?;
+        let mut response = response.map_err(|error| self.failure(&url, error))?;
         let status = response.status();
         if !status.is_success() {
             let said = response.body_mut().read_to_string().unwrap_or_default();
             let said: String = said.trim().chars().take(LONGEST_REASON).collect();
             let told = format!("the server answered {status}: {said}");
-            // A request that it does not take is a property of it; trouble inside is a failure.
-            return Err(match status.is_client_error() {
-                true => BenchError::Cannot(told),
-                false => BenchError::failure(told),
+            // A prompt that it does not take is a property of it; everything else is trouble.
+            return Err(match status.as_u16() {
+                400 | 413 | 422 => BenchError::Cannot(told),
+                _ => BenchError::failure(told),
             });
         }
         let stream = BufReader::new(response.into_body().into_reader());
@@ -115,7 +128,7 @@ impl Client {
     fn read(&self, url: &str, stream: impl BufRead, start: Instant) -> Result<Answer> {
         let (mut first, mut last, mut usage) = (None, 0.0, None);
         for line in stream.lines() {
-            let line = line.map_err(|error| self.failure(url, error))?;
+            let line = line.map_err(|error| self.failure(url, error.into()))?;
             let Some(data) = line.strip_prefix("data:").map(str::trim) else {
                 continue;
             };
@@ -149,15 +162,15 @@ impl Client {
         })
     }
 
-    fn failure(&self, url: &str, error: io::Error) -> BenchError {
-        match error.kind() {
-            io::ErrorKind::TimedOut => BenchError::Timeout {
+    fn failure(&self, url: &str, error: ureq::Error) -> BenchError {
+        match error {
+            ureq::Error::Timeout(_) => BenchError::Timeout {
                 command: format!("POST {url}"),
                 seconds: self.timeout.as_secs(),
             },
-            _ => BenchError::Io {
+            other => BenchError::Io {
                 what: format!("POST {url}"),
-                reason: error,
+                reason: other.into_io(),
             },
         }
     }
@@ -228,7 +241,7 @@ mod tests {
             (200, format!("data: {usage}\n\ndata: [DONE]\n\n")),
         ];
         let (url, serving) = stub("200 OK", parts);
-        let answer = client(&url).complete("a prompt", 4).unwrap();
+        let answer = client(&url).complete("m", "a prompt", 4).unwrap();
         // Sleeps are at least as long as asked for; the machine may be slow, but not for seconds.
         assert!((0.5..5.0).contains(&answer.first), "{answer:?}");
         assert!((0.2..5.0).contains(&answer.rest), "{answer:?}");
@@ -240,8 +253,14 @@ mod tests {
         );
         let body = request.split_once("\r\n\r\n").unwrap().1;
         let body: serde_json::Value = serde_json::from_str(body).unwrap();
-        assert_eq!((&body["prompt"], &body["stream"]), (&"a prompt".into(), &true.into()));
-        assert_eq!(body["max_tokens"], 4);
+        assert_eq!(
+            (&body["prompt"], &body["stream"]),
+            (&"a prompt".into(), &true.into())
+        );
+        assert_eq!(
+            (&body["max_tokens"], &body["model"]),
+            (&4.into(), &"m".into())
+        );
     }
 
     #[test]
@@ -262,26 +281,42 @@ mod tests {
     fn a_refusal_is_a_result_and_trouble_is_not() {
         let refused = r#"{"error":{"message":"the prompt is too long"}}"#.to_owned();
         let (url, _) = stub("400 Bad Request", vec![(0, refused)]);
-        let error = client(&url).complete("x", 1).unwrap_err();
-        assert!(matches!(&error, BenchError::Cannot(it) if it.contains("too long")), "{error}");
-        let (url, _) = stub("500 Internal Server Error", Vec::new());
-        let error = client(&url).complete("x", 1).unwrap_err();
-        assert!(error.is_failure(), "{error}");
+        let error = client(&url).complete("m", "x", 1).unwrap_err();
+        assert!(
+            matches!(&error, BenchError::Cannot(it) if it.contains("too long")),
+            "{error}"
+        );
+        for status in ["404 Not Found", "500 Internal Server Error"] {
+            let (url, _) = stub(status, Vec::new());
+            let error = client(&url).complete("m", "x", 1).unwrap_err();
+            assert!(error.is_failure(), "{error}");
+        }
         let broken = "data: {\"error\":{\"message\":\"out of memory\"}}\n\n".to_owned();
         let (url, _) = stub("200 OK", vec![(0, broken)]);
-        let error = client(&url).complete("x", 1).unwrap_err().to_string();
+        let error = client(&url).complete("m", "x", 1).unwrap_err().to_string();
         assert!(error.contains("out of memory"), "{error}");
     }
 
     #[test]
     fn an_answer_that_ends_early_or_never_is_told() {
         let (url, _) = stub("200 OK", vec![(0, chunk(" a"))]);
-        let error = client(&url).complete("x", 1).unwrap_err().to_string();
+        let error = client(&url).complete("m", "x", 1).unwrap_err().to_string();
         assert!(error.contains("no usage"), "{error}");
         let (url, _) = stub("200 OK", vec![(0, chunk(" a")), (3000, String::new())]);
         let hasty = Client::new(&url, Duration::from_millis(500));
-        let error = hasty.complete("x", 1).unwrap_err();
+        let error = hasty.complete("m", "x", 1).unwrap_err();
         assert!(matches!(error, BenchError::Timeout { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn the_model_is_the_first_of_the_list() {
+        let list = r#"{"object":"list","data":[{"id":"a.gguf"},{"id":"b"}]}"#.to_owned();
+        let (url, serving) = stub("200 OK", vec![(0, list)]);
+        assert_eq!(client(&url).model().unwrap(), "a.gguf");
+        assert!(serving.join().unwrap().starts_with("GET /v1/models "));
+        let (url, _) = stub("404 Not Found", vec![(0, "what?".to_owned())]);
+        let error = client(&url).model().unwrap_err().to_string();
+        assert!(error.contains("what?"), "{error}");
     }
 
     #[test]

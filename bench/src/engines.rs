@@ -330,7 +330,11 @@ mod tests {
         assert_eq!(reading.peak_mib, Some(136.5));
         assert!(read(&ours(&[Task::Prefill, Task::Decode]), 4, &finished(line)).is_err());
         let candle = r#"{"prefill_tok_s":null,"decode_tok_s":9.5}"#;
-        let reading = read(&job(Series::Candle, 64, &[Task::Decode]), 4, &finished(candle));
+        let reading = read(
+            &job(Series::Candle, 64, &[Task::Decode]),
+            4,
+            &finished(candle),
+        );
         assert_eq!(reading.unwrap().values, [(Task::Decode, 9.5)]);
     }
 

@@ -111,12 +111,7 @@ fn run(args: &Args) -> Result<Results> {
 }
 
 /// Every model in every format, in one process and through the servers.
-fn models(
-    args: &Args,
-    plan: &Plan,
-    engines: &Engines,
-    bench: &Path,
-) -> Result<Vec<ModelResults>> {
+fn models(args: &Args, plan: &Plan, engines: &Engines, bench: &Path) -> Result<Vec<ModelResults>> {
     let columns = [plan.series(args, engines), plan.served(args, engines)];
     let mut models = Vec::new();
     for name in &plan.models {

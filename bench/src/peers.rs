@@ -222,7 +222,8 @@ pub fn prepare_mistral(bench: &Path) -> Result<PathBuf> {
 
 /// The version of mistral.rs that a Python has.
 pub fn mistral_version(python: &Path) -> Result<String> {
-    let script = format!("import {MISTRAL}, importlib.metadata as m; print(m.version('{MISTRAL}'))");
+    let script =
+        format!("import {MISTRAL}, importlib.metadata as m; print(m.version('{MISTRAL}'))");
     ask(Command::new(python).args(["-c", &script]))
 }
 

@@ -84,7 +84,9 @@ impl Plan {
 
     fn full() -> Self {
         Self {
-            models: [DEFAULT_MODEL, "qwen2.5-coder-1.5b"].map(str::to_owned).into(),
+            models: [DEFAULT_MODEL, "qwen2.5-coder-1.5b"]
+                .map(str::to_owned)
+                .into(),
             formats: [OWN, "Q4_0"].map(str::to_owned).into(),
             prefill: vec![512, 4096, 16384],
             decode: vec![0, 4096, 16384],
@@ -238,7 +240,15 @@ mod tests {
 
     #[test]
     fn flags_replace_parts_of_a_preset() {
-        let words = ["bench", "--preset", "full", "--prefill", "64", "--servers", "no"];
+        let words = [
+            "bench",
+            "--preset",
+            "full",
+            "--prefill",
+            "64",
+            "--servers",
+            "no",
+        ];
         let plan = Plan::of(&Args::parse_from(words));
         let expected = Plan {
             prefill: vec![64],

@@ -143,7 +143,11 @@ mod tests {
     fn who_is_not_there_is_named_with_the_reason() {
         let words = ["bench", "--peers", "ik-llama,mistral", "--servers", "yes"];
         // Any program will do for ours: only its version is asked for.
-        let words = [&words[..], &["--selfextend", "rustc", "--mistral-python", "/none"]].concat();
+        let words = [
+            &words[..],
+            &["--selfextend", "rustc", "--mistral-python", "/none"],
+        ]
+        .concat();
         let args = Args::parse_from(words);
         let args = Args {
             ik_llama_dir: None,
@@ -156,7 +160,10 @@ mod tests {
         assert_eq!(versions.len(), 1);
         let reason = |name: &str| {
             let named = absent.iter().find(|it| it.name == name);
-            named.unwrap_or_else(|| panic!("{name} in {absent:?}")).reason.clone()
+            named
+                .unwrap_or_else(|| panic!("{name} in {absent:?}"))
+                .reason
+                .clone()
         };
         assert!(reason("llama.cpp").contains("not asked for"));
         assert!(reason("ik_llama.cpp").contains("IK_LLAMA_DIR"));

@@ -189,7 +189,11 @@ fn memory(model: &ModelResults) -> String {
 
 fn described(model: &ModelResults) -> String {
     let name = model.file.file_name().unwrap_or_default();
-    let through = if model.served { ", through servers" } else { "" };
+    let through = if model.served {
+        ", through servers"
+    } else {
+        ""
+    };
     format!("`{}`{through}", name.to_string_lossy())
 }
 
@@ -315,7 +319,10 @@ mod tests {
         results.absent = vec![crate::results::Absent::new("ik_llama.cpp", reason)];
         crate::results::tests::refuse(&mut results.models[0], "it ends at 100 tokens\nat most");
         let text = markdown(&results);
-        assert!(text.contains("- ik_llama.cpp: it is not built here\n"), "{text}");
+        assert!(
+            text.contains("- ik_llama.cpp: it is not built here\n"),
+            "{text}"
+        );
         let cell = "- llama.cpp, fa, prefill at 128, model.gguf: it ends at 100 tokens\n";
         assert!(text.contains(cell), "{text}");
         assert!(text.contains("| 128 | - | - | cannot |"), "{text}");

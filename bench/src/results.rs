@@ -1,10 +1,10 @@
 //! What has been measured so far.
 
 use crate::alone::Alone;
-use crate::series::{Job, Reading, Series, Task};
 use crate::error::BenchError;
 use crate::machine::{Limits, Machine};
 use crate::roofline::{ModelShape, best, median};
+use crate::series::{Job, Reading, Series, Task};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -154,9 +154,8 @@ impl ModelResults {
             let speeds = peers.filter_map(|peer| self.cell(peer, task, length)?.median);
             speeds.max_by(f64::total_cmp)
         };
-        let alike = |series: &Series| {
-            !series.is_ours() && series.kv_type() == Some(self.kv_type.as_str())
-        };
+        let alike =
+            |series: &Series| !series.is_ours() && series.kv_type() == Some(self.kv_type.as_str());
         fastest(self.series.iter().any(alike))
     }
 

@@ -113,9 +113,7 @@ impl Series {
         match self {
             Self::Ours { kv_type, .. }
             | Self::Llama { kv_type, .. }
-            | Self::Served(Server::Ours { kv_type } | Server::Llama { kv_type }) => {
-                Some(kv_type)
-            }
+            | Self::Served(Server::Ours { kv_type } | Server::Llama { kv_type }) => Some(kv_type),
             Self::Mistral | Self::Candle | Self::Served(Server::Running { .. }) => None,
         }
     }

@@ -52,7 +52,13 @@ pub fn run(
     } else {
         let client = Client::new(&url, engines.timeout);
         match measure(&client, job, engines.decode_tokens, round) {
-            Err(error) if error.is_failure() => return Err(running.error(error.to_string())),
+            // What ours does not take was asked wrongly.
+            Err(error) if error.is_failure() || job.series.is_ours() => {
+                return Err(match error {
+                    timeout @ BenchError::Timeout { .. } => timeout,
+                    error => running.error(error.to_string()),
+                });
+            }
             measured => measured?,
         }
     };
@@ -66,12 +72,13 @@ pub fn run(
 fn measure(client: &Client, job: &Job, decode: usize, round: usize) -> Result<Vec<(Task, f64)>> {
     // Another text each time: none may begin like one whose keys and values are kept.
     let seed = 2 * (job.length + round);
-    client.complete(&prompt(LEAST_PROMPT, seed + 1), 2)?;
+    let model = client.model()?;
+    client.complete(&model, &prompt(LEAST_PROMPT, seed + 1), 2)?;
     let decodes = job.wants(Task::Decode);
     let tokens = job.length.max(LEAST_PROMPT);
     // As many steps of decode as elsewhere: the first token comes from the prefill.
     let wanted = if decodes { decode + 1 } else { 1 };
-    let answer = client.complete(&prompt(tokens, seed), wanted)?;
+    let answer = client.complete(&model, &prompt(tokens, seed), wanted)?;
     check(&answer, tokens, wanted)?;
     let value = |&task: &Task| match task {
         Task::Decode => answer.decode_tok_s().map(|rate| (task, rate)),
