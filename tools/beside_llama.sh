@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Our server and llama.cpp's on the same file, threads and load, in turns:
 #   tools/beside_llama.sh LLAMA_SERVER MODEL.gguf [THREADS [ROUNDS]]
-# `cargo run --release -p selfextend-bench` builds llama.cpp without its server; in that folder
-# (target/bench/llama.cpp) `venv/bin/ninja -C build llama-server` adds it. Prints a line of JSON for
+# `cargo run --release -p selfextend-bench -- --preset short` builds it
+# (target/bench/llama.cpp/build/bin/llama-server). Prints a line of JSON for
 # each run (tools/load.py chats): 8 clients, chats of 300 tokens and of 2,000, 64 tokens each answer.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -2,9 +2,11 @@
 
 use crate::args::GroupAndWindow;
 use crate::error::{BenchError, Result};
-use crate::peers::Llama;
+use crate::peers::{Llama, mistral_script};
 use crate::process::{Finished, measure};
-use serde::{Deserialize, Serialize};
+use crate::series::{Fork, Job, Reading, Series, Task};
+use crate::served;
+use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,90 +15,6 @@ use std::time::Duration;
 /// in the weights; with longer prompts that cost is negligible, and a repetition doubles the time.
 const WARM_UP_TO: usize = 4096;
 
-/// The longest sequence of candle's quantized llama.
-const CANDLE_LIMIT: usize = 4096;
-
-/// An engine in one of its settings: a column of the tables.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Series {
-    /// selfextend.
-    Ours {
-        /// How keys and values are stored.
-        kv_type: String,
-        /// SelfExtend instead of plain attention.
-        self_extend: Option<GroupAndWindow>,
-    },
-    /// llama.cpp.
-    Llama {
-        /// How keys and values are stored.
-        kv_type: String,
-        /// Flash attention.
-        flash: bool,
-    },
-    /// candle-transformers.
-    Candle,
-}
-
-impl Series {
-    /// The heading of its column.
-    pub fn name(&self) -> String {
-        let stored = |kv_type: &str| match kv_type {
-            "f16" => String::new(),
-            other => format!(", {other} cache"),
-        };
-        match self {
-            Self::Ours {
-                kv_type,
-                self_extend: None,
-            } => format!("selfextend{}", stored(kv_type)),
-            Self::Ours {
-                kv_type,
-                self_extend: Some(GroupAndWindow { group, window }),
-            } => format!("SelfExtend {group},{window}{}", stored(kv_type)),
-            Self::Llama { kv_type, flash } => {
-                let flash = if *flash { "fa" } else { "no fa" };
-                format!("llama.cpp, {flash}{}", stored(kv_type))
-            }
-            Self::Candle => "candle".to_owned(),
-        }
-    }
-
-    /// Whether it is selfextend.
-    pub fn is_ours(&self) -> bool {
-        matches!(self, Self::Ours { .. })
-    }
-}
-
-/// What is measured of an engine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Task {
-    /// Tokens read per second.
-    Prefill,
-    /// Tokens written per second after a prefill.
-    Decode,
-}
-
-/// One child process: an engine at one length.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Job {
-    /// The engine.
-    pub series: Series,
-    /// Tokens of the prefill.
-    pub length: usize,
-    /// What it measures.
-    pub tasks: Vec<Task>,
-}
-
-/// What a child measured.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Reading {
-    /// Tokens per second, for each task.
-    pub tok_s: Vec<(Task, f64)>,
-    /// The most memory it held.
-    pub peak_mib: Option<f64>,
-}
-
 /// Where the engines are, and the settings that all of them share.
 #[derive(Debug)]
 pub struct Engines {
@@ -104,6 +22,10 @@ pub struct Engines {
     pub selfextend: PathBuf,
     /// llama.cpp's programs.
     pub llama: Option<Llama>,
+    /// ik_llama.cpp's programs.
+    pub ik_llama: Option<Llama>,
+    /// A Python with the package `mistralrs`.
+    pub mistral: Option<PathBuf>,
     /// The binary of `bench/candle`.
     pub candle: Option<PathBuf>,
     /// Threads of every engine.
@@ -115,24 +37,19 @@ pub struct Engines {
 }
 
 impl Engines {
-    /// The children that measure a series at a length. One child of selfextend measures both tasks;
-    /// llama-bench would time prefill and decode together.
-    pub fn jobs(&self, series: &Series, length: usize, tasks: &[Task]) -> Vec<Job> {
-        let job = |tasks: &[Task]| Job {
-            series: series.clone(),
-            length,
-            tasks: tasks.to_vec(),
-        };
-        match series {
-            Series::Llama { .. } => tasks.iter().map(|&task| job(&[task])).collect(),
-            Series::Candle if length + self.decode_tokens > CANDLE_LIMIT => Vec::new(),
-            _ if tasks.is_empty() => Vec::new(),
-            _ => vec![job(tasks)],
+    /// llama.cpp's programs, or those of a fork.
+    pub fn fork(&self, fork: Fork) -> Option<&Llama> {
+        match fork {
+            Fork::Original => self.llama.as_ref(),
+            Fork::Ik => self.ik_llama.as_ref(),
         }
     }
 
-    /// Runs a job on a model file.
-    pub fn run(&self, job: &Job, model: &Path) -> Result<Reading> {
+    /// Runs a job on a model file. `round` keeps prompts apart that a server might remember.
+    pub fn run(&self, job: &Job, model: &Path, round: usize) -> Result<Reading> {
+        if let Series::Served(server) = &job.series {
+            return served::run(self, server, job, model, round);
+        }
         let Some(mut command) = self.command(job, model) else {
             return Err(BenchError::failure("this engine is not available"));
         };
@@ -141,57 +58,97 @@ impl Engines {
     }
 
     fn command(&self, job: &Job, model: &Path) -> Option<Command> {
-        let threads = self.threads.to_string();
-        let length = job.length.to_string();
-        let decodes = job.tasks.contains(&Task::Decode);
-        let decode = if decodes { self.decode_tokens } else { 0 }.to_string();
-        let mut command;
+        // A load is seen through the answer to one token.
+        let length = if job.wants(Task::Load) { 1 } else { job.length };
+        let decode = if job.wants(Task::Decode) {
+            self.decode_tokens
+        } else {
+            0
+        };
+        let (threads, decode) = (self.threads.to_string(), decode.to_string());
         match &job.series {
             Series::Ours {
                 kv_type,
                 self_extend,
             } => {
-                command = Command::new(&self.selfextend);
+                let mut command = Command::new(&self.selfextend);
                 command.args(["bench", "--json", "--model"]).arg(model);
                 command.args(["--threads", &threads, "--kv-type", kv_type]);
-                command.args(["--depths", &length, "--decode-tokens", &decode]);
+                command.args(["--depths", &length.to_string()]);
+                command.args(["--decode-tokens", &decode]);
                 match self_extend {
                     None => command.arg("--plain"),
                     Some(GroupAndWindow { group, window }) => command
                         .args(["--group-size", &group.to_string()])
                         .args(["--neighbor-window", &window.to_string()]),
                 };
+                Some(command)
             }
-            Series::Llama { kv_type, flash } => {
-                let flash = if *flash { "1" } else { "0" };
-                command = Command::new(&self.llama.as_ref()?.bench);
+            Series::Llama {
+                fork,
+                kv_type,
+                flash,
+            } => {
+                let mut command = Command::new(&self.fork(*fork)?.bench);
                 command.arg("-m").arg(model);
-                command.args(["-o", "json", "-r", "1", "-t", &threads, "-fa", flash]);
+                command.args(["-o", "json", "-r", "1", "-t", &threads]);
+                command.args(["-fa", if *flash { "1" } else { "0" }]);
                 command.args(["-ctk", kv_type, "-ctv", kv_type]);
-                match decodes {
-                    true => command.args(["-p", "0", "-n", &decode, "-d", &length]),
-                    false => command.args(["-p", &length, "-n", "0"]),
-                };
-                if !decodes && job.length > WARM_UP_TO {
-                    command.arg("--no-warmup");
-                }
+                let cold = !job.wants(Task::Decode) && length > WARM_UP_TO || job.wants(Task::Load);
+                command.args(llama_test(*fork, job, length, &decode, cold));
+                Some(command)
+            }
+            Series::Mistral => {
+                let mut command = Command::new(self.mistral.as_ref()?);
+                command.arg(mistral_script()).arg(model);
+                command.args([&length.to_string(), &decode]);
+                command.env("RAYON_NUM_THREADS", &threads);
+                Some(command)
             }
             Series::Candle => {
-                command = Command::new(self.candle.as_ref()?);
-                command.arg(model).args([&length, &decode]);
+                let mut command = Command::new(self.candle.as_ref()?);
+                command.arg(model).args([&length.to_string(), &decode]);
                 command.env("RAYON_NUM_THREADS", &threads);
+                Some(command)
             }
+            Series::Served(_) => None,
         }
-        Some(command)
     }
 }
 
-/// A line of `selfextend bench --json`, or of candle-bench.
+/// The test that a llama-bench shall run. That of ik_llama.cpp has `-gp PROMPT,TOKENS` for a decode
+/// at a depth, and rearranges weights as it likes them best only where it is told to.
+fn llama_test(fork: Fork, job: &Job, length: usize, decode: &str, cold: bool) -> Vec<String> {
+    let length = length.to_string();
+    let test = match (job.wants(Task::Decode), fork) {
+        (false, _) => vec!["-p", &length, "-n", "0"],
+        (true, Fork::Original) => vec!["-p", "0", "-n", decode, "-d", &length],
+        (true, Fork::Ik) if job.length == 0 => vec!["-p", "0", "-n", decode],
+        (true, Fork::Ik) => vec!["-p", "0", "-n", "0", "-gp"],
+    };
+    let mut words: Vec<String> = test.into_iter().map(str::to_owned).collect();
+    if words.last().is_some_and(|word| word == "-gp") {
+        words.push(format!("{length},{decode}"));
+    }
+    if fork == Fork::Ik {
+        words.extend(["-rtr", "1"].map(str::to_owned));
+    }
+    match fork {
+        _ if !cold => {}
+        Fork::Original => words.push("--no-warmup".to_owned()),
+        Fork::Ik => words.extend(["-w", "0"].map(str::to_owned)),
+    }
+    words
+}
+
+/// A line of `selfextend bench --json`, of candle-bench or of bench/mistral.
 #[derive(Deserialize)]
 struct Rates {
     prefill_tok_s: Option<f64>,
     decode_tok_s: Option<f64>,
     peak_rss_mib: Option<f64>,
+    /// Why a peer does not do this.
+    cannot: Option<String>,
 }
 
 /// One of llama-bench's results.
@@ -199,7 +156,9 @@ struct Rates {
 struct LlamaResult {
     n_prompt: usize,
     n_gen: usize,
-    n_depth: usize,
+    /// Not in that of ik_llama.cpp, whose tests have names instead.
+    n_depth: Option<usize>,
+    test: Option<String>,
     avg_ts: f64,
 }
 
@@ -207,11 +166,26 @@ fn read(job: &Job, decode_tokens: usize, finished: &Finished) -> Result<Reading>
     let parsed = match job.series {
         Series::Llama { .. } => parse_llama(&finished.stdout, job, decode_tokens)
             .map(|rate| (job.tasks.iter().map(|&task| (task, rate)).collect(), None)),
-        _ => parse_rates(&finished.stdout, job),
+        _ => {
+            let rates = parse_rates(&finished.stdout);
+            if let Ok(Rates {
+                cannot: Some(reason),
+                ..
+            }) = rates
+            {
+                return Err(BenchError::Cannot(reason));
+            }
+            rates.and_then(|rates| rated(&rates, job))
+        }
     };
-    let (tok_s, own_peak) = parsed.map_err(|reason| finished.unreadable(reason))?;
+    let (mut values, own_peak) = parsed.map_err(|reason| finished.unreadable(reason))?;
+    for (task, value) in &mut values {
+        if *task == Task::Load {
+            *value = finished.seconds;
+        }
+    }
     Ok(Reading {
-        tok_s,
+        values,
         // The child's own peak includes what it held after the last poll.
         peak_mib: finished
             .peak_mib
@@ -223,68 +197,86 @@ fn read(job: &Job, decode_tokens: usize, finished: &Finished) -> Result<Reading>
 
 type Rated = (Vec<(Task, f64)>, Option<f64>);
 
-fn parse_rates(stdout: &str, job: &Job) -> Result<Rated, String> {
-    let rates: Rates = serde_json::from_str(stdout.trim()).map_err(|error| error.to_string())?;
+fn parse_rates(stdout: &str) -> Result<Rates, String> {
+    // mistral.rs writes its log there too, before.
+    let line = stdout.trim().lines().last().unwrap_or_default();
+    let whole = serde_json::from_str(stdout.trim());
+    whole
+        .or_else(|_| serde_json::from_str(line))
+        .map_err(|error| error.to_string())
+}
+
+fn rated(rates: &Rates, job: &Job) -> Result<Rated, String> {
     let rate = |&task: &Task| {
         let rate = match task {
-            Task::Prefill => rates.prefill_tok_s,
+            Task::Prefill | Task::Load => rates.prefill_tok_s,
             Task::Decode => rates.decode_tok_s,
         };
         let rate = rate.filter(|rate| *rate > 0.0);
         rate.map(|rate| (task, rate))
             .ok_or_else(|| format!("no speed of {task:?}"))
     };
-    let tok_s = job.tasks.iter().map(rate).collect::<Result<_, _>>()?;
-    Ok((tok_s, rates.peak_rss_mib))
+    let values = job.tasks.iter().map(rate).collect::<Result<_, _>>()?;
+    Ok((values, rates.peak_rss_mib))
 }
 
 /// The speed of the one test a job of llama.cpp asked for.
 fn parse_llama(stdout: &str, job: &Job, decode_tokens: usize) -> Result<f64, String> {
     let results: Vec<LlamaResult> =
         serde_json::from_str(stdout).map_err(|error| error.to_string())?;
-    let wanted = if job.tasks.contains(&Task::Decode) {
-        (0, decode_tokens, job.length)
-    } else {
-        (job.length, 0, 0)
+    let length = if job.wants(Task::Load) { 1 } else { job.length };
+    let is_wanted = |it: &&LlamaResult| {
+        let tokens = (it.n_prompt, it.n_gen, it.n_depth.unwrap_or(0));
+        let named = format!("tg{decode_tokens}@pp{length}");
+        match job.wants(Task::Decode) {
+            false => tokens == (length, 0, 0),
+            true if tokens == (0, decode_tokens, length) => true,
+            // "pp64+tg4" has the same numbers, but counts the tokens of both.
+            true => {
+                tokens == (length, decode_tokens, 0)
+                    && it.test.as_deref().is_some_and(|test| test == named)
+            }
+        }
     };
-    let result = results
-        .iter()
-        .find(|it| (it.n_prompt, it.n_gen, it.n_depth) == wanted && it.avg_ts > 0.0);
-    result.map(|it| it.avg_ts).ok_or_else(|| {
-        format!(
-            "no result for -p {} -n {} -d {}",
-            wanted.0, wanted.1, wanted.2
-        )
-    })
+    let result = results.iter().find(|it| is_wanted(it) && it.avg_ts > 0.0);
+    result
+        .map(|it| it.avg_ts)
+        .ok_or_else(|| format!("no result for {:?} at {length} tokens", job.tasks))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn llama(length: usize, task: Task) -> Job {
+    fn llama_of(fork: Fork, length: usize, task: Task) -> Job {
         let kv_type = "f16".to_owned();
+        let series = Series::Llama {
+            fork,
+            kv_type,
+            flash: true,
+        };
+        job(series, length, &[task])
+    }
+
+    fn llama(length: usize, task: Task) -> Job {
+        llama_of(Fork::Original, length, task)
+    }
+
+    fn job(series: Series, length: usize, tasks: &[Task]) -> Job {
         Job {
-            series: Series::Llama {
-                kv_type,
-                flash: true,
-            },
+            series,
             length,
-            tasks: vec![task],
+            tasks: tasks.to_vec(),
         }
     }
 
     fn ours(tasks: &[Task]) -> Job {
         let kv_type = "f16".to_owned();
-        let self_extend = None;
-        Job {
-            series: Series::Ours {
-                kv_type,
-                self_extend,
-            },
-            length: 64,
-            tasks: tasks.to_vec(),
-        }
+        let series = Series::Ours {
+            kv_type,
+            self_extend: None,
+        };
+        job(series, 64, tasks)
     }
 
     // As llama-bench of llama-cpp-python 0.3.36 wrote it, shortened.
@@ -307,26 +299,78 @@ mod tests {
         assert!(parse_llama("ggml: no", &llama(64, Task::Prefill), 4).is_err());
     }
 
+    // In the form of ik_llama.cpp's llama-bench (commit 0115ace), shortened.
+    const IK_LLAMA: &str = r#"[
+      {"build_commit": "0115ace2", "n_threads": 2, "type_k": "f16", "flash_attn": true,
+       "repack": true, "n_prompt": 64, "n_gen": 4, "test_time": "2026-01-01T00:00:00Z",
+       "avg_ns": 1, "avg_ts": 61.5, "test": "pp64+tg4"},
+      {"build_commit": "0115ace2", "n_threads": 2, "type_k": "f16", "flash_attn": true,
+       "repack": true, "n_prompt": 64, "n_gen": 4, "test_time": "2026-01-01T00:00:00Z",
+       "avg_ns": 1, "avg_ts": 20.25, "test": "tg4@pp64"}
+    ]"#;
+
+    #[test]
+    fn the_bench_of_ik_llama_is_read_by_the_name_of_its_test() {
+        let decode = llama_of(Fork::Ik, 64, Task::Decode);
+        assert_eq!(parse_llama(IK_LLAMA, &decode, 4), Ok(20.25));
+        let prefill = llama_of(Fork::Ik, 64, Task::Prefill);
+        assert!(parse_llama(IK_LLAMA, &prefill, 4).is_err());
+    }
+
+    fn finished(stdout: &str) -> Finished {
+        Finished::of(stdout, 2.5)
+    }
+
     #[test]
     fn our_lines_are_read() {
         let line = r#"{"depth":64,"prefill_tok_s":257.93,"decode_tok_s":null,
             "peak_rss_mib":136.5,"kv_type":"f16"}"#;
-        let read = parse_rates(line, &ours(&[Task::Prefill]));
-        assert_eq!(read, Ok((vec![(Task::Prefill, 257.93)], Some(136.5))));
-        assert!(parse_rates(line, &ours(&[Task::Prefill, Task::Decode])).is_err());
+        let reading = read(&ours(&[Task::Prefill]), 4, &finished(line)).unwrap();
+        assert_eq!(reading.values, [(Task::Prefill, 257.93)]);
+        assert_eq!(reading.peak_mib, Some(136.5));
+        assert!(read(&ours(&[Task::Prefill, Task::Decode]), 4, &finished(line)).is_err());
         let candle = r#"{"prefill_tok_s":null,"decode_tok_s":9.5}"#;
-        let read = parse_rates(candle, &ours(&[Task::Decode]));
-        assert_eq!(read, Ok((vec![(Task::Decode, 9.5)], None)));
+        let reading = read(
+            &job(Series::Candle, 64, &[Task::Decode]),
+            4,
+            &finished(candle),
+        );
+        assert_eq!(reading.unwrap().values, [(Task::Decode, 9.5)]);
+    }
+
+    #[test]
+    fn a_load_is_the_time_of_the_whole_process() {
+        let line = r#"{"prefill_tok_s":35.73,"decode_tok_s":null}"#;
+        let reading = read(&ours(&[Task::Load]), 4, &finished(line)).unwrap();
+        assert_eq!(reading.values, [(Task::Load, 2.5)]);
+    }
+
+    #[test]
+    fn a_peer_says_in_its_words_what_it_cannot() {
+        // As bench/mistral/measure.py writes it, after a line of mistral.rs's log.
+        let stdout = "INFO mistralrs: loading\n{\"cannot\": \"mistral.rs ends at 8192 tokens\"}\n";
+        let task = [Task::Prefill];
+        let error = read(&job(Series::Mistral, 16384, &task), 4, &finished(stdout)).unwrap_err();
+        assert!(matches!(&error, BenchError::Cannot(reason) if reason.contains("8192")));
+        let stdout = "INFO mistralrs\n{\"prefill_tok_s\": 3.5, \"decode_tok_s\": null}\n";
+        let reading = read(&job(Series::Mistral, 64, &task), 4, &finished(stdout)).unwrap();
+        assert_eq!(reading.values, [(Task::Prefill, 3.5)]);
     }
 
     fn engines() -> Engines {
+        let llama = |name: &str| {
+            Some(Llama {
+                bench: name.into(),
+                quantize: "llama-quantize".into(),
+                server: Some("llama-server".into()),
+                version: String::new(),
+            })
+        };
         Engines {
             selfextend: "selfextend".into(),
-            llama: Some(Llama {
-                bench: "llama-bench".into(),
-                quantize: "llama-quantize".into(),
-                version: String::new(),
-            }),
+            llama: llama("llama-bench"),
+            ik_llama: llama("ik-bench"),
+            mistral: Some("python".into()),
             candle: Some("candle-bench".into()),
             threads: 2,
             decode_tokens: 32,
@@ -353,15 +397,24 @@ mod tests {
         assert_eq!(prefill, format!("{common} -p 512 -n 0"));
         let long = words(&llama(8192, Task::Prefill));
         assert_eq!(long, format!("{common} -p 8192 -n 0 --no-warmup"));
+        let load = words(&llama(0, Task::Load));
+        assert_eq!(load, format!("{common} -p 1 -n 0 --no-warmup"));
+        let mistral = words(&job(Series::Mistral, 512, &[Task::Prefill, Task::Decode]));
+        assert!(
+            mistral.ends_with("mistral/measure.py m.gguf 512 32"),
+            "{mistral}"
+        );
     }
 
     #[test]
-    fn one_child_of_ours_does_what_takes_llama_bench_two() {
-        let both = [Task::Prefill, Task::Decode];
-        let count = |series: &Series, length| engines().jobs(series, length, &both).len();
-        assert_eq!(count(&ours(&[]).series, 64), 1);
-        assert_eq!(count(&llama(64, Task::Prefill).series, 64), 2);
-        assert_eq!(count(&Series::Candle, 4064), 1);
-        assert_eq!(count(&Series::Candle, 4065), 0);
+    fn commands_of_ik_llama() {
+        let common = "ik-bench -m m.gguf -o json -r 1 -t 2 -fa 1 -ctk f16 -ctv f16";
+        let of = |length, task| words(&llama_of(Fork::Ik, length, task));
+        let decode = of(4096, Task::Decode);
+        assert_eq!(decode, format!("{common} -p 0 -n 0 -gp 4096,32 -rtr 1"));
+        let shallow = of(0, Task::Decode);
+        assert_eq!(shallow, format!("{common} -p 0 -n 32 -rtr 1"));
+        let long = of(8192, Task::Prefill);
+        assert_eq!(long, format!("{common} -p 8192 -n 0 -rtr 1 -w 0"));
     }
 }

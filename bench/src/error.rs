@@ -35,6 +35,9 @@ pub enum BenchError {
         /// Why it failed.
         reason: io::Error,
     },
+    /// A peer does not do what was asked: a result, not a failure.
+    #[error("{0}")]
+    Cannot(String),
     /// Anything else.
     #[error("{0}")]
     Failure(String),
@@ -52,10 +55,16 @@ impl BenchError {
         Self::Io { what, reason }
     }
 
+    /// Whether it is something wrong, and not what a peer is like.
+    pub fn is_failure(&self) -> bool {
+        !matches!(self, Self::Timeout { .. } | Self::Cannot(_))
+    }
+
     /// What a cell of a table says in place of a number.
     pub fn in_a_cell(&self) -> String {
         match self {
             Self::Timeout { seconds, .. } => format!("> {seconds} s"),
+            Self::Cannot(_) => "cannot".to_owned(),
             _ => "failed".to_owned(),
         }
     }

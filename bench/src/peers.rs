@@ -13,6 +13,10 @@ use std::process::Command;
 const PACKAGE: &str = "llama-cpp-python";
 const VERSION: &str = "0.3.36";
 
+/// mistral.rs's Python package: a wheel for generic processors.
+const MISTRAL: &str = "mistralrs";
+const MISTRAL_VERSION: &str = "0.9.5";
+
 /// llama.cpp's programs.
 #[derive(Debug, Clone)]
 pub struct Llama {
@@ -20,41 +24,57 @@ pub struct Llama {
     pub bench: PathBuf,
     /// `llama-quantize`.
     pub quantize: PathBuf,
+    /// `llama-server`, where it is built.
+    pub server: Option<PathBuf>,
     /// Which llama.cpp it is.
     pub version: String,
 }
 
 impl Llama {
-    /// The programs in a folder.
-    pub fn in_folder(folder: &Path) -> Result<Self> {
+    /// The programs in a folder; `name` is whose they are.
+    pub fn in_folder(name: &str, folder: &Path) -> Result<Self> {
         let llama = Self::at(folder);
-        if !llama.is_there() {
-            return Err(BenchError::failure(format!(
-                "no llama-bench and llama-quantize in {}",
-                folder.display()
-            )));
+        // Of a fork the folder may hold no more than what is measured.
+        for wanted in [&llama.bench, &llama.quantize] {
+            if !wanted.is_file() && (wanted == &llama.bench || name == "llama.cpp") {
+                return Err(BenchError::failure(format!(
+                    "{} is not there: {name}'s folder must hold llama-bench{}",
+                    wanted.display(),
+                    if name == "llama.cpp" {
+                        " and llama-quantize"
+                    } else {
+                        ""
+                    }
+                )));
+            }
         }
         Ok(Self {
-            version: format!("llama.cpp of {}: {}", folder.display(), llama.says()),
+            version: format!("{name} of {}: {}", folder.display(), llama.says()),
             ..llama
         })
     }
 
-    /// Builds the programs under `bench`, unless they exist.
-    pub fn prepare(bench: &Path) -> Result<Self> {
+    /// Builds the programs under `bench`, unless they exist; the server only where it is wanted.
+    pub fn prepare(bench: &Path, server: bool) -> Result<Self> {
         let home = bench.join("llama.cpp");
         let build = home.join("build");
-        let llama = Self::at(&build.join("bin"));
-        if !llama.is_there() {
+        let folder = build.join("bin");
+        let llama = Self::at(&folder);
+        if !llama.bench.is_file() || !llama.quantize.is_file() {
             note("building llama.cpp (once; this takes a while)");
             let bin = tools(&home)?;
             let source = source(&home, &bin)?;
             configure(&source, &build, &bin)?;
-            let mut command = with_path(&bin, "cmake")?;
-            command.arg("--build").arg(&build);
-            command.args(["--target", "llama-bench", "llama-quantize"]);
-            prepare(&mut command)?;
+            build_targets(&build, &bin, &["llama-bench", "llama-quantize"])?;
         }
+        if server && llama.server.is_none() {
+            note("building llama.cpp's server (once)");
+            // Without it the rest can be measured; the report says that it is not there.
+            if let Err(error) = build_server(&home, &build) {
+                note(&error.to_string());
+            }
+        }
+        let llama = Self::at(&folder);
         Ok(Self {
             version: format!("llama.cpp of {PACKAGE} {VERSION}: {}", llama.says()),
             ..llama
@@ -66,12 +86,9 @@ impl Llama {
         Self {
             bench: program("llama-bench"),
             quantize: program("llama-quantize"),
+            server: Some(program("llama-server")).filter(|it| it.is_file()),
             version: String::new(),
         }
-    }
-
-    fn is_there(&self) -> bool {
-        self.bench.is_file() && self.quantize.is_file()
     }
 
     /// The version that llama-bench reports.
@@ -112,6 +129,19 @@ fn tools(home: &Path) -> Result<PathBuf> {
         prepare(pip(&bin).arg("install").args(wanted))?;
     }
     Ok(bin)
+}
+
+fn build_server(home: &Path, build: &Path) -> Result<()> {
+    let bin = tools(home)?;
+    // Again, because it may have been configured without.
+    configure(&source(home, &bin)?, build, &bin)?;
+    build_targets(build, &bin, &["llama-server"])
+}
+
+fn build_targets(build: &Path, bin: &Path, targets: &[&str]) -> Result<()> {
+    let mut command = with_path(bin, "cmake")?;
+    command.arg("--build").arg(build);
+    prepare(command.arg("--target").args(targets)).map(drop)
 }
 
 fn pip(bin: &Path) -> Command {
@@ -155,7 +185,8 @@ fn configure(source: &Path, build: &Path, bin: &Path) -> Result<()> {
     command.args(["-DGGML_NATIVE=ON", "-DBUILD_SHARED_LIBS=OFF"]);
     command.args(["-DLLAMA_CURL=OFF", "-DLLAMA_OPENSSL=OFF"]);
     command.args(["-DLLAMA_BUILD_TESTS=OFF", "-DLLAMA_BUILD_EXAMPLES=OFF"]);
-    command.arg("-DLLAMA_BUILD_SERVER=OFF");
+    // Built only where its target is asked for.
+    command.arg("-DLLAMA_BUILD_SERVER=ON");
     // Otherwise it would report this repository's commit as its own.
     command.env("GIT_CEILING_DIRECTORIES", build.parent().unwrap_or(build));
     prepare(&mut command).map(drop)
@@ -171,6 +202,36 @@ fn path_with(bin: &Path) -> Result<OsString> {
     let old = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(bin.to_owned()).chain(std::env::split_paths(&old));
     std::env::join_paths(folders).map_err(BenchError::failure)
+}
+
+/// The script that measures mistral.rs.
+pub fn mistral_script() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("mistral/measure.py")
+}
+
+/// A Python with mistral.rs under `bench`, fetched unless it exists.
+pub fn prepare_mistral(bench: &Path) -> Result<PathBuf> {
+    let venv = bench.join("mistralrs");
+    let python = venv.join("bin/python");
+    let wanted = format!("{MISTRAL}=={MISTRAL_VERSION}");
+    if mistral_version(&python).is_err() {
+        note(&format!("fetching {wanted}"));
+        fs::create_dir_all(bench).map_err(|error| BenchError::path("make", bench, error))?;
+        prepare(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
+        // A wheel only: its sources would be compiled for an hour, for another processor.
+        let mut command = pip(&venv.join("bin"));
+        command.args(["install", "--no-deps", "--only-binary", ":all:"]);
+        prepare(command.arg(&wanted))?;
+    }
+    mistral_version(&python)?;
+    Ok(python)
+}
+
+/// The version of mistral.rs that a Python has.
+pub fn mistral_version(python: &Path) -> Result<String> {
+    let script =
+        format!("import {MISTRAL}, importlib.metadata as m; print(m.version('{MISTRAL}'))");
+    ask(Command::new(python).args(["-c", &script]))
 }
 
 /// Builds the workspace of `bench/candle`, for this machine's processor as llama.cpp is.
@@ -239,7 +300,19 @@ mod tests {
     #[test]
     fn a_folder_without_the_programs_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let error = Llama::in_folder(folder.path()).unwrap_err().to_string();
+        let of = |name| Llama::in_folder(name, folder.path()).map_err(|error| error.to_string());
+        let error = of("llama.cpp").unwrap_err();
         assert!(error.contains("llama-quantize"), "{error}");
+        fs::write(folder.path().join("llama-bench"), "").unwrap();
+        assert!(of("llama.cpp").unwrap_err().contains("llama-quantize"));
+        // A fork is only measured: it makes no files. This one does not run, which its version says.
+        let fork = of("ik_llama.cpp").unwrap();
+        assert!(fork.version.contains("unknown version"), "{fork:?}");
+        assert_eq!(fork.server, None);
+    }
+
+    #[test]
+    fn a_python_without_the_package_is_no_peer() {
+        assert!(mistral_version(Path::new("/nowhere/python")).is_err());
     }
 }

@@ -1,15 +1,15 @@
 //! The pictures: tokens per second against the length.
 
-use crate::engines::Task;
 use crate::error::{BenchError, Result};
 use crate::results::{ModelResults, Results};
+use crate::series::Task;
 use selfextend_eval::report::{Drawing, Lines, Series, to_svg};
 
 /// A model's prefill and decode, each as the name of a file and an SVG; nothing for a task that
 /// was not measured.
 pub fn draw(results: &Results, model: &ModelResults) -> Result<Vec<(String, String)>> {
-    let format = if results.models.len() > 1 {
-        format!("-{}", model.format)
+    let of = if results.models.len() > 1 {
+        format!("-{}", model.slug())
     } else {
         String::new()
     };
@@ -18,7 +18,7 @@ pub fn draw(results: &Results, model: &ModelResults) -> Result<Vec<(String, Stri
         let lines = lines(results, model, task);
         if lines.series.iter().any(|series| !series.points.is_empty()) {
             let svg = to_svg(&Drawing::Lines(lines)).map_err(BenchError::failure)?;
-            pictures.push((format!("speed{format}-{name}.svg"), svg));
+            pictures.push((format!("speed{of}-{name}.svg"), svg));
         }
     }
     Ok(pictures)
@@ -43,9 +43,9 @@ fn lines(results: &Results, model: &ModelResults, task: Task) -> Lines {
     let limit = line("limit of the machine".to_owned(), &|length| {
         results.limit(model, task, length)
     });
-    let name = model.file.file_name().unwrap_or_default().to_string_lossy();
+    let name = model.title();
     let (title, x) = match task {
-        Task::Prefill => ("Prefill", "tokens"),
+        Task::Load | Task::Prefill => ("Prefill", "tokens"),
         Task::Decode => ("Decode", "tokens before"),
     };
     Lines {

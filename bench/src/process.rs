@@ -17,6 +17,8 @@ pub struct Finished {
     pub stdout: String,
     /// The most memory it was seen to hold, where the system reports it.
     pub peak_mib: Option<f64>,
+    /// From its start to its end.
+    pub seconds: f64,
     /// The command, as one would type it.
     pub command: String,
     stderr: String,
@@ -30,6 +32,101 @@ impl Finished {
             problem: format!("unexpected output ({reason})"),
             tail: tail(&self.stderr),
         }
+    }
+
+    /// What a child would have left, for tests of how it is read.
+    #[cfg(test)]
+    pub fn of(stdout: &str, seconds: f64) -> Self {
+        Self {
+            stdout: stdout.to_owned(),
+            peak_mib: None,
+            seconds,
+            command: String::new(),
+            stderr: String::new(),
+        }
+    }
+}
+
+/// A child that runs until it is stopped: a server.
+#[derive(Debug)]
+pub struct Background {
+    child: Child,
+    started: Instant,
+    command: String,
+    /// The readers of what it writes.
+    output: [Option<JoinHandle<String>>; 2],
+}
+
+impl Background {
+    /// Starts it, quietly.
+    pub fn start(command: &mut Command) -> Result<Self> {
+        let (text, started) = (in_words(command), Instant::now());
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = child.map_err(|reason| BenchError::Io {
+            what: format!("cannot run {text}"),
+            reason,
+        })?;
+        let stdout = child.stdout.take().map(|pipe| collect(pipe, false));
+        let stderr = child.stderr.take().map(|pipe| collect(pipe, false));
+        Ok(Self {
+            child,
+            started,
+            command: text,
+            output: [stdout, stderr],
+        })
+    }
+
+    /// Waits until something is true of it, and returns the seconds since its start.
+    pub fn wait_until(&mut self, is_ready: impl Fn() -> bool, timeout: Duration) -> Result<f64> {
+        while !is_ready() {
+            if let Ok(Some(status)) = self.child.try_wait() {
+                return Err(self.error(format!("ended ({status})")));
+            }
+            if self.started.elapsed() > timeout {
+                return Err(BenchError::Timeout {
+                    command: self.command.clone(),
+                    seconds: timeout.as_secs(),
+                });
+            }
+            thread::sleep(POLL);
+        }
+        Ok(self.started.elapsed().as_secs_f64())
+    }
+
+    /// The most memory that it has held.
+    pub fn peak_mib(&self) -> Option<f64> {
+        peak_kib(self.child.id()).map(|kib| kib as f64 / 1024.0)
+    }
+
+    /// An error with its last words. It is ended, so that there are last words.
+    pub fn error(&mut self, problem: String) -> BenchError {
+        self.end();
+        let mut said = self.output.iter_mut().map(|output| {
+            let output = output.take().and_then(|it| it.join().ok());
+            output.unwrap_or_default()
+        });
+        let (stdout, stderr) = (said.next().unwrap_or_default(), said.next());
+        let stderr = stderr.filter(|text| !text.trim().is_empty());
+        BenchError::Child {
+            command: self.command.clone(),
+            problem,
+            tail: tail(&stderr.unwrap_or(stdout)),
+        }
+    }
+
+    fn end(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 
@@ -98,6 +195,7 @@ fn run(command: &mut Command, timeout: Option<Duration>, relay: Relay) -> Result
         (Some(status), _) if status.success() => Ok(Finished {
             stdout,
             peak_mib,
+            seconds: start.elapsed().as_secs_f64(),
             command: text,
             stderr,
         }),
@@ -217,6 +315,15 @@ mod tests {
         let ended = measure(&mut shell("exec sleep 60"), Duration::from_millis(200));
         assert!(matches!(ended, Err(BenchError::Timeout { .. })));
         assert!(start.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_server_that_ends_at_once_tells_why() {
+        let failing = &mut shell("echo no such model >&2; exit 2");
+        let mut server = Background::start(failing).unwrap();
+        let error = server.wait_until(|| false, Duration::from_secs(60));
+        let text = error.unwrap_err().to_string();
+        assert!(text.contains("| no such model"), "{text}");
     }
 
     #[test]

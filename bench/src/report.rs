@@ -1,11 +1,11 @@
 //! The tables, for people and for programs.
 
-use crate::engines::Task;
 use crate::error::{BenchError, Result};
 use crate::numbers::{grouped, number, optional, percent, ratio, times, whole};
 use crate::pictures;
 use crate::results::{Cell, ModelResults, Results};
 use crate::roofline::{best, median};
+use crate::series::Task;
 use std::fmt::Write;
 use std::fs;
 use std::path::Path;
@@ -59,13 +59,17 @@ pub fn markdown(results: &Results) -> String {
         "{rounds}, engines in turns; decode is {} tokens after the depth. Ratios are against the \
          best setting of a peer with the same cache. The limit is what the model needs at least \
          (multiply-adds for prefill, bytes for decode) at the limits of the machine below. \
-         llama.cpp warms up (a prefill: up to 4096 tokens), selfextend and candle do not.",
+         llama.cpp warms up (a prefill: up to 4096 tokens), the others do not. mistral.rs and the \
+         servers decode after 16 tokens where the depth is 0. Through a server, prefill lasts from \
+         the request to the first text, and every server reads a short prompt before.",
         results.decode_tokens
     );
+    text.push_str(&not_measured(results));
     for model in &results.models {
         for task in [Task::Prefill, Task::Decode] {
             text.push_str(&speeds(results, model, task));
         }
+        text.push_str(&loads(model));
         text.push_str(&memory(model));
     }
     text.push_str(&limits(results));
@@ -79,13 +83,53 @@ pub fn markdown(results: &Results) -> String {
     text
 }
 
+/// Who is not in the tables, and what a peer there cannot: never silently.
+fn not_measured(results: &Results) -> String {
+    let absent = results.absent.iter();
+    let absent = absent.map(|absent| (absent.name.clone(), absent.reason.clone()));
+    let cells = results.models.iter().flat_map(|model| {
+        let cells = model.cells.iter().filter(|cell| cell.reason.is_some());
+        cells.map(|cell| {
+            let reason = cell.reason.clone().unwrap_or_default();
+            (format!("{}, {}", cell.described(), model.title()), reason)
+        })
+    });
+    // A failure's whole text is at the end.
+    let line = |(what, reason): (String, String)| {
+        format!("- {what}: {}\n", reason.lines().next().unwrap_or_default())
+    };
+    let lines: String = absent.chain(cells).map(line).collect();
+    match lines.is_empty() {
+        true => lines,
+        false => format!("\n## Not measured\n\n{lines}"),
+    }
+}
+
+fn loads(model: &ModelResults) -> String {
+    let cells = model.series.iter().map(|it| model.cell(it, Task::Load, 0));
+    let cells: Vec<String> = cells.map(in_words).collect();
+    if cells.iter().all(|cell| cell == "-") {
+        return String::new();
+    }
+    let (title, row) = if model.served {
+        ("from the start of a server until it is ready", "server")
+    } else {
+        ("of a process that reads one token", "process")
+    };
+    let mut header = vec![String::new()];
+    header.extend(model.series.iter().map(|series| series.name()));
+    let row = std::iter::once(row.to_owned()).chain(cells).collect();
+    let title = format!("\n## Load, seconds {title}: {}\n\n", described(model));
+    title + &table(&header, &[row])
+}
+
 fn speeds(results: &Results, model: &ModelResults, task: Task) -> String {
     let lengths = model.lengths(task);
     if lengths.is_empty() {
         return String::new();
     }
     let (title, unit) = match task {
-        Task::Prefill => ("Prefill", "tokens"),
+        Task::Load | Task::Prefill => ("Prefill", "tokens"),
         Task::Decode => ("Decode", "depth"),
     };
     let mut header = vec![unit.to_owned()];
@@ -143,10 +187,14 @@ fn memory(model: &ModelResults) -> String {
     title + &table(&header, &rows)
 }
 
-/// The file, whose name says in which format its weights are.
 fn described(model: &ModelResults) -> String {
     let name = model.file.file_name().unwrap_or_default();
-    format!("`{}`", name.to_string_lossy())
+    let through = if model.served {
+        ", through servers"
+    } else {
+        ""
+    };
+    format!("`{}`{through}", name.to_string_lossy())
 }
 
 fn limits(results: &Results) -> String {
@@ -235,6 +283,7 @@ mod tests {
                 rustc: "rustc 1".into(),
             },
             versions: vec!["llama.cpp 1".into()],
+            absent: Vec::new(),
             rounds: 3,
             decode_tokens: 1,
             stolen: None,
@@ -260,7 +309,37 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("| decode at 64 | 110 | 50 | 80 |"), "{text}");
-        assert!(!text.contains("Failures"));
+        assert!(!text.contains("Failures") && !text.contains("Not measured"));
+    }
+
+    #[test]
+    fn who_is_missing_is_named() {
+        let mut results = results();
+        let reason = "it is not built here";
+        results.absent = vec![crate::results::Absent::new("ik_llama.cpp", reason)];
+        crate::results::tests::refuse(&mut results.models[0], "it ends at 100 tokens\nat most");
+        let text = markdown(&results);
+        assert!(
+            text.contains("- ik_llama.cpp: it is not built here\n"),
+            "{text}"
+        );
+        let cell = "- llama.cpp, fa, prefill at 128, model.gguf: it ends at 100 tokens\n";
+        assert!(text.contains(cell), "{text}");
+        assert!(text.contains("| 128 | - | - | cannot |"), "{text}");
+    }
+
+    #[test]
+    fn loads_are_in_seconds() {
+        let mut results = results();
+        let model = &mut results.models[0];
+        let jobs = model.series[1].jobs(0, &[Task::Load]);
+        let reading = crate::series::Reading {
+            values: vec![(Task::Load, 1.25)],
+            peak_mib: None,
+        };
+        model.add(&jobs[0], &Ok(reading));
+        let text = markdown(&results);
+        assert!(text.contains("| process | - | 1.25 | - |"), "{text}");
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! What has been measured so far.
 
 use crate::alone::Alone;
-use crate::engines::{Job, Reading, Series, Task};
 use crate::error::BenchError;
 use crate::machine::{Limits, Machine};
 use crate::roofline::{ModelShape, best, median};
+use crate::series::{Job, Reading, Series, Task};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -15,6 +15,8 @@ pub struct Results {
     pub machine: Machine,
     /// Which engines ran.
     pub versions: Vec<String>,
+    /// Who was not measured, and why.
+    pub absent: Vec<Absent>,
     /// Rounds finished.
     pub rounds: usize,
     /// Tokens decoded by a measurement of decode.
@@ -31,6 +33,25 @@ pub struct Results {
     pub failures: Vec<String>,
 }
 
+/// A peer that is not in the tables.
+#[derive(Debug, Clone, Serialize)]
+pub struct Absent {
+    /// What it is called.
+    pub name: String,
+    /// Why it is not there.
+    pub reason: String,
+}
+
+impl Absent {
+    /// A peer, and why it is not there.
+    pub fn new(name: &str, reason: impl ToString) -> Self {
+        Self {
+            name: name.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+}
+
 /// The measurements of a model file.
 #[derive(Debug, Serialize)]
 pub struct ModelResults {
@@ -40,6 +61,8 @@ pub struct ModelResults {
     pub file: PathBuf,
     /// Its shape, from the file.
     pub shape: ModelShape,
+    /// Whether they were made through servers.
+    pub served: bool,
     /// How the first series stores keys and values.
     pub kv_type: String,
     /// All series in the order of their columns; ratios are those of the first.
@@ -61,14 +84,16 @@ pub struct Cell {
     pub task: Task,
     /// Tokens of the prefill, or the depth of the decode.
     pub length: usize,
-    /// A sample each round.
-    pub tok_s: Vec<f64>,
+    /// A sample each round: tokens per second; seconds of a load.
+    pub samples: Vec<f64>,
     /// The median of the samples.
     pub median: Option<f64>,
     /// The largest of all rounds, in MiB.
     pub peak_mib: Option<f64>,
-    /// Why it ended early.
+    /// Why it ended early, in a word.
     pub note: Option<String>,
+    /// The same in full.
+    pub reason: Option<String>,
 }
 
 impl Results {
@@ -83,9 +108,21 @@ impl Results {
         let (gflops, gb_s) = self.best_limits()?;
         let shape = &model.shape;
         Some(match task {
+            Task::Load => return None,
             Task::Prefill => shape.prefill_limit(length, gflops),
             Task::Decode => shape.decode_limit(length, self.decode_tokens, &model.kv_type, gb_s),
         })
+    }
+}
+
+impl Cell {
+    /// The series and what was measured.
+    pub fn described(&self) -> String {
+        match self.task {
+            Task::Load => format!("{}, load", self.name),
+            Task::Prefill => format!("{}, prefill at {}", self.name, self.length),
+            Task::Decode => format!("{}, decode at {}", self.name, self.length),
+        }
     }
 }
 
@@ -110,16 +147,30 @@ impl ModelResults {
     /// fastest of all if none does.
     pub fn best_peer(&self, task: Task, length: usize) -> Option<f64> {
         let fastest = |alike: bool| {
-            let peers = self.series.iter().filter(|series| match series {
-                Series::Ours { .. } => false,
-                Series::Llama { kv_type, .. } => !alike || *kv_type == self.kv_type,
-                Series::Candle => true,
+            let peers = self.series.iter().filter(|series| {
+                let kv_type = series.kv_type();
+                !series.is_ours() && (!alike || kv_type.is_none_or(|it| it == self.kv_type))
             });
             let speeds = peers.filter_map(|peer| self.cell(peer, task, length)?.median);
             speeds.max_by(f64::total_cmp)
         };
-        let alike = |series: &Series| matches!(series, Series::Llama { kv_type, .. } if *kv_type == self.kv_type);
+        let alike =
+            |series: &Series| !series.is_ours() && series.kv_type() == Some(self.kv_type.as_str());
         fastest(self.series.iter().any(alike))
+    }
+
+    /// The file, whose name says in which format its weights are, and how it was reached.
+    pub fn title(&self) -> String {
+        let name = self.file.file_name().unwrap_or_default().to_string_lossy();
+        let through = if self.served { ", through servers" } else { "" };
+        format!("{name}{through}")
+    }
+
+    /// What the name of a picture begins with, different for each.
+    pub fn slug(&self) -> String {
+        let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
+        let through = if self.served { "-served" } else { "" };
+        format!("{stem}{through}")
     }
 
     /// Whether a job failed before and would only take its time again.
@@ -137,13 +188,16 @@ impl ModelResults {
             let cell = self.cell_mut(&job.series, task, job.length);
             match reading {
                 Ok(reading) => {
-                    let of_task = reading.tok_s.iter().filter(|(it, _)| *it == task);
-                    cell.tok_s.extend(of_task.map(|(_, rate)| rate));
-                    cell.median = median(&cell.tok_s);
+                    let of_task = reading.values.iter().filter(|(it, _)| *it == task);
+                    cell.samples.extend(of_task.map(|(_, value)| value));
+                    cell.median = median(&cell.samples);
                     let peaks = cell.peak_mib.into_iter().chain(reading.peak_mib);
                     cell.peak_mib = peaks.reduce(f64::max);
                 }
-                Err(error) => cell.note = Some(error.in_a_cell()),
+                Err(error) => {
+                    cell.note = Some(error.in_a_cell());
+                    cell.reason = Some(error.to_string());
+                }
             }
         }
     }
@@ -156,10 +210,11 @@ impl ModelResults {
                 series: series.clone(),
                 task,
                 length,
-                tok_s: Vec::new(),
+                samples: Vec::new(),
                 median: None,
                 peak_mib: None,
                 note: None,
+                reason: None,
             });
             self.cells.len() - 1
         });
@@ -170,6 +225,7 @@ impl ModelResults {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::series::Fork;
 
     /// A model with one series of ours and two of a peer, and one reading of each task.
     pub fn model() -> ModelResults {
@@ -179,6 +235,7 @@ pub mod tests {
             self_extend: None,
         };
         let peer = |flash| Series::Llama {
+            fork: Fork::Original,
             kv_type: kv_type(),
             flash,
         };
@@ -188,6 +245,7 @@ pub mod tests {
             format: "own".into(),
             file: "model.gguf".into(),
             shape: ModelShape::parse(shape).unwrap(),
+            served: false,
             kv_type: kv_type(),
             series: vec![ours.clone(), peer(false), peer(true)],
             cells: Vec::new(),
@@ -200,7 +258,7 @@ pub mod tests {
             for rate in rates {
                 for task in [Task::Prefill, Task::Decode] {
                     let reading = Reading {
-                        tok_s: vec![(task, rate)],
+                        values: vec![(task, rate)],
                         peak_mib: Some(rate),
                     };
                     model.add(&job(&series, task), &Ok(reading));
@@ -208,6 +266,15 @@ pub mod tests {
             }
         }
         model
+    }
+
+    /// What a peer says that it cannot, at 128 tokens.
+    pub fn refuse(model: &mut ModelResults, reason: &str) {
+        let job = Job {
+            length: 128,
+            ..job(&model.series[2].clone(), Task::Prefill)
+        };
+        model.add(&job, &Err(BenchError::Cannot(reason.into())));
     }
 
     fn job(series: &Series, task: Task) -> Job {
@@ -232,11 +299,12 @@ pub mod tests {
     fn a_peer_with_a_smaller_cache_does_not_count() {
         let mut model = model();
         let smaller = Series::Llama {
+            fork: Fork::Ik,
             kv_type: "q8_0".into(),
             flash: true,
         };
         let reading = Reading {
-            tok_s: vec![(Task::Decode, 500.0)],
+            values: vec![(Task::Decode, 500.0)],
             peak_mib: None,
         };
         model.add(&job(&smaller, Task::Decode), &Ok(reading));
@@ -260,6 +328,6 @@ pub mod tests {
         assert!(model.is_hopeless(&job));
         let cell = model.cell(&job.series, Task::Prefill, 64).unwrap();
         assert_eq!(cell.note.as_deref(), Some("> 7 s"));
-        assert_eq!(cell.tok_s.len(), 3);
+        assert_eq!(cell.samples.len(), 3);
     }
 }
