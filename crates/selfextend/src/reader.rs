@@ -2,13 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::session::Session;
-use crate::speculate::{PassCost, Speculated, Speculation, allot};
+use crate::speculate::{Costs, Draft, Guessing, Speculated, Speculation, guess};
 use std::time::Instant;
 
 /// Reads the tokens of an answer as they are drawn, and has the logits after the last one.
 pub(crate) struct Reader<'a> {
     session: &'a mut Session,
     guesses: Option<Guesses>,
+    /// Where the draft goes in the end.
+    lent: Option<&'a mut Draft>,
     /// Tokens that the session holds beyond those that were drawn, if they are.
     ahead: Vec<u32>,
     /// How many of them were drawn since.
@@ -18,10 +20,9 @@ pub(crate) struct Reader<'a> {
 }
 
 /// Where proposals come from, and what they cost.
-#[derive(Default)]
 struct Guesses {
     speculation: Speculation,
-    cost: PassCost,
+    costs: Costs,
 }
 
 impl<'a> Reader<'a> {
@@ -30,21 +31,29 @@ impl<'a> Reader<'a> {
         Self {
             session,
             guesses: None,
+            lent: None,
             ahead: Vec::new(),
             drawn: 0,
             logits,
         }
     }
 
-    /// Reads ahead from now on. `prompt` is what the session holds.
+    /// Reads ahead from now on, by repetitions or by a draft. `prompt` is what the session holds.
     ///
     /// # Errors
     /// A device where tokens that pass together get other logits than each alone.
-    pub fn speculate(&mut self, prompt: &[u32]) -> Result<()> {
+    pub fn speculate(
+        &mut self,
+        prompt: &[u32],
+        from_repeats: bool,
+        mut draft: Option<&'a mut Draft>,
+    ) -> Result<()> {
         self.session.model().check_exact_steps()?;
+        let taken = draft.as_mut().map(|draft| draft.take());
+        self.lent = draft;
         self.guesses = Some(Guesses {
-            speculation: Speculation::new(prompt),
-            cost: PassCost::default(),
+            speculation: Speculation::new(prompt, from_repeats, taken),
+            costs: Costs::new(self.session.options().chunk),
         });
         Ok(())
     }
@@ -53,6 +62,11 @@ impl<'a> Reader<'a> {
     pub fn speculated(&self) -> Option<Speculated> {
         let guesses = self.guesses.as_ref();
         guesses.map(|guesses| guesses.speculation.counts)
+    }
+
+    /// Why the draft guesses no more, where it failed.
+    pub fn draft_fault(&self) -> Option<&Error> {
+        self.guesses.as_ref()?.speculation.fault()
     }
 
     /// After the last token that was read.
@@ -84,8 +98,8 @@ impl<'a> Reader<'a> {
         // The last of the tokens that may follow is drawn and not read.
         let most = left.saturating_sub(1).min(room - 1);
         let mut tokens = vec![token];
-        if let Some(guesses) = &self.guesses {
-            tokens.extend(guesses.proposals(most));
+        if let Some(guesses) = &mut self.guesses {
+            tokens.append(&mut guesses.proposals(most));
         }
         match self.pass(&tokens) {
             // A wrong guess must not fail what is right without it.
@@ -109,7 +123,7 @@ impl<'a> Reader<'a> {
         session.append_steps(tokens, |_, row| logits.extend_from_slice(row))?;
         if let Some(guesses) = &mut self.guesses {
             let seconds = start.elapsed().as_secs_f64();
-            guesses.cost.note(tokens.len(), seconds);
+            guesses.costs.pass.note(tokens.len(), seconds);
             guesses.speculation.counts.proposed += tokens.len() - 1;
         }
         Ok(())
@@ -133,14 +147,22 @@ impl<'a> Reader<'a> {
 impl Drop for Reader<'_> {
     fn drop(&mut self) {
         self.take_back();
+        let guesses = self.guesses.take();
+        let draft = guesses.and_then(|guesses| guesses.speculation.into_draft());
+        if let (Some(lent), Some(draft)) = (self.lent.take(), draft) {
+            *lent = draft;
+        }
     }
 }
 
 impl Guesses {
-    fn proposals(&self, most: usize) -> impl Iterator<Item = u32> + '_ {
-        let chances = self.speculation.chances(most);
-        let count = allot(&[&chances], &self.cost).into_iter().sum();
-        self.speculation.propose(count)
+    fn proposals(&mut self, most: usize) -> Vec<u32> {
+        let sequence = Guessing {
+            speculation: Some(&mut self.speculation),
+            most,
+        };
+        let proposed = guess(&mut [sequence], &mut self.costs, &|| {});
+        proposed.into_iter().flatten().collect()
     }
 }
 
@@ -170,10 +192,14 @@ mod tests {
 
     /// Rows are cheap, so that all guesses are tried, right or wrong.
     fn guessing(reader: &mut Reader, prompt: &[u32]) {
-        reader.guesses = Some(Guesses {
-            speculation: Speculation::new(prompt),
-            cost: PassCost::known(0.001),
-        });
+        reader.speculate(prompt, true, None).unwrap();
+        cheap(reader);
+    }
+
+    fn cheap(reader: &mut Reader) {
+        if let Some(guesses) = &mut reader.guesses {
+            guesses.costs = Costs::known(0.001, 0.001, 32);
+        }
     }
 
     #[test]
