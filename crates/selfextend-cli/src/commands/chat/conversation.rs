@@ -6,6 +6,7 @@ use crate::error::{CliError, Result};
 use crate::output;
 use crate::setup::{Setup, as_extension};
 use selfextend::chat_template::{ChatTemplate, Message};
+use selfextend::speculate::Draft;
 use selfextend::{GenerateOptions, Session, TextModel};
 
 /// A conversation with a model.
@@ -17,6 +18,8 @@ pub struct Conversation<'a> {
     messages: Vec<Message>,
     attached: Option<String>,
     session: Session,
+    /// It reads the conversation too, and keeps what it read of it.
+    draft: Option<Draft>,
     /// The tokens that the session holds.
     held: Vec<u32>,
     totals: Totals,
@@ -39,6 +42,7 @@ impl<'a> Conversation<'a> {
         args: &'a ChatArgs,
         setup: &'a Setup,
         model: &'a TextModel,
+        draft: Option<Draft>,
         options: GenerateOptions,
     ) -> Result<Self> {
         if model.template.is_none() {
@@ -59,6 +63,7 @@ impl<'a> Conversation<'a> {
             messages: Vec::new(),
             attached: None,
             session,
+            draft,
             held: Vec::new(),
             totals: Totals::default(),
         };
@@ -151,6 +156,7 @@ impl<'a> Conversation<'a> {
             &self.model.tokenizer,
             &prompt,
             &self.options,
+            self.draft.as_mut(),
             on_text,
         );
         // Even after an error, the session knows how much of this it holds.
