@@ -2,7 +2,7 @@
 
 use super::model::DraftModel;
 use super::odds::Odds;
-use crate::error::{Error, Result};
+use crate::error::Error;
 use crate::sampling::{argmax, log_probability};
 use crate::session::Session;
 use std::collections::VecDeque;
@@ -70,6 +70,12 @@ impl Draft {
     /// Why it guesses no more, where the draft model failed. What it drafted for is not affected.
     pub fn fault(&self) -> Option<&Error> {
         self.fault.as_ref()
+    }
+
+    /// How it reads texts of so many tokens.
+    #[cfg(test)]
+    pub(crate) fn model_options(&self, needed: usize) -> crate::SessionOptions {
+        self.model.options(needed).unwrap()
     }
 
     /// Bytes of its KV cache.

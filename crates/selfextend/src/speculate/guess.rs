@@ -237,8 +237,9 @@ fn draft(
         costs.draft.note(rows, start.elapsed().as_secs_f64());
         step += 1;
         jobs.retain(|job| {
-            let last = job.draft.guesses().1.last().copied();
-            job.count > step && last.is_some_and(|chance| chance >= job.least)
+            let (_, chances) = job.draft.guesses();
+            let likely = chances.get(step - 1).is_some_and(|&it| it >= job.least);
+            job.count > step && likely
         });
     }
 }
@@ -289,6 +290,8 @@ fn pass(drafts: &mut [&mut Draft], part: Part, on_layer: &(dyn Fn() + Sync)) {
     };
     match drafts {
         [] => {}
+        // A guess that gives no numbers need never be drawn: it is the last one for now.
+        [_] if matches!(part, Part::Guess) => {}
         [draft] => draft.failed(error),
         many => (many.iter_mut()).for_each(|draft| pass(&mut [draft], part, on_layer)),
     }

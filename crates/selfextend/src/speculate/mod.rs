@@ -22,6 +22,8 @@ mod model;
 mod odds;
 mod pace;
 mod speculation;
+#[cfg(test)]
+mod tests;
 
 pub use draft::Draft;
 pub use guess::{Costs, Guessing, guess};

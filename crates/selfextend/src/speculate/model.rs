@@ -131,6 +131,17 @@ impl DraftModel {
         Self { chunk, ..self }
     }
 
+    /// For a model whose tokens are numbers.
+    #[cfg(test)]
+    pub(crate) fn of(model: Model) -> Self {
+        Self {
+            proposed: model.config().vocab,
+            model,
+            kv_type: KvType::default(),
+            chunk: crate::DEFAULT_CHUNK,
+        }
+    }
+
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
