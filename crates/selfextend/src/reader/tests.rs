@@ -146,9 +146,7 @@ fn a_model_guesses_its_own_tokens() {
         let mut single = model.session(options).unwrap();
         let mut logits = single.append(&prompt).unwrap();
         let mut reader = Reader::new(&mut session, first);
-        reader
-            .speculate(&prompt, false, Some(&mut draft))
-            .unwrap();
+        reader.speculate(&prompt, false, Some(&mut draft)).unwrap();
         cheap(&mut reader);
         for step in 0..100 {
             assert!(reader.logits() == logits, "{kv_type:?}: step {step}");
