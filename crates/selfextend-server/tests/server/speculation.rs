@@ -137,7 +137,7 @@ fn a_draft_is_part_of_the_memory() {
     assert_eq!(plain.complete(&body).status, 200);
     config.draft = Some(draft);
     let server = start(config);
-    server.complete(&body).fails(400, "too_large");
+    server.complete(&body).fails(400, "kv_memory_exceeded");
 }
 
 #[test]

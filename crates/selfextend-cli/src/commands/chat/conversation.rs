@@ -124,12 +124,13 @@ impl<'a> Conversation<'a> {
     /// How much of the context is used, and the speed so far.
     pub fn statistics(&self) -> String {
         let totals = &self.totals;
+        let draft = self.draft.as_ref().map_or(0, Draft::cache_bytes);
         format!(
             "[{} turns | context {}/{} tokens, KV cache {} | {} tokens read ({} more reused), {:.0} tok/s | {} written, {:.1} tok/s | {}]",
             totals.turns,
             self.session.len(),
             self.session.context(),
-            output::size(self.session.cache_bytes()),
+            output::size(self.session.cache_bytes() + draft),
             totals.read,
             totals.reused,
             output::rate(totals.read, totals.read_s),
