@@ -102,14 +102,14 @@ fn a_conversation_goes_alike_with_a_draft() {
 fn drafts_that_do_not_fit_are_refused() {
     let (model, path) = (tiny(), dir().join("renamed.gguf"));
     Tiny {
-        renamed: Some((97, "Zebra")),
+        renamed: Some((98, "Zebra")),
         ..Tiny::default()
     }
     .write(&path);
     let renamed = path.display().to_string();
     for (command, rest) in [("run", &["hi"][..]), ("chat", &[]), ("serve", &[])] {
         let with = |more: &[&str]| selfextend(&[&[command, "-m", &model], more, rest].concat());
-        let words = ["--draft", "renamed.gguf", "token 97", "Zebra", "\"a\""];
+        let words = ["--draft", "renamed.gguf", "token 98", "Zebra", "\"b\""];
         with(&["--draft", &renamed]).fails(2, &words);
         with(&["--draft", "/no/such.gguf"]).fails(1, &["/no/such.gguf"]);
         let device = ["--draft", &model, "--device", "cuda:1"];
@@ -128,7 +128,7 @@ fn drafts_that_do_not_fit_are_refused() {
 fn padding_does_not_matter() {
     let (model, path) = (tiny(), dir().join("padded.gguf"));
     Tiny {
-        embedding_rows: 300,
+        renamed: Some((98, "[PAD98]")),
         ..Tiny::default()
     }
     .write(&path);

@@ -155,7 +155,10 @@ fn answers_are_the_same_with_a_draft() {
     let plain = choices(&Server::start(&[]));
     assert_eq!(plain.as_array().map(Vec::len), Some(2));
     let model = tiny();
-    for more in [&["--draft", &model][..], &["--draft", &model, "--speculate"]] {
+    for more in [
+        &["--draft", &model][..],
+        &["--draft", &model, "--speculate"],
+    ] {
         let server = Server::start(more);
         assert!(server.said.iter().any(|line| line.contains("drafts: ")));
         assert_eq!(choices(&server), plain);
@@ -167,9 +170,13 @@ fn answers_are_the_same_with_a_draft() {
         );
     }
     // What is enough without a draft.
-    let few = ["--kv-memory", "1500k"];
-    assert!(Server::start(&few).said.len() > 0);
-    let all = [&["serve", "-m", &model, "--port", "0", "--context", "2k"], &few[..]].concat();
+    let few = ["--kv-memory", "800k"];
+    assert!(!Server::start(&few).said.is_empty());
+    let all = [
+        &["serve", "-m", &model, "--port", "0", "--context", "2k"],
+        &few[..],
+    ]
+    .concat();
     let refused = selfextend(&[&all[..], &["--draft", &model]].concat());
     refused.fails(2, &["--kv-memory"]);
 }
