@@ -82,6 +82,9 @@ pub struct SchedulerLimits {
     /// Prompt tokens that one pass reads while answers are generated. It bounds how long a stream
     /// waits for its next token.
     pub busy_chunk: usize,
+    /// What a further row of a decode step, and a draft model's pass, take of a step with one row, where
+    /// that is known. By default both are measured.
+    pub prices: Option<(f64, f64)>,
 }
 
 impl Default for SchedulerLimits {
@@ -92,6 +95,7 @@ impl Default for SchedulerLimits {
             queue: 64,
             chunk: DEFAULT_CHUNK,
             busy_chunk: DEFAULT_CHUNK / 4,
+            prices: None,
         }
     }
 }

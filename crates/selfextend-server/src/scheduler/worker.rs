@@ -59,7 +59,10 @@ impl<'m> Worker<'m> {
             running: Vec::new(),
             prefixes,
             reserved: 0,
-            step_costs: Costs::new(limits.busy_chunk),
+            step_costs: match limits.prices {
+                Some((row, draft)) => Costs::known(row, draft, limits.busy_chunk),
+                None => Costs::new(limits.busy_chunk),
+            },
         }
     }
 

@@ -14,6 +14,8 @@ fn guessing() -> Running {
 fn drafting(seed: u64, speculate: bool) -> Running {
     let mut config = common::config();
     config.speculate = speculate;
+    // The tiny model itself is as slow as its draft.
+    config.scheduler.prices = Some((0.01, 0.01));
     let tiny = Tiny {
         seed,
         ..Tiny::default()
@@ -108,7 +110,7 @@ fn compare(server: &Running) {
     });
     let (guessed, right) = guesses(server);
     let (guessed, right) = (guessed - guessed_before, right - right_before);
-    assert!(guessed >= right && guessed > 0.0, "{guessed} {right}");
+    assert!(guessed >= right && right > 0.0, "{guessed} {right}");
 }
 
 /// How many tokens were guessed by the servers of this process, and how many of them rightly.
