@@ -61,6 +61,7 @@ impl From<Error> for CliError {
             Error::Hub(error) => error.into(),
             Error::ContextFull { .. } => Self::Failure(format!("{error} (--context)")),
             Error::Sampling(message) => Self::Usage(message),
+            Error::Draft { .. } => Self::Usage(format!("--draft: {error}")),
             Error::Stopped => Self::Interrupted,
             other => Self::Failure(other.to_string()),
         }

@@ -2,6 +2,7 @@
 //! its window, and how it runs. It is built once; only the length of a text is added later.
 
 mod choice;
+mod draft;
 mod source;
 
 pub use choice::{Choice, Found};

@@ -1,5 +1,6 @@
 //! What a server is started with: plain data, which the rest of the crate reads.
 
+use selfextend::speculate::DraftModel;
 use selfextend::{DEFAULT_CHUNK, Sampling};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -23,6 +24,9 @@ pub struct ServerConfig {
     /// Guess tokens from prompts and answers and verify some in one pass, where that is faster; the
     /// answers are the same ([`selfextend::speculate`]).
     pub speculate: bool,
+    /// A small model that guesses tokens too, where that is faster. Its keys and values are part of
+    /// [`kv_memory`](SchedulerLimits::kv_memory).
+    pub draft: Option<DraftModel>,
     /// The accepted API keys. Every request must send one, except for `/`, `/health` and `/ready`;
     /// empty accepts requests without a key.
     pub api_keys: Vec<String>,
@@ -51,6 +55,7 @@ impl ServerConfig {
             default_max_tokens: 1024,
             sampling: Sampling::new().with_temperature(1.0),
             speculate: false,
+            draft: None,
             api_keys: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
@@ -77,6 +82,9 @@ pub struct SchedulerLimits {
     /// Prompt tokens that one pass reads while answers are generated. It bounds how long a stream
     /// waits for its next token.
     pub busy_chunk: usize,
+    /// What a further row of a decode step, and a draft model's pass, take of a step with one row, where
+    /// that is known. By default both are measured.
+    pub prices: Option<(f64, f64)>,
 }
 
 impl Default for SchedulerLimits {
@@ -87,6 +95,7 @@ impl Default for SchedulerLimits {
             queue: 64,
             chunk: DEFAULT_CHUNK,
             busy_chunk: DEFAULT_CHUNK / 4,
+            prices: None,
         }
     }
 }

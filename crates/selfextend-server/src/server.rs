@@ -50,7 +50,7 @@ impl Server {
         let ladder = Arc::new(ladder);
         let address = config.listen;
         let limits = config.scheduler;
-        let needed = full_context_bytes(&text, &ladder)?;
+        let needed = full_context_bytes(&text, config.draft.as_ref(), &ladder)?;
         if needed > limits.kv_memory {
             return Err(ServerError::KvMemory {
                 context: ladder.context(),
@@ -58,7 +58,7 @@ impl Server {
                 budget: limits.kv_memory,
             });
         }
-        if config.speculate {
+        if config.speculate || config.draft.is_some() {
             text.model.check_exact_steps()?;
         }
         let listener = TcpListener::bind(address).await;
@@ -67,7 +67,8 @@ impl Server {
         if let Some(settings) = &config.disk {
             load_prefixes(settings, &text, &ladder, limits.kv_memory, &mut prefixes)?;
         }
-        let scheduler = Scheduler::start(text.clone(), ladder.clone(), limits, prefixes)?;
+        let draft = config.draft.clone();
+        let scheduler = Scheduler::start(text.clone(), draft, ladder.clone(), limits, prefixes)?;
         metrics::gauge!("selfextend_kv_budget_bytes").set(limits.kv_memory as f64);
         let app = App::new(config, text, ladder, scheduler, metrics)?;
         let app = Arc::new(app);

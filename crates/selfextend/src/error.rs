@@ -68,6 +68,14 @@ pub enum Error {
         /// The most.
         most: usize,
     },
+    /// A model that cannot guess tokens for another one.
+    #[error("{path} cannot draft for this model: {reason}")]
+    Draft {
+        /// The file of the draft model.
+        path: PathBuf,
+        /// What its vocabulary lacks, and what would do.
+        reason: String,
+    },
     /// A prompt of no tokens.
     #[error("the prompt is empty")]
     EmptyPrompt,

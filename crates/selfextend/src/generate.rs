@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::reader::Reader;
 use crate::sampling::{Sampler, Sampling};
 use crate::session::Session;
-use crate::speculate::Speculated;
+use crate::speculate::{Draft, Speculated};
 use crate::tokenizer::{DecodeStream, SpecialTokens, Tokenizer};
 use std::ops::ControlFlow;
 
@@ -89,6 +89,8 @@ pub struct Generation {
     pub finish: Finish,
     /// What became of guessed tokens, where some were allowed.
     pub speculated: Option<Speculated>,
+    /// Why a draft model guessed no more from some token on, where it failed; the text is the same.
+    pub draft_fault: Option<String>,
 }
 
 /// Turns the logits of one sequence into tokens and text, step by step: an [`Answer`] for callers
@@ -227,10 +229,28 @@ impl<'a> Answer<'a> {
         logits: Vec<f32>,
         options: &GenerateOptions,
     ) -> Result<Self> {
+        Self::with_draft(session, tokenizer, prompt, logits, options, None)
+    }
+
+    /// [`Answer::new`] with a draft model that guesses tokens, which are verified in one pass, where that
+    /// is faster; the text is the same ([`crate::speculate`]). `prompt` should be all that the session
+    /// holds: the draft reads it. The draft can be kept for the next answer; it gets its state back when
+    /// this one is dropped.
+    ///
+    /// # Errors
+    /// As [`Answer::new`].
+    pub fn with_draft(
+        session: &'a mut Session,
+        tokenizer: &'a Tokenizer,
+        prompt: &[u32],
+        logits: Vec<f32>,
+        options: &GenerateOptions,
+        draft: Option<&'a mut Draft>,
+    ) -> Result<Self> {
         let writer = Writer::new(tokenizer, prompt, options)?;
         let mut reader = Reader::new(session, logits);
-        if options.speculate {
-            reader.speculate(prompt)?;
+        if options.speculate || draft.is_some() {
+            reader.speculate(prompt, options.speculate, draft)?;
         }
         Ok(Self {
             reader,
@@ -252,6 +272,7 @@ impl<'a> Answer<'a> {
             text: self.writer.gate.passed,
             finish: self.finish.unwrap_or(Finish::Stopped),
             speculated: self.reader.speculated(),
+            draft_fault: self.reader.draft_fault().map(ToString::to_string),
         }
     }
 

@@ -76,6 +76,7 @@ impl Model {
     /// # Errors
     /// As [`Model::load`].
     pub fn from_file(file: &ModelFile, options: LoadOptions) -> Result<Self> {
+        // Before threads are started: most files that are refused are refused here.
         let config = file.config()?;
         let cannot = |reason| Error::Threads {
             threads: options.threads,
@@ -89,7 +90,25 @@ impl Model {
             .thread_name(|n| format!("selfextend-{n}"))
             .build();
         let pool = Arc::new(pool.map_err(|error| cannot(error.to_string()))?);
-        let weights = device_model::load(file, &config, &pool, &options)?;
+        Self::on_threads(file, config, pool, &options)
+    }
+
+    /// [`Model::from_file`], but on the threads of another model, whatever the options say of them:
+    /// for models whose passes take turns.
+    ///
+    /// # Errors
+    /// As [`Model::load`].
+    pub fn from_file_beside(file: &ModelFile, options: LoadOptions, other: &Self) -> Result<Self> {
+        Self::on_threads(file, file.config()?, other.0.pool.clone(), &options)
+    }
+
+    fn on_threads(
+        file: &ModelFile,
+        config: ModelConfig,
+        pool: Arc<rayon::ThreadPool>,
+        options: &LoadOptions,
+    ) -> Result<Self> {
+        let weights = device_model::load(file, &config, &pool, options)?;
         let shape = config.attention_shape()?;
         let ropes = Ropes::new(&config)?;
         Ok(Self(Arc::new(Inner {

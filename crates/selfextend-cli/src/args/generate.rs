@@ -40,6 +40,13 @@ pub struct GenerateArgs {
     /// one pass, where that is faster; the text is the same (CPU only).
     #[arg(long)]
     pub speculate: bool,
+    /// A small model with the same vocabulary, named as --model is, that guesses tokens too: several
+    /// are verified in one pass, where that is faster; the text is the same (CPU only). It runs with
+    /// --kv-type, --linear, --chunk and --threads, and its own window is extended where a text does not
+    /// fit. With --speculate, the text is looked up first: the draft guesses where it is likelier to
+    /// be right.
+    #[arg(long, value_name = "NAME|PATH|ID")]
+    pub draft: Option<String>,
 }
 
 impl From<&GenerateArgs> for Sampling {

@@ -25,7 +25,7 @@ pub struct ServeArgs {
     /// The model's name for clients. [default: the name it was loaded by]
     #[arg(long, value_name = "NAME")]
     pub alias: Option<String>,
-    /// Memory for keys and values, cached prefixes included, as 2g or 800m. [default: two
+    /// Memory for keys and values, cached prefixes and those of --draft included, as 2g or 800m. [default: two
     /// sequences of full length, at least 1g]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
     pub kv_memory: Option<usize>,
@@ -46,6 +46,13 @@ pub struct ServeArgs {
     /// one pass, where that is faster; answers are the same (CPU only).
     #[arg(long)]
     pub speculate: bool,
+    /// A small model with the same vocabulary, named as --model is, that guesses tokens too: several
+    /// are verified in one pass, where that is faster; answers are the same (CPU only). It runs with
+    /// --kv-type, --linear, --chunk and --threads, and its own window is extended where a prompt does not
+    /// fit. Its keys and values are part of --kv-memory. With --speculate, the text is looked up first: the draft guesses where it is likelier to
+    /// be right.
+    #[arg(long, value_name = "NAME|PATH|ID")]
+    pub draft: Option<String>,
     /// Keep long prompts' keys and values in this directory across restarts.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

@@ -5,11 +5,10 @@ use crate::error::{CliError, Result};
 use crate::setup::Source;
 use crate::{interrupt, output, setup};
 use selfextend::sampling::Sampler;
-use selfextend::speculate::Speculated;
+use selfextend::speculate::{Draft, Speculated};
 use selfextend::tokenizer::Tokenizer;
-use selfextend::{Finish, GenerateOptions, Generation, ModelFile, Sampling, Session, generate};
+use selfextend::{Finish, GenerateOptions, Generation, ModelFile, Sampling, Session};
 use serde::Serialize;
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Instant;
 
@@ -39,7 +38,7 @@ pub fn for_model(
     source: &Source,
 ) -> Result<GenerateOptions> {
     if args.speculate {
-        source.check_speculate()?;
+        source.check_speculate("--speculate")?;
     }
     if !args.recommended_sampling {
         return Ok(options);
@@ -67,30 +66,33 @@ pub fn answer(
     tokenizer: &Tokenizer,
     prompt: &[u32],
     options: &GenerateOptions,
+    draft: Option<&mut Draft>,
     on_text: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
     let tokens = &prompt[session.len()..];
     let (logits, prefill_s) = setup::prefill(session, tokens, "reading")?;
     let start = Instant::now();
-    let mut broken: Option<CliError> = None;
-    let generation = generate(session, tokenizer, prompt, logits, options, |piece| {
-        broken = on_text(piece).err();
-        if broken.is_some() || interrupt::asked() {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
+    let mut pieces =
+        selfextend::Answer::with_draft(session, tokenizer, prompt, logits, options, draft)?;
+    while let Some(piece) = pieces.next().transpose()? {
+        on_text(&piece)?;
+        if interrupt::asked() {
+            break;
         }
-    })?;
-    let decode_s = start.elapsed().as_secs_f64();
-    match broken {
-        Some(error) => Err(error),
-        None => Ok(Answer {
-            generation,
-            prefill_tokens: tokens.len(),
-            prefill_s,
-            decode_s,
-        }),
     }
+    let generation = pieces.into_generation();
+    let decode_s = start.elapsed().as_secs_f64();
+    if let Some(fault) = &generation.draft_fault {
+        output::note(&format!(
+            "note: the draft model of --draft failed, and the answer went on without it: {fault}"
+        ));
+    }
+    Ok(Answer {
+        generation,
+        prefill_tokens: tokens.len(),
+        prefill_s,
+        decode_s,
+    })
 }
 
 impl Answer {

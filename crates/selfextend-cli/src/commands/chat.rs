@@ -9,6 +9,7 @@ use crate::setup::Setup;
 use crate::{input, interrupt, output};
 use conversation::Conversation;
 use reader::Reader;
+use selfextend::speculate::Draft;
 use std::path::Path;
 
 const HELP: &str = "\
@@ -24,8 +25,9 @@ pub fn chat(args: &ChatArgs) -> Result<()> {
     let attached = args.file.as_deref().map(input::file).transpose()?;
     let setup = Setup::new(&args.model)?;
     let options = super::answer::for_model(options, &args.generate, &setup.source)?;
-    let model = setup.source.load()?;
-    let mut conversation = Conversation::new(args, &setup, &model, options)?;
+    let (model, draft) = setup.source.load_with(args.generate.draft.as_deref())?;
+    let draft = draft.as_ref().map(Draft::new);
+    let mut conversation = Conversation::new(args, &setup, &model, draft, options)?;
     if let Some(text) = attached {
         conversation.attach(text);
     }

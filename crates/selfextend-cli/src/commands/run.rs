@@ -6,6 +6,7 @@ use crate::error::{CliError, Result};
 use crate::setup::{SettingsReport, Setup};
 use crate::{input, output};
 use selfextend::chat_template::Message;
+use selfextend::speculate::Draft;
 use selfextend::{Finish, Session, TextModel};
 use serde::Serialize;
 use std::path::Path;
@@ -16,7 +17,8 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let prompt = prompt(args)?;
     let setup = Setup::new(&args.model)?;
     let options = for_model(options, &args.generate, &setup.source)?;
-    let model = setup.source.load()?;
+    let (model, draft) = setup.source.load_with(args.generate.draft.as_deref())?;
+    let mut draft = draft.as_ref().map(Draft::new);
     let tokens = encode(args, &model, &prompt)?;
     let mut session = session(args, &setup, &model, tokens.len())?;
     let mut ends_line = true;
@@ -25,6 +27,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         &model.tokenizer,
         &tokens,
         &options,
+        draft.as_mut(),
         &mut |piece| {
             ends_line = piece.ends_with('\n');
             if args.json {
@@ -145,7 +148,7 @@ struct Report<'a> {
     prefill_tok_s: f64,
     decode_s: f64,
     decode_tok_s: f64,
-    /// With --speculate.
+    /// With --speculate or --draft.
     #[serde(skip_serializing_if = "Option::is_none")]
     speculated: Option<SpeculatedReport>,
     context_used: usize,

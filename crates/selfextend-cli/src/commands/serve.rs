@@ -5,6 +5,7 @@ use crate::commands::answer::recommended_sampling;
 use crate::error::{CliError, Result};
 use crate::setup::Setup;
 use crate::{input, interrupt, output};
+use selfextend::speculate::DraftModel;
 use selfextend::{Extension, SessionOptions, TextModel};
 use selfextend_server::{DiskCacheConfig, Ladder, ServerConfig};
 use std::net::SocketAddr;
@@ -19,12 +20,12 @@ pub fn serve(args: &ServeArgs) -> Result<()> {
     let keys = args.keys()?;
     let setup = Setup::new(&args.model)?;
     if args.speculate {
-        setup.source.check_speculate()?;
+        setup.source.check_speculate("--speculate")?;
     }
-    let text = setup.source.load()?;
+    let (text, draft) = setup.source.load_with(args.draft.as_deref())?;
     let ladder = ladder(&setup, &text)?;
     let disk = args.disk(&setup)?;
-    let mut config = config(args, keys, disk, &text, &ladder)?;
+    let mut config = config(args, keys, disk, (&text, draft), &ladder)?;
     if args.recommended_sampling {
         config.sampling = recommended_sampling(setup.source.path())?;
     }
@@ -73,10 +74,10 @@ fn config(
     args: &ServeArgs,
     api_keys: Vec<String>,
     disk: Option<DiskCacheConfig>,
-    text: &TextModel,
+    (text, draft): (&TextModel, Option<DraftModel>),
     ladder: &Ladder,
 ) -> Result<ServerConfig> {
-    let full = selfextend_server::full_context_bytes(text, ladder)?;
+    let full = selfextend_server::full_context_bytes(text, draft.as_ref(), ladder)?;
     let chunk = args.model.load.chunk;
     let name = args.alias.as_ref().unwrap_or(&args.model.load.model);
     let mut config = ServerConfig::new(name);
@@ -89,6 +90,7 @@ fn config(
     config.scheduler.busy_chunk = (chunk / 4).max(1);
     config.default_max_tokens = args.max_tokens;
     config.speculate = args.speculate;
+    config.draft = draft;
     config.api_keys = api_keys;
     config.allowed_hosts = args.allow_host.clone();
     config.allowed_origins = args.allow_origin.clone();

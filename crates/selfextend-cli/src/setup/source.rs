@@ -110,12 +110,17 @@ impl Source {
         Some(self.load.device).filter(|device| *device != Device::Cpu)
     }
 
-    /// Refuses `--speculate` where it could change the text.
-    pub fn check_speculate(&self) -> Result<()> {
+    /// How the model is loaded.
+    pub fn load_options(&self) -> &LoadOptions {
+        &self.load
+    }
+
+    /// Refuses a flag that asks for guesses where they could change the text.
+    pub fn check_speculate(&self, flag: &str) -> Result<()> {
         match self.device() {
             None => Ok(()),
             Some(device) => Err(CliError::usage(format!(
-                "--speculate is for the CPU: on {device} tokens that are verified together get other logits than each alone, and the text could change"
+                "{flag} is for the CPU: on {device} tokens that are verified together get other logits than each alone, and the text could change"
             ))),
         }
     }

@@ -4,6 +4,7 @@ mod chat;
 #[path = "../common/mod.rs"]
 mod common;
 mod compare;
+mod draft;
 mod errors;
 mod eval;
 mod help;

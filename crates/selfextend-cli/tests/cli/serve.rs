@@ -146,6 +146,42 @@ fn a_server_samples_as_the_model_recommends_where_asked_to() {
 }
 
 #[test]
+fn answers_are_the_same_with_a_draft() {
+    let prompt = "the ant and the ant ".repeat(20);
+    let request = format!(
+        r#"{{"prompt": "{prompt}", "max_tokens": 60, "seed": 4, "temperature": 0.5, "n": 2}}"#
+    );
+    let choices = |server: &Server| body(&server.complete("", &request))["choices"].clone();
+    let plain = choices(&Server::start(&[]));
+    assert_eq!(plain.as_array().map(Vec::len), Some(2));
+    let model = tiny();
+    for more in [
+        &["--draft", &model][..],
+        &["--draft", &model, "--speculate"],
+    ] {
+        let server = Server::start(more);
+        assert!(server.said.iter().any(|line| line.contains("drafts: ")));
+        assert_eq!(choices(&server), plain);
+        let metrics = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let metrics = server.ask(metrics);
+        assert!(
+            metrics.contains("selfextend_guessed_right_total"),
+            "{metrics}"
+        );
+    }
+    // What is enough without a draft.
+    let few = ["--kv-memory", "800k"];
+    assert!(!Server::start(&few).said.is_empty());
+    let all = [
+        &["serve", "-m", &model, "--port", "0", "--context", "2k"],
+        &few[..],
+    ]
+    .concat();
+    let refused = selfextend(&[&all[..], &["--draft", &model]].concat());
+    refused.fails(2, &["--kv-memory"]);
+}
+
+#[test]
 fn a_log_in_a_file_has_no_colours() {
     let (log, model) = (dir().join("serve.log"), tiny());
     let mut child = command(&["serve", "-m", &model, "--port", "0"])

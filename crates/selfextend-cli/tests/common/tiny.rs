@@ -28,6 +28,10 @@ pub struct Tiny {
     pub rules: bool,
     /// Frequency factors for contexts up to so many tokens, and others beyond (longrope).
     pub short_context: Option<usize>,
+    /// Of its weights.
+    pub seed: u64,
+    /// A token with another text.
+    pub renamed: Option<(usize, &'static str)>,
 }
 
 impl Default for Tiny {
@@ -39,6 +43,8 @@ impl Default for Tiny {
             sampling: &[],
             rules: true,
             short_context: None,
+            seed: 7,
+            renamed: None,
         }
     }
 }
@@ -46,7 +52,11 @@ impl Default for Tiny {
 impl Tiny {
     /// Writes the model.
     pub fn write(&self, path: &Path) {
-        gguf::write(path, &self.metadata(), &self.tensors(&mut Random(7)));
+        gguf::write(
+            path,
+            &self.metadata(),
+            &self.tensors(&mut Random(self.seed)),
+        );
     }
 
     fn tensors(&self, random: &mut Random) -> Vec<(String, Tensor)> {
@@ -89,6 +99,10 @@ impl Tiny {
     fn metadata(&self) -> Vec<(String, Field)> {
         let merges = MERGES.map(|(a, b)| format!("{a} {b}"));
         let plain = tokens().len() - CONTROL.len();
+        let mut names = tokens();
+        if let Some((id, name)) = self.renamed {
+            names[id] = name.to_owned();
+        }
         let kinds = (0..tokens().len()).map(|id| if id < plain { 1 } else { 3 });
         let model = [
             ("context_length", Field::u32(WINDOW)),
@@ -107,7 +121,7 @@ impl Tiny {
             ("general.architecture", Field::text(self.architecture)),
             ("general.name", Field::text("Tiny")),
             ("tokenizer.ggml.model", Field::text("gpt2")),
-            ("tokenizer.ggml.tokens", Field::texts(tokens())),
+            ("tokenizer.ggml.tokens", Field::texts(names)),
             ("tokenizer.ggml.token_type", Field::i32s(kinds)),
             ("tokenizer.ggml.merges", Field::texts(merges)),
             (

@@ -4,7 +4,7 @@ use super::event::{Admitted, Event, Failure, Piece, TokenLogprob};
 use super::request::Request;
 use crate::constrain::Constraint;
 use selfextend::sampling::log_probability;
-use selfextend::speculate::Speculation;
+use selfextend::speculate::{Draft, DraftModel, Guessing, Speculation};
 use selfextend::{Finish, Result, Session, TextModel, Writer, Written};
 use std::time::Instant;
 
@@ -89,21 +89,20 @@ impl Choice<'_> {
 }
 
 impl Choice<'_> {
-    /// The probabilities that the first guess, the first two, ... are all right; as many as it may read.
-    pub fn chances(&self) -> Vec<f64> {
-        let Some(speculation) = &self.speculation else {
-            return Vec::new();
-        };
+    /// What may be guessed of it.
+    pub fn guessing(&mut self) -> Guessing<'_> {
         // The last token that may be drawn is not read: its request was not charged for more.
         let room = self.session.context() - self.session.len();
-        speculation.chances(self.writer.left().min(room).saturating_sub(1))
+        Guessing {
+            most: self.writer.left().min(room).saturating_sub(1),
+            speculation: self.speculation.as_mut(),
+        }
     }
 
-    /// Adds so many guesses to what the next step reads.
-    pub fn guess(&mut self, count: usize) {
-        if let Some(speculation) = &self.speculation {
-            self.next.extend(speculation.propose(count));
-        }
+    /// Why its draft failed, if it did.
+    pub fn draft_fault(&self) -> Option<String> {
+        let fault = self.speculation.as_ref()?.fault()?;
+        Some(fault.to_string())
     }
 
     /// Draws tokens after a decode step, as long as each is the one that was guessed: `rows` has the
@@ -179,7 +178,12 @@ impl<'m> ActiveRequest<'m> {
     ///
     /// # Errors
     /// No device memory for the sessions, or a token that cannot be drawn.
-    pub fn begin(&mut self, text: &'m TextModel, logits: &[f32]) -> Result<()> {
+    pub fn begin(
+        &mut self,
+        text: &'m TextModel,
+        draft: Option<&DraftModel>,
+        logits: &[f32],
+    ) -> Result<()> {
         let Some(session) = self.session.take() else {
             return Ok(());
         };
@@ -197,9 +201,10 @@ impl<'m> ActiveRequest<'m> {
                 logprobs: self.request.logprobs,
                 known: text.tokenizer.vocab_size(),
                 index: self.request.first_choice + index,
-                speculation: options
-                    .speculate
-                    .then(|| Speculation::new(&self.request.prompt)),
+                speculation: (options.speculate || draft.is_some()).then(|| {
+                    let draft = draft.map(Draft::new);
+                    Speculation::new(&self.request.prompt, options.speculate, draft)
+                }),
                 next: Vec::new(),
                 finished: false,
             });
@@ -244,6 +249,14 @@ impl<'m> ActiveRequest<'m> {
         if let Some(last) = self.last_token.replace(now) {
             let gap = now.duration_since(last).as_secs_f64() / tokens.max(1) as f64;
             metrics::histogram!("selfextend_time_between_tokens_seconds").record(gap);
+        }
+    }
+
+    /// Writes to the log where a draft model failed. The answers are what they would have been without.
+    pub fn warn_of_drafts(&self) {
+        let fault = self.choices.iter().find_map(Choice::draft_fault);
+        if let Some(error) = fault {
+            tracing::warn!(request = self.request.id, error, "the draft model failed");
         }
     }
 

@@ -74,7 +74,7 @@ impl Worker<'_> {
         let mut held = self.prefixes.take(rung, known);
         let whole = held.iter().filter(|(_, count)| *count == PAGE).count();
         let charged = cost.beside(cost.of_request(request), whole);
-        let own = charged - request.choices * cost.ring;
+        let own = charged - cost.besides_blocks(request);
         let long = own > self.limits.chunk.div_ceil(PAGE) * LONG_CHUNKS * cost.block;
         if charged > most || long && !self.has_places(request.choices, true) {
             return None;

@@ -10,6 +10,7 @@ use crate::error::ServerError;
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
 use selfextend::TextModel;
+use selfextend::speculate::DraftModel;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -42,14 +43,18 @@ pub enum Health {
     Ended,
 }
 
-/// Bytes of keys and values that one sequence of the ladder's largest context needs: the least a
-/// server's [`kv_memory`](SchedulerLimits::kv_memory) may be.
+/// Bytes of keys and values that one sequence of the ladder's largest context needs, those of a draft
+/// model included: the least a server's [`kv_memory`](SchedulerLimits::kv_memory) may be.
 ///
 /// # Errors
 /// Sessions that the model's device has no kernels for.
-pub fn full_context_bytes(text: &TextModel, ladder: &Ladder) -> Result<usize, ServerError> {
+pub fn full_context_bytes(
+    text: &TextModel,
+    draft: Option<&DraftModel>,
+    ladder: &Ladder,
+) -> Result<usize, ServerError> {
     match ladder.rungs().last() {
-        Some(rung) => Ok(text.model.session_bytes(&rung.options)?.full()),
+        Some(rung) => Ok(Cost::new(text, draft, rung)?.full(rung.context())),
         None => Ok(0),
     }
 }
@@ -61,12 +66,13 @@ impl Scheduler {
     /// Sessions that the model's device has no kernels for, or no thread left.
     pub fn start(
         text: Arc<TextModel>,
+        draft: Option<DraftModel>,
         ladder: Arc<Ladder>,
         limits: SchedulerLimits,
         prefixes: PrefixCache,
     ) -> Result<Self, ServerError> {
         let shared = Arc::new(Shared::default());
-        let cost = |rung| Cost::new(&text, rung);
+        let cost = |rung| Cost::new(&text, draft.as_ref(), rung);
         let costs = ladder.rungs().iter().map(cost);
         let costs: Vec<Cost> = costs.collect::<selfextend::Result<_>>()?;
         let (commands, inbox) = mpsc::channel();
@@ -74,7 +80,8 @@ impl Scheduler {
         let theirs = (shared.clone(), costs.clone(), ending);
         let work = move || {
             let (shared, costs, _ending) = theirs;
-            let mut worker = Worker::new(&text, &ladder, limits, &costs, prefixes, &shared);
+            let models = (&*text, draft.as_ref());
+            let mut worker = Worker::new(models, &ladder, limits, &costs, prefixes, &shared);
             worker.run(&inbox);
         };
         let thread = std::thread::Builder::new()

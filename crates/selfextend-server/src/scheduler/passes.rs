@@ -6,7 +6,7 @@ use super::fairness::shares;
 use super::shared::Shared;
 use super::supervise::{guarded, trip};
 use super::worker::Worker;
-use selfextend::speculate::{PassCost, allot};
+use selfextend::speculate::{Costs, Guessing, guess};
 use selfextend::{Error, Input, LogitRows, Model, Phase};
 use std::time::Instant;
 
@@ -36,9 +36,9 @@ impl Worker<'_> {
             return;
         }
         metrics::histogram!("selfextend_decode_batch").record(choices.len() as f64);
-        guess(&mut choices, &self.pass_cost);
         let (model, shared) = (&self.text.model, self.shared);
-        let mut stepped = step(model, shared, &mut choices, &mut self.pass_cost);
+        add_guesses(&mut choices, &mut self.step_costs, shared);
+        let mut stepped = step(model, shared, &mut choices, &mut self.step_costs);
         let guessed = |choice: &&mut Choice| choice.next.len() > 1;
         // A wrong guess must not fail what is right without it.
         if let Err(Error::NotFinite { .. } | Error::NotFiniteIn { .. }) = stepped
@@ -47,7 +47,7 @@ impl Worker<'_> {
             choices
                 .iter_mut()
                 .for_each(|choice| choice.next.truncate(1));
-            stepped = step(model, shared, &mut choices, &mut self.pass_cost);
+            stepped = step(model, shared, &mut choices, &mut self.step_costs);
         }
         let rows = match stepped {
             Ok(rows) => rows,
@@ -134,7 +134,7 @@ impl Worker<'_> {
         let mut failed = Vec::new();
         for (n, logits) in finished {
             let active = &mut self.running[n];
-            let begun = guarded(|| active.begin(self.text, &logits));
+            let begun = guarded(|| active.begin(self.text, self.draft, &logits));
             let begun = begun.and_then(|begun| begun.map_err(|error| self.failure(&error)));
             if let Err(failure) = begun {
                 failed.push((n, failure));
@@ -228,11 +228,11 @@ impl Worker<'_> {
 }
 
 /// Adds guesses to what answers read next, as many as pay.
-fn guess(choices: &mut [&mut Choice], cost: &PassCost) {
-    let chances: Vec<Vec<f64>> = choices.iter().map(|choice| choice.chances()).collect();
-    let chances: Vec<&[f64]> = chances.iter().map(Vec::as_slice).collect();
-    for (choice, count) in choices.iter_mut().zip(allot(&chances, cost)) {
-        choice.guess(count);
+fn add_guesses(choices: &mut [&mut Choice], costs: &mut Costs, shared: &Shared) {
+    let mut sequences: Vec<Guessing> = choices.iter_mut().map(|it| it.guessing()).collect();
+    let guesses = guess(&mut sequences, costs, &|| shared.advance());
+    for (choice, mut guesses) in choices.iter_mut().zip(guesses) {
+        choice.next.append(&mut guesses);
     }
 }
 
@@ -241,7 +241,7 @@ fn step(
     model: &Model,
     shared: &Shared,
     choices: &mut [&mut Choice],
-    cost: &mut PassCost,
+    costs: &mut Costs,
 ) -> selfextend::Result<Vec<Vec<Vec<f32>>>> {
     let inputs = choices.iter_mut().map(|choice| Input {
         session: &mut choice.session,
@@ -258,7 +258,7 @@ fn step(
     };
     let start = Instant::now();
     model.forward_with(Phase::Decode, &mut inputs, on_layer, visit)?;
-    cost.note(tokens, start.elapsed().as_secs_f64());
+    costs.pass.note(tokens, start.elapsed().as_secs_f64());
     Ok(rows)
 }
 

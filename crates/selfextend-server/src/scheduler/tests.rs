@@ -20,7 +20,7 @@ fn start() -> Scheduler {
     let mut limits = SchedulerLimits::default();
     (limits.kv_memory, limits.chunk, limits.busy_chunk) = (16 << 20, 64, 64);
     let prefixes = PrefixCache::new(ladder.rungs().len());
-    Scheduler::start(text, Arc::new(ladder), limits, prefixes).unwrap()
+    Scheduler::start(text, None, Arc::new(ladder), limits, prefixes).unwrap()
 }
 
 /// A request by a name that may ask for a panic, and what happens to it.

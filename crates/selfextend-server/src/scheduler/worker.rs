@@ -10,7 +10,7 @@ use super::supervise::{guarded, trip};
 use crate::config::SchedulerLimits;
 use crate::ladder::Ladder;
 use crate::prefix::PrefixCache;
-use selfextend::speculate::PassCost;
+use selfextend::speculate::{Costs, DraftModel};
 use selfextend::{Error, TextModel};
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -22,6 +22,8 @@ const NAP: Duration = Duration::from_millis(20);
 /// The state of the thread. Admission is in `admission`, the model's passes are in `passes`.
 pub struct Worker<'m> {
     pub text: &'m TextModel,
+    /// Guesses tokens for it.
+    pub draft: Option<&'m DraftModel>,
     pub ladder: &'m Ladder,
     pub limits: SchedulerLimits,
     /// The costs of a request, one for each rung.
@@ -33,13 +35,13 @@ pub struct Worker<'m> {
     pub prefixes: PrefixCache,
     /// Bytes of the budget that running requests hold.
     pub reserved: usize,
-    /// What decode steps take.
-    pub pass_cost: PassCost,
+    /// What decode steps take, and guesses for them.
+    pub step_costs: Costs,
 }
 
 impl<'m> Worker<'m> {
     pub fn new(
-        text: &'m TextModel,
+        (text, draft): (&'m TextModel, Option<&'m DraftModel>),
         ladder: &'m Ladder,
         limits: SchedulerLimits,
         costs: &'m [Cost],
@@ -48,6 +50,7 @@ impl<'m> Worker<'m> {
     ) -> Self {
         Self {
             text,
+            draft,
             ladder,
             limits,
             costs,
@@ -56,7 +59,10 @@ impl<'m> Worker<'m> {
             running: Vec::new(),
             prefixes,
             reserved: 0,
-            pass_cost: PassCost::default(),
+            step_costs: match limits.prices {
+                Some((row, draft)) => Costs::known(row, draft, limits.busy_chunk),
+                None => Costs::new(limits.busy_chunk),
+            },
         }
     }
 
@@ -185,6 +191,7 @@ impl<'m> Worker<'m> {
                 tracing::warn!(request = active.request.id, "its client reads too slowly");
                 active.fail(Failure::SlowReader);
             } else if active.is_done() {
+                active.warn_of_drafts();
                 active.finish();
                 self.shared.note_duration(active.admitted.elapsed());
             } else {

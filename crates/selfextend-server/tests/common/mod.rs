@@ -7,6 +7,7 @@
 mod tiny;
 
 use selfextend::settings::SettingsError;
+use selfextend::speculate::{DraftFile, DraftModel};
 use selfextend::{ContextRequest, LoadOptions, Model, SessionOptions, TextModel};
 use selfextend_server::{Ladder, Server, ServerConfig};
 use serde_json::{Value, json};
@@ -89,6 +90,17 @@ pub fn load(tiny: &Tiny) -> TextModel {
     TextModel::load(&path, load_options()).unwrap()
 }
 
+/// A variant of the tiny model that guesses for the tiny model.
+pub fn draft(tiny: &Tiny) -> DraftModel {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("draft.gguf");
+    tiny.write(&path);
+    let text = model();
+    let file = DraftFile::open(&path, &[]).unwrap();
+    file.load(&text.model, &text.tokenizer, load_options())
+        .unwrap()
+}
+
 /// A file of the shared data; `None`, with a message, where it is absent.
 pub fn shared(name: &str) -> Option<PathBuf> {
     let default = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../shared");
@@ -122,7 +134,8 @@ pub fn config() -> ServerConfig {
     config
 }
 
-fn ladder(text: &TextModel) -> Ladder {
+/// The rungs of the servers here.
+pub fn ladder(text: &TextModel) -> Ladder {
     let config = text.model.config();
     let options = |context| {
         let request = ContextRequest::new().with_context(context);

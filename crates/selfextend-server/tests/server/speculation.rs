@@ -1,12 +1,26 @@
 //! Answers whose tokens are guessed are those without guesses, in company, whatever is asked for.
 
-use crate::common::{self, Running, endless, prose, start};
+use crate::common::{self, Running, Tiny, endless, prose, start};
 use serde_json::{Value, json};
 use std::thread;
 
 fn guessing() -> Running {
     let mut config = common::config();
     config.speculate = true;
+    start(config)
+}
+
+/// The model drafts for itself, or one with other weights does.
+fn drafting(seed: u64, speculate: bool) -> Running {
+    let mut config = common::config();
+    config.speculate = speculate;
+    // The tiny model itself is as slow as its draft.
+    config.scheduler.prices = Some((0.01, 0.01));
+    let tiny = Tiny {
+        seed,
+        ..Tiny::default()
+    };
+    config.draft = Some(common::draft(&tiny));
     start(config)
 }
 
@@ -53,14 +67,27 @@ fn metric(server: &Running, name: &str) -> f64 {
 
 #[test]
 fn answers_are_those_without_guesses() {
+    compare(&guessing());
+}
+
+/// Most prompts are longer than the draft's window of 64 tokens.
+#[test]
+fn answers_are_those_without_a_draft() {
+    for (seed, speculate) in [(7, false), (8, false), (7, true)] {
+        compare(&drafting(seed, speculate));
+    }
+}
+
+/// Asks for all answers at once, and one by one of a server that guesses nothing.
+fn compare(server: &Running) {
+    let (guessed_before, right_before) = guesses(server);
     let plain = start(common::config());
     let alone: Vec<Value> = (bodies().iter())
         .map(|body| plain.complete(body).body)
         .collect();
-    let server = guessing();
     thread::scope(|scope| {
         for (n, body) in bodies().into_iter().enumerate() {
-            let (server, alone) = (&server, &alone);
+            let alone = &alone;
             scope.spawn(move || {
                 let reply = server.complete(&body);
                 assert_eq!(reply.status, 200, "{reply:?}");
@@ -81,14 +108,47 @@ fn answers_are_those_without_guesses() {
             });
         }
     });
-    let [guessed, right] = ["guessed_tokens", "guessed_right"]
-        .map(|it| metric(&server, &format!("selfextend_{it}_total ")));
+    let (guessed, right) = guesses(server);
+    let (guessed, right) = (guessed - guessed_before, right - right_before);
     assert!(guessed >= right && right > 0.0, "{guessed} {right}");
+}
+
+/// How many tokens were guessed by the servers of this process, and how many of them rightly.
+fn guesses(server: &Running) -> (f64, f64) {
+    let [guessed, right] = ["guessed_tokens", "guessed_right"]
+        .map(|it| metric(server, &format!("selfextend_{it}_total ")));
+    (guessed, right)
+}
+
+#[test]
+fn a_draft_is_part_of_the_memory() {
+    let (text, draft) = (
+        common::load(&Tiny::default()),
+        common::draft(&Tiny::default()),
+    );
+    let ladder = || common::ladder(&text);
+    let full = |draft| selfextend_server::full_context_bytes(&text, draft, &ladder()).unwrap();
+    let own = draft.session_bytes(common::CONTEXT).unwrap().full();
+    assert!(own > 0);
+    assert_eq!(full(Some(&draft)), full(None) + own);
+    // A request that fits without a draft does not with one.
+    let mut config = common::config();
+    config.scheduler.kv_memory = full(Some(&draft));
+    let body = json!({"prompt": prose(300, 1), "n": 2, "max_tokens": 500, "seed": 1});
+    let plain = start(config.clone());
+    assert_eq!(plain.complete(&body).status, 200);
+    config.draft = Some(draft);
+    let server = start(config);
+    server.complete(&body).fails(400, "kv_memory_exceeded");
 }
 
 #[test]
 fn clients_may_go_away_and_memory_is_given_back() {
-    let server = guessing();
+    go_away(&guessing());
+    go_away(&drafting(7, false));
+}
+
+fn go_away(server: &Running) {
     for n in 0..6 {
         let body = json!({
             "prompt": "the".repeat(20 + n), "temperature": 0, "stream": true, "max_tokens": 700,

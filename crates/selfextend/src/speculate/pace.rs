@@ -1,5 +1,10 @@
 //! How many proposed tokens pay: what a row of a pass costs, and who gets rows.
 
+use selfextend_attention::cache::MOST_STEPS;
+
+/// The most tokens that are proposed at a time.
+pub const MOST_PROPOSALS: usize = MOST_STEPS - 1;
+
 /// What a further row is expected to cost, of a pass with one, before any was measured.
 const ROW: f64 = 0.2;
 /// What becomes of the weight of older measurements with each new one.
@@ -28,7 +33,8 @@ pub struct PassCost {
     sums: Sums,
     /// Weights and weighted seconds of passes with one row, with two, ...
     each: [(f64, f64); REMEMBERED],
-    known: Option<f64>,
+    /// Seconds of a pass with one row, and of each further row.
+    known: Option<(f64, f64)>,
 }
 
 /// Weighted sums over points (rows, seconds).
@@ -66,8 +72,13 @@ impl Sums {
 impl PassCost {
     /// A price that is known: what a further row costs of a pass with one. Nothing is measured.
     pub fn known(row: f64) -> Self {
+        Self::known_in_all(1.0, row)
+    }
+
+    /// Prices that are known: of a pass with one row, and of each further row.
+    pub(super) fn known_in_all(one: f64, row: f64) -> Self {
         Self {
-            known: Some(row),
+            known: Some((one, row)),
             ..Self::default()
         }
     }
@@ -100,7 +111,7 @@ impl PassCost {
     }
 
     /// Seconds of a pass with `rows` rows; nothing before any pass was measured.
-    fn seconds(&self, rows: usize) -> Option<f64> {
+    pub(super) fn seconds(&self, rows: usize) -> Option<f64> {
         let line = self.line(rows)?;
         let each = rows.checked_sub(1).and_then(|n| self.each.get(n));
         let (weight, sum) = each.copied().unwrap_or_default();
@@ -110,8 +121,8 @@ impl PassCost {
     /// The same by the line alone.
     fn line(&self, rows: usize) -> Option<f64> {
         let sums = &self.sums;
-        if let Some(row) = self.known {
-            return Some(1.0 + row * (rows as f64 - 1.0));
+        if let Some((one, row)) = self.known {
+            return Some(one + row * (rows as f64 - 1.0));
         }
         if self.passes == 0 {
             return None;
@@ -132,16 +143,25 @@ impl PassCost {
 /// where its sequence gains more, in proportion, than all together lose: rates of tokens whose product
 /// is largest (proportional fairness). For one sequence these are the most tokens a second.
 pub fn allot(chances: &[&[f64]], cost: &PassCost) -> Vec<usize> {
+    let rows = |counts: &[usize]| counts.len() + counts.iter().sum::<usize>();
+    allot_by(chances, |counts| cost.seconds(rows(counts)))
+}
+
+/// [`allot`], with the seconds that it takes to propose so many tokens of each sequence.
+pub(super) fn allot_by(
+    chances: &[&[f64]],
+    seconds: impl Fn(&[usize]) -> Option<f64>,
+) -> Vec<usize> {
     let sequences = chances.len();
     let mut counts = vec![0; sequences];
     let mut expected = vec![1.0; sequences];
     // Logarithms of the product: of tokens, and of rates.
     let mut tokens = 0.0;
-    let rates = |tokens: f64, rows: usize| {
-        let seconds = cost.seconds(rows)?;
+    let rates = |tokens: f64, counts: &[usize]| {
+        let seconds = seconds(counts)?;
         Some(tokens - sequences as f64 * f64::ln(seconds))
     };
-    let Some(mut most) = rates(tokens, sequences) else {
+    let Some(mut most) = rates(tokens, &counts) else {
         return counts;
     };
     let (mut best, mut rows, mut best_rows) = (counts.clone(), sequences, sequences);
@@ -155,7 +175,7 @@ pub fn allot(chances: &[&[f64]], cost: &PassCost) -> Vec<usize> {
         counts[n] += 1;
         rows += 1;
         tokens += gain.ln_1p();
-        if let Some(product) = rates(tokens, rows).filter(|&product| product > most) {
+        if let Some(product) = rates(tokens, &counts).filter(|&product| product > most) {
             (most, best_rows) = (product, rows);
             best.clone_from(&counts);
         }

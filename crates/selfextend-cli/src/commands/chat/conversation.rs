@@ -6,6 +6,7 @@ use crate::error::{CliError, Result};
 use crate::output;
 use crate::setup::{Setup, as_extension};
 use selfextend::chat_template::{ChatTemplate, Message};
+use selfextend::speculate::Draft;
 use selfextend::{GenerateOptions, Session, TextModel};
 
 /// A conversation with a model.
@@ -17,6 +18,8 @@ pub struct Conversation<'a> {
     messages: Vec<Message>,
     attached: Option<String>,
     session: Session,
+    /// It reads the conversation too, and keeps what it read of it.
+    draft: Option<Draft>,
     /// The tokens that the session holds.
     held: Vec<u32>,
     totals: Totals,
@@ -39,6 +42,7 @@ impl<'a> Conversation<'a> {
         args: &'a ChatArgs,
         setup: &'a Setup,
         model: &'a TextModel,
+        draft: Option<Draft>,
         options: GenerateOptions,
     ) -> Result<Self> {
         if model.template.is_none() {
@@ -59,6 +63,7 @@ impl<'a> Conversation<'a> {
             messages: Vec::new(),
             attached: None,
             session,
+            draft,
             held: Vec::new(),
             totals: Totals::default(),
         };
@@ -119,12 +124,13 @@ impl<'a> Conversation<'a> {
     /// How much of the context is used, and the speed so far.
     pub fn statistics(&self) -> String {
         let totals = &self.totals;
+        let draft = self.draft.as_ref().map_or(0, Draft::cache_bytes);
         format!(
             "[{} turns | context {}/{} tokens, KV cache {} | {} tokens read ({} more reused), {:.0} tok/s | {} written, {:.1} tok/s | {}]",
             totals.turns,
             self.session.len(),
             self.session.context(),
-            output::size(self.session.cache_bytes()),
+            output::size(self.session.cache_bytes() + draft),
             totals.read,
             totals.reused,
             output::rate(totals.read, totals.read_s),
@@ -151,6 +157,7 @@ impl<'a> Conversation<'a> {
             &self.model.tokenizer,
             &prompt,
             &self.options,
+            self.draft.as_mut(),
             on_text,
         );
         // Even after an error, the session knows how much of this it holds.
