@@ -5,7 +5,6 @@ use crate::error::{BenchError, Result};
 use crate::peers::{Llama, mistral_script};
 use crate::process::{Finished, measure};
 use crate::series::{Fork, Job, Reading, Series, Task};
-use crate::served;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,11 +44,8 @@ impl Engines {
         }
     }
 
-    /// Runs a job on a model file. `round` keeps prompts apart that a server might remember.
-    pub fn run(&self, job: &Job, model: &Path, round: usize) -> Result<Reading> {
-        if let Series::Served(server) = &job.series {
-            return served::run(self, server, job, model, round);
-        }
+    /// Runs a job of an engine that is no server on a model file.
+    pub fn run(&self, job: &Job, model: &Path) -> Result<Reading> {
         let Some(mut command) = self.command(job, model) else {
             return Err(BenchError::failure("this engine is not available"));
         };

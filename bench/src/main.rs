@@ -160,7 +160,11 @@ fn measure_all(plan: &Plan, engines: &Engines, results: &mut Results, round: usi
             .filter(|job| !model.is_hopeless(job))
             .collect::<Vec<_>>()
         {
-            let reading = engines.run(job, &model.file, round);
+            // The round keeps prompts apart that a server might remember.
+            let reading = match &job.series {
+                Series::Served(server) => served::run(engines, server, job, &model.file, round),
+                _ => engines.run(job, &model.file),
+            };
             let told = match &reading {
                 Ok(reading) => {
                     let values = reading.values.iter();

