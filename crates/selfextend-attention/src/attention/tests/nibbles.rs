@@ -107,11 +107,16 @@ fn components_that_stand_out_cost_little() {
 }
 
 /// Keys that are one mean key and a little noise, rotated by their positions: what queries of the
-/// last hundred keys lose is less than half where pages know the mean of the page before.
+/// last hundred keys lose is less than a fifth where pages know the mean of the page before.
 #[test]
 fn the_mean_of_the_page_before_is_not_rounded() {
     let (n, dim) = (3 * PAGE, 64);
     let mut data = Data::new(1, 2, dim, n, 1.0, 5);
+    data.rope = Rope::new(RopeSpec {
+        layout: PairLayout::HalfSplit,
+        ..RopeSpec::new(dim, 1e4)
+    })
+    .unwrap();
     for head in data.k.chunks_mut(dim) {
         for (c, x) in head.iter_mut().enumerate() {
             // In pairs that turn slowly: the others have no mean over a page.
@@ -134,7 +139,7 @@ fn the_mean_of_the_page_before_is_not_rounded() {
             let page = out.len() / 3;
             let first = difference(&out[..page], &exact[..page]);
             let last = difference(&out[2 * page..], &exact[2 * page..]);
-            assert!(2.0 * last < first, "{map} {step}: {last}, {first}");
+            assert!(5.0 * last < first, "{map} {step}: {last}, {first}");
         }
     }
 }
