@@ -45,6 +45,9 @@ static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * erfcf(
 static __device__ __forceinline__ float gelu_tanh(float x) {
   return 0.5f * x * (1.f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
 }
+static __device__ __forceinline__ float gelu_sigmoid(float x) { return x / (1.f + expf(-1.702f * x)); }
+static __device__ __forceinline__ float relu(float x) { return x < 0.f ? 0.f : x; }
+static __device__ __forceinline__ float relu_squared(float x) { return relu(x) * relu(x); }
 
 // x = f(x); gate = f(gate) * up
 #define ACTIVATION(F)                                                              \
@@ -59,10 +62,19 @@ static __device__ __forceinline__ float gelu_tanh(float x) {
 ACTIVATION(silu)
 ACTIVATION(gelu)
 ACTIVATION(gelu_tanh)
+ACTIVATION(gelu_sigmoid)
+ACTIVATION(relu)
+ACTIVATION(relu_squared)
 
 extern "C" __global__ void scale(float* x, float factor, size_t len) {
   const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < len) x[i] *= factor;
+}
+
+extern "C" __global__ void clamp(float* x, float limit, size_t len) {
+  const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  // What is not a number stays.
+  if (i < len && fabsf(x[i]) > limit) x[i] = copysignf(limit, x[i]);
 }
 
 extern "C" __global__ void soft_cap(float* x, float cap, size_t len) {
@@ -78,6 +90,11 @@ extern "C" __global__ void add(float* x, const float* y, size_t len) {
 extern "C" __global__ void add_bias(float* x, const float* bias, int width, size_t len) {
   const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < len) x[i] += bias[i % width];
+}
+
+extern "C" __global__ void multiply(float* x, const float* weights, int width, size_t len) {
+  const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < len) x[i] *= weights[i % width];
 }
 
 // For each row of logits, the logarithm of its target's probability, and whether no other is more

@@ -19,6 +19,12 @@ pub enum Curve {
     Gelu,
     /// `x * Phi(x)` by its approximation with a hyperbolic tangent.
     GeluTanh,
+    /// `x / (1 + e^-1.702x)`.
+    GeluSigmoid,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)^2`.
+    ReluSquared,
 }
 
 /// The operations, for weights of one type.
@@ -29,11 +35,13 @@ pub struct Ops<T> {
     pub(crate) linear: LinearKernels,
     rms_norm: CudaFunction,
     layer_norm: CudaFunction,
-    curves: [[CudaFunction; 2]; 3],
+    curves: [[CudaFunction; 2]; 6],
     scale: CudaFunction,
+    clamp: CudaFunction,
     soft_cap: CudaFunction,
     add: CudaFunction,
     add_bias: CudaFunction,
+    multiply: CudaFunction,
     score_rows: CudaFunction,
     take_rows: CudaFunction,
     pub(crate) take_narrow: CudaFunction,
@@ -61,11 +69,16 @@ impl<T: Element> Ops<T> {
                 [kernel("silu_alone")?, kernel("silu_gate")?],
                 [kernel("gelu_alone")?, kernel("gelu_gate")?],
                 [kernel("gelu_tanh_alone")?, kernel("gelu_tanh_gate")?],
+                [kernel("gelu_sigmoid_alone")?, kernel("gelu_sigmoid_gate")?],
+                [kernel("relu_alone")?, kernel("relu_gate")?],
+                [kernel("relu_squared_alone")?, kernel("relu_squared_gate")?],
             ],
             scale: kernel("scale")?,
+            clamp: kernel("clamp")?,
             soft_cap: kernel("soft_cap")?,
             add: kernel("add")?,
             add_bias: kernel("add_bias")?,
+            multiply: kernel("multiply")?,
             score_rows: kernel("score_rows")?,
             take_rows: kernel("take_rows")?,
             take_narrow: kernel(&format!("take_{}", T::NAME))?,
@@ -163,6 +176,14 @@ impl<T: Element> Ops<T> {
         self.with_number(&self.scale, x, factor)
     }
 
+    /// `x = max(-limit, min(x, limit))`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn clamp(&self, x: &mut Buffer<f32>, limit: f32) -> Result<(), CudaError> {
+        self.with_number(&self.clamp, x, limit)
+    }
+
     /// `x = cap * tanh(x / cap)`.
     ///
     /// # Errors
@@ -184,15 +205,32 @@ impl<T: Element> Ops<T> {
     /// # Errors
     /// Rows that `bias` does not fit, or the driver's.
     pub fn add_bias(&self, x: &mut Buffer<f32>, bias: &CudaSlice<f32>) -> Result<(), CudaError> {
-        rows(x.len(), bias.len())?;
+        self.by_rows(&self.add_bias, x, bias)
+    }
+
+    /// `x[t] *= weights`.
+    ///
+    /// # Errors
+    /// Rows that `weights` does not fit, or the driver's.
+    pub fn multiply(&self, x: &mut Buffer<f32>, weights: &CudaSlice<f32>) -> Result<(), CudaError> {
+        self.by_rows(&self.multiply, x, weights)
+    }
+
+    fn by_rows(
+        &self,
+        kernel: &CudaFunction,
+        x: &mut Buffer<f32>,
+        row: &CudaSlice<f32>,
+    ) -> Result<(), CudaError> {
+        rows(x.len(), row.len())?;
         let len = x.len();
         let values = [
             self.at(x.slice()?),
-            self.at(bias),
-            Value::Int(bias.len() as i32),
+            self.at(row),
+            Value::Int(row.len() as i32),
             Value::Len(len as u64),
         ];
-        self.by_elements(&self.add_bias, len, &values)
+        self.by_elements(kernel, len, &values)
     }
 
     /// `out[i] = x[rows[i]]`, rows of `width`.

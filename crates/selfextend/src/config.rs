@@ -46,8 +46,15 @@ pub struct ModelConfig {
     pub attention_soft_cap: Option<f32>,
     /// Logits `x` become `cap * tanh(x / cap)`.
     pub logit_soft_cap: Option<f32>,
+    /// What logits are multiplied by, before a soft cap.
+    pub logit_scale: f32,
     /// What token embeddings are multiplied by.
     pub embedding_scale: f32,
+    /// What attention and feed-forward layers give is multiplied by before it is added to the residual
+    /// stream.
+    pub residual_scale: f32,
+    /// Queries, keys and values are cut to `[-limit, limit]`.
+    pub qkv_limit: Option<f32>,
     /// The rotary embedding, with the model's own scaling.
     pub rope: RopeSpec,
     /// A context in tokens, and the rotary embedding of sessions up to it (longrope's short factors).
@@ -87,6 +94,9 @@ impl ModelConfig {
             }
         }
         self.attention_shape().map_err(|error| error.to_string())?;
+        if let Some(limit) = self.qkv_limit.filter(|limit| !(*limit > 0.0)) {
+            return Err(format!("no model cuts its queries and keys to {limit}"));
+        }
         let short = self.short_rope.as_ref().map(|(_, rope)| rope);
         let mut ropes = [&self.rope]
             .into_iter()
@@ -122,6 +132,12 @@ pub enum Activation {
     GeluTanh,
     /// `x * Phi(x)`, with the error function.
     Gelu,
+    /// `x / (1 + e^-1.702x)` (arXiv 1606.08415, section 2).
+    GeluSigmoid,
+    /// `max(x, 0)`.
+    Relu,
+    /// `max(x, 0)^2` (arXiv 2109.08668, section 3.2).
+    ReluSquared,
 }
 
 /// What norms of queries and keys span.
@@ -129,6 +145,8 @@ pub enum Activation {
 pub enum QkNorm {
     /// Each head by itself, all with the same weights.
     Head,
+    /// Each head by itself, each with weights of its own.
+    OwnHead,
     /// All heads of a token together.
     Row,
 }

@@ -36,6 +36,8 @@ pub struct Norm<B: Backend> {
     pub weight: B::Vector,
     /// What is added afterwards.
     pub bias: Option<B::Vector>,
+    /// What the heads of a token, normalised each by itself, are multiplied by last.
+    pub heads: Option<B::Vector>,
 }
 
 impl<B: Backend> Weights<B> {
@@ -200,9 +202,7 @@ fn layers<B: Backend>(
         &activations.ids,
         &mut activations.hidden,
     );
-    if config.embedding_scale != 1.0 {
-        backend.scale(&mut activations.hidden, config.embedding_scale);
-    }
+    scale(backend, &mut activations.hidden, config.embedding_scale);
     Looks::new(backend, activations.check, None).at("the embedding", &activations.hidden)?;
     for (n, layer) in weights.layers.iter().enumerate() {
         on_layer(n)?;
@@ -258,6 +258,11 @@ impl<B: Backend> Layer<'_, B> {
             [&mut activations.q, &mut activations.k, &mut activations.v],
             &mut activations.scratch,
         );
+        if let Some(limit) = config.qkv_limit {
+            for x in [&mut activations.q, &mut activations.k, &mut activations.v] {
+                backend.clamp(x, limit);
+            }
+        }
         let norms = [&layer.query_norm, &layer.key_norm];
         for (x, weights) in [&mut activations.q, &mut activations.k]
             .into_iter()
@@ -293,6 +298,7 @@ impl<B: Backend> Layer<'_, B> {
         let (added, spare) = (&mut activations.projected, &mut activations.spare);
         looks.at("the attention (its output projection)", added)?;
         replace_by_norm(*backend, config, weights, added, spare);
+        scale(*backend, added, config.residual_scale);
         looks.at("the norm after attention", added)?;
         if config.parallel {
             // Added after the feed-forward layer has read the layer's input.
@@ -357,6 +363,7 @@ impl<B: Backend> Layer<'_, B> {
         let (added, spare) = (&mut activations.projected, &mut activations.spare);
         looks.at("the MLP (its output projection)", added)?;
         replace_by_norm(*backend, config, weights, added, spare);
+        scale(*backend, added, config.residual_scale);
         looks.at("the norm after the MLP", added)?;
         if config.parallel {
             backend.add(&mut activations.hidden, &activations.attended);
@@ -383,16 +390,31 @@ fn linear<B: Backend, const N: usize>(
     }
 }
 
+/// `x *= factor`.
+fn scale<B: Backend>(backend: &B, x: &mut B::Buffer, factor: f32) {
+    if factor != 1.0 {
+        backend.scale(x, factor);
+    }
+}
+
 fn norm<B: Backend>(
     backend: &B,
     config: &ModelConfig,
-    Norm { weight, bias }: &Norm<B>,
+    norm: &Norm<B>,
     x: &B::Buffer,
     out: &mut B::Buffer,
 ) {
+    let Norm {
+        weight,
+        bias,
+        heads,
+    } = norm;
     match config.norm {
         NormKind::Rms => backend.rms_norm(x, weight, config.norm_eps, out),
         NormKind::Layer => backend.layer_norm(x, weight, bias.as_ref(), config.norm_eps, out),
+    }
+    if let Some(heads) = heads {
+        backend.multiply(out, heads);
     }
 }
 
@@ -513,6 +535,7 @@ fn head<B: Backend>(
         if let Some(bias) = &weights.output_bias {
             backend.add_bias(&mut activations.gate, bias);
         }
+        scale(backend, &mut activations.gate, config.logit_scale);
         if let Some(cap) = config.logit_soft_cap {
             backend.soft_cap(&mut activations.gate, cap);
         }

@@ -3,7 +3,7 @@
 //! The file formats add what is theirs: the names of keys and tensors, and how weights are stored.
 
 use crate::config::{Activation, NormKind, QkNorm};
-use crate::weights::{ALL_BIASED, Part};
+use crate::weights::{ALL_BIASED, PLAIN_BIASED, Part};
 
 /// What all models of a family have in common and their files do not say, or may leave out.
 #[derive(Debug, Clone, Copy)]
@@ -12,8 +12,16 @@ pub(crate) struct Family {
     pub activation: Activation,
     pub parallel: Parallel,
     pub qk_norm: QkNorm,
+    /// Norms of blocks, and the last one, have no weights.
+    pub plain_norms: bool,
+    /// Added to the variance in norms, where config.json does not say.
+    pub norm_eps: Option<f32>,
     /// Embeddings are multiplied by the square root of their width.
     pub scales_embedding: bool,
+    /// What the file says embeddings, scores, residuals and logits are multiplied or divided by.
+    pub multipliers: Multipliers,
+    /// Queries, keys and values are cut to a limit that the file gives.
+    pub limits_qkv: bool,
     pub slides: Slides,
     /// The window of local layers, where a GGUF header has none.
     pub sliding_window: Option<usize>,
@@ -24,6 +32,8 @@ pub(crate) struct Family {
     pub soft_caps: Option<[f32; 2]>,
     /// Every so many layers, the last has no rotary embedding; 0 for none.
     pub no_rope_interval: usize,
+    /// Which layers without a sliding window have a rotary embedding.
+    pub turns_global: TurnsGlobal,
     /// Models of so many layers scale scores by the hidden size per head, not by the head's, where
     /// the file does not say.
     pub scaled_by_width: usize,
@@ -41,6 +51,25 @@ pub(crate) enum Parallel {
     Always,
     /// As the file says.
     Declared,
+}
+
+/// The factors of activations that a file gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Multipliers {
+    None,
+    /// Logits are multiplied.
+    Logits,
+    /// Embeddings, scores and residuals are multiplied, logits divided.
+    All,
+}
+
+/// Whether layers that see all keys have a rotary embedding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TurnsGlobal {
+    Always,
+    Never,
+    /// Where no layer has a sliding window.
+    WithoutLocal,
 }
 
 /// Which layers have a sliding window, where a file gives its length and has no list of layers.
@@ -64,12 +93,17 @@ pub(crate) const LLAMA: Family = Family {
     activation: Activation::Silu,
     parallel: Parallel::Never,
     qk_norm: QkNorm::Head,
+    plain_norms: false,
+    norm_eps: None,
     scales_embedding: false,
+    multipliers: Multipliers::None,
+    limits_qkv: false,
     slides: Slides::Never,
     sliding_window: None,
     local_theta: None,
     soft_caps: None,
     no_rope_interval: 0,
+    turns_global: TurnsGlobal::Always,
     scaled_by_width: 0,
     biased: &[],
     shares_norm: false,
@@ -151,6 +185,79 @@ pub(crate) const GPT_NEOX: Family = Family {
     norm: NormKind::Layer,
     activation: Activation::Gelu,
     parallel: Parallel::Declared,
+    // Those of attention by an option.
+    biased: PLAIN_BIASED,
+    ..LLAMA
+};
+
+pub(crate) const GRANITE: Family = Family {
+    multipliers: Multipliers::All,
+    ..LLAMA
+};
+
+pub(crate) const STARCODER2: Family = Family {
+    norm: NormKind::Layer,
+    activation: Activation::GeluTanh,
+    slides: Slides::All,
+    biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
+    ..LLAMA
+};
+
+/// Nemotron 3 and 4, Minitron.
+pub(crate) const NEMOTRON: Family = Family {
+    norm: NormKind::Layer,
+    activation: Activation::ReluSquared,
+    biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
+    ..LLAMA
+};
+
+/// Command-R and Aya 23.
+pub(crate) const COHERE: Family = Family {
+    norm: NormKind::Layer,
+    parallel: Parallel::Always,
+    qk_norm: QkNorm::OwnHead,
+    multipliers: Multipliers::Logits,
+    ..LLAMA
+};
+
+/// Command-R7B and Command-A.
+pub(crate) const COHERE2: Family = Family {
+    slides: Slides::AllButEvery(4),
+    turns_global: TurnsGlobal::Never,
+    ..COHERE
+};
+
+pub(crate) const EXAONE4: Family = Family {
+    slides: Slides::AllButEvery(4),
+    turns_global: TurnsGlobal::WithoutLocal,
+    ..LLAMA
+};
+
+/// OLMo 1 and 1.7.
+pub(crate) const OLMO: Family = Family {
+    norm: NormKind::Layer,
+    plain_norms: true,
+    norm_eps: Some(1e-5),
+    limits_qkv: true,
+    ..LLAMA
+};
+
+pub(crate) const ARCEE: Family = Family {
+    activation: Activation::ReluSquared,
+    ..LLAMA
+};
+
+pub(crate) const GPT_J: Family = Family {
+    norm: NormKind::Layer,
+    activation: Activation::GeluTanh,
+    parallel: Parallel::Always,
+    biased: PLAIN_BIASED,
+    ..LLAMA
+};
+
+pub(crate) const PERSIMMON: Family = Family {
+    norm: NormKind::Layer,
+    activation: Activation::ReluSquared,
     biased: ALL_BIASED,
     ..LLAMA
 };

@@ -61,6 +61,14 @@ pub(crate) const ALL_BIASED: &[Part] = &[
     Part::Down,
 ];
 
+/// The same without the linear layers of attention.
+pub(crate) const PLAIN_BIASED: &[Part] = &[
+    Part::AttentionNorm,
+    Part::FeedForwardNorm,
+    Part::Up,
+    Part::Down,
+];
+
 /// Where a family keeps its tensors.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Names {
@@ -69,7 +77,9 @@ pub(crate) struct Names {
     pub output: &'static str,
     /// What the names of a block start with; `{}` is its number.
     pub layer: &'static str,
-    /// The parts of a block. A fused part is listed beside the parts that it may stand for.
+    /// The parts of a block. A fused part is listed beside the parts that it may stand for. Where
+    /// each head has a norm of its own, `{}` in their name is the head; without it they are rows of one
+    /// tensor.
     pub parts: &'static [&'static [(Part, &'static str)]],
     /// Endings of the names of tensors that are not loaded here.
     pub ignored: &'static [&'static str],
@@ -83,16 +93,31 @@ pub(crate) struct Reading {
     pub names: Names,
     /// Added to the file's norm weights.
     pub norm_offset: f32,
-    /// Fused queries, keys and values alternate head by head.
-    pub by_head: bool,
+    /// How queries, keys and values are fused.
+    pub fused: Fused,
     pub tied: Tied,
     /// Parts that must have a bias. Others may, unless they are in the next list.
     pub biased: Vec<Part>,
     /// Parts that must have none.
     pub unbiased: Vec<Part>,
+    /// Parts that blocks have not got, though others of the family do.
+    pub lacking: Vec<Part>,
+    /// The norms of blocks, and the last one, have no weights: they only normalise.
+    pub plain_norms: bool,
     /// Blocks have no norm before their feed-forward layer, which reads what attention reads. One
     /// that the file has all the same is not read, as in `transformers`.
     pub shares_norm: bool,
+}
+
+/// In which order the rows of fused queries, keys and values are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fused {
+    /// All queries, all keys, all values.
+    InTurn,
+    /// The query, key and value of each head, all of which have keys of their own.
+    ByHead,
+    /// In so many groups of heads: their queries, then their values, then their keys.
+    InGroups(usize),
 }
 
 /// Whether the embedding also serves as output head.
@@ -143,7 +168,11 @@ pub(crate) fn load<B: Backend>(
         embedding,
         output,
         output_bias: loader.bias(names.output)?,
-        output_norm: loader.norm(names.output_norm)?,
+        output_norm: if loader.reading.plain_norms {
+            loader.plain_norm()
+        } else {
+            loader.norm(names.output_norm)?
+        },
         layers,
     })
 }
@@ -171,6 +200,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         );
         let qk_norm = |row| match self.config.qk_norm {
             QkNorm::Head => (1, head_dim),
+            QkNorm::OwnHead => (row / head_dim, head_dim),
             QkNorm::Row => (1, row),
         };
         match part {
@@ -232,6 +262,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         if self.reading.shares_norm {
             parts.retain(|(part, _)| *part != Part::FeedForwardNorm);
         }
+        parts.retain(|(part, _)| !self.reading.lacking.contains(part));
         Ok(parts)
     }
 
@@ -261,8 +292,10 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             Ok(())
         };
         check(format!("{}.weight", names.embedding), (vocab, hidden), true)?;
-        check(format!("{}.weight", names.output_norm), (1, hidden), true)?;
-        check(format!("{}.bias", names.output_norm), (1, hidden), false)?;
+        if !self.reading.plain_norms {
+            check(format!("{}.weight", names.output_norm), (1, hidden), true)?;
+            check(format!("{}.bias", names.output_norm), (1, hidden), false)?;
+        }
         check(
             format!("{}.weight", names.output),
             (vocab, hidden),
@@ -273,9 +306,17 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         for n in (0..self.config.layers).rev() {
             for (part, name) in self.parts(n)? {
                 let (rows, columns) = self.shape(part);
+                if name.contains("{}") {
+                    for head in self.heads(&name, rows) {
+                        check(format!("{head}.weight"), (1, columns), true)?;
+                    }
+                    continue;
+                }
                 check(format!("{name}.weight"), (rows, columns), true)?;
                 let bias = (1, if rows == 1 { columns } else { rows });
-                if !unbiased.contains(&part) {
+                let of_heads = matches!(part, Part::QueryNorm | Part::KeyNorm)
+                    && self.config.qk_norm == QkNorm::OwnHead;
+                if !unbiased.contains(&part) && !of_heads {
                     check(format!("{name}.bias"), bias, biased.contains(&part))?;
                 }
             }
@@ -329,8 +370,18 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
 
     fn layer(&self, n: usize) -> Result<LayerWeights<B>> {
         let parts = self.parts(n)?;
+        let plain = |norm: Option<Norm<B>>| match norm {
+            None if self.reading.plain_norms => Some(self.plain_norm()),
+            norm => norm,
+        };
         let name = |part| parts.iter().find(|(known, _)| *known == part);
         let norm = |part| name(part).map(|(_, name)| self.norm(name)).transpose();
+        let head_norm = |part| match (name(part), self.config.qk_norm) {
+            (Some((_, name)), QkNorm::OwnHead) => {
+                self.own_head_norm(name, self.shape(part).0).map(Some)
+            }
+            _ => norm(part),
+        };
         let linear = |part| match name(part) {
             Some((_, name)) => self.linear(name),
             None => Err(self.file.bad(format!("layer {n} has no {part:?}"))),
@@ -356,15 +407,15 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             }
         };
         Ok(LayerWeights {
-            attention_norm: norm(Part::AttentionNorm)?,
+            attention_norm: plain(norm(Part::AttentionNorm)?),
             query,
             key,
             value,
-            query_norm: norm(Part::QueryNorm)?,
-            key_norm: norm(Part::KeyNorm)?,
+            query_norm: head_norm(Part::QueryNorm)?,
+            key_norm: head_norm(Part::KeyNorm)?,
             attention_output: linear(Part::AttentionOutput)?,
             post_attention_norm: norm(Part::PostAttentionNorm)?,
-            feed_forward_norm: norm(Part::FeedForwardNorm)?,
+            feed_forward_norm: plain(norm(Part::FeedForwardNorm)?),
             gate,
             up,
             down: linear(Part::Down)?,
@@ -376,11 +427,17 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     fn query_key_value_rows(&self) -> [Vec<Range<usize>>; 3] {
         let dim = self.config.head_dim;
         let (q, kv) = (self.config.heads * dim, self.config.kv_heads * dim);
-        if self.reading.by_head {
-            let of = |part| move |head| (head * 3 + part) * dim..(head * 3 + part + 1) * dim;
-            [0, 1, 2].map(|part| (0..self.config.heads).map(of(part)).collect())
-        } else {
-            [0..q, q..q + kv, q + kv..q + 2 * kv].map(|rows| vec![rows])
+        // Blocks of so many rows, three to a group.
+        let of = |size: usize, groups| {
+            move |part| {
+                let block = move |group| (group * 3 + part) * size..(group * 3 + part + 1) * size;
+                (0..groups).map(block).collect()
+            }
+        };
+        match self.reading.fused {
+            Fused::InTurn => [0..q, q..q + kv, q + kv..q + 2 * kv].map(|rows| vec![rows]),
+            Fused::ByHead => [0, 1, 2].map(of(dim, self.config.heads)),
+            Fused::InGroups(groups) => [0, 2, 1].map(of(q / groups, groups)),
         }
     }
 
@@ -415,6 +472,39 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         Ok(Norm {
             weight: self.backend.vector(weight),
             bias: self.bias(name)?,
+            heads: None,
+        })
+    }
+
+    /// A norm without weights.
+    fn plain_norm(&self) -> Norm<B> {
+        Norm {
+            weight: self.backend.vector(vec![1.0; self.config.hidden]),
+            bias: None,
+            heads: None,
+        }
+    }
+
+    /// Names of norms of each head; one where they share a tensor.
+    fn heads(&self, name: &str, heads: usize) -> Vec<String> {
+        match name.contains("{}") {
+            true => (0..heads)
+                .map(|head| name.replace("{}", &head.to_string()))
+                .collect(),
+            false => vec![name.to_owned()],
+        }
+    }
+
+    /// A norm of each head with its own weights.
+    fn own_head_norm(&self, name: &str, heads: usize) -> Result<Norm<B>> {
+        let mut weights = Vec::new();
+        for name in self.heads(name, heads) {
+            weights.extend(self.read(&name)?.to_floats());
+        }
+        Ok(Norm {
+            weight: self.backend.vector(vec![1.0; self.config.head_dim]),
+            bias: None,
+            heads: Some(self.backend.vector(weights)),
         })
     }
 

@@ -63,6 +63,12 @@ impl Gate {
         cubic: 0.044_715 * 1.595_769,
     };
 
+    /// `x / (1 + e^-1.702x)` (arXiv 1606.08415, section 2).
+    pub const GELU_SIGMOID: Self = Self {
+        linear: 1.702,
+        cubic: 0.0,
+    };
+
     /// `gate = activation(gate) * up`.
     ///
     /// # Panics
@@ -231,6 +237,20 @@ mod tests {
                     let rule = (8.0 + 6.0 * inner.abs()) * f64::from(f32::EPSILON);
                     let zero = inner < -40.0 && actual.abs() < 1e-30;
                     prop_assert!(zero || close(*actual, exact, rule), "{level:?} {x}: {actual} {exact}");
+                }
+            }
+        }
+
+        #[test]
+        fn gelu_by_a_sigmoid((x, _) in pair()) {
+            for level in Level::available() {
+                let mut out = x.clone();
+                dispatch_at(level, Activate { x: &mut out, up: None, curve: Gate::GELU_SIGMOID });
+                for (actual, x) in out.iter().zip(&x) {
+                    let x = f64::from(*x);
+                    let exact = x / (1.0 + (-1.702 * x).exp());
+                    let rule = (8.0 + 2.0 * x.abs()) * f64::from(f32::EPSILON);
+                    prop_assert!(close(*actual, exact, rule), "{level:?} {x}: {actual} {exact}");
                 }
             }
         }

@@ -66,7 +66,7 @@ fn every_operation<T: Half>() {
             let pairs = wide(&x).into_iter().zip(wide(&y));
             pairs.map(|(x, y)| f(x, y)).collect()
         };
-        let curves: [(Curve, &dyn Fn(f64) -> f64); 3] = [
+        let curves: [(Curve, &dyn Fn(f64) -> f64); 6] = [
             (Curve::Silu, &|x| x / (1.0 + (-x).exp())),
             (Curve::Gelu, &|x| {
                 0.5 * x * libm::erfc(-x * std::f64::consts::FRAC_1_SQRT_2)
@@ -75,6 +75,9 @@ fn every_operation<T: Half>() {
                 let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044715 * x.powi(3));
                 0.5 * x * (1.0 + inner.tanh())
             }),
+            (Curve::GeluSigmoid, &|x| x / (1.0 + (-1.702 * x).exp())),
+            (Curve::Relu, &|x| x.max(0.0)),
+            (Curve::ReluSquared, &|x| x.max(0.0).powi(2)),
         ];
         for (curve, exact) in curves {
             let mut gate = on_device(&x);
@@ -90,6 +93,10 @@ fn every_operation<T: Half>() {
         ops.scale(&mut scaled, 1.7).unwrap();
         let exact = combined(&|x, _| x * f64::from(1.7f32));
         assert_close(&scaled.read(&device).unwrap(), &exact, 1e-6);
+        let mut cut = on_device(&x);
+        ops.clamp(&mut cut, 0.5).unwrap();
+        let exact = combined(&|x, _| x.clamp(-0.5, 0.5));
+        assert_close(&cut.read(&device).unwrap(), &exact, 1e-6);
         ops.soft_cap(&mut scaled, 2.5).unwrap();
         let exact = combined(&|x, _| 2.5 * (x * f64::from(1.7f32) / 2.5).tanh());
         assert_close(&scaled.read(&device).unwrap(), &exact, 1e-6);
@@ -130,6 +137,15 @@ fn every_operation<T: Half>() {
             .map(|(i, x)| x + f64::from(weight[i % width]))
             .collect();
         assert_close(&biased.read(&device).unwrap(), &exact, 1e-6);
+
+        let mut product = on_device(&x);
+        ops.multiply(&mut product, &bw).unwrap();
+        let exact: Vec<f64> = wide(&x)
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x * f64::from(weight[i % width]))
+            .collect();
+        assert_close(&product.read(&device).unwrap(), &exact, 1e-6);
 
         let targets: Vec<u32> = (0..tokens).map(|t| ((t * 37) % width) as u32).collect();
         let scores = ops.scores(&bx, &targets).unwrap();

@@ -105,6 +105,9 @@ pub trait Backend: Send + Sync + 'static {
     /// `x[t] += bias`.
     fn add_bias(&self, x: &mut Self::Buffer, bias: &Self::Vector);
 
+    /// `x[t] *= weights`.
+    fn multiply(&self, x: &mut Self::Buffer, weights: &Self::Vector);
+
     /// An empty cache.
     ///
     /// # Errors
@@ -165,6 +168,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `x *= factor`.
     fn scale(&self, x: &mut Self::Buffer, factor: f32);
+
+    /// `x = max(-limit, min(x, limit))`.
+    fn clamp(&self, x: &mut Self::Buffer, limit: f32);
 
     /// `x = cap * tanh(x / cap)`.
     fn soft_cap(&self, x: &mut Self::Buffer, cap: f32);

@@ -6,7 +6,7 @@ use super::metadata::{Array, Value};
 use super::names::{ARCHITECTURES, Architecture};
 use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
 use crate::error::{Error, Result};
-use crate::families::{Parallel, Slides};
+use crate::families::{Multipliers, Parallel, Slides, TurnsGlobal};
 use crate::keys::{self, Key};
 use crate::weights::{Checkpoint, Reading};
 use selfextend_attention::{RopeScaling, RopeSpec};
@@ -33,8 +33,9 @@ pub(super) fn read(gguf: &GgufFile, ignored: &[String]) -> Result<Described> {
     let config = reader.config()?;
     config.check().map_err(|reason| gguf.bad(reason))?;
     let keys = reader.judge(ignored)?;
+    let has = |name: &str| gguf.shape(name).is_ok_and(|shape| shape.is_some());
     Ok(Described {
-        reading: architecture.reading(config.parallel),
+        reading: architecture.reading(config.parallel, has),
         config,
         keys,
     })
@@ -178,6 +179,7 @@ impl Reader<'_> {
             Some(usual) => Some(self.number("rope.freq_base_swa")?.unwrap_or(usual)),
             None => None,
         };
+        let scales = self.scales(layers, hidden)?;
         Ok(ModelConfig {
             architecture: self.architecture.name.to_owned(),
             // A name in another encoding is only not shown.
@@ -199,14 +201,22 @@ impl Reader<'_> {
             parallel: self.parallel()?,
             activation: family.activation,
             qk_norm: family.qk_norm,
-            attention_scale: (family.scaled_by_width == layers)
-                .then(|| ((hidden / heads) as f32).sqrt().recip()),
+            attention_scale: scales.attention.or((family.scaled_by_width == layers)
+                .then(|| ((hidden / heads) as f32).sqrt().recip())),
             attention_soft_cap: cap("attn_logit_softcapping", 0)?,
             logit_soft_cap: cap("final_logit_softcapping", 1)?,
+            logit_scale: scales.logits,
             embedding_scale: if family.scales_embedding {
                 (hidden as f32).sqrt()
             } else {
-                1.0
+                scales.embedding
+            },
+            residual_scale: scales.residual,
+            qkv_limit: if family.limits_qkv {
+                let limit = self.number("attention.clamp_kqv")?;
+                limit.filter(|&limit| limit != 0.0).map(|it| it as f32)
+            } else {
+                None
             },
             short_rope: scaling
                 .short
@@ -218,6 +228,35 @@ impl Reader<'_> {
             rope: scaled(scaling.scaling),
             attention: self.attention(layers, local_theta.is_some())?,
         })
+    }
+
+    /// The factors of activations. For llama.cpp one of 0 is none.
+    fn scales(&self, layers: usize, hidden: usize) -> Result<Scales> {
+        let multipliers = self.architecture.family.multipliers;
+        let usual = self.architecture.usual_multipliers;
+        let usual = usual.map(|usual| usual(layers, hidden));
+        let given = |name: &str, n: Option<usize>| -> Result<Option<f64>> {
+            let usual = n.and_then(|n| Some(usual?[n]));
+            Ok(self.number(name)?.or(usual).filter(|&scale| scale != 0.0))
+        };
+        let mut scales = Scales {
+            embedding: 1.0,
+            residual: 1.0,
+            attention: None,
+            logits: 1.0,
+        };
+        let factor = |scale: Option<f64>| scale.map_or(1.0, |scale| scale as f32);
+        match multipliers {
+            Multipliers::None => {}
+            Multipliers::Logits => scales.logits = factor(given("logit_scale", None)?),
+            Multipliers::All => {
+                scales.embedding = factor(given("embedding_scale", Some(0))?);
+                scales.residual = factor(given("residual_scale", Some(1))?);
+                scales.logits = factor(given("logit_scale", Some(2))?.map(f64::recip));
+                scales.attention = given("attention.scale", None)?.map(|scale| scale as f32);
+            }
+        }
+        Ok(scales)
     }
 
     fn parallel(&self) -> Result<bool> {
@@ -248,6 +287,11 @@ impl Reader<'_> {
         let window = window.filter(|&n| n > 0);
         let pattern = self.sliding_pattern(layers)?;
         let interval = family.no_rope_interval;
+        let without_rope = match family.turns_global {
+            TurnsGlobal::Always => false,
+            TurnsGlobal::Never => true,
+            TurnsGlobal::WithoutLocal => window.is_some(),
+        };
         let layer = |n: usize| {
             let turns = interval == 0 || !(n + 1).is_multiple_of(interval);
             let slides = match (&pattern, family.slides) {
@@ -259,7 +303,7 @@ impl Reader<'_> {
                 (None, Slides::AllButEvery(some)) => !(n + 1).is_multiple_of(some),
             };
             let window = window.filter(|_| slides);
-            let rotary = if !turns {
+            let rotary = if !turns || (without_rope && window.is_none()) {
                 Rotary::None
             } else if local && window.is_some() {
                 Rotary::Local
@@ -393,6 +437,14 @@ impl Reader<'_> {
             )),
         }
     }
+}
+
+/// The factors of activations.
+struct Scales {
+    embedding: f32,
+    residual: f32,
+    attention: Option<f32>,
+    logits: f32,
 }
 
 /// How positions are scaled.

@@ -2,7 +2,7 @@
 //! tensors.
 
 use crate::families::{self, Family};
-use crate::weights::{Names, Part, Reading, Tied};
+use crate::weights::{Fused, Names, Part, Reading, Tied};
 use selfextend_attention::PairLayout;
 
 /// What GGUF calls a family, and how it stores one.
@@ -11,14 +11,21 @@ pub(super) struct Architecture {
     pub family: Family,
     /// llama.cpp's converter reorders the rows of some, so that pairs are neighbours.
     pub layout: PairLayout,
+    /// What embeddings and residuals are multiplied by and logits divided by, given layers and hidden
+    /// size, where the header does not say.
+    pub usual_multipliers: Option<fn(usize, usize) -> [f64; 3]>,
     parts: &'static [&'static [(Part, &'static str)]],
+    /// Of these, those that some models have and others have not.
+    optional: &'static [Part],
 }
 
 const COMMON: Architecture = Architecture {
     name: "",
     family: families::LLAMA,
     layout: PairLayout::HalfSplit,
+    usual_multipliers: None,
     parts: &[PRE_NORMS, ATTENTION, GATED],
+    optional: &[],
 };
 
 const PRE_NORMS: &[(Part, &str)] = &[
@@ -36,6 +43,8 @@ const QK_NORMS: &[(Part, &str)] = &[
     (Part::QueryNorm, "attn_q_norm"),
     (Part::KeyNorm, "attn_k_norm"),
 ];
+const EITHER_NORM: &[Part] = &[Part::QueryNorm, Part::KeyNorm];
+const INPUT_NORM: &[(Part, &str)] = &[(Part::AttentionNorm, "attn_norm")];
 const GATED: &[(Part, &str)] = &[
     (Part::Gate, "ffn_gate"),
     (Part::Up, "ffn_up"),
@@ -77,7 +86,7 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "phi2",
         family: families::PHI2,
-        parts: &[&[(Part::AttentionNorm, "attn_norm")], ATTENTION, PLAIN],
+        parts: &[INPUT_NORM, ATTENTION, PLAIN],
         ..COMMON
     },
     Architecture {
@@ -106,6 +115,8 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "stablelm",
         family: families::STABLELM,
+        parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
+        optional: EITHER_NORM,
         ..COMMON
     },
     Architecture {
@@ -120,6 +131,107 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         parts: &[PRE_NORMS, ATTENTION, PLAIN],
         ..COMMON
     },
+    Architecture {
+        name: "granite",
+        family: families::GRANITE,
+        layout: PairLayout::Interleaved,
+        ..COMMON
+    },
+    Architecture {
+        name: "minicpm",
+        family: families::GRANITE,
+        layout: PairLayout::Interleaved,
+        // Those of MiniCPM 1 and 2, which older headers leave out.
+        usual_multipliers: Some(|layers, hidden| {
+            [12.0, 1.4 / (layers as f64).sqrt(), hidden as f64 / 256.0]
+        }),
+        ..COMMON
+    },
+    Architecture {
+        name: "starcoder2",
+        family: families::STARCODER2,
+        parts: &[PRE_NORMS, ATTENTION, PLAIN],
+        ..COMMON
+    },
+    Architecture {
+        name: "nemotron",
+        family: families::NEMOTRON,
+        parts: &[PRE_NORMS, ATTENTION, PLAIN],
+        ..COMMON
+    },
+    Architecture {
+        name: "chatglm",
+        layout: PairLayout::Interleaved,
+        parts: &[PRE_NORMS, ATTENTION, FUSED_GATE],
+        ..COMMON
+    },
+    Architecture {
+        name: "glm4",
+        layout: PairLayout::Interleaved,
+        parts: &[PRE_NORMS, ATTENTION, FUSED_GATE, POST_NORMS],
+        ..COMMON
+    },
+    Architecture {
+        name: "command-r",
+        family: families::COHERE,
+        layout: PairLayout::Interleaved,
+        parts: &[INPUT_NORM, ATTENTION, QK_NORMS, GATED],
+        optional: EITHER_NORM,
+        ..COMMON
+    },
+    Architecture {
+        name: "cohere2",
+        family: families::COHERE2,
+        layout: PairLayout::Interleaved,
+        parts: &[INPUT_NORM, ATTENTION, GATED],
+        ..COMMON
+    },
+    Architecture {
+        name: "internlm2",
+        layout: PairLayout::Interleaved,
+        ..COMMON
+    },
+    Architecture {
+        name: "exaone",
+        ..COMMON
+    },
+    Architecture {
+        name: "exaone4",
+        family: families::EXAONE4,
+        parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
+        ..COMMON
+    },
+    Architecture {
+        name: "olmo",
+        family: families::OLMO,
+        layout: PairLayout::Interleaved,
+        parts: &[ATTENTION, GATED],
+        ..COMMON
+    },
+    Architecture {
+        name: "ernie4_5",
+        layout: PairLayout::Interleaved,
+        ..COMMON
+    },
+    Architecture {
+        name: "seed_oss",
+        parts: &[
+            &[
+                (Part::AttentionNorm, "attn_norm"),
+                (Part::FeedForwardNorm, "post_attention_norm"),
+            ],
+            ATTENTION,
+            GATED,
+        ],
+        ..COMMON
+    },
+    Architecture {
+        name: "arcee",
+        family: families::ARCEE,
+        layout: PairLayout::Interleaved,
+        parts: &[PRE_NORMS, ATTENTION, PLAIN],
+        ..COMMON
+    },
 ];
 
 impl Architecture {
@@ -127,8 +239,14 @@ impl Architecture {
         ARCHITECTURES.iter().find(|known| known.name == name)
     }
 
-    /// How the weights are to be read, where blocks are parallel or not.
-    pub(super) fn reading(&self, parallel: bool) -> Reading {
+    /// How the weights are to be read, where blocks are parallel or not, and where the file has the
+    /// tensors of the first block that it has.
+    pub(super) fn reading(&self, parallel: bool, has: impl Fn(&str) -> bool) -> Reading {
+        let all = self.parts.iter().copied().flatten();
+        let is_lacking = |(part, name): &(Part, &str)| {
+            self.optional.contains(part) && !has(&format!("blk.0.{name}.weight"))
+        };
+        let lacking = all.copied().filter(is_lacking).map(|(part, _)| part);
         Reading {
             names: Names {
                 embedding: "token_embd",
@@ -145,10 +263,12 @@ impl Architecture {
                 unread: &[],
             },
             norm_offset: 0.0,
-            by_head: false,
+            fused: Fused::InTurn,
             tied: Tied::IfAlone,
             biased: self.family.biased.to_vec(),
             unbiased: Vec::new(),
+            lacking: lacking.collect(),
+            plain_norms: self.family.plain_norms,
             shares_norm: self.family.shares_norm && parallel,
         }
     }

@@ -6,7 +6,7 @@ use crate::config::{
     Activation, LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary,
 };
 use crate::error::Result;
-use crate::families::{Parallel, Slides};
+use crate::families::{Multipliers, Parallel, Slides, TurnsGlobal};
 use crate::keys::Key;
 use crate::weights::{Part, Reading, Tied};
 use serde_json::Value;
@@ -50,8 +50,33 @@ const BIASES: &[(&str, &[Part])] = &[
             Part::AttentionOutput,
         ],
     ),
+    ("attention_out_bias", &[Part::AttentionOutput]),
     ("use_qkv_bias", &[Part::Query, Part::Key, Part::Value]),
     ("mlp_bias", &[Part::Gate, Part::Up, Part::Down]),
+    (
+        "use_bias",
+        &[
+            Part::Query,
+            Part::Key,
+            Part::Value,
+            Part::AttentionOutput,
+            Part::Gate,
+            Part::Up,
+            Part::Down,
+        ],
+    ),
+];
+
+/// The options that say whether queries and keys are normalised.
+const QK_NORMS: [&str; 2] = ["qk_layernorm", "use_qk_norm"];
+
+/// What model types call the number that norms add to the variance.
+const EPSILONS: [&str; 5] = [
+    "rms_norm_eps",
+    "layer_norm_eps",
+    "layer_norm_epsilon",
+    "norm_epsilon",
+    "norm_eps",
 ];
 
 impl Reader<'_> {
@@ -61,20 +86,31 @@ impl Reader<'_> {
         let mut reading = Reading {
             names: kind.names,
             norm_offset: kind.norm_offset,
-            by_head: kind.by_head,
+            fused: kind.fused,
             tied: self.tied()?,
             biased: kind.family.biased.to_vec(),
-            unbiased: Vec::new(),
+            unbiased: kind.unbiased.to_vec(),
+            lacking: Vec::new(),
+            plain_norms: kind.family.plain_norms,
             shares_norm: kind.family.shares_norm && parallel,
         };
         for (key, parts) in BIASES {
             if kind.absent(key).is_some() {
                 if self.flag(key)? {
-                    reading.biased.extend_from_slice(parts);
+                    let can = parts.iter().filter(|part| !kind.unbiased.contains(part));
+                    reading.biased.extend(can);
+                    reading
+                        .unbiased
+                        .retain(|part| !parts.contains(part) || kind.unbiased.contains(part));
                 } else {
                     reading.biased.retain(|part| !parts.contains(part));
                     reading.unbiased.extend_from_slice(parts);
                 }
+            }
+        }
+        for key in QK_NORMS {
+            if kind.absent(key).is_some() && !self.flag(key)? {
+                reading.lacking = vec![Part::QueryNorm, Part::KeyNorm];
             }
         }
         Ok(reading)
@@ -109,6 +145,7 @@ impl Reader<'_> {
     fn config(&self) -> Result<ModelConfig> {
         let family = &self.kind.family;
         let (hidden, heads) = (self.need("hidden_size")?, self.need("num_attention_heads")?);
+        let scales = self.scales()?;
         let head_dim = self.size("head_dim")?.unwrap_or(hidden / heads);
         let layers = self.need("num_hidden_layers")?;
         for (name, size, limit) in [
@@ -119,13 +156,7 @@ impl Reader<'_> {
                 return Err(self.bad(format!("{name} is {size}")));
             }
         }
-        let epsilon = match family.norm {
-            NormKind::Rms => "rms_norm_eps",
-            NormKind::Layer => "layer_norm_eps",
-        };
-        let norm_eps = self
-            .number(epsilon)?
-            .ok_or_else(|| self.bad(format!("has no {epsilon}")))?;
+        let norm_eps = self.epsilon()?;
         let scale = self.number("query_pre_attn_scalar")?;
         let cap =
             |key: &str| -> Result<Option<f32>> { Ok(self.number(key)?.map(|cap| cap as f32)) };
@@ -140,7 +171,10 @@ impl Reader<'_> {
                 .map(str::to_owned),
             layers,
             hidden,
-            feed_forward: self.need("intermediate_size")?,
+            feed_forward: match self.size("intermediate_size")? {
+                None if self.kind.quadruple => 4 * hidden,
+                _ => self.need("intermediate_size")?,
+            },
             heads,
             kv_heads: self.size("num_key_value_heads")?.unwrap_or(heads),
             head_dim,
@@ -158,14 +192,19 @@ impl Reader<'_> {
             },
             activation: self.activation()?,
             qk_norm: family.qk_norm,
-            attention_scale: scale.map(|scale| scale.sqrt().recip() as f32),
+            attention_scale: scale
+                .map(|scale| scale.sqrt().recip() as f32)
+                .or(scales.attention),
             attention_soft_cap: cap("attn_logit_softcapping")?,
             logit_soft_cap: cap("final_logit_softcapping")?,
+            logit_scale: scales.logits,
             embedding_scale: if family.scales_embedding {
                 (hidden as f32).sqrt()
             } else {
-                1.0
+                scales.embedding
             },
+            residual_scale: scales.residual,
+            qkv_limit: self.number("clip_qkv")?.map(|limit| limit as f32),
             short_rope: ropes.short,
             local_rope: ropes.local,
             rope: ropes.global,
@@ -173,11 +212,47 @@ impl Reader<'_> {
         })
     }
 
-    fn activation(&self) -> Result<Activation> {
-        let key = match self.kind.absent("hidden_activation") {
-            Some(_) => "hidden_activation",
-            None => "hidden_act",
+    /// What norms add to the variance.
+    fn epsilon(&self) -> Result<f64> {
+        if let Some(epsilon) = self.kind.family.norm_eps {
+            return Ok(f64::from(epsilon));
+        }
+        let mut keys = EPSILONS.into_iter();
+        let key = keys.find(|key| self.kind.absent(key).is_some());
+        let key = key.unwrap_or(EPSILONS[0]);
+        self.number(key)?
+            .ok_or_else(|| self.bad(format!("has no {key}")))
+    }
+
+    /// The factors of activations.
+    fn scales(&self) -> Result<Scales> {
+        let number = |key: &str| -> Result<f32> { Ok(self.number(key)?.unwrap_or(1.0) as f32) };
+        let none = Scales {
+            embedding: 1.0,
+            residual: 1.0,
+            attention: None,
+            logits: 1.0,
         };
+        Ok(match self.kind.family.multipliers {
+            Multipliers::None => none,
+            Multipliers::Logits => Scales {
+                logits: number("logit_scale")?,
+                ..none
+            },
+            Multipliers::All => Scales {
+                embedding: number("embedding_multiplier")?,
+                residual: number("residual_multiplier")?,
+                attention: Some(number("attention_multiplier")?),
+                logits: number("logits_scaling")?.recip(),
+            },
+        })
+    }
+
+    fn activation(&self) -> Result<Activation> {
+        let keys = ["hidden_activation", "activation_function"];
+        let mut keys = keys.into_iter();
+        let key = keys.find(|key| self.kind.absent(key).is_some());
+        let key = key.unwrap_or("hidden_act");
         let name = self.get(key);
         match name.as_str() {
             None if name.is_null() => Ok(self.kind.family.activation),
@@ -185,12 +260,16 @@ impl Reader<'_> {
             Some("gelu") if self.kind.name == "gemma" => Ok(Activation::GeluTanh),
             Some("silu" | "swish") => Ok(Activation::Silu),
             Some("gelu") => Ok(Activation::Gelu),
+            Some("quick_gelu") => Ok(Activation::GeluSigmoid),
+            Some("relu") => Ok(Activation::Relu),
+            Some("relu2") => Ok(Activation::ReluSquared),
             Some("gelu_new" | "gelu_pytorch_tanh" | "gelu_fast" | "gelu_accurate") => {
                 Ok(Activation::GeluTanh)
             }
             _ => Err(self.unsupported(
                 format!("{key} = {}", shortened(&name)),
-                "supported: silu, gelu, gelu_new, gelu_pytorch_tanh".into(),
+                "supported: silu, gelu, gelu_new, gelu_pytorch_tanh, gelu_fast, quick_gelu, relu, relu2"
+                    .into(),
             )),
         }
     }
@@ -244,6 +323,11 @@ impl Reader<'_> {
             (Slides::Switched, from) => n >= from.unwrap_or(0),
             (Slides::WithoutRope, _) => !rotated[n],
         };
+        let without_rope = match self.kind.family.turns_global {
+            TurnsGlobal::Always => false,
+            TurnsGlobal::Never => true,
+            TurnsGlobal::WithoutLocal => window.is_some(),
+        };
         let layer = |n: usize| {
             let slides = match kinds.as_ref().map(|kinds| &kinds[n]) {
                 None => slides(n),
@@ -259,7 +343,7 @@ impl Reader<'_> {
                 },
             };
             let window = window.filter(|_| slides);
-            let rotary = if !rotated[n] {
+            let rotary = if !rotated[n] || (without_rope && window.is_none()) {
                 Rotary::None
             } else if has_local && slides {
                 Rotary::Local
@@ -269,9 +353,17 @@ impl Reader<'_> {
             Ok(LayerAttention { rotary, window })
         };
         let layers: Vec<LayerAttention> = (0..layers).map(layer).collect::<Result<_>>()?;
-        if layers.iter().all(|layer| layer.window.is_none()) {
+        if !without_rope && layers.iter().all(|layer| layer.window.is_none()) {
             self.unnote("sliding_window");
         }
         Ok(layers)
     }
+}
+
+/// The factors of activations.
+struct Scales {
+    embedding: f32,
+    residual: f32,
+    attention: Option<f32>,
+    logits: f32,
 }

@@ -3,7 +3,8 @@
 
 use super::options::{self, Absent, Options};
 use crate::families::{self, Family};
-use crate::weights::{Names, Part};
+use crate::weights::{Fused, Names, Part};
+use selfextend_attention::PairLayout;
 
 /// What `transformers` calls a family, and how it stores one.
 pub(super) struct ModelType {
@@ -11,8 +12,16 @@ pub(super) struct ModelType {
     pub family: Family,
     /// Norm weights are stored without the 1 that they are added to.
     pub norm_offset: f32,
-    /// Fused queries, keys and values alternate head by head.
-    pub by_head: bool,
+    /// Which components of a head are turned together.
+    pub layout: PairLayout,
+    /// How queries, keys and values are fused.
+    pub fused: Fused,
+    /// Parts that have no bias whatever the options say.
+    pub unbiased: &'static [Part],
+    /// The feed-forward layer is four times as wide as the residual stream, unless a size is given.
+    pub quadruple: bool,
+    /// Options that it calls otherwise, after what they are called elsewhere.
+    pub spellings: &'static [(&'static str, &'static str)],
     /// The options it has besides [`options::EVERY`].
     pub options: &'static [Options],
     /// The sizes of its class, which hold where another model nests it and leaves them out.
@@ -24,7 +33,11 @@ const COMMON: ModelType = ModelType {
     name: "",
     family: families::LLAMA,
     norm_offset: 0.0,
-    by_head: false,
+    layout: PairLayout::HalfSplit,
+    fused: Fused::InTurn,
+    unbiased: &[],
+    quadruple: false,
+    spellings: &[],
     options: &[options::LLAMA],
     sizes: &[],
     names: NAMES,
@@ -54,6 +67,17 @@ const QK_NORMS: &[(Part, &str)] = &[
     (Part::QueryNorm, "self_attn.q_norm"),
     (Part::KeyNorm, "self_attn.k_norm"),
 ];
+/// Norms of queries and keys under their older names.
+const QK_LAYERNORMS: &[(Part, &str)] = &[
+    (Part::QueryNorm, "self_attn.q_layernorm"),
+    (Part::KeyNorm, "self_attn.k_layernorm"),
+];
+const INPUT_NORM: &[(Part, &str)] = &[(Part::AttentionNorm, "input_layernorm")];
+const FUSED_GATE: &[(Part, &str)] = &[
+    (Part::GateUp, "mlp.gate_up_proj"),
+    (Part::Down, "mlp.down_proj"),
+];
+const PLAIN: &[(Part, &str)] = &[(Part::Up, "mlp.up_proj"), (Part::Down, "mlp.down_proj")];
 const GATED: &[(Part, &str)] = &[
     (Part::Gate, "mlp.gate_proj"),
     (Part::Up, "mlp.up_proj"),
@@ -69,6 +93,19 @@ const FOUR_NORMS: &[(Part, &str)] = &[
     (Part::PostAttentionNorm, "post_attention_layernorm"),
     (Part::FeedForwardNorm, "pre_feedforward_layernorm"),
     (Part::PostFeedForwardNorm, "post_feedforward_layernorm"),
+];
+const GPT_NAMES: Names = Names {
+    embedding: "transformer.wte",
+    output_norm: "transformer.ln_f",
+    layer: "transformer.h.{}.",
+    ignored: &["attn.bias", "attn.masked_bias", "attn.causal_mask"],
+    ..NAMES
+};
+const GPT_J: &[(Part, &str)] = &[
+    (Part::AttentionNorm, "ln_1"),
+    (Part::AttentionOutput, "attn.out_proj"),
+    (Part::Up, "mlp.fc_in"),
+    (Part::Down, "mlp.fc_out"),
 ];
 /// One row for each model type.
 pub(super) const MODEL_TYPES: &[ModelType] = &[
@@ -112,15 +149,18 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         options: &[options::PHI],
         names: Names {
             output_norm: "model.final_layernorm",
-            parts: &[&[
-                (Part::AttentionNorm, "input_layernorm"),
-                (Part::Query, "self_attn.q_proj"),
-                (Part::Key, "self_attn.k_proj"),
-                (Part::Value, "self_attn.v_proj"),
-                (Part::AttentionOutput, "self_attn.dense"),
-                (Part::Up, "mlp.fc1"),
-                (Part::Down, "mlp.fc2"),
-            ]],
+            parts: &[
+                INPUT_NORM,
+                &[
+                    (Part::Query, "self_attn.q_proj"),
+                    (Part::Key, "self_attn.k_proj"),
+                    (Part::Value, "self_attn.v_proj"),
+                    (Part::AttentionOutput, "self_attn.dense"),
+                    (Part::Up, "mlp.fc1"),
+                    (Part::Down, "mlp.fc2"),
+                ],
+                QK_LAYERNORMS,
+            ],
             ..NAMES
         },
         ..COMMON
@@ -135,9 +175,8 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
                 &[
                     (Part::QueryKeyValue, "self_attn.qkv_proj"),
                     (Part::AttentionOutput, "self_attn.o_proj"),
-                    (Part::GateUp, "mlp.gate_up_proj"),
-                    (Part::Down, "mlp.down_proj"),
                 ],
+                FUSED_GATE,
             ],
             ..NAMES
         },
@@ -177,6 +216,18 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "stablelm",
         family: families::STABLELM,
         options: &[options::STABLELM],
+        names: Names {
+            parts: &[
+                PRE_NORMS,
+                ATTENTION,
+                &[
+                    (Part::QueryNorm, "self_attn.q_layernorm.norms.{}"),
+                    (Part::KeyNorm, "self_attn.k_layernorm.norms.{}"),
+                ],
+                GATED,
+            ],
+            ..NAMES
+        },
         ..COMMON
     },
     ModelType {
@@ -193,7 +244,7 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         name: "gpt_neox",
         family: families::GPT_NEOX,
         options: &[options::GPT_NEOX],
-        by_head: true,
+        fused: Fused::ByHead,
         names: Names {
             embedding: "gpt_neox.embed_in",
             output_norm: "gpt_neox.final_layer_norm",
@@ -214,6 +265,193 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
                 "attention.bias",
             ],
             unread: &[],
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "granite",
+        family: families::GRANITE,
+        options: &[options::GRANITE, options::LLAMA],
+        ..COMMON
+    },
+    ModelType {
+        name: "starcoder2",
+        family: families::STARCODER2,
+        options: &[options::STARCODER2],
+        names: Names {
+            parts: &[
+                PRE_NORMS,
+                ATTENTION,
+                &[(Part::Up, "mlp.c_fc"), (Part::Down, "mlp.c_proj")],
+            ],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "nemotron",
+        family: families::NEMOTRON,
+        options: &[options::NEMOTRON],
+        norm_offset: 1.0,
+        names: Names {
+            parts: &[PRE_NORMS, ATTENTION, PLAIN],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "glm",
+        options: &[options::GLM],
+        layout: PairLayout::Interleaved,
+        unbiased: &[Part::AttentionOutput],
+        names: Names {
+            parts: &[PRE_NORMS, ATTENTION, FUSED_GATE],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "glm4",
+        options: &[options::GLM],
+        layout: PairLayout::Interleaved,
+        unbiased: &[Part::AttentionOutput],
+        names: Names {
+            parts: &[
+                PRE_NORMS,
+                ATTENTION,
+                FUSED_GATE,
+                &[
+                    (Part::PostAttentionNorm, "post_self_attn_layernorm"),
+                    (Part::PostFeedForwardNorm, "post_mlp_layernorm"),
+                ],
+            ],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "cohere",
+        family: families::COHERE,
+        options: &[options::COHERE],
+        layout: PairLayout::Interleaved,
+        names: Names {
+            parts: &[INPUT_NORM, ATTENTION, QK_NORMS, GATED],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "cohere2",
+        family: families::COHERE2,
+        options: &[options::COHERE2],
+        layout: PairLayout::Interleaved,
+        names: Names {
+            parts: &[INPUT_NORM, ATTENTION, GATED],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "exaone4",
+        family: families::EXAONE4,
+        options: &[options::EXAONE4],
+        names: Names {
+            parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "olmo",
+        family: families::OLMO,
+        options: &[options::OLMO],
+        names: Names {
+            parts: &[ATTENTION, GATED],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "ernie4_5",
+        options: &[options::ERNIE4_5],
+        layout: PairLayout::Interleaved,
+        ..COMMON
+    },
+    ModelType {
+        name: "seed_oss",
+        options: &[options::SEED_OSS, options::LLAMA],
+        ..COMMON
+    },
+    ModelType {
+        name: "arcee",
+        family: families::ARCEE,
+        options: &[options::ARCEE, options::LLAMA],
+        names: Names {
+            parts: &[PRE_NORMS, ATTENTION, PLAIN],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "helium",
+        options: &[options::HELIUM, options::LLAMA],
+        layout: PairLayout::Interleaved,
+        unbiased: &[Part::AttentionOutput],
+        ..COMMON
+    },
+    ModelType {
+        name: "gptj",
+        family: families::GPT_J,
+        options: &[options::GPT_J],
+        layout: PairLayout::Interleaved,
+        quadruple: true,
+        spellings: options::GPT_SPELLINGS,
+        names: Names {
+            parts: &[
+                GPT_J,
+                &[
+                    (Part::Query, "attn.q_proj"),
+                    (Part::Key, "attn.k_proj"),
+                    (Part::Value, "attn.v_proj"),
+                ],
+            ],
+            ..GPT_NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "codegen",
+        family: families::GPT_J,
+        options: &[options::GPT_J],
+        layout: PairLayout::Interleaved,
+        // As four devices once held them.
+        fused: Fused::InGroups(4),
+        quadruple: true,
+        spellings: options::GPT_SPELLINGS,
+        names: Names {
+            parts: &[GPT_J, &[(Part::QueryKeyValue, "attn.qkv_proj")]],
+            ..GPT_NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "persimmon",
+        family: families::PERSIMMON,
+        options: &[options::PERSIMMON],
+        fused: Fused::ByHead,
+        names: Names {
+            output_norm: "model.final_layernorm",
+            parts: &[
+                PRE_NORMS,
+                QK_LAYERNORMS,
+                &[
+                    (Part::QueryKeyValue, "self_attn.query_key_value"),
+                    (Part::AttentionOutput, "self_attn.dense"),
+                    (Part::Up, "mlp.dense_h_to_4h"),
+                    (Part::Down, "mlp.dense_4h_to_h"),
+                ],
+            ],
+            ..NAMES
         },
         ..COMMON
     },

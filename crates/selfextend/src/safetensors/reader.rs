@@ -83,8 +83,16 @@ impl<'a> Reader<'a> {
         self.whole.is_some()
     }
 
+    /// What the model type calls an option.
+    fn spelled<'k>(&self, key: &'k str) -> &'k str {
+        let mut others = self.kind.spellings.iter();
+        let other = others.find(|(usual, _)| *usual == key);
+        other.map_or(key, |(_, own)| own)
+    }
+
     /// What the file calls an option.
     fn full(&self, key: &str) -> String {
+        let key = self.spelled(key);
         match self.whole {
             Some(_) => format!("{TEXT}.{key}"),
             None => key.to_owned(),
@@ -127,7 +135,7 @@ impl<'a> Reader<'a> {
 
     /// [`Reader::get`] of an option that may turn out not to be used.
     pub fn peek(&self, key: &str) -> Value {
-        match (self.absent(key), self.json.get(key)) {
+        match (self.absent(key), self.json.get(self.spelled(key))) {
             (None, _) => Value::Null,
             (Some(absent), None) => {
                 let sizes = self.kind.sizes.iter().filter(|_| self.is_nested());
@@ -140,7 +148,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the file has the option, and the model type too.
     pub fn has(&self, key: &str) -> bool {
-        self.absent(key).is_some() && self.json.get(key).is_some()
+        self.absent(key).is_some() && self.json.get(self.spelled(key)).is_some()
     }
 
     /// Notes that a key was used.
@@ -270,7 +278,8 @@ impl<'a> Reader<'a> {
 
     fn meaning(&self, key: &str) -> Option<Meaning> {
         let of_others = || {
-            let own = self.absent(key).is_some();
+            let spellings = self.kind.spellings;
+            let own = self.absent(key).is_some() || spellings.iter().any(|(_, own)| *own == key);
             (is_option(key) && !own).then_some(Meaning::Harmless(OF_OTHERS))
         };
         keys::find(RULES, key).or_else(of_others)
@@ -285,7 +294,9 @@ fn outer_meaning(key: &str) -> Option<Meaning> {
 }
 
 fn is_option(key: &str) -> bool {
-    MODEL_TYPES.iter().any(|kind| kind.absent(key).is_some())
+    let spelled = |kind: &ModelType| kind.spellings.iter().any(|(_, own)| *own == key);
+    let mut kinds = MODEL_TYPES.iter();
+    kinds.any(|kind| kind.absent(key).is_some() || spelled(kind))
 }
 
 /// Whether the parts of an option count by themselves.

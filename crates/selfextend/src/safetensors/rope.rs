@@ -150,8 +150,13 @@ impl Own<'_> {
             )));
         }
         let theta = self.number("rope_theta")?.or(theta);
+        let rotary_dim = match reader.kind.absent("rotary_dim") {
+            Some(_) => reader.need("rotary_dim")?,
+            None => (share * head_dim as f64) as usize,
+        };
         Ok(RopeSpec {
-            rotary_dim: (share * head_dim as f64) as usize,
+            rotary_dim,
+            layout: reader.kind.layout,
             ..RopeSpec::new(head_dim, theta.unwrap_or(10_000.0))
         })
     }

@@ -113,6 +113,12 @@ impl Backend for Cpu {
         }
     }
 
+    fn multiply(&self, x: &mut Vec<f32>, weights: &Vec<f32>) {
+        for row in x.chunks_exact_mut(weights.len()) {
+            row.iter_mut().zip(weights).for_each(|(x, w)| *x *= w);
+        }
+    }
+
     fn cache(&self, layout: CacheLayout) -> Result<KvCache> {
         Ok(layout.on_cpu())
     }
@@ -156,10 +162,10 @@ impl Backend for Cpu {
 
     fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>, activation: Activation) {
         in_rows(up, gate, SHARED_WIDTH, |up, gate| match curve(activation) {
-            Some(curve) => curve.gate(gate, up),
-            None => {
+            Curve::Vector(curve) => curve.gate(gate, up),
+            Curve::Scalar(f) => {
                 let pairs = gate.iter_mut().zip(up);
-                pairs.for_each(|(gate, up)| *gate = gelu(*gate) * up);
+                pairs.for_each(|(gate, up)| *gate = f(*gate) * up);
             }
         });
     }
@@ -167,13 +173,18 @@ impl Backend for Cpu {
     fn activate(&self, x: &mut Vec<f32>, activation: Activation) {
         let tasks = x.chunks_mut(SHARED_WIDTH * PARALLEL_ROWS);
         parallel::for_each(tasks, |x| match curve(activation) {
-            Some(curve) => curve.activate(x),
-            None => x.iter_mut().for_each(|x| *x = gelu(*x)),
+            Curve::Vector(curve) => curve.activate(x),
+            Curve::Scalar(f) => x.iter_mut().for_each(|x| *x = f(*x)),
         });
     }
 
     fn scale(&self, x: &mut Vec<f32>, factor: f32) {
         x.iter_mut().for_each(|x| *x *= factor);
+    }
+
+    fn clamp(&self, x: &mut Vec<f32>, limit: f32) {
+        // Unlike `max` and `min`, `clamp` keeps what is not a number.
+        x.iter_mut().for_each(|x| *x = x.clamp(-limit, limit));
     }
 
     fn soft_cap(&self, x: &mut Vec<f32>, cap: f32) {
@@ -198,13 +209,26 @@ impl Backend for Cpu {
     }
 }
 
-/// The vectorised form of an activation, where it has one.
-fn curve(activation: Activation) -> Option<Gate> {
+/// How an activation is computed.
+enum Curve {
+    Vector(Gate),
+    Scalar(fn(f32) -> f32),
+}
+
+fn curve(activation: Activation) -> Curve {
     match activation {
-        Activation::Silu => Some(Gate::SILU),
-        Activation::GeluTanh => Some(Gate::GELU_TANH),
-        Activation::Gelu => None,
+        Activation::Silu => Curve::Vector(Gate::SILU),
+        Activation::GeluTanh => Curve::Vector(Gate::GELU_TANH),
+        Activation::GeluSigmoid => Curve::Vector(Gate::GELU_SIGMOID),
+        Activation::Gelu => Curve::Scalar(gelu),
+        Activation::Relu => Curve::Scalar(relu),
+        Activation::ReluSquared => Curve::Scalar(|x| relu(x) * relu(x)),
     }
+}
+
+/// Keeps what is not a number, which `f32::max` would turn into 0.
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
 }
 
 fn gelu(x: f32) -> f32 {

@@ -257,6 +257,10 @@ impl<T: Half> Backend for Cuda<T> {
         self.queue(|| self.ops.add_bias(x, given(bias)?));
     }
 
+    fn multiply(&self, x: &mut Buffer<f32>, weights: &Vector) {
+        self.queue(|| self.ops.multiply(x, given(weights)?));
+    }
+
     fn cache(&self, layout: CacheLayout) -> Result<CudaCache<T>> {
         CudaCache::new(&self.device, layout)
     }
@@ -342,6 +346,10 @@ impl<T: Half> Backend for Cuda<T> {
 
     fn scale(&self, x: &mut Buffer<f32>, factor: f32) {
         self.queue(|| self.ops.scale(x, factor));
+    }
+
+    fn clamp(&self, x: &mut Buffer<f32>, limit: f32) {
+        self.queue(|| self.ops.clamp(x, limit));
     }
 
     fn soft_cap(&self, x: &mut Buffer<f32>, cap: f32) {
@@ -446,5 +454,8 @@ fn curve(activation: Activation) -> Curve {
         Activation::Silu => Curve::Silu,
         Activation::Gelu => Curve::Gelu,
         Activation::GeluTanh => Curve::GeluTanh,
+        Activation::GeluSigmoid => Curve::GeluSigmoid,
+        Activation::Relu => Curve::Relu,
+        Activation::ReluSquared => Curve::ReluSquared,
     }
 }
