@@ -12,6 +12,7 @@ Rust tests (tests/families.rs) run both files and compare. Nothing here is deriv
     target/checkpoints/bin/python tools/make_checkpoints.py [family ...]
 """
 
+import inspect
 import json
 import math
 import shutil
@@ -30,12 +31,21 @@ GROUP, NEIGHBOURS = 4, 12
 
 
 class Spec:
-    """A family: its transformers configuration, and its names in GGUF."""
+    """A family: its transformers configuration, and its names in GGUF.
 
-    def __init__(self, config, arch, permute=False, norm_offset=0.0, keys=None, **options):
+    `arch` is None where llama.cpp does not know the family; without `folder` the family has its own
+    code outside transformers, and another class of it computes the same.
+    With `unmoved` all layers that see far have no positions: SelfExtend changes nothing.
+    """
+
+    def __init__(
+        self, config, arch, permute=False, norm_offset=0.0, keys=None, folder=True, unmoved=False,
+        **options,
+    ):
         self.config, self.permute, self.norm_offset = config, permute, norm_offset
-        self.arch = gguf.MODEL_ARCH[arch]
-        self.arch_name = gguf.MODEL_ARCH_NAMES[self.arch]
+        self.folder, self.unmoved = folder, unmoved
+        self.arch = arch and gguf.MODEL_ARCH[arch]
+        self.arch_name = arch and gguf.MODEL_ARCH_NAMES[self.arch]
         self.keys = keys or (lambda writer, config: None)
         self.options = {
             "vocab_size": VOCAB,
@@ -49,6 +59,9 @@ class Spec:
             "pad_token_id": 0,
             "attn_implementation": "eager",
         } | options
+        # GPT-J's follow from its own names.
+        for name in [name for name, value in self.options.items() if value is ...]:
+            del self.options[name]
 
 
 GQA = {"num_key_value_heads": 2}
@@ -109,6 +122,32 @@ def longrope(writer, config):
 
 def parallel(writer, config):
     writer.add_parallel_residual(config.use_parallel_residual)
+
+
+def multipliers(writer, config):
+    writer.add_embedding_scale(config.embedding_multiplier)
+    writer.add_residual_scale(config.residual_multiplier)
+    writer.add_logit_scale(config.logits_scaling)
+    usual = (config.hidden_size // config.num_attention_heads) ** -0.5
+    if config.attention_multiplier != usual:
+        writer.add_attention_scale(config.attention_multiplier)
+
+
+def logit_scale(writer, config):
+    writer.add_logit_scale(config.logit_scale)
+    writer.add_rope_scaling_type(gguf.RopeScalingType.NONE)
+    if getattr(config, "sliding_window", None):
+        sliding(writer, config)
+
+
+def pattern(writer, config):
+    if config.sliding_window:
+        sliding(writer, config)
+        writer.add_sliding_window_pattern([it == "sliding_attention" for it in config.layer_types])
+
+
+def clip(writer, config):
+    writer.add_clamp_kqv(config.clip_qkv)
 
 
 GEMMA = dict(norm_offset=1.0, head_dim=12, num_key_value_heads=1, num_attention_heads=2)
@@ -191,14 +230,105 @@ FAMILIES = {
 }
 
 
+# Smaller than those above, as there are many.
+SMALL = {"hidden_size": 16, "intermediate_size": 19}
+SMALL_GQA = SMALL | GQA
+
+GPT = {"n_embd": 24, "intermediate_size": ..., "n_inner": None}
+
+FAMILIES |= {
+    "granite": Spec(
+        "GraniteConfig", "GRANITE", permute=True, keys=multipliers, attention_bias=True,
+        embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.7,
+        logits_scaling=1.6, **SMALL_GQA,
+    ),
+    # MiniCPM 1 and 2: Granite's multipliers are theirs.
+    "minicpm": Spec(
+        "GraniteConfig", "MINICPM", permute=True, keys=multipliers, folder=False,
+        tie_word_embeddings=True, embedding_multiplier=5.0, attention_multiplier=4**-0.5,
+        residual_multiplier=0.8, logits_scaling=1.3, **SMALL_GQA,
+    ),
+    "starcoder2": Spec("Starcoder2Config", "STARCODER2", tie_word_embeddings=True, **SMALL_GQA),
+    "nemotron": Spec(
+        "NemotronConfig", "NEMOTRON", norm_offset=1.0, partial_rotary_factor=0.5, head_dim=4, **SMALL_GQA,
+    ),
+    "glm": Spec("GlmConfig", "CHATGLM", head_dim=8, tie_word_embeddings=False, **SMALL_GQA),
+    "glm4": Spec("Glm4Config", "GLM4", head_dim=12, attention_bias=False, **SMALL_GQA),
+    "cohere": Spec(
+        "CohereConfig", "COMMAND_R", keys=logit_scale, logit_scale=0.4, use_qk_norm=True, **SMALL_GQA
+    ),
+    "cohere-plain": Spec(
+        "CohereConfig", "COMMAND_R", keys=logit_scale, logit_scale=0.4, **SMALL
+    ),
+    "cohere2": Spec(
+        "Cohere2Config", "COHERE2", keys=logit_scale, logit_scale=0.5, num_hidden_layers=5,
+        sliding_window=13, unmoved=True, **SMALL_GQA,
+    ),
+    "internlm2": Spec("LlamaConfig", "INTERNLM2", permute=True, folder=False, **SMALL_GQA),
+    "exaone": Spec(
+        "LlamaConfig", "EXAONE", folder=False, keys=llama3, rope_theta=500.0, head_dim=16,
+        rope_scaling={
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+        }, **SMALL_GQA,
+    ),
+    # Its small one has no sliding window, its large one no RoPE elsewhere.
+    "exaone4": Spec(
+        "Exaone4Config", "EXAONE4", sliding_window=None,
+        layer_types=["full_attention"] * 2, **SMALL_GQA,
+    ),
+    "exaone4-local": Spec(
+        "Exaone4Config", "EXAONE4", keys=pattern, sliding_window=13, num_hidden_layers=5,
+        unmoved=True, **SMALL_GQA,
+    ),
+    "olmo": Spec("OlmoConfig", "OLMO", permute=True, keys=clip, clip_qkv=0.9, **SMALL_GQA),
+    "ernie4.5": Spec("Ernie4_5Config", "ERNIE4_5", head_dim=8, use_bias=True, **SMALL_GQA),
+    "seed-oss": Spec("SeedOssConfig", "SEED_OSS", head_dim=10, **SMALL_GQA),
+    "arcee": Spec("ArceeConfig", "ARCEE", permute=True, **SMALL_GQA),
+    "helium": Spec("HeliumConfig", None, head_dim=4, **SMALL_GQA),
+    "gptj": Spec("GPTJConfig", None, rotary_dim=4, **GPT),
+    "codegen": Spec("CodeGenConfig", None, rotary_dim=4, **GPT),
+    "persimmon": Spec("PersimmonConfig", None, hidden_size=32, hidden_act="relu2"),
+    "stablelm-12b": Spec(
+        "StableLmConfig", "STABLELM", keys=parallel, hidden_size=24, intermediate_size=19, num_attention_heads=3,
+        num_key_value_heads=1, partial_rotary_factor=0.5, use_parallel_residual=True,
+        qk_layernorm=True,
+    ),
+    "phi2-qk-norm": Spec(
+        "PhiConfig", None, hidden_size=32, num_attention_heads=2, qk_layernorm=True,
+        hidden_act="gelu_fast",
+    ),
+    "neox-unbiased": Spec(
+        "GPTNeoXConfig", "GPTNEOX", keys=parallel, hidden_size=24, intermediate_size=19, num_attention_heads=3,
+        rotary_pct=0.5, attention_bias=False,
+    ),
+    "llama-quick-gelu": Spec("LlamaConfig", None, hidden_act="quick_gelu", **SMALL_GQA),
+    "llama-relu": Spec("LlamaConfig", None, hidden_act="relu", **SMALL_GQA),
+    "llama-yarn-weights": Spec(
+        "LlamaConfig", None, head_dim=16, rope_theta=100.0,
+        rope_scaling={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24,
+            "mscale": 0.7, "mscale_all_dim": 0.4, "truncate": False, "beta_fast": 20.0,
+        }, **SMALL_GQA,
+    ),
+    "llama-yarn-factor": Spec(
+        "LlamaConfig", None, head_dim=16, rope_theta=100.0,
+        rope_scaling={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24,
+            "attention_factor": 1.3, "truncate": False,
+        }, **SMALL_GQA,
+    ),
+}
+
+
 def randomise(model, norm_offset):
     """Weights that keep activations of order one, norms and biases that matter."""
     generator = torch.Generator().manual_seed(7)
     for name, tensor in model.named_parameters():
         noise = torch.randn(tensor.shape, generator=generator)
-        if tensor.dim() == 2:
+        if tensor.dim() == 2 and "norm." not in name:
             size = 1.6 / math.sqrt(tensor.shape[1])
-            if "embed" in name and "out" not in name:
+            if ("embed" in name or "wte" in name) and "out" not in name:
                 size = 0.3 if model.config.tie_word_embeddings else 1.0
             tensor.data = noise * size
         elif name.endswith("bias"):
@@ -212,6 +342,28 @@ def permute(weights, heads):
     shape = weights.shape
     pairs = weights.reshape(heads, 2, shape[0] // heads // 2, *shape[1:])
     return pairs.swapaxes(1, 2).reshape(shape)
+
+
+def stacked(tensors, heads, kv_heads):
+    """One tensor for the norms of all heads."""
+    out = dict(tensors)
+    for name in tensors:
+        if name.endswith("_layernorm.norms.0.weight"):
+            count = heads if ".q_" in name else kv_heads
+            rows = [out.pop(name.replace("norms.0", f"norms.{n}")) for n in range(count)]
+            out[name.replace("norms.0.", "")] = torch.stack(rows)
+    return out
+
+
+def usual(spec, name):
+    """InternLM 2's and EXAONE 3's converters read other names, of the same parts."""
+    if spec.arch_name == "internlm2":
+        for ours, theirs in [
+            ("self_attn.q_proj", "attention.wq"), ("self_attn.k_proj", "attention.wk"),
+            ("self_attn.v_proj", "attention.wv"), ("self_attn.o_proj", "attention.wo"),
+        ]:
+            name = name.replace(ours, theirs)
+    return name
 
 
 def write_gguf(spec, config, tensors, path):
@@ -236,10 +388,13 @@ def write_gguf(spec, config, tensors, path):
     if hasattr(config, "rms_norm_eps"):
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     else:
-        writer.add_layer_norm_eps(config.layer_norm_eps)
+        names = ["layer_norm_eps", "norm_epsilon", "norm_eps"]
+        # OLMo 1's is a constant.
+        found = [getattr(config, name) for name in names if hasattr(config, name)]
+        writer.add_layer_norm_eps(found[0] if found else 1e-5)
     spec.keys(writer, config)
     names = gguf.get_tensor_name_map(spec.arch, config.num_hidden_layers)
-    for name, tensor in tensors.items():
+    for name, tensor in stacked(tensors, heads, kv_heads).items():
         data = tensor.float().numpy()
         if spec.permute and ".q_proj." in name:
             data = permute(data, heads)
@@ -250,7 +405,7 @@ def write_gguf(spec, config, tensors, path):
             data = data.reshape(-1, *data.shape[3:])
         if name.endswith("norm.weight"):
             data = data + np.float32(spec.norm_offset)
-        target = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        target = names.get_name(usual(spec, name), try_suffixes=(".weight", ".bias"))
         assert target, name
         writer.add_tensor(target, np.ascontiguousarray(data))
     writer.write_header_to_file()
@@ -285,9 +440,11 @@ class SelfExtend:
         self.own = not hasattr(layers[0], "scaling")
 
     def __enter__(self):
-        self.rotate = {module: module.apply_rotary_pos_emb for module in self.modules}
+        self.theirs = {module: module.apply_rotary_pos_emb for module in self.modules}
+        self.rotate = {module: self.of_pairs(rotate) for module, rotate in self.theirs.items()}
         for module in self.modules:
-            module.apply_rotary_pos_emb = self.note
+            single = "tensor" in inspect.signature(self.theirs[module]).parameters
+            module.apply_rotary_pos_emb = self.note_single if single else self.note
             if self.own:
                 module.torch = Shim(lambda q, k, module=module: self.own_scores(module, q, k))
         transformers.AttentionInterface.register("selfextend", self.attention)
@@ -297,13 +454,28 @@ class SelfExtend:
         self.model.config._attn_implementation = "selfextend"
 
     def __exit__(self, *_):
-        for module, rotate in self.rotate.items():
+        for module, rotate in self.theirs.items():
             module.apply_rotary_pos_emb, module.torch = rotate, torch
         self.model.config._attn_implementation = "eager"
 
     def note(self, q, k, cos, sin, *_):
         self.angles = cos, sin
         return q, k
+
+    @staticmethod
+    def of_pairs(rotate):
+        """GPT-J's function turns one tensor by half as many angles, given the other way round."""
+        if "tensor" not in inspect.signature(rotate).parameters:
+            return rotate
+
+        def both(q, k, cos, sin):
+            return [rotate(x, sin[..., ::2], cos[..., ::2]) for x in (q, k)]
+
+        return both
+
+    def note_single(self, tensor, sin, cos):
+        self.angles = [x.repeat_interleave(2, dim=-1) for x in (cos, sin)]
+        return tensor
 
     def attention(self, layer, q, k, v, mask, scaling, softcap=None, **_):
         n = q.shape[2]
@@ -350,7 +522,7 @@ class SelfExtend:
         return every.gather(0, index)
 
 
-def references(model, config):
+def references(model, config, unmoved=False):
     """Logits of fixed tokens; those of longrope's short factors beside them."""
     ids = torch.tensor([(i * i * 7 + i // 3 + 5) % VOCAB for i in range(TOKENS)])
     out = {"ids": ids}
@@ -372,7 +544,10 @@ def references(model, config):
         with SelfExtend(model):
             out["selfextend_logits"] = model(ids[None]).logits[0].contiguous()
         changed = (out["selfextend_logits"] - out["logits"]).abs().max()
-        assert changed > 1e-2, "SelfExtend changed nothing"
+        if unmoved:
+            assert changed < 1e-4, "a layer that sees far has positions"
+        else:
+            assert changed > 1e-2, "SelfExtend changed nothing"
     return out
 
 
@@ -380,15 +555,21 @@ def make(name, spec):
     folder = ROOT / name
     shutil.rmtree(folder, ignore_errors=True)
     config = getattr(transformers, spec.config)(**spec.options)
-    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    # StableLM's own initialisation fails with norms of queries and keys.
+    with transformers.modeling_utils.no_init_weights():
+        model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model = model.float().eval()
     randomise(model, spec.norm_offset)
     model.tie_weights()
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
     tensors = load_file(folder / "model.safetensors")
-    write_gguf(spec, config, tensors, folder / "model.gguf")
-    logits = references(model, config)
+    if spec.arch:
+        write_gguf(spec, config, tensors, folder / "model.gguf")
+    if not spec.folder:
+        (folder / "config.json").unlink()
+        (folder / "model.safetensors").unlink()
+    logits = references(model, config, spec.unmoved)
     save_file(logits, folder / "reference.safetensors")
     sizes = [f.stat().st_size for f in folder.iterdir()]
     assert max(sizes) < 200_000, (name, sizes)

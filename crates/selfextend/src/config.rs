@@ -112,6 +112,16 @@ impl ModelConfig {
     pub fn slides_everywhere(&self) -> bool {
         self.attention.iter().all(|layer| layer.window.is_some())
     }
+
+    /// How many layers an extension of the context changes: those that see all keys, or would but for a
+    /// window that every layer has, and know their positions. Local layers keep theirs.
+    pub fn extended_layers(&self) -> usize {
+        let everywhere = self.slides_everywhere();
+        let layers = self.attention.iter();
+        layers
+            .filter(|layer| layer.rotary != Rotary::None && (everywhere || layer.window.is_none()))
+            .count()
+    }
 }
 
 /// How activations are normalised.

@@ -171,6 +171,7 @@ pub(crate) const GEMMA3: Family = Family {
 pub(crate) const STABLELM: Family = Family {
     norm: NormKind::Layer,
     parallel: Parallel::Declared,
+    qk_norm: QkNorm::OwnHead,
     biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
     shares_norm: true,
     ..LLAMA

@@ -105,6 +105,8 @@ struct ModelReport {
     sliding_window: Option<usize>,
     sliding_layers: usize,
     unrotated_layers: usize,
+    /// Those whose positions a method changes.
+    extended_layers: usize,
     parameters: usize,
     formats: BTreeMap<String, FormatUse>,
     tokenizer: Option<String>,
@@ -153,6 +155,7 @@ impl ModelReport {
             sliding_window: windows().next(),
             sliding_layers: windows().count(),
             unrotated_layers: attention.iter().filter(is_unrotated).count(),
+            extended_layers: config.extended_layers(),
             tokenizer: file.tokenizer_kind()?,
             chat_template: template.is_some(),
             chat_template_fault: template.and_then(|it| it.fault().map(ToString::to_string)),
@@ -204,6 +207,13 @@ impl ModelReport {
             0 => String::new(),
             n => format!(", none in {n} layers"),
         };
+        let extension = match self.extended_layers {
+            0 => "changes nothing: the layers that see all keys have no positions, and local ones stay \
+                  local"
+                .to_owned(),
+            n if n == self.layers => "changes the positions of all layers".to_owned(),
+            n => format!("changes the positions of {n} layers, and leaves those of the others"),
+        };
         vec![
             ("file", self.file.clone()),
             (
@@ -240,6 +250,7 @@ impl ModelReport {
                 ),
             ),
             ("attention", sliding),
+            ("extension", extension),
             ("tensors", formats.collect::<Vec<_>>().join(", ")),
             ("tokenizer", format!("{tokenizer}, {} tokens", self.vocab)),
             (

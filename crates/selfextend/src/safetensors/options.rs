@@ -371,6 +371,7 @@ pub(super) const RULES: &[Rule] = &[
             "hidden_dropout",
             "initializer_range",
             "resid_pdrop",
+            "residual_dropout",
             "router_aux_loss_coef",
             "output_router_logits",
         ],

@@ -46,8 +46,15 @@ pub fn smollm2() -> Option<PathBuf> {
     found
 }
 
-/// The folders of the families' tiny models, each with its references.
+/// The folders of the families' tiny models that are there in both formats, each with its references.
 pub fn checkpoints() -> Vec<PathBuf> {
+    let mut all = all_checkpoints();
+    all.retain(|folder| ["config.json", "model.gguf"].iter().all(|it| folder.join(it).exists()));
+    all
+}
+
+/// Those, and the ones of families that only one of the formats has.
+pub fn all_checkpoints() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
     let folders = std::fs::read_dir(root).unwrap();
     let mut folders: Vec<PathBuf> = folders.map(|entry| entry.unwrap().path()).collect();
