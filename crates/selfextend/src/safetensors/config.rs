@@ -181,7 +181,10 @@ impl Reader<'_> {
             vocab: self.need("vocab_size")?,
             trained_window: match ropes.window {
                 Some(window) => window,
-                None => self.need("max_position_embeddings")?,
+                None => match self.size("model_max_length")? {
+                    Some(trained) => trained.max(self.need("max_position_embeddings")?),
+                    None => self.need("max_position_embeddings")?,
+                },
             },
             norm: family.norm,
             norm_eps: norm_eps as f32,

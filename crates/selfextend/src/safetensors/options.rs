@@ -256,6 +256,8 @@ pub(super) const COHERE: Options = &[
     ("attention_bias", Flag(false)),
     ("tie_word_embeddings", Flag(true)),
     ("use_qk_norm", Flag(false)),
+    // What it was trained on, where `max_position_embeddings` says less.
+    ("model_max_length", Null),
 ];
 
 /// The size of its heads follows from the others.
@@ -395,6 +397,7 @@ pub(super) const RULES: &[Rule] = &[
             "_commit_hash",
             "model_max_length",
             "max_sequence_length",
+            "n_ctx",
             "seq_length",
         ],
         DESCRIPTION,
@@ -450,6 +453,7 @@ pub(super) const RULES: &[Rule] = &[
             "num_labels",
             "problem_type",
             "sep_token_id",
+            "summary_*",
         ],
         HEADS,
     ),
@@ -460,6 +464,8 @@ pub(super) const RULES: &[Rule] = &[
             "attn_implementation",
             "_flash_attn_2_enabled",
             "use_flash_attn",
+            "attention_softmax_in_fp32",
+            "scale_attention_softmax_in_fp32",
             "chunk_size_feed_forward",
             "pretraining_tp",
             "tf_legacy_loss",
@@ -484,6 +490,28 @@ pub(super) const RULES: &[Rule] = &[
             "rope_interleaved",
         ],
         Meaning::Off(&["false", "null"]),
+    ),
+    // What one program or another writes of models that have no choice.
+    (
+        &[
+            "rotary",
+            "scale_attn_weights",
+            "use_embedding_sharing",
+            "use_gated_activation",
+            "use_parallel_block",
+            "use_parallel_embedding",
+        ],
+        Meaning::Off(&["true", "null"]),
+    ),
+    (&["mlp_type"], Meaning::Off(&["\"default\"", "null"])),
+    (&["norm_type"], Meaning::Off(&["\"layer_norm\"", "null"])),
+    (
+        &["order_of_interleaved_layers"],
+        Meaning::Off(&["\"local_attn_first\"", "null"]),
+    ),
+    (
+        &["position_embedding_type"],
+        Meaning::Off(&["\"rope_gptj\"", "null"]),
     ),
     (
         &["pruned_heads", "quantization_config", "quantization"],
@@ -547,6 +575,7 @@ pub(super) const RULES: &[Rule] = &[
             "rotary_emb_base",
             "rotary_pct",
             "sliding_window",
+            "layer_switch",
             "sliding_window_pattern",
             "use_sliding_window",
         ],
