@@ -10,8 +10,12 @@ Rust tests (tests/families.rs) run both files and compare. Nothing here is deriv
     python3 -m venv target/checkpoints
     target/checkpoints/bin/pip install -r tools/requirements.txt
     target/checkpoints/bin/python tools/make_checkpoints.py [family ...]
+
+Families that only version 5 of transformers has are written with that: `pip install --target DIR
+transformers==5.24.0`, then the same with `PYTHONPATH=DIR`.
 """
 
+import contextlib
 import inspect
 import json
 import math
@@ -28,6 +32,7 @@ from safetensors.torch import load_file, save_file
 ROOT = Path(__file__).resolve().parent.parent / "crates/selfextend/tests/checkpoints"
 VOCAB, TOKENS, WINDOW = 61, 72, 96
 GROUP, NEIGHBOURS = 4, 12
+FIVE = int(transformers.__version__.split(".")[0]) >= 5
 
 
 class Spec:
@@ -35,15 +40,16 @@ class Spec:
 
     `arch` is None where llama.cpp does not know the family; without `folder` the family has its own
     code outside transformers, and another class of it computes the same.
+    `five`: only version 5 of transformers has it.
     With `unmoved` all layers that see far have no positions: SelfExtend changes nothing.
     """
 
     def __init__(
         self, config, arch, permute=False, norm_offset=0.0, keys=None, folder=True, unmoved=False,
-        **options,
+        five=False, **options,
     ):
         self.config, self.permute, self.norm_offset = config, permute, norm_offset
-        self.folder, self.unmoved = folder, unmoved
+        self.folder, self.unmoved, self.five = folder, unmoved, five
         self.arch = arch and gguf.MODEL_ARCH[arch]
         self.arch_name = arch and gguf.MODEL_ARCH_NAMES[self.arch]
         self.keys = keys or (lambda writer, config: None)
@@ -144,6 +150,14 @@ def pattern(writer, config):
     if config.sliding_window:
         sliding(writer, config)
         writer.add_sliding_window_pattern([it == "sliding_attention" for it in config.layer_types])
+
+
+def pattern_and_yarn(writer, config):
+    pattern(writer, config)
+    rope = config.rope_parameters["full_attention"]
+    writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)
+    writer.add_rope_scaling_factor(rope["factor"])
+    writer.add_rope_scaling_orig_ctx_len(rope["original_max_position_embeddings"])
 
 
 def clip(writer, config):
@@ -288,6 +302,26 @@ FAMILIES |= {
     "helium": Spec("HeliumConfig", None, head_dim=4, **SMALL_GQA),
     "gptj": Spec("GPTJConfig", None, rotary_dim=4, **GPT),
     "codegen": Spec("CodeGenConfig", None, rotary_dim=4, **GPT),
+    "olmo3": Spec(
+        "Olmo3Config", "OLMO2", five=True, keys=pattern_and_yarn, sliding_window=13,
+        num_hidden_layers=4, rope_parameters={
+            "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+            "full_attention": {
+                "rope_type": "yarn", "rope_theta": 100.0, "factor": 4.0,
+                "original_max_position_embeddings": 24,
+            },
+        }, **SMALL_GQA,
+    ),
+    "vaultgemma": Spec(
+        "VaultGemmaConfig", None, five=True, norm_offset=1.0, head_dim=8, sliding_window=13,
+        query_pre_attn_scalar=12, attn_logit_softcapping=3.0, final_logit_softcapping=5.0,
+        **SMALL_GQA,
+    ),
+    "ministral": Spec(
+        "MinistralConfig", None, five=True, sliding_window=13, head_dim=4,
+        layer_types=["sliding_attention", "full_attention"], **SMALL_GQA,
+    ),
+    "jais2": Spec("Jais2Config", "JAIS2", five=True, **SMALL),
     "persimmon": Spec("PersimmonConfig", None, hidden_size=32, hidden_act="relu2"),
     "stablelm-12b": Spec(
         "StableLmConfig", "STABLELM", keys=parallel, hidden_size=24, intermediate_size=19, num_attention_heads=3,
@@ -383,7 +417,10 @@ def write_gguf(spec, config, tensors, path):
         writer.add_value_length(head_dim)
     share = getattr(config, "partial_rotary_factor", None) or getattr(config, "rotary_pct", 1.0)
     writer.add_rope_dimension_count(int(share * head_dim))
-    theta = getattr(config, "rope_theta", None) or config.rotary_emb_base
+    theta = getattr(config, "rope_theta", None) or getattr(config, "rotary_emb_base", None)
+    if theta is None:
+        rope = config.rope_parameters
+        theta = rope.get("full_attention", rope)["rope_theta"]
     writer.add_rope_freq_base(theta)
     if hasattr(config, "rms_norm_eps"):
         writer.add_layer_norm_rms_eps(config.rms_norm_eps)
@@ -556,7 +593,8 @@ def make(name, spec):
     shutil.rmtree(folder, ignore_errors=True)
     config = getattr(transformers, spec.config)(**spec.options)
     # StableLM's own initialisation fails with norms of queries and keys.
-    with transformers.modeling_utils.no_init_weights():
+    skipped = contextlib.nullcontext if FIVE else transformers.modeling_utils.no_init_weights
+    with skipped():
         model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
     model = model.float().eval()
     randomise(model, spec.norm_offset)
@@ -628,8 +666,8 @@ def write_gguf_as(spec, config, tensors, path, dtype):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    wanted = sys.argv[1:] or FAMILIES
+    wanted = sys.argv[1:] or [name for name, spec in FAMILIES.items() if spec.five == FIVE]
     for name in wanted:
         make(name, FAMILIES[name])
-    if not sys.argv[1:]:
+    if not sys.argv[1:] and not FIVE:
         make_storage_variants()

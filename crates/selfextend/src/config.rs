@@ -94,7 +94,7 @@ impl ModelConfig {
             }
         }
         self.attention_shape().map_err(|error| error.to_string())?;
-        if let Some(limit) = self.qkv_limit.filter(|limit| !(*limit > 0.0)) {
+        if let Some(limit) = self.qkv_limit.filter(|&it| it.is_nan() || it <= 0.0) {
             return Err(format!("no model cuts its queries and keys to {limit}"));
         }
         let short = self.short_rope.as_ref().map(|(_, rope)| rope);

@@ -27,6 +27,8 @@ pub(crate) struct Family {
     pub sliding_window: Option<usize>,
     /// The base frequency of layers with a sliding window, where it is not that of the others.
     pub local_theta: Option<f64>,
+    /// Layers with a sliding window have the rotary embedding of the others without its scaling.
+    pub unscaled_local: bool,
     /// The caps of scores and of logits, where a GGUF header has none; 0 for no cap. `None` for
     /// families that never have them.
     pub soft_caps: Option<[f32; 2]>,
@@ -101,6 +103,7 @@ pub(crate) const LLAMA: Family = Family {
     slides: Slides::Never,
     sliding_window: None,
     local_theta: None,
+    unscaled_local: false,
     soft_caps: None,
     no_rope_interval: 0,
     turns_global: TurnsGlobal::Always,
@@ -180,6 +183,12 @@ pub(crate) const STABLELM: Family = Family {
 pub(crate) const OLMO2: Family = Family {
     qk_norm: QkNorm::Row,
     ..LLAMA
+};
+
+pub(crate) const OLMO3: Family = Family {
+    slides: Slides::AllButEvery(4),
+    unscaled_local: true,
+    ..OLMO2
 };
 
 pub(crate) const GPT_NEOX: Family = Family {

@@ -177,6 +177,11 @@ impl Reader<'_> {
         // Local layers have no other base in families whose header cannot give one.
         let local_theta = match family.local_theta {
             Some(usual) => Some(self.number("rope.freq_base_swa")?.unwrap_or(usual)),
+            // Its base is the others', which `rope.freq_base_swa` may repeat.
+            None if family.unscaled_local => {
+                let own = self.number("rope.freq_base_swa")?;
+                Some(own.unwrap_or(rope.theta)).filter(|_| self.has_window())
+            }
             None => None,
         };
         let scales = self.scales(layers, hidden)?;
@@ -257,6 +262,12 @@ impl Reader<'_> {
             }
         }
         Ok(scales)
+    }
+
+    /// Whether the header gives some layers a sliding window.
+    fn has_window(&self) -> bool {
+        let window = self.size("attention.sliding_window");
+        window.is_ok_and(|window| window.is_some_and(|it| it > 0))
     }
 
     fn parallel(&self) -> Result<bool> {

@@ -121,7 +121,8 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
     },
     Architecture {
         name: "olmo2",
-        family: families::OLMO2,
+        // Without a window in the header, what OLMo 3 has more is off.
+        family: families::OLMO3,
         parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
         ..COMMON
     },
@@ -206,6 +207,12 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         family: families::OLMO,
         layout: PairLayout::Interleaved,
         parts: &[ATTENTION, GATED],
+        ..COMMON
+    },
+    Architecture {
+        name: "jais2",
+        family: families::NEMOTRON,
+        parts: &[PRE_NORMS, ATTENTION, PLAIN],
         ..COMMON
     },
     Architecture {

@@ -372,6 +372,50 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         ..COMMON
     },
     ModelType {
+        name: "olmo3",
+        family: families::OLMO3,
+        options: &[options::OLMO3, options::OLMO2],
+        names: Names {
+            parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "vaultgemma",
+        family: families::GEMMA2,
+        options: &[options::GEMMA2],
+        norm_offset: 1.0,
+        names: Names {
+            parts: &[
+                &[
+                    (Part::AttentionNorm, "input_layernorm"),
+                    (Part::FeedForwardNorm, "pre_feedforward_layernorm"),
+                ],
+                ATTENTION,
+                GATED,
+            ],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "ministral",
+        family: families::MISTRAL,
+        options: &[options::MINISTRAL, options::MISTRAL],
+        ..COMMON
+    },
+    ModelType {
+        name: "jais2",
+        family: families::NEMOTRON,
+        options: &[options::JAIS2],
+        names: Names {
+            parts: &[PRE_NORMS, ATTENTION, PLAIN],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
         name: "ernie4_5",
         options: &[options::ERNIE4_5],
         layout: PairLayout::Interleaved,

@@ -291,6 +291,25 @@ pub(super) const OLMO: Options = &[
     ("clip_qkv", Null),
 ];
 
+/// Besides those of [`OLMO2`].
+pub(super) const OLMO3: Options = &[
+    ("rope_theta", Number(500_000.0)),
+    ("sliding_window", Size(4096)),
+    ("layer_types", Null),
+];
+
+/// Besides those of [`MISTRAL`].
+pub(super) const MINISTRAL: Options = &[("layer_types", Null)];
+
+pub(super) const JAIS2: Options = &[
+    ("head_dim", Null),
+    ("num_key_value_heads", Null),
+    ("hidden_act", Text("relu2")),
+    ("layer_norm_eps", Number(1e-5)),
+    ("attention_bias", Flag(true)),
+    ("mlp_bias", Flag(true)),
+];
+
 pub(super) const ERNIE4_5: Options = &[
     ("head_dim", Size(128)),
     ("num_key_value_heads", Size(2)),

@@ -34,7 +34,8 @@ pub(super) fn read(reader: &Reader, head_dim: usize) -> Result<Ropes> {
     if !described.is_null() && !described.is_object() {
         return Err(reader.wrong(key, "an object", &described));
     }
-    let has_local = reader.kind.family.local_theta.is_some();
+    let family = &reader.kind.family;
+    let has_local = family.local_theta.is_some() || family.unscaled_local;
     let by_kind = has_local
         && [GLOBAL, LOCAL]
             .iter()
@@ -67,7 +68,10 @@ pub(super) fn read(reader: &Reader, head_dim: usize) -> Result<Ropes> {
     };
     let mut ropes = global.ropes(head_dim, theta)?;
     if has_local {
-        let theta = reader.number("rope_local_base_freq")?;
+        let theta = match family.unscaled_local {
+            true => theta,
+            false => reader.number("rope_local_base_freq")?,
+        };
         ropes.local = Some(local.ropes(head_dim, theta)?.global);
     }
     Ok(ropes)
