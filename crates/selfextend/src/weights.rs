@@ -3,6 +3,8 @@
 //! A file format gives the name of each part of a model ([`Names`]). This module knows the shape that
 //! each part must have, splits fused projections, and checks every tensor before it reads the first.
 
+mod norms;
+
 use crate::backend::Backend;
 use crate::config::{ModelConfig, QkNorm};
 use crate::decoder::{LayerWeights, Linear, Norm, Weights};
@@ -473,38 +475,6 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             weight: self.backend.vector(weight),
             bias: self.bias(name)?,
             heads: None,
-        })
-    }
-
-    /// A norm without weights.
-    fn plain_norm(&self) -> Norm<B> {
-        Norm {
-            weight: self.backend.vector(vec![1.0; self.config.hidden]),
-            bias: None,
-            heads: None,
-        }
-    }
-
-    /// Names of norms of each head; one where they share a tensor.
-    fn heads(&self, name: &str, heads: usize) -> Vec<String> {
-        match name.contains("{}") {
-            true => (0..heads)
-                .map(|head| name.replace("{}", &head.to_string()))
-                .collect(),
-            false => vec![name.to_owned()],
-        }
-    }
-
-    /// A norm of each head with its own weights.
-    fn own_head_norm(&self, name: &str, heads: usize) -> Result<Norm<B>> {
-        let mut weights = Vec::new();
-        for name in self.heads(name, heads) {
-            weights.extend(self.read(&name)?.to_floats());
-        }
-        Ok(Norm {
-            weight: self.backend.vector(vec![1.0; self.config.head_dim]),
-            bias: None,
-            heads: Some(self.backend.vector(weights)),
         })
     }
 

@@ -186,9 +186,32 @@ fn options_of_other_families_change_nothing() {
 #[test]
 fn architecture_names_are_in_the_readers_only() {
     let names = [
-        "llama", "mistral", "qwen", "phi2", "phi3", "gemma", "stablelm", "olmo", "neox", "smollm3",
-        "granite", "minicpm", "starcoder", "nemotron", "chatglm", "glm4", "cohere", "internlm",
-        "exaone", "ernie", "seed_oss", "arcee", "helium", "gptj", "codegen", "persimmon",
+        "llama",
+        "mistral",
+        "qwen",
+        "phi2",
+        "phi3",
+        "gemma",
+        "stablelm",
+        "olmo",
+        "neox",
+        "smollm3",
+        "granite",
+        "minicpm",
+        "starcoder",
+        "nemotron",
+        "chatglm",
+        "glm4",
+        "cohere",
+        "internlm",
+        "exaone",
+        "ernie",
+        "seed_oss",
+        "arcee",
+        "helium",
+        "gptj",
+        "codegen",
+        "persimmon",
     ];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = [

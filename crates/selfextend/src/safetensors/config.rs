@@ -2,9 +2,7 @@
 
 use super::reader::{Reader, shortened};
 use super::rope;
-use crate::config::{
-    Activation, LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, Rotary,
-};
+use crate::config::{Activation, LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, Rotary};
 use crate::error::Result;
 use crate::families::{Multipliers, Parallel, Slides, TurnsGlobal};
 use crate::keys::Key;

@@ -4,6 +4,7 @@
 mod config;
 mod folder;
 mod generation;
+mod model_types;
 mod names;
 mod nested;
 mod options;

@@ -82,7 +82,7 @@ impl Nesting {
             name => name.as_str(),
         };
         let name = name.filter(|name| self.texts.contains(name));
-        name.and_then(ModelType::find).ok_or(self.texts)
+        name.and_then(super::model_types::find).ok_or(self.texts)
     }
 }
 

@@ -5,6 +5,8 @@
 //! 5.24. An option that a model type does not have is not read: the classes keep it, and nothing asks
 //! for it.
 
+mod dense;
+
 use crate::keys::{Meaning, Rule};
 use serde_json::Value;
 
@@ -19,6 +21,7 @@ pub(super) enum Absent {
 }
 
 use Absent::{Flag, Null, Number, Size, Text};
+pub(super) use dense::*;
 
 impl Absent {
     pub fn value(self) -> Value {
@@ -207,162 +210,6 @@ pub(super) const GPT_NEOX: Options = &[
     ("rotary_pct", Number(0.25)),
     ("use_parallel_residual", Flag(true)),
     ("attention_bias", Flag(true)),
-];
-
-/// Besides those of [`LLAMA`].
-pub(super) const GRANITE: Options = &[
-    ("head_dim", Null),
-    ("embedding_multiplier", Number(1.0)),
-    ("attention_multiplier", Number(1.0)),
-    ("residual_multiplier", Number(1.0)),
-    ("logits_scaling", Number(1.0)),
-];
-
-pub(super) const STARCODER2: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Size(2)),
-    ("hidden_act", Text("gelu_pytorch_tanh")),
-    ("norm_epsilon", Number(1e-5)),
-    ("sliding_window", Null),
-    ("use_bias", Flag(true)),
-];
-
-pub(super) const NEMOTRON: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Null),
-    ("hidden_act", Text("relu2")),
-    ("norm_eps", Number(1e-5)),
-    ("partial_rotary_factor", Number(0.5)),
-    ("attention_bias", Flag(false)),
-    ("mlp_bias", Flag(false)),
-];
-
-/// Of both kinds of GLM-4.
-pub(super) const GLM: Options = &[
-    ("head_dim", Size(128)),
-    ("num_key_value_heads", Size(2)),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1.5625e-7)),
-    ("partial_rotary_factor", Number(0.5)),
-    ("attention_bias", Flag(true)),
-];
-
-pub(super) const COHERE: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Null),
-    ("hidden_act", Text("silu")),
-    ("layer_norm_eps", Number(1e-5)),
-    ("logit_scale", Number(0.0625)),
-    ("attention_bias", Flag(false)),
-    ("tie_word_embeddings", Flag(true)),
-    ("use_qk_norm", Flag(false)),
-    // What it was trained on, where `max_position_embeddings` says less.
-    ("model_max_length", Null),
-];
-
-/// The size of its heads follows from the others.
-pub(super) const COHERE2: Options = &[
-    ("num_key_value_heads", Null),
-    ("hidden_act", Text("silu")),
-    ("layer_norm_eps", Number(1e-5)),
-    ("logit_scale", Number(0.0625)),
-    ("attention_bias", Flag(false)),
-    ("tie_word_embeddings", Flag(true)),
-    ("sliding_window", Size(4096)),
-    ("sliding_window_pattern", Size(4)),
-    ("layer_types", Null),
-];
-
-pub(super) const EXAONE4: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Size(32)),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1e-5)),
-    ("sliding_window", Size(4096)),
-    ("sliding_window_pattern", Size(4)),
-    ("layer_types", Null),
-];
-
-pub(super) const OLMO: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Null),
-    ("hidden_act", Text("silu")),
-    ("attention_bias", Flag(false)),
-    ("clip_qkv", Null),
-];
-
-/// Besides those of [`OLMO2`].
-pub(super) const OLMO3: Options = &[
-    ("rope_theta", Number(500_000.0)),
-    ("sliding_window", Size(4096)),
-    ("layer_types", Null),
-];
-
-/// Besides those of [`MISTRAL`].
-pub(super) const MINISTRAL: Options = &[("layer_types", Null)];
-
-pub(super) const JAIS2: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Null),
-    ("hidden_act", Text("relu2")),
-    ("layer_norm_eps", Number(1e-5)),
-    ("attention_bias", Flag(true)),
-    ("mlp_bias", Flag(true)),
-];
-
-pub(super) const ERNIE4_5: Options = &[
-    ("head_dim", Size(128)),
-    ("num_key_value_heads", Size(2)),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1e-5)),
-    ("rope_theta", Number(500_000.0)),
-    ("use_bias", Flag(false)),
-    ("tie_word_embeddings", Flag(true)),
-];
-
-/// Besides those of [`LLAMA`].
-pub(super) const SEED_OSS: Options = &[
-    ("head_dim", Size(128)),
-    ("num_key_value_heads", Size(8)),
-    ("attention_bias", Flag(true)),
-    ("attention_out_bias", Flag(false)),
-];
-
-/// Besides those of [`LLAMA`].
-pub(super) const ARCEE: Options = &[
-    ("hidden_act", Text("relu2")),
-    ("rms_norm_eps", Number(1e-5)),
-];
-
-/// Besides those of [`LLAMA`].
-pub(super) const HELIUM: Options = &[
-    ("head_dim", Size(128)),
-    ("num_key_value_heads", Size(20)),
-    ("rms_norm_eps", Number(1e-8)),
-    ("rope_theta", Number(100_000.0)),
-];
-
-pub(super) const GPT_J: Options = &[
-    ("activation_function", Text("gelu_new")),
-    ("layer_norm_epsilon", Number(1e-5)),
-    ("rotary_dim", Size(64)),
-];
-
-/// What GPT-J and CodeGen call the options of all.
-pub(super) const GPT_SPELLINGS: &[(&str, &str)] = &[
-    ("hidden_size", "n_embd"),
-    ("intermediate_size", "n_inner"),
-    ("num_hidden_layers", "n_layer"),
-    ("num_attention_heads", "n_head"),
-    ("max_position_embeddings", "n_positions"),
-];
-
-pub(super) const PERSIMMON: Options = &[
-    ("hidden_act", Text("relu2")),
-    ("layer_norm_eps", Number(1e-5)),
-    ("rope_theta", Number(25_000.0)),
-    ("partial_rotary_factor", Number(0.5)),
-    ("qk_layernorm", Flag(true)),
 ];
 
 /// Why an option of another model type changes nothing.

@@ -1,5 +1,6 @@
 //! Typed access to config.json, with errors that name the key. It notes which keys were read.
 
+use super::model_types;
 use super::names::{MODEL_TYPES, ModelType};
 use super::nested::{self, NESTINGS, Nesting, TEXT};
 use super::options::{Absent, OF_OTHERS, RULES};
@@ -40,8 +41,8 @@ impl<'a> Reader<'a> {
         if let Some(nesting) = Nesting::find(name) {
             return reader.nested(nesting);
         }
-        let kind = ModelType::find(name).ok_or_else(|| {
-            let known = MODEL_TYPES.iter().map(|known| known.name);
+        let kind = model_types::find(name).ok_or_else(|| {
+            let known = model_types::all().map(|known| known.name);
             let nesting = NESTINGS.iter().map(|known| known.name);
             let known: Vec<&str> = known.chain(nesting).collect();
             let what = format!("model type {name:?}");
@@ -295,8 +296,7 @@ fn outer_meaning(key: &str) -> Option<Meaning> {
 
 fn is_option(key: &str) -> bool {
     let spelled = |kind: &ModelType| kind.spellings.iter().any(|(_, own)| *own == key);
-    let mut kinds = MODEL_TYPES.iter();
-    kinds.any(|kind| kind.absent(key).is_some() || spelled(kind))
+    model_types::all().any(|kind| kind.absent(key).is_some() || spelled(kind))
 }
 
 /// Whether the parts of an option count by themselves.

@@ -49,7 +49,11 @@ pub fn smollm2() -> Option<PathBuf> {
 /// The folders of the families' tiny models that are there in both formats, each with its references.
 pub fn checkpoints() -> Vec<PathBuf> {
     let mut all = all_checkpoints();
-    all.retain(|folder| ["config.json", "model.gguf"].iter().all(|it| folder.join(it).exists()));
+    all.retain(|folder| {
+        ["config.json", "model.gguf"]
+            .iter()
+            .all(|it| folder.join(it).exists())
+    });
     all
 }
 
