@@ -302,6 +302,13 @@ FAMILIES |= {
     "helium": Spec("HeliumConfig", None, head_dim=4, **SMALL_GQA),
     "gptj": Spec("GPTJConfig", None, rotary_dim=4, **GPT),
     "codegen": Spec("CodeGenConfig", None, rotary_dim=4, **GPT),
+    "apertus": Spec(
+        "ApertusConfig", "APERTUS", keys=llama3, rope_theta=500.0, head_dim=16,
+        rope_scaling={
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+        }, **SMALL_GQA,
+    ),
     "olmo3": Spec(
         "Olmo3Config", "OLMO2", five=True, keys=pattern_and_yarn, sliding_window=13,
         num_hidden_layers=4, rope_parameters={
@@ -365,7 +372,7 @@ def randomise(model, norm_offset):
             if ("embed" in name or "wte" in name) and "out" not in name:
                 size = 0.3 if model.config.tie_word_embeddings else 1.0
             tensor.data = noise * size
-        elif name.endswith("bias"):
+        elif name.endswith("bias") or ".act_fn." in name:
             tensor.data = noise * 0.3
         else:
             tensor.data = 1.0 - norm_offset + noise * 0.3
@@ -431,7 +438,13 @@ def write_gguf(spec, config, tensors, path):
         writer.add_layer_norm_eps(found[0] if found else 1e-5)
     spec.keys(writer, config)
     names = gguf.get_tensor_name_map(spec.arch, config.num_hidden_layers)
+    curves = [name for name in tensors if ".act_fn." in name]
+    for kind in ["alpha_n", "alpha_p", "beta", "eps"] if curves else []:
+        numbers = [tensors[name].item() for name in sorted(curves) if name.endswith(kind)]
+        getattr(writer, f"add_xielu_{kind}")(numbers)
     for name, tensor in stacked(tensors, heads, kv_heads).items():
+        if name in curves:
+            continue
         data = tensor.float().numpy()
         if spec.permute and ".q_proj." in name:
             data = permute(data, heads)

@@ -66,6 +66,15 @@ ACTIVATION(gelu_sigmoid)
 ACTIVATION(relu)
 ACTIVATION(relu_squared)
 
+extern "C" __global__ void xielu(float* x, float positive, float negative, float beta, float epsilon,
+                                 size_t len) {
+  const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i >= len) return;
+  const float v = x[i];
+  const float low = v > epsilon ? epsilon : v;
+  x[i] = v > 0.f ? positive * v * v + beta * v : (expm1f(low) - v) * negative + beta * v;
+}
+
 extern "C" __global__ void scale(float* x, float factor, size_t len) {
   const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < len) x[i] *= factor;

@@ -36,6 +36,7 @@ pub struct Ops<T> {
     rms_norm: CudaFunction,
     layer_norm: CudaFunction,
     curves: [[CudaFunction; 2]; 6],
+    xielu: CudaFunction,
     scale: CudaFunction,
     clamp: CudaFunction,
     soft_cap: CudaFunction,
@@ -73,6 +74,7 @@ impl<T: Element> Ops<T> {
                 [kernel("relu_alone")?, kernel("relu_gate")?],
                 [kernel("relu_squared_alone")?, kernel("relu_squared_gate")?],
             ],
+            xielu: kernel("xielu")?,
             scale: kernel("scale")?,
             clamp: kernel("clamp")?,
             soft_cap: kernel("soft_cap")?,
@@ -166,6 +168,18 @@ impl<T: Element> Ops<T> {
     pub fn activate(&self, curve: Curve, x: &mut Buffer<f32>) -> Result<(), CudaError> {
         let values = [self.at(x.slice()?), Value::Len(x.len() as u64)];
         self.by_elements(&self.curves[curve as usize][0], x.len(), &values)
+    }
+
+    /// xIELU: `positive x^2 + beta x` above 0, `negative (e^min(x, epsilon) - 1 - x) + beta x` below,
+    /// for `[positive, negative, beta, epsilon]`.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn xielu(&self, x: &mut Buffer<f32>, curve: [f32; 4]) -> Result<(), CudaError> {
+        let [positive, negative, beta, epsilon] = curve.map(Value::Float);
+        let (at, len) = (self.at(x.slice()?), Value::Len(x.len() as u64));
+        let values = [at, positive, negative, beta, epsilon, len];
+        self.by_elements(&self.xielu, x.len(), &values)
     }
 
     /// `x *= factor`.

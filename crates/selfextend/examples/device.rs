@@ -169,6 +169,7 @@ fn weights(config: &ModelConfig, backend: &Cuda<bf16>) -> Result<Weights<Cuda<bf
     let norm = || Norm {
         weight: backend.vector(vec![1.0; config.hidden]),
         bias: None,
+        heads: None,
     };
     let (hidden, ff) = (config.hidden, config.feed_forward);
     let (q, kv) = (
@@ -188,6 +189,7 @@ fn weights(config: &ModelConfig, backend: &Cuda<bf16>) -> Result<Weights<Cuda<bf
             feed_forward_norm: Some(norm()),
             gate: Some(linear(ff, hidden)?),
             up: linear(ff, hidden)?,
+            curve: None,
             down: linear(hidden, ff)?,
             post_feed_forward_norm: None,
         })

@@ -36,7 +36,8 @@ pub struct ModelConfig {
     pub norm_eps: f32,
     /// Attention and feed-forward layer both read the block's input, and are added to it together.
     pub parallel: bool,
-    /// What the feed-forward layer, gated or plain, applies element by element.
+    /// What the feed-forward layer, gated or plain, applies element by element, unless layers have a
+    /// curve of their own ([`XieLu`]).
     pub activation: Activation,
     /// What the norms of queries and keys, where the weights have them, span.
     pub qk_norm: QkNorm,
@@ -148,6 +149,33 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)^2` (arXiv 2109.08668, section 3.2).
     ReluSquared,
+}
+
+/// The activation xIELU (arXiv 2411.13010): `positive x^2 + beta x` above 0, and `negative
+/// (e^min(x, epsilon) - 1 - x) + beta x` below.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct XieLu {
+    /// The curvature above 0.
+    pub positive: f32,
+    /// The curvature below 0.
+    pub negative: f32,
+    /// The slope at 0.
+    pub beta: f32,
+    /// Just below 0: no larger number is exponentiated.
+    pub epsilon: f32,
+}
+
+impl XieLu {
+    /// From what was trained, whose softplus the curvatures are; that below 0 is over `beta`.
+    pub(crate) fn trained([positive, negative, beta, epsilon]: [f32; 4]) -> Self {
+        let softplus = |x: f32| x.max(0.0) + (-x.abs()).exp().ln_1p();
+        Self {
+            positive: softplus(positive),
+            negative: beta + softplus(negative),
+            beta,
+            epsilon,
+        }
+    }
 }
 
 /// What norms of queries and keys span.

@@ -2,7 +2,7 @@
 //! present.
 
 use crate::backend::{Backend, Phase};
-use crate::config::{ModelConfig, NormKind};
+use crate::config::{ModelConfig, NormKind, XieLu};
 use crate::error::Result;
 use crate::looks::Looks;
 use crate::sampling::{TokenScore, check_finite, check_score};
@@ -88,6 +88,8 @@ pub struct LayerWeights<B: Backend> {
     pub gate: Option<Linear<B>>,
     /// Its gated projection, or its only one.
     pub up: Linear<B>,
+    /// The activation of the layer, where layers differ in it.
+    pub curve: Option<XieLu>,
     /// Projection back to the residual stream.
     pub down: Linear<B>,
     /// Norm of the feed-forward output before it is added to the residual stream.
@@ -348,7 +350,10 @@ impl<B: Backend> Layer<'_, B> {
             None => {
                 let to = [&mut activations.gate];
                 linear(*backend, input, [&layer.up], to, &mut activations.scratch);
-                backend.activate(&mut activations.gate, config.activation);
+                match layer.curve {
+                    Some(curve) => backend.xielu(&mut activations.gate, curve),
+                    None => backend.activate(&mut activations.gate, config.activation),
+                }
             }
         }
         looks.at("the MLP (its activations)", &activations.gate)?;

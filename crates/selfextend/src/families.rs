@@ -10,6 +10,8 @@ use crate::weights::{ALL_BIASED, PLAIN_BIASED, Part};
 pub(crate) struct Family {
     pub norm: NormKind,
     pub activation: Activation,
+    /// Each layer has an activation with numbers of its own in its place.
+    pub own_curves: bool,
     pub parallel: Parallel,
     pub qk_norm: QkNorm,
     /// Norms of blocks, and the last one, have no weights.
@@ -93,6 +95,7 @@ pub(crate) enum Slides {
 pub(crate) const LLAMA: Family = Family {
     norm: NormKind::Rms,
     activation: Activation::Silu,
+    own_curves: false,
     parallel: Parallel::Never,
     qk_norm: QkNorm::Head,
     plain_norms: false,
@@ -254,6 +257,11 @@ pub(crate) const OLMO: Family = Family {
 
 pub(crate) const ARCEE: Family = Family {
     activation: Activation::ReluSquared,
+    ..LLAMA
+};
+
+pub(crate) const APERTUS: Family = Family {
+    own_curves: true,
     ..LLAMA
 };
 

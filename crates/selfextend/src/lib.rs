@@ -69,6 +69,8 @@ mod model_file;
 mod options;
 pub mod profile;
 mod reader;
+#[cfg(test)]
+mod readme;
 mod request;
 #[cfg(feature = "unstable")]
 pub mod safetensors;

@@ -3,6 +3,7 @@
 //! A file format gives the name of each part of a model ([`Names`]). This module knows the shape that
 //! each part must have, splits fused projections, and checks every tensor before it reads the first.
 
+mod curves;
 mod norms;
 
 use crate::backend::Backend;
@@ -104,11 +105,25 @@ pub(crate) struct Reading {
     pub unbiased: Vec<Part>,
     /// Parts that blocks have not got, though others of the family do.
     pub lacking: Vec<Part>,
+    /// The activations of layers that differ in it.
+    pub curves: Curves,
     /// The norms of blocks, and the last one, have no weights: they only normalise.
     pub plain_norms: bool,
     /// Blocks have no norm before their feed-forward layer, which reads what attention reads. One
     /// that the file has all the same is not read, as in `transformers`.
     pub shares_norm: bool,
+}
+
+/// Where the activations of layers that differ in it are described: the four numbers of
+/// [`XieLu::trained`].
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Curves {
+    /// Nowhere: all layers have the same.
+    None,
+    /// In tensors of one number each; what their names end in, after that of their block.
+    Tensors([&'static str; 4]),
+    /// Here, layer by layer.
+    Listed(Vec<[f32; 4]>),
 }
 
 /// In which order the rows of fused queries, keys and values are.
@@ -306,6 +321,9 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         check(format!("{}.bias", names.output), (1, vocab), false)?;
         // The last layer first: a header with a wrong number of layers fails at once.
         for n in (0..self.config.layers).rev() {
+            for name in self.curve_names(n).into_iter().flatten() {
+                check(name, (1, 1), true)?;
+            }
             for (part, name) in self.parts(n)? {
                 let (rows, columns) = self.shape(part);
                 if name.contains("{}") {
@@ -420,6 +438,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             feed_forward_norm: plain(norm(Part::FeedForwardNorm)?),
             gate,
             up,
+            curve: self.curve(n)?,
             down: linear(Part::Down)?,
             post_feed_forward_norm: norm(Part::PostFeedForwardNorm)?,
         })

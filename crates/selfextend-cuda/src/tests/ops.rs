@@ -89,6 +89,14 @@ fn every_operation<T: Half>() {
             let alone_exact = combined(&|x, _| exact(x));
             assert_close(&alone.read(&device).unwrap(), &alone_exact, 1e-6);
         }
+        let mut bent = on_device(&x);
+        ops.xielu(&mut bent, [0.8, 1.3, 0.5, -1e-6]).unwrap();
+        let [positive, negative, epsilon] = [0.8f32, 1.3, -1e-6].map(f64::from);
+        let exact = combined(&|x, _| match x > 0.0 {
+            true => positive * x * x + 0.5 * x,
+            false => (x.min(epsilon).exp_m1() - x) * negative + 0.5 * x,
+        });
+        assert_close(&bent.read(&device).unwrap(), &exact, 1e-6);
         let mut scaled = on_device(&x);
         ops.scale(&mut scaled, 1.7).unwrap();
         let exact = combined(&|x, _| x * f64::from(1.7f32));

@@ -10,7 +10,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 
-use crate::config::Activation;
+use crate::config::{Activation, XieLu};
 use crate::error::Result;
 use crate::sampling::TokenScore;
 use crate::tensor::RawTensor;
@@ -165,6 +165,9 @@ pub trait Backend: Send + Sync + 'static {
 
     /// `x = activation(x)`.
     fn activate(&self, x: &mut Self::Buffer, activation: Activation);
+
+    /// `x = curve(x)`.
+    fn xielu(&self, x: &mut Self::Buffer, curve: XieLu);
 
     /// `x *= factor`.
     fn scale(&self, x: &mut Self::Buffer, factor: f32);

@@ -4,11 +4,13 @@ use super::file::GgufFile;
 use super::keys::RULES;
 use super::metadata::{Array, Value};
 use super::names::{ARCHITECTURES, Architecture};
-use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
+use crate::config::{
+    Activation, LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary,
+};
 use crate::error::{Error, Result};
 use crate::families::{Multipliers, Parallel, Slides, TurnsGlobal};
 use crate::keys::{self, Key};
-use crate::weights::{Checkpoint, Reading};
+use crate::weights::{Checkpoint, Curves, Reading};
 use selfextend_attention::{RopeScaling, RopeSpec};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -32,10 +34,11 @@ pub(super) fn read(gguf: &GgufFile, ignored: &[String]) -> Result<Described> {
     };
     let config = reader.config()?;
     config.check().map_err(|reason| gguf.bad(reason))?;
+    let curves = reader.curves(config.layers)?;
     let keys = reader.judge(ignored)?;
     let has = |name: &str| gguf.shape(name).is_ok_and(|shape| shape.is_some());
     Ok(Described {
-        reading: architecture.reading(config.parallel, has),
+        reading: architecture.reading(config.parallel, curves, has),
         config,
         keys,
     })
@@ -262,6 +265,39 @@ impl Reader<'_> {
             }
         }
         Ok(scales)
+    }
+
+    /// The activations of layers that differ in it. Unlike others, these keys do not begin with the
+    /// architecture's name.
+    fn curves(&self, layers: usize) -> Result<Curves> {
+        if !self.architecture.family.own_curves {
+            return Ok(Curves::None);
+        }
+        let mut curves = vec![[0.0; 4]; layers];
+        for (n, name) in ["alpha_p", "alpha_n", "beta", "eps"]
+            .into_iter()
+            .enumerate()
+        {
+            let key = format!("xielu.{name}");
+            let found: Option<Vec<f64>> = match self.gguf.metadata().get(&key) {
+                // One for all layers.
+                Some(value) if value.as_float().is_some() => {
+                    value.as_float().map(|number| vec![number; layers])
+                }
+                Some(Value::Array(list)) => list.scalars().map(|it| it.as_float()).collect(),
+                _ => None,
+            };
+            let numbers = found.filter(|found| found.len() == layers).ok_or_else(|| {
+                self.gguf.bad(format!(
+                    "{key} should be {layers} numbers, one for each layer"
+                ))
+            })?;
+            self.used.borrow_mut().insert(key);
+            for (curve, number) in curves.iter_mut().zip(numbers) {
+                curve[n] = number as f32;
+            }
+        }
+        Ok(Curves::Listed(curves))
     }
 
     /// Whether the header gives some layers a sliding window.

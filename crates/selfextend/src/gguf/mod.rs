@@ -22,6 +22,15 @@ use crate::weights;
 pub use file::GgufFile;
 pub use metadata::{Array, Metadata, Value};
 
+/// What GGUF calls the architectures that are read.
+#[cfg(test)]
+pub(crate) fn architectures() -> Vec<&'static str> {
+    names::ARCHITECTURES
+        .iter()
+        .map(|known| known.name)
+        .collect()
+}
+
 impl GgufFile {
     /// Reads the model's configuration.
     ///

@@ -2,7 +2,7 @@
 //! tensors.
 
 use crate::families::{self, Family};
-use crate::weights::{Fused, Names, Part, Reading, Tied};
+use crate::weights::{Curves, Fused, Names, Part, Reading, Tied};
 use selfextend_attention::PairLayout;
 
 /// What GGUF calls a family, and how it stores one.
@@ -210,6 +210,12 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         ..COMMON
     },
     Architecture {
+        name: "apertus",
+        family: families::APERTUS,
+        parts: &[PRE_NORMS, ATTENTION, QK_NORMS, PLAIN],
+        ..COMMON
+    },
+    Architecture {
         name: "jais2",
         family: families::NEMOTRON,
         parts: &[PRE_NORMS, ATTENTION, PLAIN],
@@ -248,7 +254,12 @@ impl Architecture {
 
     /// How the weights are to be read, where blocks are parallel or not, and where the file has the
     /// tensors of the first block that it has.
-    pub(super) fn reading(&self, parallel: bool, has: impl Fn(&str) -> bool) -> Reading {
+    pub(super) fn reading(
+        &self,
+        parallel: bool,
+        curves: Curves,
+        has: impl Fn(&str) -> bool,
+    ) -> Reading {
         let all = self.parts.iter().copied().flatten();
         let is_lacking = |(part, name): &(Part, &str)| {
             self.optional.contains(part) && !has(&format!("blk.0.{name}.weight"))
@@ -275,6 +286,7 @@ impl Architecture {
             biased: self.family.biased.to_vec(),
             unbiased: Vec::new(),
             lacking: lacking.collect(),
+            curves,
             plain_norms: self.family.plain_norms,
             shares_norm: self.family.shares_norm && parallel,
         }

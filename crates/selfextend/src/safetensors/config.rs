@@ -6,7 +6,7 @@ use crate::config::{Activation, LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelC
 use crate::error::Result;
 use crate::families::{Multipliers, Parallel, Slides, TurnsGlobal};
 use crate::keys::Key;
-use crate::weights::{Part, Reading, Tied};
+use crate::weights::{Curves, Part, Reading, Tied};
 use serde_json::Value;
 use std::path::Path;
 
@@ -89,6 +89,16 @@ impl Reader<'_> {
             biased: kind.family.biased.to_vec(),
             unbiased: kind.unbiased.to_vec(),
             lacking: Vec::new(),
+            curves: if kind.family.own_curves {
+                Curves::Tensors([
+                    "mlp.act_fn.alpha_p",
+                    "mlp.act_fn.alpha_n",
+                    "mlp.act_fn.beta",
+                    "mlp.act_fn.eps",
+                ])
+            } else {
+                Curves::None
+            },
             plain_norms: kind.family.plain_norms,
             shares_norm: kind.family.shares_norm && parallel,
         };
@@ -257,6 +267,11 @@ impl Reader<'_> {
         let name = self.get(key);
         match name.as_str() {
             None if name.is_null() => Ok(self.kind.family.activation),
+            Some("xielu") if self.kind.family.own_curves => Ok(self.kind.family.activation),
+            _ if self.kind.family.own_curves => Err(self.unsupported(
+                format!("{key} = {}", shortened(&name)),
+                "supported: xielu".into(),
+            )),
             // What early releases of Gemma call the approximation, as `transformers` 5 reads it.
             Some("gelu") if self.kind.name == "gemma" => Ok(Activation::GeluTanh),
             Some("silu" | "swish") => Ok(Activation::Silu),

@@ -196,12 +196,13 @@ impl Checkpoint for SafetensorsFolder {
             return Ok(None);
         };
         match info.shape[..] {
+            [] => Ok(Some((1, 1))),
             [columns] => Ok(Some((1, columns))),
             [rows, columns] => Ok(Some((rows, columns))),
             _ => Err(bad(
                 &shard.path,
                 format!(
-                    "tensor {name} has {} dimensions, not 1 or 2",
+                    "tensor {name} has {} dimensions, not up to 2",
                     info.shape.len()
                 ),
             )),

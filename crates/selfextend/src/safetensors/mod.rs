@@ -23,6 +23,16 @@ use crate::weights;
 pub use folder::SafetensorsFolder;
 use folder::{bad, read_json};
 
+/// What `transformers` calls the models that are read, and those with such a model in them.
+#[cfg(test)]
+pub(crate) fn model_types() -> [Vec<&'static str>; 2] {
+    let nesting = nested::NESTINGS.iter().map(|known| known.name);
+    [
+        model_types::all().map(|known| known.name).collect(),
+        nesting.collect(),
+    ]
+}
+
 impl SafetensorsFolder {
     /// Reads the model's configuration.
     ///

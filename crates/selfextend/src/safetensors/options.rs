@@ -18,6 +18,8 @@ pub(super) enum Absent {
     Number(f64),
     Flag(bool),
     Text(&'static str),
+    /// What this text describes.
+    Json(&'static str),
 }
 
 use Absent::{Flag, Null, Number, Size, Text};
@@ -31,6 +33,7 @@ impl Absent {
             Self::Number(number) => number.into(),
             Self::Flag(flag) => flag.into(),
             Self::Text(text) => text.into(),
+            Self::Json(text) => serde_json::from_str(text).unwrap_or_default(),
         }
     }
 }

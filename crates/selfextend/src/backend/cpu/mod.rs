@@ -5,7 +5,7 @@ mod pack;
 mod pages;
 
 use super::{Backend, CacheLayout, FEW_SEQUENCES, Phase};
-use crate::config::Activation;
+use crate::config::{Activation, XieLu};
 use crate::error::Result;
 use crate::tensor::RawTensor;
 pub use matrix::CpuMatrix;
@@ -178,6 +178,13 @@ impl Backend for Cpu {
         });
     }
 
+    fn xielu(&self, x: &mut Vec<f32>, curve: XieLu) {
+        let tasks = x.chunks_mut(SHARED_WIDTH * PARALLEL_ROWS);
+        parallel::for_each(tasks, |x| {
+            x.iter_mut().for_each(|x| *x = xielu(*x, curve));
+        });
+    }
+
     fn scale(&self, x: &mut Vec<f32>, factor: f32) {
         x.iter_mut().for_each(|x| *x *= factor);
     }
@@ -229,6 +236,22 @@ fn curve(activation: Activation) -> Curve {
 /// Keeps what is not a number, which `f32::max` would turn into 0.
 fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
+}
+
+fn xielu(x: f32, curve: XieLu) -> f32 {
+    let XieLu {
+        positive,
+        negative,
+        beta,
+        epsilon,
+    } = curve;
+    if x > 0.0 {
+        positive * x * x + beta * x
+    } else {
+        // The comparison keeps what is not a number.
+        let low = if x > epsilon { epsilon } else { x };
+        (low.exp_m1() - x) * negative + beta * x
+    }
 }
 
 fn gelu(x: f32) -> f32 {

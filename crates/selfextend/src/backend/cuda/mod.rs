@@ -18,7 +18,7 @@ mod half;
 
 pub use self::half::Half;
 use super::{Backend, CacheLayout, Phase};
-use crate::config::Activation;
+use crate::config::{Activation, XieLu};
 use crate::error::{Error, Result};
 use crate::sampling::TokenScore;
 use crate::tensor::{RawTensor, TensorFormat};
@@ -342,6 +342,16 @@ impl<T: Half> Backend for Cuda<T> {
 
     fn activate(&self, x: &mut Buffer<f32>, activation: Activation) {
         self.queue(|| self.ops.activate(curve(activation), x));
+    }
+
+    fn xielu(&self, x: &mut Buffer<f32>, curve: XieLu) {
+        let XieLu {
+            positive,
+            negative,
+            beta,
+            epsilon,
+        } = curve;
+        self.queue(|| self.ops.xielu(x, [positive, negative, beta, epsilon]));
     }
 
     fn scale(&self, x: &mut Buffer<f32>, factor: f32) {

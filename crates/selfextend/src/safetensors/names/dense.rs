@@ -128,6 +128,24 @@ pub(in crate::safetensors) const MODEL_TYPES: &[ModelType] = &[
         ..COMMON
     },
     ModelType {
+        name: "apertus",
+        family: families::APERTUS,
+        options: &[options::APERTUS, options::LLAMA],
+        names: Names {
+            parts: &[
+                &[
+                    (Part::AttentionNorm, "attention_layernorm"),
+                    (Part::FeedForwardNorm, "feedforward_layernorm"),
+                ],
+                ATTENTION,
+                QK_NORMS,
+                PLAIN,
+            ],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
         name: "olmo3",
         family: families::OLMO3,
         options: &[options::OLMO3, options::OLMO2],

@@ -1,6 +1,6 @@
 //! The options of dense families from Granite on; those that began are beside this module.
 
-use super::Absent::{Flag, Null, Number, Size, Text};
+use super::Absent::{Flag, Json, Null, Number, Size, Text};
 use super::Options;
 
 /// Besides those of [`LLAMA`].
@@ -83,6 +83,20 @@ pub(in crate::safetensors) const OLMO: Options = &[
     ("hidden_act", Text("silu")),
     ("attention_bias", Flag(false)),
     ("clip_qkv", Null),
+];
+
+/// Besides those of [`LLAMA`].
+pub(in crate::safetensors) const APERTUS: Options = &[
+    ("hidden_act", Text("xielu")),
+    ("rms_norm_eps", Number(1e-5)),
+    ("rope_theta", Number(12_000_000.0)),
+    (
+        "rope_scaling",
+        Json(
+            r#"{"rope_type": "llama3", "factor": 8.0, "original_max_position_embeddings": 8192,
+                "low_freq_factor": 1.0, "high_freq_factor": 4.0}"#,
+        ),
+    ),
 ];
 
 /// Besides those of [`OLMO2`].
