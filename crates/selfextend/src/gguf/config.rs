@@ -4,9 +4,7 @@ use super::file::GgufFile;
 use super::keys::RULES;
 use super::metadata::{Array, Value};
 use super::names::{ARCHITECTURES, Architecture};
-use crate::config::{
-    Activation, LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary,
-};
+use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
 use crate::error::{Error, Result};
 use crate::families::{Multipliers, Parallel, Slides, TurnsGlobal};
 use crate::keys::{self, Key};
