@@ -95,6 +95,16 @@ impl ModelConfig {
             }
         }
         self.attention_shape().map_err(|error| error.to_string())?;
+        let factors = [
+            ("embeddings", self.embedding_scale),
+            ("residuals", self.residual_scale),
+            ("logits", self.logit_scale),
+        ];
+        for (what, factor) in factors {
+            if factor == 0.0 || !factor.is_finite() {
+                return Err(format!("no model multiplies its {what} by {factor}"));
+            }
+        }
         if let Some(limit) = self.qkv_limit.filter(|&it| it.is_nan() || it <= 0.0) {
             return Err(format!("no model cuts its queries and keys to {limit}"));
         }

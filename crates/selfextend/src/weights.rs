@@ -293,6 +293,14 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             ..
         } = self.reading;
         let (hidden, vocab) = (self.config.hidden, self.config.vocab);
+        let heads = self.config.heads;
+        if let Fused::InGroups(groups) = self.reading.fused
+            && !heads.is_multiple_of(groups)
+        {
+            let reason =
+                format!("{heads} heads are not {groups} groups, as their weights are fused");
+            return Err(self.file.bad(reason));
+        }
         let mut known = HashSet::new();
         let mut check = |name: String, shape: (usize, usize), needed: bool| -> Result<()> {
             match self.file.shape(&name)? {

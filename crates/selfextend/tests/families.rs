@@ -158,6 +158,68 @@ fn both_formats_describe_the_same_model() {
     }
 }
 
+/// What `inspect` says of an extension.
+#[test]
+fn an_extension_changes_layers_that_see_far_and_know_their_positions() {
+    for (name, layers, changed) in [
+        ("llama", 2, 2),
+        // A window that every layer has is switched off.
+        ("mistral", 2, 2),
+        ("smollm3", 5, 4),
+        ("gemma2", 3, 1),
+        ("olmo3", 4, 1),
+        ("cohere2", 5, 0),
+        ("exaone4-local", 5, 0),
+        ("exaone4", 2, 2),
+    ] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+        for path in [folder.join(name), folder.join(name).join("model.gguf")] {
+            let config = ModelFile::open(&path).unwrap().config().unwrap();
+            assert_eq!(config.layers, layers, "{}", path.display());
+            assert_eq!(config.extended_layers(), changed, "{}", path.display());
+        }
+    }
+}
+
+/// Numbers that no model has are refused before anything is loaded, and with their names.
+#[test]
+fn factors_and_limits_that_no_model_has_are_refused() {
+    for (name, key, value, words) in [
+        ("granite", "logits_scaling", "0.0", "multiplies its logits"),
+        (
+            "granite",
+            "residual_multiplier",
+            "0.0",
+            "multiplies its residuals",
+        ),
+        ("cohere", "logit_scale", "0.0", "multiplies its logits"),
+        (
+            "olmo",
+            "clip_qkv",
+            "-1.0",
+            "cuts its queries and keys to -1",
+        ),
+        ("codegen", "n_head", "6", "6 heads are not 4 groups"),
+        ("gptj", "rotary_dim", "null", "has no rotary_dim"),
+        ("apertus", "hidden_act", "\"silu\"", "supported: xielu"),
+        ("llama", "hidden_act", "\"xielu\"", "hidden_act = \"xielu\""),
+    ] {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/checkpoints");
+        let source = root.join(name);
+        let text = std::fs::read_to_string(source.join("config.json")).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&text).unwrap();
+        json[key] = value.parse().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("config.json"), json.to_string()).unwrap();
+        let weights = "model.safetensors";
+        std::fs::copy(source.join(weights), folder.path().join(weights)).unwrap();
+        let options = LoadOptions::new().with_threads(1);
+        let error = Model::load(folder.path(), options).err();
+        let error = error.unwrap_or_else(|| panic!("{name} with {key} = {value}"));
+        assert!(error.to_string().contains(words), "{name}: {error}");
+    }
+}
+
 /// Options that a family does not have change nothing, as in `transformers`, which ignores them.
 #[test]
 fn options_of_other_families_change_nothing() {
