@@ -19,6 +19,7 @@ import contextlib
 import inspect
 import json
 import math
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -164,6 +165,63 @@ def clip(writer, config):
     writer.add_clamp_kqv(config.clip_qkv)
 
 
+def experts(writer, config):
+    """Keys of a mixture of experts, as llama.cpp's converter writes them."""
+    names = ["num_local_experts", "num_experts", "n_routed_experts"]
+    writer.add_expert_count(next(getattr(config, n) for n in names if hasattr(config, n)))
+    writer.add_expert_used_count(config.num_experts_per_tok)
+    if width := getattr(config, "moe_intermediate_size", None):
+        writer.add_expert_feed_forward_length(width)
+    if shared := getattr(config, "shared_expert_intermediate_size", None):
+        writer.add_expert_shared_feed_forward_length(shared)
+
+
+def granite_experts(writer, config):
+    multipliers(writer, config)
+    experts(writer, config)
+    writer.add_expert_shared_feed_forward_length(config.shared_intermediate_size)
+
+
+def olmo_experts(writer, config):
+    clip(writer, config)
+    experts(writer, config)
+
+
+def glm_experts(writer, config):
+    experts(writer, config)
+    writer.add_expert_shared_count(config.n_shared_experts)
+    writer.add_leading_dense_block_count(config.first_k_dense_replace)
+    writer.add_expert_gating_func(gguf.ExpertGatingFuncType.SIGMOID)
+    writer.add_expert_weights_scale(config.routed_scaling_factor)
+    writer.add_expert_weights_norm(config.norm_topk_prob)
+    writer.add_expert_group_count(config.n_group)
+    writer.add_expert_group_used_count(config.topk_group)
+
+
+def merge_experts(tensors):
+    """The matrices of a layer's experts as one tensor, without their numbers in its name."""
+    merged, stacks = {}, {}
+    for name, tensor in tensors.items():
+        if found := re.search(r"\.experts\.(\d+)\.", name):
+            name = name.replace(found[0], ".experts.")
+            stacks.setdefault(name, {})[int(found[1])] = tensor
+        elif name.endswith("shared_expert_gate.weight"):
+            merged[name] = tensor.squeeze()
+        elif name.endswith("e_score_correction_bias"):
+            merged[name.replace("_bias", ".bias")] = tensor
+        elif name.endswith("block_sparse_moe.input_linear.weight"):
+            for half, part in zip(["w1", "w3"], tensor.chunk(2, dim=1)):
+                merged[name.replace("input_linear", f"experts.{half}")] = part
+        elif name.endswith("shared_mlp.input_linear.weight"):
+            for half, part in zip(["gate", "up"], tensor.chunk(2)):
+                merged[name.replace("shared_mlp.input_linear", f"mlp.shared_expert.{half}_proj")] = part
+        else:
+            merged[name] = tensor
+    for name, experts in stacks.items():
+        merged[name] = torch.stack([experts[n] for n in sorted(experts)])
+    return merged
+
+
 GEMMA = dict(norm_offset=1.0, head_dim=12, num_key_value_heads=1, num_attention_heads=2)
 
 FAMILIES = {
@@ -231,6 +289,35 @@ FAMILIES = {
     "stablelm-parallel": Spec(
         "StableLmConfig", "STABLELM", keys=parallel, hidden_size=48, num_attention_heads=3,
         num_key_value_heads=3, partial_rotary_factor=0.25, use_parallel_residual=True,
+    ),
+    "mixtral": Spec(
+        "MixtralConfig", "LLAMA", permute=True, keys=experts, head_dim=8, intermediate_size=11,
+        num_local_experts=5, num_experts_per_tok=2, **GQA,
+    ),
+    "qwen2-moe": Spec(
+        "Qwen2MoeConfig", "QWEN2MOE", keys=experts, moe_intermediate_size=9, num_experts=5,
+        num_experts_per_tok=3, shared_expert_intermediate_size=13, norm_topk_prob=False, **GQA,
+    ),
+    "qwen3-moe": Spec(
+        "Qwen3MoeConfig", "QWEN3MOE", keys=experts, head_dim=10, num_hidden_layers=3,
+        moe_intermediate_size=9, num_experts=5, num_experts_per_tok=2, norm_topk_prob=True,
+        mlp_only_layers=[1], **GQA,
+    ),
+    "olmoe": Spec(
+        "OlmoeConfig", "OLMOE", keys=olmo_experts, intermediate_size=9, num_experts=6,
+        num_experts_per_tok=3, norm_topk_prob=False, clip_qkv=0.8, **GQA,
+    ),
+    "granite-moe": Spec(
+        "GraniteMoeSharedConfig", "GRANITE_MOE", permute=True, keys=granite_experts,
+        intermediate_size=9, num_local_experts=5, num_experts_per_tok=2, attention_bias=True,
+        shared_intermediate_size=7, embedding_multiplier=3.0, attention_multiplier=0.3,
+        residual_multiplier=0.7, logits_scaling=1.6, **GQA,
+    ),
+    "glm4-moe": Spec(
+        "Glm4MoeConfig", "GLM4_MOE", keys=glm_experts, head_dim=8, moe_intermediate_size=7,
+        intermediate_size=11, n_routed_experts=6, num_experts_per_tok=2, n_shared_experts=2,
+        routed_scaling_factor=1.7, n_group=3, topk_group=2, first_k_dense_replace=1,
+        attention_bias=True, use_qk_norm=True, **GQA,
     ),
     "olmo2": Spec("Olmo2Config", "OLMO2", rope_theta=5e5, **GQA),
     "pythia": Spec(
@@ -374,8 +461,8 @@ def randomise(model, norm_offset):
     generator = torch.Generator().manual_seed(7)
     for name, tensor in model.named_parameters():
         noise = torch.randn(tensor.shape, generator=generator)
-        if tensor.dim() == 2 and "norm." not in name:
-            size = 1.6 / math.sqrt(tensor.shape[1])
+        if tensor.dim() >= 2 and "norm." not in name:
+            size = 1.6 / math.sqrt(tensor.shape[-1])
             if ("embed" in name or "wte" in name) and "out" not in name:
                 size = 0.3 if model.config.tie_word_embeddings else 1.0
             tensor.data = noise * size
@@ -383,6 +470,10 @@ def randomise(model, norm_offset):
             tensor.data = noise * 0.3
         else:
             tensor.data = 1.0 - norm_offset + noise * 0.3
+    for name, tensor in model.named_buffers():
+        if name.endswith("e_score_correction_bias"):
+            # Below 0, experts of groups that were not taken would be better: those are at 0 here.
+            tensor.data = torch.rand(tensor.shape, generator=generator) * 0.5
 
 
 def permute(weights, heads):
@@ -444,12 +535,15 @@ def write_gguf(spec, config, tensors, path):
         found = [getattr(config, name) for name in names if hasattr(config, name)]
         writer.add_layer_norm_eps(found[0] if found else 1e-5)
     spec.keys(writer, config)
-    names = gguf.get_tensor_name_map(spec.arch, config.num_hidden_layers)
+    names, others = (
+        gguf.get_tensor_name_map(arch, config.num_hidden_layers)
+        for arch in [spec.arch, gguf.MODEL_ARCH.LLAMA]
+    )
     curves = [name for name in tensors if ".act_fn." in name]
     for kind in ["alpha_n", "alpha_p", "beta", "eps"] if curves else []:
         numbers = [tensors[name].item() for name in sorted(curves) if name.endswith(kind)]
         getattr(writer, f"add_xielu_{kind}")(numbers)
-    for name, tensor in stacked(tensors, heads, kv_heads).items():
+    for name, tensor in merge_experts(stacked(tensors, heads, kv_heads)).items():
         if name in curves:
             continue
         data = tensor.float().numpy()
@@ -462,7 +556,9 @@ def write_gguf(spec, config, tensors, path):
             data = data.reshape(-1, *data.shape[3:])
         if name.endswith("norm.weight"):
             data = data + np.float32(spec.norm_offset)
-        target = names.get_name(usual(spec, name), try_suffixes=(".weight", ".bias"))
+        name, endings = usual(spec, name), (".weight", ".bias")
+        # llama.cpp knows no dense layers among the sparse ones of some.
+        target = names.get_name(name, endings) or others.get_name(name, endings)
         assert target, name
         writer.add_tensor(target, np.ascontiguousarray(data))
     writer.write_header_to_file()

@@ -22,7 +22,11 @@ impl PassCost {
             (config.heads * config.head_dim) as f64,
         );
         let kv_heads = (config.kv_heads * config.head_dim) as f64;
-        let weights = hidden * (2.0 * heads + 2.0 * kv_heads + 3.0 * config.feed_forward as f64);
+        let feed_forward = match &config.experts {
+            None => config.feed_forward,
+            Some(experts) => experts.used * experts.width + experts.shared_width,
+        };
+        let weights = hidden * (2.0 * heads + 2.0 * kv_heads + 3.0 * feed_forward as f64);
         let layers = config.layers as f64;
         Self {
             linear: 2.0 * layers * weights,

@@ -8,7 +8,9 @@ use half::bf16;
 use selfextend::backend::cuda::Cuda;
 use selfextend::backend::{Backend, Cache, CacheLayout};
 use selfextend::config::{Activation, LayerAttention, ModelConfig, NormKind, QkNorm, Rotary};
-use selfextend::decoder::{self, Activations, LayerWeights, Linear, Norm, Weights};
+use selfextend::decoder::{
+    self, Activations, Dense, FeedForward, LayerWeights, Linear, Norm, Weights,
+};
 use selfextend::tensor::{RawTensor, TensorFormat};
 use selfextend::{Device, Extension, KvType, LoadOptions, Model, PositionMap, SessionOptions};
 use selfextend_attention::{LayerKind, Rope, RopeSpec};
@@ -105,6 +107,7 @@ fn config() -> ModelConfig {
         layers: 32,
         hidden: 4096,
         feed_forward: 14_336,
+        experts: None,
         heads: 32,
         kv_heads: 8,
         head_dim: 128,
@@ -187,10 +190,12 @@ fn weights(config: &ModelConfig, backend: &Cuda<bf16>) -> Result<Weights<Cuda<bf
             attention_output: linear(hidden, q)?,
             post_attention_norm: None,
             feed_forward_norm: Some(norm()),
-            gate: Some(linear(ff, hidden)?),
-            up: linear(ff, hidden)?,
-            curve: None,
-            down: linear(hidden, ff)?,
+            feed_forward: FeedForward::Dense(Dense {
+                gate: Some(linear(ff, hidden)?),
+                up: linear(ff, hidden)?,
+                curve: None,
+                down: linear(hidden, ff)?,
+            }),
             post_feed_forward_norm: None,
         })
     });

@@ -1,5 +1,6 @@
 //! What a model is, as data: the file formats write it, the decoder reads nothing else.
 
+pub use crate::routing::{Experts, Routing, Score};
 use selfextend_attention::{AttentionError, AttentionShape, Rope, RopeSpec};
 
 /// More components than any head has. A larger number would only allocate absurd amounts of memory.
@@ -18,8 +19,10 @@ pub struct ModelConfig {
     pub layers: usize,
     /// Width of the residual stream.
     pub hidden: usize,
-    /// Width of the feed-forward layer.
+    /// Width of the feed-forward layer, where it is not sparse.
     pub feed_forward: usize,
+    /// The sparse layers of a mixture of experts.
+    pub experts: Option<Experts>,
     /// Query heads.
     pub heads: usize,
     /// Key/value heads.
@@ -94,6 +97,9 @@ impl ModelConfig {
                 return Err(format!("no model has a {name} of {size}"));
             }
         }
+        if let Some(experts) = &self.experts {
+            experts.check()?;
+        }
         self.attention_shape().map_err(|error| error.to_string())?;
         let factors = [
             ("embeddings", self.embedding_scale),
@@ -116,6 +122,17 @@ impl ModelConfig {
         ropes
             .try_for_each(|rope| Rope::new(rope.clone()).map(|_| ()))
             .map_err(|error| error.to_string())
+    }
+
+    /// Weights of the experts that do not read a token, of all layers.
+    pub fn idle_parameters(&self) -> usize {
+        let Some(experts) = &self.experts else {
+            return 0;
+        };
+        let layers = experts.sparse.iter().filter(|sparse| **sparse).count();
+        // A gate, what it gates, and the way back.
+        let each = 3 * experts.width * self.hidden;
+        layers * (experts.count - experts.used) * each
     }
 
     /// Whether every layer has a sliding window. It then limits how far the whole model sees, and

@@ -1,100 +1,17 @@
 //! The decoder: one pass over packed tokens, driven by the configuration and by which weights are
 //! present.
 
+mod feed_forward;
+mod weights;
+
 use crate::backend::{Backend, Phase};
-use crate::config::{ModelConfig, NormKind, XieLu};
+use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
 use crate::looks::Looks;
 use crate::sampling::{TokenScore, check_finite, check_score};
 use crate::uncounted::Uncounted;
-
-/// Weights of a decoder.
-pub struct Weights<B: Backend> {
-    /// Token embedding, `[vocab, hidden]`.
-    pub embedding: B::Matrix,
-    /// Output head; the embedding when absent.
-    pub output: Option<B::Matrix>,
-    /// Its bias.
-    pub output_bias: Option<B::Vector>,
-    /// Norm before the output head.
-    pub output_norm: Norm<B>,
-    /// Transformer layers.
-    pub layers: Vec<LayerWeights<B>>,
-}
-
-/// A linear layer.
-pub struct Linear<B: Backend> {
-    /// `[outputs, inputs]`.
-    pub weight: B::Matrix,
-    /// Added to its outputs, where there is one.
-    pub bias: Option<B::Vector>,
-}
-
-/// The weights of a norm.
-pub struct Norm<B: Backend> {
-    /// What normalised activations are multiplied by.
-    pub weight: B::Vector,
-    /// What is added afterwards.
-    pub bias: Option<B::Vector>,
-    /// What the heads of a token, normalised each by itself, are multiplied by last.
-    pub heads: Option<B::Vector>,
-}
-
-impl<B: Backend> Weights<B> {
-    /// Bytes of all matrices.
-    pub fn bytes(&self, backend: &B) -> usize {
-        let layers = self.layers.iter().flat_map(|layer| {
-            let LayerWeights {
-                query,
-                key,
-                value,
-                attention_output,
-                gate,
-                up,
-                down,
-                ..
-            } = layer;
-            let linear = [query, key, value, attention_output, up, down];
-            linear.into_iter().chain(gate)
-        });
-        let all = layers.map(|linear| &linear.weight);
-        let all = all.chain([&self.embedding]).chain(&self.output);
-        all.map(|matrix| backend.matrix_bytes(matrix)).sum()
-    }
-}
-
-/// Weights of a transformer layer. Where a norm is absent, its input passes through unchanged.
-pub struct LayerWeights<B: Backend> {
-    /// Norm before attention.
-    pub attention_norm: Option<Norm<B>>,
-    /// Query projection.
-    pub query: Linear<B>,
-    /// Key projection.
-    pub key: Linear<B>,
-    /// Value projection.
-    pub value: Linear<B>,
-    /// Norm of the queries.
-    pub query_norm: Option<Norm<B>>,
-    /// Norm of the keys.
-    pub key_norm: Option<Norm<B>>,
-    /// Projection after attention.
-    pub attention_output: Linear<B>,
-    /// Norm of the attention output before it is added to the residual stream.
-    pub post_attention_norm: Option<Norm<B>>,
-    /// Norm before the feed-forward layer. In a parallel layer without one, both read the same
-    /// input.
-    pub feed_forward_norm: Option<Norm<B>>,
-    /// Gate of the feed-forward layer; without one, the layer is not gated.
-    pub gate: Option<Linear<B>>,
-    /// Its gated projection, or its only one.
-    pub up: Linear<B>,
-    /// The activation of the layer, where layers differ in it.
-    pub curve: Option<XieLu>,
-    /// Projection back to the residual stream.
-    pub down: Linear<B>,
-    /// Norm of the feed-forward output before it is added to the residual stream.
-    pub post_feed_forward_norm: Option<Norm<B>>,
-}
+use feed_forward::{Buffers, dense, linear, sparse};
+pub use weights::{Dense, FeedForward, LayerWeights, Linear, Norm, Sparse, Weights};
 
 /// Activations of a pass, reused from pass to pass.
 pub struct Activations<B: Backend> {
@@ -260,11 +177,6 @@ impl<B: Backend> Layer<'_, B> {
             [&mut activations.q, &mut activations.k, &mut activations.v],
             &mut activations.scratch,
         );
-        if let Some(limit) = config.qkv_limit {
-            for x in [&mut activations.q, &mut activations.k, &mut activations.v] {
-                backend.clamp(x, limit);
-            }
-        }
         let norms = [&layer.query_norm, &layer.key_norm];
         for (x, weights) in [&mut activations.q, &mut activations.k]
             .into_iter()
@@ -277,6 +189,11 @@ impl<B: Backend> Layer<'_, B> {
                 x,
                 &mut activations.spare,
             );
+        }
+        if let Some(limit) = config.qkv_limit {
+            for x in [&mut activations.q, &mut activations.k, &mut activations.v] {
+                backend.clamp(x, limit);
+            }
         }
         let (q, k, v) = (&activations.q, &activations.k, &activations.v);
         for (operation, x) in [
@@ -335,35 +252,19 @@ impl<B: Backend> Layer<'_, B> {
             &activations.hidden
         };
         looks.at("the MLP's norm", input)?;
-        match &layer.gate {
-            Some(gate) => {
-                let to = [&mut activations.gate, &mut activations.up];
-                linear(
-                    *backend,
-                    input,
-                    [gate, &layer.up],
-                    to,
-                    &mut activations.scratch,
-                );
-                backend.gate(&mut activations.gate, &activations.up, config.activation);
-            }
-            None => {
-                let to = [&mut activations.gate];
-                linear(*backend, input, [&layer.up], to, &mut activations.scratch);
-                match layer.curve {
-                    Some(curve) => backend.xielu(&mut activations.gate, curve),
-                    None => backend.activate(&mut activations.gate, config.activation),
-                }
+        let buffers = Buffers {
+            gate: &mut activations.gate,
+            up: &mut activations.up,
+            out: &mut activations.projected,
+            scratch: &mut activations.scratch,
+        };
+        match &layer.feed_forward {
+            FeedForward::Dense(weights) => dense(*backend, config, weights, input, buffers, looks)?,
+            FeedForward::Sparse(weights) => {
+                let spare = &mut activations.spare;
+                sparse(*backend, config, weights, input, buffers, spare, looks)?;
             }
         }
-        looks.at("the MLP (its activations)", &activations.gate)?;
-        linear(
-            *backend,
-            &activations.gate,
-            [&layer.down],
-            [&mut activations.projected],
-            &mut activations.scratch,
-        );
         let weights = layer.post_feed_forward_norm.as_ref();
         let (added, spare) = (&mut activations.projected, &mut activations.spare);
         looks.at("the MLP (its output projection)", added)?;
@@ -375,23 +276,6 @@ impl<B: Backend> Layer<'_, B> {
         }
         backend.add(&mut activations.hidden, &activations.projected);
         looks.at("the sum of its parts", &activations.hidden)
-    }
-}
-
-/// Linear layers that share their input, with their biases.
-fn linear<B: Backend, const N: usize>(
-    backend: &B,
-    x: &B::Buffer,
-    layers: [&Linear<B>; N],
-    mut out: [&mut B::Buffer; N],
-    scratch: &mut B::Scratch,
-) {
-    let to = out.each_mut().map(|out| &mut **out);
-    backend.linear(x, layers.map(|layer| &layer.weight), to, scratch);
-    for (out, layer) in out.into_iter().zip(layers) {
-        if let Some(bias) = &layer.bias {
-            backend.add_bias(out, bias);
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The file formats add what is theirs: the names of keys and tensors, and how weights are stored.
 
-use crate::config::{Activation, NormKind, QkNorm};
+use crate::config::{Activation, NormKind, QkNorm, Routing, Score};
 use crate::weights::{ALL_BIASED, PLAIN_BIASED, Part};
 
 /// What all models of a family have in common and their files do not say, or may leave out.
@@ -41,6 +41,9 @@ pub(crate) struct Family {
     /// Models of so many layers scale scores by the hidden size per head, not by the head's, where
     /// the file does not say.
     pub scaled_by_width: usize,
+    /// How sparse layers choose their experts, where the file does not say; `None` for families that
+    /// have no such layers.
+    pub routing: Option<Routing>,
     /// Parts that must have a bias. Others may.
     pub biased: &'static [Part],
     /// Parallel blocks have no norm before their feed-forward layer, which reads what attention
@@ -111,6 +114,7 @@ pub(crate) const LLAMA: Family = Family {
     no_rope_interval: 0,
     turns_global: TurnsGlobal::Always,
     scaled_by_width: 0,
+    routing: None,
     biased: &[],
     shares_norm: false,
 };
@@ -277,5 +281,49 @@ pub(crate) const PERSIMMON: Family = Family {
     norm: NormKind::Layer,
     activation: Activation::ReluSquared,
     biased: ALL_BIASED,
+    ..LLAMA
+};
+
+/// A softmax over all experts; weights of the chosen add up to 1.
+const NORMALISED: Routing = Routing {
+    normalised: true,
+    ..Routing::SOFTMAX
+};
+
+pub(crate) const MIXTRAL: Family = Family {
+    routing: Some(NORMALISED),
+    ..MISTRAL
+};
+
+pub(crate) const QWEN2_MOE: Family = Family {
+    routing: Some(Routing::SOFTMAX),
+    ..QWEN2
+};
+
+pub(crate) const QWEN3_MOE: Family = Family {
+    routing: Some(NORMALISED),
+    ..QWEN3
+};
+
+pub(crate) const OLMOE: Family = Family {
+    routing: Some(Routing::SOFTMAX),
+    limits_qkv: true,
+    ..OLMO2
+};
+
+pub(crate) const GRANITE_MOE: Family = Family {
+    routing: Some(Routing {
+        score: Score::ChosenSoftmax,
+        ..Routing::SOFTMAX
+    }),
+    ..GRANITE
+};
+
+/// GLM-4.5 and 4.6.
+pub(crate) const GLM4_MOE: Family = Family {
+    routing: Some(Routing {
+        score: Score::Sigmoid,
+        ..NORMALISED
+    }),
     ..LLAMA
 };

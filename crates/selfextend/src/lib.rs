@@ -72,6 +72,7 @@ mod reader;
 #[cfg(test)]
 mod readme;
 mod request;
+mod routing;
 #[cfg(feature = "unstable")]
 pub mod safetensors;
 #[cfg(not(feature = "unstable"))]

@@ -4,14 +4,18 @@
 //! each part must have, splits fused projections, and checks every tensor before it reads the first.
 
 mod curves;
+mod experts;
 mod norms;
+mod reading;
 
 use crate::backend::Backend;
 use crate::config::{ModelConfig, QkNorm};
-use crate::decoder::{LayerWeights, Linear, Norm, Weights};
+use crate::decoder::{Dense, FeedForward, LayerWeights, Linear, Norm, Weights};
 use crate::error::{Error, Result};
 use crate::tensor::RawTensor;
+use experts::is_expert;
 use rayon::prelude::*;
+pub(crate) use reading::{ALL_BIASED, Curves, Fused, Names, PLAIN_BIASED, Part, Reading, Tied};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -21,132 +25,17 @@ pub(crate) trait Checkpoint: Sync {
     fn tensor_names(&self) -> Vec<&str>;
     /// Rows and columns of a tensor; a vector is one row. `None` when there is none.
     fn shape(&self, name: &str) -> Result<Option<(usize, usize)>>;
+    /// The matrices that a tensor of three dimensions holds one below the other, and the rows and
+    /// columns of each. `None` when there is none.
+    fn stack(&self, name: &str) -> Result<Option<[usize; 3]>>;
+    /// Reads one of these matrices.
+    fn stacked(&self, name: &str, number: usize) -> Result<Option<RawTensor>>;
     /// Reads a tensor.
     fn tensor(&self, name: &str) -> Result<Option<RawTensor>>;
     /// An error about the file.
     fn bad(&self, reason: String) -> Error;
     /// An error about something this version does not run.
     fn unsupported(&self, what: String, supported: String) -> Error;
-}
-
-/// The parts of a transformer block that have weights.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
-    AttentionNorm,
-    Query,
-    Key,
-    Value,
-    /// Queries, keys and values one below the other, or head by head.
-    QueryKeyValue,
-    QueryNorm,
-    KeyNorm,
-    AttentionOutput,
-    PostAttentionNorm,
-    FeedForwardNorm,
-    Gate,
-    Up,
-    /// The gate, then what it gates.
-    GateUp,
-    Down,
-    PostFeedForwardNorm,
-}
-
-/// The parts that have biases in families whose linear layers and norms all have them.
-pub(crate) const ALL_BIASED: &[Part] = &[
-    Part::AttentionNorm,
-    Part::FeedForwardNorm,
-    Part::QueryKeyValue,
-    Part::Query,
-    Part::Key,
-    Part::Value,
-    Part::AttentionOutput,
-    Part::Up,
-    Part::Down,
-];
-
-/// The same without the linear layers of attention.
-pub(crate) const PLAIN_BIASED: &[Part] = &[
-    Part::AttentionNorm,
-    Part::FeedForwardNorm,
-    Part::Up,
-    Part::Down,
-];
-
-/// Where a family keeps its tensors.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Names {
-    pub embedding: &'static str,
-    pub output_norm: &'static str,
-    pub output: &'static str,
-    /// What the names of a block start with; `{}` is its number.
-    pub layer: &'static str,
-    /// The parts of a block. A fused part is listed beside the parts that it may stand for. Where
-    /// each head has a norm of its own, `{}` in their name is the head; without it they are rows of one
-    /// tensor.
-    pub parts: &'static [&'static [(Part, &'static str)]],
-    /// Endings of the names of tensors that are not loaded here.
-    pub ignored: &'static [&'static str],
-    /// Beginnings of the names of tensors that texts do not pass.
-    pub unread: &'static [&'static str],
-}
-
-/// How a checkpoint is to be read.
-#[derive(Debug, Clone)]
-pub(crate) struct Reading {
-    pub names: Names,
-    /// Added to the file's norm weights.
-    pub norm_offset: f32,
-    /// How queries, keys and values are fused.
-    pub fused: Fused,
-    pub tied: Tied,
-    /// Parts that must have a bias. Others may, unless they are in the next list.
-    pub biased: Vec<Part>,
-    /// Parts that must have none.
-    pub unbiased: Vec<Part>,
-    /// Parts that blocks have not got, though others of the family do.
-    pub lacking: Vec<Part>,
-    /// The activations of layers that differ in it.
-    pub curves: Curves,
-    /// The norms of blocks, and the last one, have no weights: they only normalise.
-    pub plain_norms: bool,
-    /// Blocks have no norm before their feed-forward layer, which reads what attention reads. One
-    /// that the file has all the same is not read, as in `transformers`.
-    pub shares_norm: bool,
-}
-
-/// Where the activations of layers that differ in it are described: the four numbers of
-/// [`XieLu::trained`].
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Curves {
-    /// Nowhere: all layers have the same.
-    None,
-    /// In tensors of one number each; what their names end in, after that of their block.
-    Tensors([&'static str; 4]),
-    /// Here, layer by layer.
-    Listed(Vec<[f32; 4]>),
-}
-
-/// In which order the rows of fused queries, keys and values are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Fused {
-    /// All queries, all keys, all values.
-    InTurn,
-    /// The query, key and value of each head, all of which have keys of their own.
-    ByHead,
-    /// In so many groups of heads: their queries, then their values, then their keys.
-    InGroups(usize),
-}
-
-/// Whether the embedding also serves as output head.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Tied {
-    No,
-    /// A head beside it must be the same.
-    Yes,
-    /// It does if there is no other head.
-    IfAlone,
-    /// It does unless there is a head that differs.
-    UnlessDifferent,
 }
 
 /// Reads all weights, several tensors at a time on the current rayon pool.
@@ -234,21 +123,14 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             Part::Gate | Part::Up => (feed_forward, hidden),
             Part::GateUp => (2 * feed_forward, hidden),
             Part::Down => (hidden, feed_forward),
+            _ => self.sparse_shape(part),
         }
     }
 
-    /// A part's name without its ending; `None` where the family has no such part.
-    fn name(&self, n: usize, part: Part) -> Option<String> {
-        let names = &self.reading.names;
-        let mut parts = names.parts.iter().copied().flatten();
-        let (_, name) = parts.find(|(known, _)| *known == part)?;
-        Some(format!(
-            "{}{name}",
-            names.layer.replace("{}", &n.to_string())
-        ))
-    }
-
-    fn has(&self, name: &str) -> Result<bool> {
+    fn has(&self, part: Part, name: &str) -> Result<bool> {
+        if is_expert(part) {
+            return self.has_expert(name);
+        }
         Ok(self.file.shape(&format!("{name}.weight"))?.is_some())
     }
 
@@ -256,21 +138,33 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     /// the file has.
     fn parts(&self, n: usize) -> Result<Vec<(Part, String)>> {
         let all = self.reading.names.parts.iter().copied().flatten();
-        let mut parts: Vec<(Part, String)> = all
-            .filter_map(|&(part, _)| Some((part, self.name(n, part)?)))
-            .collect();
+        let start = self.reading.names.layer.replace("{}", &n.to_string());
+        let all = all.filter(|(part, _)| self.has_part(n, *part));
+        let all = all.map(|&(part, name)| (part, format!("{start}{name}")));
+        let mut parts: Vec<(Part, String)> = Vec::new();
+        for (part, name) in all {
+            match parts.iter_mut().find(|(known, _)| *known == part) {
+                None => parts.push((part, name)),
+                Some(known) if !self.has(part, &known.1)? && self.has(part, &name)? => {
+                    known.1 = name;
+                }
+                Some(_) => {}
+            }
+        }
         for (fused, replaced) in [
             (
                 Part::QueryKeyValue,
                 &[Part::Query, Part::Key, Part::Value][..],
             ),
             (Part::GateUp, &[Part::Gate, Part::Up]),
+            (Part::ExpertGateUp, &[Part::ExpertGate, Part::ExpertUp]),
+            (Part::SharedGateUp, &[Part::SharedGate, Part::SharedUp]),
         ] {
             let Some((_, name)) = parts.iter().find(|(part, _)| *part == fused) else {
                 continue;
             };
             let alternative = parts.iter().any(|(part, _)| replaced.contains(part));
-            if self.has(name)? {
+            if self.has(fused, name)? {
                 parts.retain(|(part, _)| !replaced.contains(part));
             } else if alternative {
                 parts.retain(|(part, _)| *part != fused);
@@ -301,7 +195,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 format!("{heads} heads are not {groups} groups, as their weights are fused");
             return Err(self.file.bad(reason));
         }
-        let mut known = HashSet::new();
+        let (mut known, mut of_experts) = (HashSet::new(), Vec::new());
         let mut check = |name: String, shape: (usize, usize), needed: bool| -> Result<()> {
             match self.file.shape(&name)? {
                 None if needed => return Err(self.file.bad(format!("tensor {name} is missing"))),
@@ -334,6 +228,14 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             }
             for (part, name) in self.parts(n)? {
                 let (rows, columns) = self.shape(part);
+                if is_expert(part) {
+                    of_experts.extend(self.check_expert(part, &name)?);
+                    continue;
+                }
+                if part == Part::ChoiceBias {
+                    check(name, (rows, columns), true)?;
+                    continue;
+                }
                 if name.contains("{}") {
                     for head in self.heads(&name, rows) {
                         check(format!("{head}.weight"), (1, columns), true)?;
@@ -349,10 +251,15 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 }
             }
         }
+        known.extend(of_experts);
         let mut stray = self.file.tensor_names();
         stray.retain(|name| !known.contains(*name));
         stray.retain(|name| !names.ignored.iter().any(|end| name.ends_with(end)));
         stray.retain(|name| !names.unread.iter().any(|start| name.starts_with(start)));
+        for n in self.config.layers..self.config.layers + self.reading.ahead {
+            let start = names.layer.replace("{}", &n.to_string());
+            stray.retain(|name| !name.starts_with(&start));
+        }
         if let Some(norm) = self.shared_norm() {
             stray.retain(|name| !name.contains(norm));
         }
@@ -379,7 +286,8 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     fn is_tied(&self) -> Result<bool> {
         let names = &self.reading.names;
         let tied = self.reading.tied;
-        if tied == Tied::No || !self.has(names.output)? {
+        let has_output = self.file.shape(&format!("{}.weight", names.output))?;
+        if tied == Tied::No || has_output.is_none() {
             return Ok(tied != Tied::No);
         }
         if tied == Tied::IfAlone {
@@ -422,16 +330,15 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 linear(Part::Value)?,
             ],
         };
-        let ff = self.config.feed_forward;
-        let (gate, up) = match name(Part::GateUp) {
-            Some((_, name)) => {
-                let rows = [(0..ff), (ff..2 * ff)];
-                let [gate, up] = self.split(name, rows.map(|rows| vec![rows]))?;
-                (Some(gate), up)
-            }
+        let sparse = self.config.experts.as_ref();
+        let feed_forward = match sparse.filter(|experts| experts.is_sparse(n)) {
+            Some(experts) => FeedForward::Sparse(Box::new(self.sparse(experts, &parts)?)),
             None => {
-                let gate = name(Part::Gate).map(|(_, name)| self.linear(name));
-                (gate.transpose()?, linear(Part::Up)?)
+                let dense = [Part::GateUp, Part::Gate, Part::Up, Part::Down];
+                FeedForward::Dense(Dense {
+                    curve: self.curve(n)?,
+                    ..self.dense(&parts, dense, self.config.feed_forward)?
+                })
             }
         };
         Ok(LayerWeights {
@@ -444,11 +351,40 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             attention_output: linear(Part::AttentionOutput)?,
             post_attention_norm: norm(Part::PostAttentionNorm)?,
             feed_forward_norm: plain(norm(Part::FeedForwardNorm)?),
+            feed_forward,
+            post_feed_forward_norm: norm(Part::PostFeedForwardNorm)?,
+        })
+    }
+
+    /// A feed-forward layer of a width, from its parts: fused, gate, what it gates, back.
+    fn dense(
+        &self,
+        parts: &[(Part, String)],
+        [fused, gate, up, down]: [Part; 4],
+        width: usize,
+    ) -> Result<Dense<B>> {
+        let name = |part| parts.iter().find(|(known, _)| *known == part);
+        let linear = |part| match name(part) {
+            Some((_, name)) => self.linear(name),
+            None => Err(self.file.bad(format!("a layer has no {part:?}"))),
+        };
+        let (gate, up) = match name(fused) {
+            Some((_, name)) => {
+                let rows = [(0..width), (width..2 * width)];
+                let [gate, up] = self.split(name, rows.map(|rows| vec![rows]))?;
+                (Some(gate), up)
+            }
+            None => {
+                let gate = name(gate).map(|(_, name)| self.linear(name));
+                (gate.transpose()?, linear(up)?)
+            }
+        };
+        let down = linear(down)?;
+        Ok(Dense {
             gate,
             up,
-            curve: self.curve(n)?,
-            down: linear(Part::Down)?,
-            post_feed_forward_norm: norm(Part::PostFeedForwardNorm)?,
+            curve: None,
+            down,
         })
     }
 

@@ -108,6 +108,8 @@ struct ModelReport {
     /// Those whose positions a method changes.
     extended_layers: usize,
     parameters: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    experts: Option<ExpertReport>,
     formats: BTreeMap<String, FormatUse>,
     tokenizer: Option<String>,
     chat_template: bool,
@@ -119,6 +121,47 @@ struct ModelReport {
     sampling_defaults: BTreeMap<&'static str, String>,
     kv_bytes_per_token: usize,
     keys: Vec<KeyReport>,
+}
+
+/// The sparse layers of a mixture of experts.
+#[derive(Debug, Serialize)]
+struct ExpertReport {
+    count: usize,
+    used: usize,
+    width: usize,
+    shared_width: usize,
+    layers: usize,
+    /// Parameters that a token is multiplied with, those of the embedding among them.
+    active_parameters: usize,
+}
+
+impl ExpertReport {
+    fn new(config: &ModelConfig, parameters: usize) -> Option<Self> {
+        let experts = config.experts.as_ref()?;
+        Some(Self {
+            count: experts.count,
+            used: experts.used,
+            width: experts.width,
+            shared_width: experts.shared_width,
+            layers: experts.sparse.iter().filter(|sparse| **sparse).count(),
+            active_parameters: parameters.saturating_sub(config.idle_parameters()),
+        })
+    }
+
+    fn line(&self) -> String {
+        let shared = match self.shared_width {
+            0 => String::new(),
+            width => format!(" and {width} shared"),
+        };
+        format!(
+            "{} of {} read a token, of width {}{shared}, in {} layers; {:.1} million parameters are active",
+            self.used,
+            self.count,
+            self.width,
+            self.layers,
+            self.active_parameters as f64 / 1e6
+        )
+    }
 }
 
 /// How much of a file is in a tensor format.
@@ -161,6 +204,7 @@ impl ModelReport {
             chat_template_fault: template.and_then(|it| it.fault().map(ToString::to_string)),
             sampling_defaults: file.sampling_defaults()?,
             kv_bytes_per_token: 2 * 2 * config.layers * config.kv_heads * config.head_dim,
+            experts: ExpertReport::new(&config, parameters),
             architecture: config.architecture,
             name: config.name,
             layers: config.layers,
@@ -228,6 +272,12 @@ impl ModelReport {
             (
                 "parameters",
                 format!("{:.1} million", self.parameters as f64 / 1e6),
+            ),
+            (
+                "experts",
+                self.experts
+                    .as_ref()
+                    .map_or_else(|| "none".to_owned(), ExpertReport::line),
             ),
             ("layers", self.layers.to_string()),
             (

@@ -9,15 +9,17 @@ mod cache;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+mod mixture;
 
 use crate::config::{Activation, XieLu};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sampling::TokenScore;
 use crate::tensor::RawTensor;
 pub use block::Block;
 #[cfg(any(feature = "cuda", feature = "unstable"))]
 pub use block::DeviceBlock;
 pub use cache::{Cache, CacheLayout, SessionBytes};
+pub use mixture::{Expert, Mixture};
 use selfextend_attention::parallel;
 
 /// Up to this many sequences, a pass allocates nothing to list them.
@@ -36,6 +38,11 @@ pub enum Phase {
     /// The kernels for few tokens, as many decode steps: each token as if it came alone. Up to
     /// [`MOST_STEPS`](selfextend_attention::cache::MOST_STEPS) of a sequence.
     Decode,
+}
+
+/// Why a device does not run a mixture of experts.
+pub(crate) fn no_experts() -> Error {
+    Error::Device("mixtures of experts run on the CPU only so far: use the device cpu".into())
 }
 
 /// Operations on activations, which are row-major `[tokens, width]`.
@@ -159,6 +166,32 @@ pub trait Backend: Send + Sync + 'static {
         out: &mut Self::Buffer,
         scratch: &mut Self::Scratch,
     ) -> Result<()>;
+
+    /// `out[t] = sum of weight * down · (activation(gate · x[t]) * (up · x[t]))` over the experts that
+    /// are chosen for `x[t]` by its row of `router`.
+    ///
+    /// # Errors
+    /// Where the backend has no kernels for it: models with experts are refused before it is called.
+    fn mix(
+        &self,
+        mixture: Mixture<Self::Matrix, Self::Vector>,
+        x: &Self::Buffer,
+        router: &Self::Buffer,
+        out: &mut Self::Buffer,
+        scratch: &mut Self::Scratch,
+    ) -> Result<()> {
+        let _ = (mixture, x, router, out, scratch);
+        Err(no_experts())
+    }
+
+    /// `x[t] *= 1 / (1 + e^-gate[t])`, a number for each row.
+    ///
+    /// # Errors
+    /// As [`Backend::mix`].
+    fn weigh(&self, x: &mut Self::Buffer, gate: &Self::Buffer) -> Result<()> {
+        let _ = (x, gate);
+        Err(no_experts())
+    }
 
     /// `gate = activation(gate) * up`.
     fn gate(&self, gate: &mut Self::Buffer, up: &Self::Buffer, activation: Activation);

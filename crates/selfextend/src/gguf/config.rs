@@ -33,10 +33,11 @@ pub(super) fn read(gguf: &GgufFile, ignored: &[String]) -> Result<Described> {
     let config = reader.config()?;
     config.check().map_err(|reason| gguf.bad(reason))?;
     let curves = reader.curves(config.layers)?;
+    let ahead = reader.ahead()?;
     let keys = reader.judge(ignored)?;
     let has = |name: &str| gguf.shape(name).is_ok_and(|shape| shape.is_some());
     Ok(Described {
-        reading: architecture.reading(config.parallel, curves, has),
+        reading: architecture.reading(config.parallel, curves, ahead, has),
         config,
         keys,
     })
@@ -56,22 +57,22 @@ fn architecture(gguf: &GgufFile) -> Result<&'static Architecture> {
 }
 
 /// A header, read as its architecture's. It notes which keys were read.
-struct Reader<'a> {
-    gguf: &'a GgufFile,
-    architecture: &'static Architecture,
+pub(super) struct Reader<'a> {
+    pub gguf: &'a GgufFile,
+    pub architecture: &'static Architecture,
     used: RefCell<BTreeSet<String>>,
 }
 
 impl Reader<'_> {
     /// A key of the architecture, noted as used.
-    fn key(&self, name: &str) -> String {
+    pub fn key(&self, name: &str) -> String {
         let key = format!("{}.{name}", self.architecture.name);
         self.used.borrow_mut().insert(key.clone());
         key
     }
 
     /// A size. A list with one for each layer must have the same everywhere.
-    fn size(&self, name: &str) -> Result<Option<usize>> {
+    pub fn size(&self, name: &str) -> Result<Option<usize>> {
         let key = self.key(name);
         let Some(Value::Array(list)) = self.gguf.metadata().get(&key) else {
             return self.gguf.size(&key);
@@ -87,11 +88,11 @@ impl Reader<'_> {
         }
     }
 
-    fn number(&self, name: &str) -> Result<Option<f64>> {
+    pub fn number(&self, name: &str) -> Result<Option<f64>> {
         self.gguf.number(&self.key(name))
     }
 
-    fn need(&self, name: &str) -> Result<usize> {
+    pub fn need(&self, name: &str) -> Result<usize> {
         match self.size(name)? {
             Some(n) if n > 0 => Ok(n),
             Some(_) => Err(self.gguf.bad(format!("{} is 0", self.key(name)))),
@@ -118,16 +119,13 @@ impl Reader<'_> {
         })
     }
 
-    fn missing(&self, name: &str) -> Error {
+    pub fn missing(&self, name: &str) -> Error {
         self.gguf
             .bad(format!("the header has no {}", self.key(name)))
     }
 
     fn config(&self) -> Result<ModelConfig> {
         let (gguf, family) = (self.gguf, &self.architecture.family);
-        if self.size("expert_count")?.unwrap_or(0) > 0 {
-            return Err(gguf.unsupported("a mixture of experts".into(), "dense models are".into()));
-        }
         let (hidden, heads) = (
             self.need("embedding_length")?,
             self.need("attention.head_count")?,
@@ -148,6 +146,8 @@ impl Reader<'_> {
         let norm_eps = self.number(epsilon)?.ok_or_else(|| self.missing(epsilon))?;
         let trained_window = self.need("context_length")?;
         let layers = self.need("block_count")?;
+        let layers = layers.checked_sub(self.ahead()?).filter(|&n| n > 0);
+        let layers = layers.ok_or_else(|| gguf.bad("all blocks are nextn_predict_layers"))?;
         for (name, size, limit) in [
             ("block_count", layers, MAX_LAYERS),
             ("attention.key_length", head_dim, MAX_HEAD_DIM),
@@ -163,6 +163,8 @@ impl Reader<'_> {
             let cap = self.number(name)?.map_or(usual[n], |cap| cap as f32);
             Ok(Some(cap).filter(|&cap| cap > 0.0))
         };
+        let feed_forward = self.size("feed_forward_length")?.filter(|&n| n > 0);
+        let experts = self.experts(layers, feed_forward)?;
         let rope = RopeSpec {
             head_dim,
             rotary_dim: self.size("rope.dimension_count")?.unwrap_or(head_dim),
@@ -196,7 +198,11 @@ impl Reader<'_> {
                 .map(str::to_owned),
             layers,
             hidden,
-            feed_forward: self.need("feed_forward_length")?,
+            feed_forward: match (feed_forward, &experts) {
+                (None, Some(experts)) => experts.width,
+                _ => self.need("feed_forward_length")?,
+            },
+            experts,
             heads,
             kv_heads,
             head_dim,
@@ -302,6 +308,11 @@ impl Reader<'_> {
     fn has_window(&self) -> bool {
         let window = self.size("attention.sliding_window");
         window.is_ok_and(|window| window.is_some_and(|it| it > 0))
+    }
+
+    /// Blocks at the end, counted with the others, that only guess several tokens ahead.
+    fn ahead(&self) -> Result<usize> {
+        Ok(self.size("nextn_predict_layers")?.unwrap_or(0))
     }
 
     fn parallel(&self) -> Result<bool> {

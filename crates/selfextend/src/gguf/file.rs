@@ -154,6 +154,21 @@ impl GgufFile {
         }
     }
 
+    /// Some bytes of a tensor.
+    fn bytes(&self, place: &Place, from: usize, count: usize) -> Result<Vec<u8>> {
+        let mut data = vec![0; count];
+        let part = &self.parts[place.part];
+        let read = |source| Error::Read {
+            path: part.path.clone(),
+            source,
+        };
+        let mut file = part.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = place.start + from as u64;
+        file.seek(SeekFrom::Start(start)).map_err(read)?;
+        file.read_exact(&mut data).map_err(read)?;
+        Ok(data)
+    }
+
     /// An error about this file.
     pub(super) fn bad(&self, reason: impl Into<String>) -> Error {
         Error::Model {
@@ -172,20 +187,42 @@ impl Checkpoint for GgufFile {
         Ok(self.matrix(name)?.map(|(_, shape)| shape))
     }
 
+    fn stack(&self, name: &str) -> Result<Option<[usize; 3]>> {
+        let Some(place) = self.header.tensors.get(name) else {
+            return Ok(None);
+        };
+        match place.shape[..] {
+            [matrices, rows, columns] => Ok(Some([matrices, rows, columns])),
+            _ => Err(self.bad(format!(
+                "tensor {name} has {} dimensions, not 3",
+                place.shape.len()
+            ))),
+        }
+    }
+
+    fn stacked(&self, name: &str, number: usize) -> Result<Option<RawTensor>> {
+        let (Some(place), Some([matrices, rows, columns])) =
+            (self.header.tensors.get(name), self.stack(name)?)
+        else {
+            return Ok(None);
+        };
+        // A row is whole blocks, so a matrix is whole bytes.
+        let bytes = place.bytes / matrices.max(1);
+        let data = self.bytes(place, number * bytes, bytes)?;
+        Ok(Some(RawTensor {
+            name: name.to_owned(),
+            format: place.format,
+            rows,
+            columns,
+            data,
+        }))
+    }
+
     fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
         let Some((place, (rows, columns))) = self.matrix(name)? else {
             return Ok(None);
         };
-        let mut data = vec![0; place.bytes];
-        let part = &self.parts[place.part];
-        let read = |source| Error::Read {
-            path: part.path.clone(),
-            source,
-        };
-        let mut file = part.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(place.start)).map_err(read)?;
-        file.read_exact(&mut data).map_err(read)?;
-        drop(file);
+        let data = self.bytes(place, 0, place.bytes)?;
         Ok(Some(RawTensor {
             name: name.to_owned(),
             format: place.format,

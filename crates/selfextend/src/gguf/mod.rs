@@ -1,6 +1,7 @@
 //! GGUF files: the one place where tensor and key names of this format appear.
 
 mod config;
+mod experts;
 mod file;
 mod header;
 mod keys;

@@ -50,6 +50,23 @@ const GATED: &[(Part, &str)] = &[
     (Part::Up, "ffn_up"),
     (Part::Down, "ffn_down"),
 ];
+const EXPERTS: &[(Part, &str)] = &[
+    (Part::Router, "ffn_gate_inp"),
+    (Part::ExpertGateUp, "ffn_gate_up_exps"),
+    (Part::ExpertGate, "ffn_gate_exps"),
+    (Part::ExpertUp, "ffn_up_exps"),
+    (Part::ExpertDown, "ffn_down_exps"),
+    // Before llama.cpp merged them.
+    (Part::ExpertGate, "ffn_gate.{}"),
+    (Part::ExpertUp, "ffn_up.{}"),
+    (Part::ExpertDown, "ffn_down.{}"),
+];
+const SHARED: &[(Part, &str)] = &[
+    (Part::SharedGate, "ffn_gate_shexp"),
+    (Part::SharedUp, "ffn_up_shexp"),
+    (Part::SharedDown, "ffn_down_shexp"),
+];
+const SHARED_SWITCH: &[(Part, &str)] = &[(Part::SharedSwitch, "ffn_gate_inp_shexp")];
 const FUSED_GATE: &[(Part, &str)] = &[(Part::GateUp, "ffn_up"), (Part::Down, "ffn_down")];
 const PLAIN: &[(Part, &str)] = &[(Part::Up, "ffn_up"), (Part::Down, "ffn_down")];
 const POST_NORMS: &[(Part, &str)] = &[
@@ -61,9 +78,10 @@ const POST_NORMS: &[(Part, &str)] = &[
 pub(super) const ARCHITECTURES: &[Architecture] = &[
     Architecture {
         name: "llama",
-        // Mistral's files have the same name.
-        family: families::MISTRAL,
+        // Mistral's and Mixtral's files have the same name.
+        family: families::MIXTRAL,
         layout: PairLayout::Interleaved,
+        parts: &[PRE_NORMS, ATTENTION, GATED, EXPERTS],
         ..COMMON
     },
     Architecture {
@@ -81,6 +99,18 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         name: "qwen3",
         family: families::QWEN3,
         parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
+        ..COMMON
+    },
+    Architecture {
+        name: "qwen2moe",
+        family: families::QWEN2_MOE,
+        parts: &[PRE_NORMS, ATTENTION, GATED, EXPERTS, SHARED, SHARED_SWITCH],
+        ..COMMON
+    },
+    Architecture {
+        name: "qwen3moe",
+        family: families::QWEN3_MOE,
+        parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED, EXPERTS],
         ..COMMON
     },
     Architecture {
@@ -124,6 +154,35 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         // Without a window in the header, what OLMo 3 has more is off.
         family: families::OLMO3,
         parts: &[ATTENTION, QK_NORMS, GATED, POST_NORMS],
+        ..COMMON
+    },
+    Architecture {
+        name: "granitemoe",
+        family: families::GRANITE_MOE,
+        layout: PairLayout::Interleaved,
+        parts: &[PRE_NORMS, ATTENTION, EXPERTS, SHARED],
+        ..COMMON
+    },
+    Architecture {
+        name: "glm4moe",
+        family: families::GLM4_MOE,
+        parts: &[
+            INPUT_NORM,
+            &[(Part::FeedForwardNorm, "post_attention_norm")],
+            ATTENTION,
+            QK_NORMS,
+            GATED,
+            EXPERTS,
+            &[(Part::ChoiceBias, "exp_probs_b.bias")],
+            SHARED,
+        ],
+        optional: EITHER_NORM,
+        ..COMMON
+    },
+    Architecture {
+        name: "olmoe",
+        family: families::OLMOE,
+        parts: &[PRE_NORMS, ATTENTION, QK_NORMS, EXPERTS],
         ..COMMON
     },
     Architecture {
@@ -252,12 +311,19 @@ impl Architecture {
         ARCHITECTURES.iter().find(|known| known.name == name)
     }
 
+    /// Whether something reads every token beside the experts.
+    pub(super) fn shares_expert(&self) -> bool {
+        let mut parts = self.parts.iter().copied().flatten();
+        parts.any(|(part, _)| *part == Part::SharedUp)
+    }
+
     /// How the weights are to be read, where blocks are parallel or not, and where the file has the
     /// tensors of the first block that it has.
     pub(super) fn reading(
         &self,
         parallel: bool,
         curves: Curves,
+        ahead: usize,
         has: impl Fn(&str) -> bool,
     ) -> Reading {
         let all = self.parts.iter().copied().flatten();
@@ -289,6 +355,7 @@ impl Architecture {
             curves,
             plain_norms: self.family.plain_norms,
             shares_norm: self.family.shares_norm && parallel,
+            ahead,
         }
     }
 }

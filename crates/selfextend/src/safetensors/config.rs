@@ -50,6 +50,7 @@ const BIASES: &[(&str, &[Part])] = &[
     ),
     ("attention_out_bias", &[Part::AttentionOutput]),
     ("use_qkv_bias", &[Part::Query, Part::Key, Part::Value]),
+    ("qkv_bias", &[Part::Query, Part::Key, Part::Value]),
     ("mlp_bias", &[Part::Gate, Part::Up, Part::Down]),
     (
         "use_bias",
@@ -101,6 +102,7 @@ impl Reader<'_> {
             },
             plain_norms: kind.family.plain_norms,
             shares_norm: kind.family.shares_norm && parallel,
+            ahead: self.size("num_nextn_predict_layers")?.unwrap_or(0),
         };
         for (key, parts) in BIASES {
             if kind.absent(key).is_some() {
@@ -170,6 +172,8 @@ impl Reader<'_> {
             |key: &str| -> Result<Option<f32>> { Ok(self.number(key)?.map(|cap| cap as f32)) };
         let ropes = rope::read(self, head_dim)?;
         let has_local = ropes.local.is_some();
+        let feed_forward = self.size("intermediate_size")?.filter(|&n| n > 0);
+        let experts = self.experts(layers, feed_forward)?;
         Ok(ModelConfig {
             architecture: self.kind.name.to_owned(),
             name: self
@@ -179,10 +183,12 @@ impl Reader<'_> {
                 .map(str::to_owned),
             layers,
             hidden,
-            feed_forward: match self.size("intermediate_size")? {
-                None if self.kind.quadruple => 4 * hidden,
+            feed_forward: match (feed_forward, &experts) {
+                (None, Some(experts)) => experts.width,
+                (None, None) if self.kind.quadruple => 4 * hidden,
                 _ => self.need("intermediate_size")?,
             },
+            experts,
             heads,
             kv_heads: self.size("num_key_value_heads")?.unwrap_or(heads),
             head_dim,

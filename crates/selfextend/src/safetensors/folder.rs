@@ -186,6 +186,52 @@ impl SafetensorsFolder {
     }
 }
 
+impl SafetensorsFolder {
+    /// One of so many equal parts of a tensor, of so many rows and columns.
+    fn part(
+        &self,
+        name: &str,
+        (rows, columns): (usize, usize),
+        number: usize,
+        parts: usize,
+    ) -> Result<Option<RawTensor>> {
+        let Some((shard, info)) = self.find(name) else {
+            return Ok(None);
+        };
+        let format = match info.dtype {
+            Dtype::F32 => TensorFormat::F32,
+            Dtype::F16 => TensorFormat::F16,
+            Dtype::BF16 => TensorFormat::BF16,
+            other => {
+                return Err(Error::Unsupported {
+                    path: shard.path.clone(),
+                    what: format!("tensor {name} in {other:?}"),
+                    supported: "supported: F32, F16, BF16".into(),
+                });
+            }
+        };
+        let (from, to) = info.data_offsets;
+        let bytes = (to - from) / parts.max(1);
+        let mut data = vec![0; bytes];
+        let read = |source| Error::Read {
+            path: shard.path.clone(),
+            source,
+        };
+        let start = shard.data_offset + (from + number * bytes) as u64;
+        let mut file = shard.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start)).map_err(read)?;
+        file.read_exact(&mut data).map_err(read)?;
+        drop(file);
+        Ok(Some(RawTensor {
+            name: name.to_owned(),
+            format,
+            rows,
+            columns,
+            data,
+        }))
+    }
+}
+
 impl Checkpoint for SafetensorsFolder {
     fn tensor_names(&self) -> Vec<&str> {
         self.tensors.keys().map(String::as_str).collect()
@@ -209,41 +255,31 @@ impl Checkpoint for SafetensorsFolder {
         }
     }
 
-    fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
-        let (Some((shard, info)), Some((rows, columns))) = (self.find(name), self.shape(name)?)
-        else {
+    fn stack(&self, name: &str) -> Result<Option<[usize; 3]>> {
+        let Some((shard, info)) = self.find(name) else {
             return Ok(None);
         };
-        let format = match info.dtype {
-            Dtype::F32 => TensorFormat::F32,
-            Dtype::F16 => TensorFormat::F16,
-            Dtype::BF16 => TensorFormat::BF16,
-            other => {
-                return Err(Error::Unsupported {
-                    path: shard.path.clone(),
-                    what: format!("tensor {name} in {other:?}"),
-                    supported: "supported: F32, F16, BF16".into(),
-                });
-            }
-        };
-        let (from, to) = info.data_offsets;
-        let mut data = vec![0; to - from];
-        let read = |source| Error::Read {
-            path: shard.path.clone(),
-            source,
-        };
-        let mut file = shard.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(shard.data_offset + from as u64))
-            .map_err(read)?;
-        file.read_exact(&mut data).map_err(read)?;
-        drop(file);
-        Ok(Some(RawTensor {
-            name: name.to_owned(),
-            format,
-            rows,
-            columns,
-            data,
-        }))
+        match info.shape[..] {
+            [matrices, rows, columns] => Ok(Some([matrices, rows, columns])),
+            _ => Err(bad(
+                &shard.path,
+                format!("tensor {name} has {} dimensions, not 3", info.shape.len()),
+            )),
+        }
+    }
+
+    fn stacked(&self, name: &str, number: usize) -> Result<Option<RawTensor>> {
+        match self.stack(name)? {
+            Some([matrices, rows, columns]) => self.part(name, (rows, columns), number, matrices),
+            None => Ok(None),
+        }
+    }
+
+    fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
+        match self.shape(name)? {
+            Some(shape) => self.part(name, shape, 0, 1),
+            None => Ok(None),
+        }
     }
 
     fn bad(&self, reason: String) -> Error {

@@ -2,6 +2,7 @@
 //! tokenizer.json. The one place where the names of these files and of their contents appear.
 
 mod config;
+mod experts;
 mod folder;
 mod generation;
 mod model_types;

@@ -105,6 +105,90 @@ pub(super) const QWEN2: Options = &[
 /// Besides those of [`QWEN2`].
 pub(super) const QWEN3: Options = &[("head_dim", Size(128)), ("attention_bias", Flag(false))];
 
+pub(super) const MIXTRAL: Options = &[
+    ("head_dim", Null),
+    ("num_key_value_heads", Size(8)),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-5)),
+    ("rope_theta", Number(1e6)),
+    ("sliding_window", Null),
+    ("num_local_experts", Size(8)),
+    ("num_experts_per_tok", Size(2)),
+];
+
+/// Besides those of [`QWEN2`].
+pub(super) const QWEN2_MOE: Options = &[
+    ("num_key_value_heads", Size(16)),
+    ("qkv_bias", Flag(true)),
+    ("num_experts", Size(60)),
+    ("num_experts_per_tok", Size(4)),
+    ("norm_topk_prob", Flag(false)),
+    ("moe_intermediate_size", Size(1408)),
+    ("shared_expert_intermediate_size", Size(5632)),
+    ("decoder_sparse_step", Size(1)),
+    ("mlp_only_layers", Null),
+];
+
+pub(super) const QWEN3_MOE: Options = &[
+    ("head_dim", Null),
+    ("num_key_value_heads", Size(4)),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-6)),
+    ("attention_bias", Flag(false)),
+    ("use_sliding_window", Flag(false)),
+    ("sliding_window", Size(4096)),
+    ("num_experts", Size(128)),
+    ("num_experts_per_tok", Size(8)),
+    ("norm_topk_prob", Flag(false)),
+    ("moe_intermediate_size", Size(768)),
+    ("decoder_sparse_step", Size(1)),
+    ("mlp_only_layers", Null),
+];
+
+pub(super) const GRANITE_MOE: Options = &[
+    ("num_key_value_heads", Null),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-6)),
+    ("attention_bias", Flag(false)),
+    ("embedding_multiplier", Number(1.0)),
+    ("attention_multiplier", Number(1.0)),
+    ("residual_multiplier", Number(1.0)),
+    ("logits_scaling", Number(1.0)),
+    ("num_local_experts", Size(8)),
+    ("num_experts_per_tok", Size(2)),
+];
+
+pub(super) const GLM4_MOE: Options = &[
+    ("head_dim", Null),
+    ("num_key_value_heads", Size(8)),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-5)),
+    ("partial_rotary_factor", Number(0.5)),
+    ("attention_bias", Flag(false)),
+    ("use_qk_norm", Flag(false)),
+    ("moe_intermediate_size", Size(1408)),
+    ("n_routed_experts", Size(128)),
+    ("num_experts_per_tok", Size(8)),
+    ("n_shared_experts", Size(1)),
+    ("routed_scaling_factor", Number(1.0)),
+    ("n_group", Size(1)),
+    ("topk_group", Size(1)),
+    ("first_k_dense_replace", Size(1)),
+    ("norm_topk_prob", Flag(true)),
+    ("num_nextn_predict_layers", Null),
+];
+
+pub(super) const OLMOE: Options = &[
+    ("clip_qkv", Null),
+    ("num_key_value_heads", Null),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-5)),
+    ("attention_bias", Flag(false)),
+    ("num_experts", Size(64)),
+    ("num_experts_per_tok", Size(8)),
+    ("norm_topk_prob", Flag(false)),
+];
+
 pub(super) const PHI: Options = &[
     ("head_dim", Null),
     ("num_key_value_heads", Null),
@@ -244,6 +328,7 @@ pub(super) const RULES: &[Rule] = &[
             "resid_pdrop",
             "residual_dropout",
             "router_aux_loss_coef",
+            "router_jitter_noise",
             "output_router_logits",
         ],
         TRAINING,

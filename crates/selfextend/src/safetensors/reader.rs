@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
     }
 
     /// What holds where an option is absent; `None` for one that the model does not have.
-    fn absent(&self, key: &str) -> Option<Absent> {
+    pub fn absent(&self, key: &str) -> Option<Absent> {
         let read = !self.unread.contains(&key);
         self.kind.absent(key).filter(|_| read)
     }

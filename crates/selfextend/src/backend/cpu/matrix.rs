@@ -8,7 +8,7 @@ use selfextend_attention::parallel;
 use selfextend_attention::simd::WIDTH;
 use selfextend_attention::simd::linear::{PanelFormat, Rounded, Tiles};
 use selfextend_attention::simd::matmul::{
-    Activations, FEW_ROWS, Panels, Scratch, column_blocks, multiply_few, multiply_many,
+    Activations, ColumnBlock, FEW_ROWS, Panels, Scratch, column_blocks, multiply_few, multiply_many,
 };
 use std::cell::RefCell;
 use std::ops::RangeInclusive;
@@ -57,6 +57,19 @@ impl CpuMatrix {
         }
     }
 
+    /// What tasks multiply and where they write: so many bytes of weights each for few rows, or as
+    /// many rows of the matrix as suit many.
+    fn tasks<'a>(
+        &'a self,
+        out: &'a mut [f32],
+        few_bytes: Option<usize>,
+    ) -> impl Iterator<Item = (Panels<'a>, ColumnBlock<'a>)> + Send {
+        let panel = self.format.panel_bytes(self.columns);
+        let panels = few_bytes.map_or(MANY_TASK_PANELS, |bytes| bytes.div_ceil(panel));
+        let blocks = column_blocks(out, self.rows, panels * WIDTH).enumerate();
+        blocks.map(move |(n, block)| (self.panels(n * panels, panels), block))
+    }
+
     /// Writes row `row` as floats.
     pub fn row(&self, row: usize, to: &mut [f32]) {
         let (panel, lane) = (self.panels(row / WIDTH, 1).data, row % WIDTH);
@@ -93,36 +106,102 @@ pub(super) fn multiply<const N: usize>(
         return;
     };
     let tokens = x.len() / columns;
-    let few = match phase {
-        Phase::ByLength => tokens <= FEW_ROWS,
-        Phase::Prefill => false,
-        Phase::Decode => true,
-    };
+    let few = is_few(phase, tokens);
     if matrices.iter().any(|matrix| matrix.format.is_quantised()) {
         rounded.round(x, columns, if few { Tiles::Few } else { Tiles::Many });
     }
     let x = Activations { floats: x, rounded };
-    let bytes: usize = matrices.iter().map(|matrix| matrix.bytes()).sum();
-    let few_bytes = (bytes / (FEW_TASKS * rayon::current_num_threads()))
-        .clamp(*FEW_TASK_BYTES.start(), *FEW_TASK_BYTES.end());
+    let few_bytes = few.then(|| few_bytes(matrices.iter().map(|matrix| matrix.bytes()).sum()));
     let tasks = matrices.into_iter().zip(out).flat_map(|(matrix, out)| {
         out.resize(tokens * matrix.rows, 0.0);
-        let panel = matrix.format.panel_bytes(columns);
-        let panels = if few {
-            few_bytes.div_ceil(panel)
+        matrix.tasks(out, few_bytes)
+    });
+    parallel::for_each(tasks, |(weights, out)| run(x, weights, out, few));
+}
+
+/// Whether so many tokens go through the kernels for few.
+fn is_few(phase: Phase, tokens: usize) -> bool {
+    match phase {
+        Phase::ByLength => tokens <= FEW_ROWS,
+        Phase::Prefill => false,
+        Phase::Decode => true,
+    }
+}
+
+/// Bytes of weights in a task for few rows, of so many in all.
+fn few_bytes(all: usize) -> usize {
+    let share = all / (FEW_TASKS * rayon::current_num_threads());
+    share.clamp(*FEW_TASK_BYTES.start(), *FEW_TASK_BYTES.end())
+}
+
+/// The products of one task.
+fn run(x: Activations, weights: Panels, mut out: ColumnBlock, few: bool) {
+    WIDENED.with_borrow_mut(|widened| {
+        if few {
+            multiply_few(x, weights, &mut out, widened);
         } else {
-            MANY_TASK_PANELS
-        };
-        let blocks = column_blocks(out, matrix.rows, panels * WIDTH).enumerate();
-        blocks.map(move |(n, block)| (matrix.panels(n * panels, panels), block))
+            multiply_many(x, weights, &mut out, widened);
+        }
     });
-    parallel::for_each(tasks, |(weights, mut out)| {
-        WIDENED.with_borrow_mut(|widened| {
-            if few {
-                multiply_few(x, weights, &mut out, widened);
-            } else {
-                multiply_many(x, weights, &mut out, widened);
-            }
-        });
+}
+
+/// Rows that one of several matrices multiplies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Group {
+    /// Which matrix.
+    pub expert: usize,
+    /// How many rows, after those of the groups before.
+    pub rows: usize,
+}
+
+/// `out[i][row] = matrices(expert)[i] · x[row]` for the rows of each group, in which there are all rows.
+/// Kernels are chosen by the tokens of the pass, so that what a row gets does not depend on how many
+/// others chose its expert. `rounded` are buffers.
+pub(super) fn multiply_groups<'a, const N: usize>(
+    x: &[f32],
+    groups: &[Group],
+    matrices: impl Fn(usize) -> [&'a CpuMatrix; N] + Send + Sync + Copy,
+    out: [&mut Vec<f32>; N],
+    (phase, tokens): (Phase, usize),
+    rounded: &mut Vec<Rounded>,
+) {
+    let few = is_few(phase, tokens);
+    let mut bytes = 0;
+    let rows: usize = groups.iter().map(|group| group.rows).sum();
+    rounded.resize_with(rounded.len().max(groups.len()), Rounded::default);
+    let mut from = 0;
+    for (group, rounded) in groups.iter().zip(&mut *rounded) {
+        let matrices = matrices(group.expert);
+        let columns = matrices[0].columns;
+        let to = from + group.rows * columns;
+        if matrices.iter().any(|matrix| matrix.format.is_quantised()) {
+            let tiles = if few { Tiles::Few } else { Tiles::Many };
+            rounded.round(&x[from..to], columns, tiles);
+        }
+        from = to;
+        bytes += matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>();
+    }
+    let few_bytes = few.then(|| few_bytes(bytes));
+    let rounded = &*rounded;
+    let tasks = out.into_iter().enumerate().flat_map(|(i, out)| {
+        let width = groups
+            .first()
+            .map_or(0, |group| matrices(group.expert)[i].rows);
+        out.resize(rows * width, 0.0);
+        let (mut rest, mut from) = (&mut out[..], 0);
+        groups
+            .iter()
+            .zip(rounded)
+            .flat_map(move |(group, rounded)| {
+                let matrix = matrices(group.expert)[i];
+                let (out, others) = std::mem::take(&mut rest).split_at_mut(group.rows * width);
+                rest = others;
+                let floats = &x[from..from + group.rows * matrix.columns];
+                from += floats.len();
+                let x = Activations { floats, rounded };
+                let tasks = matrix.tasks(out, few_bytes);
+                tasks.map(move |(weights, out)| (x, weights, out))
+            })
     });
+    parallel::for_each(tasks, |(x, weights, out)| run(x, weights, out, few));
 }

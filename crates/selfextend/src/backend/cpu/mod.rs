@@ -1,13 +1,16 @@
 //! The CPU: plain slices, reused buffers, work split so that results never depend on the threads.
 
+mod experts;
 mod matrix;
 mod pack;
 mod pages;
 
-use super::{Backend, CacheLayout, FEW_SEQUENCES, Phase};
+use super::{Backend, CacheLayout, FEW_SEQUENCES, Mixture, Phase};
 use crate::config::{Activation, XieLu};
 use crate::error::Result;
+use crate::routing::sigmoid;
 use crate::tensor::RawTensor;
+use experts::{ExpertScratch, mix};
 pub use matrix::CpuMatrix;
 use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Segment, attend};
@@ -38,6 +41,7 @@ pub struct CpuScratch {
     attention: AttentionScratch,
     /// The current activations of linear layers as integers.
     rounded: Rounded,
+    experts: ExpertScratch,
 }
 
 impl Backend for Cpu {
@@ -158,6 +162,36 @@ impl Backend for Cpu {
             pairs.map(|(cache, plan)| Segment { cache, plan }).collect();
         let scratch = &mut scratch.attention;
         Ok(attend(layer, &mut segments, q, k, v, out, scratch)?)
+    }
+
+    fn mix(
+        &self,
+        mixture: Mixture<CpuMatrix, Vec<f32>>,
+        x: &Vec<f32>,
+        router: &Vec<f32>,
+        out: &mut Vec<f32>,
+        scratch: &mut CpuScratch,
+    ) -> Result<()> {
+        let gate = |gate: &mut Vec<f32>, up: &Vec<f32>| self.gate(gate, up, mixture.activation);
+        mix(
+            &mixture,
+            x,
+            router,
+            out,
+            scratch.phase,
+            gate,
+            &mut scratch.experts,
+        );
+        Ok(())
+    }
+
+    fn weigh(&self, x: &mut Vec<f32>, gate: &Vec<f32>) -> Result<()> {
+        let width = x.len().checked_div(gate.len()).unwrap_or(0);
+        for (row, &gate) in x.chunks_exact_mut(width.max(1)).zip(gate) {
+            let weight = sigmoid(gate);
+            row.iter_mut().for_each(|x| *x *= weight);
+        }
+        Ok(())
     }
 
     fn gate(&self, gate: &mut Vec<f32>, up: &Vec<f32>, activation: Activation) {

@@ -1,0 +1,31 @@
+//! The experts of a sparse layer, in a backend's matrices and vectors.
+
+use crate::config::{Activation, Routing};
+
+/// A gated feed-forward layer among others: `down · (activation(gate · x) * (up · x))`.
+#[derive(Debug)]
+pub struct Expert<M, V> {
+    /// `[width, hidden]`.
+    pub gate: M,
+    /// `[width, hidden]`.
+    pub up: M,
+    /// `[hidden, width]`.
+    pub down: M,
+    /// What is added to the outputs of the three.
+    pub biases: Option<[V; 3]>,
+}
+
+/// The experts of a layer, and how a token's are chosen.
+#[derive(Debug)]
+pub struct Mixture<'a, M, V> {
+    /// All of them.
+    pub experts: &'a [Expert<M, V>],
+    /// What is added to scores to choose experts, and not to weigh them.
+    pub choice_bias: Option<&'a V>,
+    /// Experts that read a token.
+    pub used: usize,
+    /// How they are chosen and weighed.
+    pub routing: Routing,
+    /// What they apply element by element.
+    pub activation: Activation,
+}
