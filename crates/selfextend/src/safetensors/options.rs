@@ -465,7 +465,7 @@ pub(super) const RULES: &[Rule] = &[
     ),
     (
         &["position_embedding_type"],
-        Meaning::Off(&["\"rope_gptj\"", "null"]),
+        Meaning::Off(&["\"rope\"", "\"rope_gptj\"", "null"]),
     ),
     (
         &["pruned_heads", "quantization_config", "quantization"],
