@@ -13,7 +13,6 @@ use crate::config::{ModelConfig, QkNorm};
 use crate::decoder::{Dense, FeedForward, LayerWeights, Linear, Norm, Weights};
 use crate::error::{Error, Result};
 use crate::tensor::RawTensor;
-use experts::is_expert;
 use rayon::prelude::*;
 pub(crate) use reading::{ALL_BIASED, Curves, Fused, Names, PLAIN_BIASED, Part, Reading, Tied};
 use std::collections::HashSet;
@@ -128,7 +127,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     }
 
     fn has(&self, part: Part, name: &str) -> Result<bool> {
-        if is_expert(part) {
+        if part.is_expert() {
             return self.has_expert(name);
         }
         Ok(self.file.shape(&format!("{name}.weight"))?.is_some())
@@ -228,7 +227,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             }
             for (part, name) in self.parts(n)? {
                 let (rows, columns) = self.shape(part);
-                if is_expert(part) {
+                if part.is_expert() {
                     of_experts.extend(self.check_expert(part, &name)?);
                     continue;
                 }

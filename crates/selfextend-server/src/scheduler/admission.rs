@@ -27,10 +27,13 @@ impl Worker<'_> {
             let charged = admission.as_ref().map_or(0, |it| it.charged);
             Some((admission, charged))
         }) {
+            // Who asks sees it running before it has left the queue, never in neither.
+            self.shared.running.fetch_add(1, Ordering::SeqCst);
             self.shared.queued.fetch_sub(1, Ordering::SeqCst);
             let admission = match admission {
                 Ok(admission) => admission,
                 Err(failure) => {
+                    self.shared.running.fetch_sub(1, Ordering::SeqCst);
                     tracing::warn!(request = request.id, error = %failure, "refused");
                     request.events.send(Event::Failed(failure));
                     continue;

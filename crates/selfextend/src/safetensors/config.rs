@@ -378,6 +378,10 @@ impl Reader<'_> {
         if !without_rope && layers.iter().all(|layer| layer.window.is_none()) {
             self.unnote("sliding_window");
         }
+        // Without a window, and with one rotary embedding, kinds of layers are all one.
+        if window.is_none() && !has_local && !without_rope {
+            self.unnote("layer_types");
+        }
         Ok(layers)
     }
 }

@@ -523,6 +523,7 @@ pub(super) const RULES: &[Rule] = &[
             "*.rope_theta",
             "*.rope_type",
             "*.type",
+            "layer_types",
             "max_window_layers",
             "no_rope_layer_interval",
             "rope_theta",

@@ -7,13 +7,6 @@ use crate::decoder::Sparse;
 use crate::error::Result;
 use crate::tensor::RawTensor;
 
-/// Parts that each expert has.
-const OF_EXPERTS: &[Part] = &[
-    Part::ExpertGate,
-    Part::ExpertUp,
-    Part::ExpertGateUp,
-    Part::ExpertDown,
-];
 const SHARED: &[Part] = &[
     Part::SharedGate,
     Part::SharedUp,
@@ -24,11 +17,6 @@ const SHARED: &[Part] = &[
 const ROUTER: &[Part] = &[Part::Router, Part::ChoiceBias];
 const DENSE: &[Part] = &[Part::Gate, Part::Up, Part::GateUp, Part::Down];
 
-/// Whether each expert has the part.
-pub(super) fn is_expert(part: Part) -> bool {
-    OF_EXPERTS.contains(&part)
-}
-
 impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     /// Whether a layer, sparse or not, has a part that the family has.
     pub(super) fn has_part(&self, n: usize, part: Part) -> bool {
@@ -36,7 +24,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         match experts.filter(|experts| experts.is_sparse(n)) {
             Some(experts) if SHARED.contains(&part) => experts.shared_width > 0,
             Some(_) => !DENSE.contains(&part),
-            None => ![OF_EXPERTS, SHARED, ROUTER].concat().contains(&part),
+            None => !part.is_expert() && ![SHARED, ROUTER].concat().contains(&part),
         }
     }
 

@@ -38,6 +38,14 @@ pub(crate) enum Part {
     SharedSwitch,
 }
 
+impl Part {
+    /// Whether each expert of a sparse layer has one.
+    pub(crate) fn is_expert(self) -> bool {
+        use Part::{ExpertDown, ExpertGate, ExpertGateUp, ExpertUp};
+        matches!(self, ExpertGate | ExpertUp | ExpertGateUp | ExpertDown)
+    }
+}
+
 /// The parts that have biases in families whose linear layers and norms all have them.
 pub(crate) const ALL_BIASED: &[Part] = &[
     Part::AttentionNorm,

@@ -2,7 +2,8 @@
 //! tokens, and not at all without any.
 
 use super::matrix::{CpuMatrix, Group, multiply_groups};
-use super::{Mixture, PARALLEL_ROWS, Phase};
+use super::share::PARALLEL_ROWS;
+use super::{Mixture, Phase};
 use crate::routing::{Choice, ChoiceScratch, Routing};
 use selfextend_attention::parallel;
 use selfextend_attention::simd::linear::Rounded;

@@ -4,6 +4,7 @@ mod experts;
 mod matrix;
 mod pack;
 mod pages;
+mod share;
 
 use super::{Backend, CacheLayout, FEW_SEQUENCES, Mixture, Phase};
 use crate::config::{Activation, XieLu};
@@ -18,14 +19,9 @@ use selfextend_attention::cache::SegmentPlan;
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
 use selfextend_attention::simd::linear::Rounded;
 use selfextend_attention::{KvCache, parallel};
+use share::{PARALLEL_ROWS, SHARED_WIDTH};
 use smallvec::SmallVec;
 use std::borrow::Cow;
-
-/// Rows of activations from which element-wise work is split over threads.
-const PARALLEL_ROWS: usize = 16;
-
-/// The width that a row is taken to have where an operation is element by element.
-const SHARED_WIDTH: usize = 1024;
 
 /// The CPU backend.
 #[derive(Debug, Clone, Copy, Default)]
