@@ -55,7 +55,7 @@ fn a_story_is_told_alike_with_drafts() {
     ] {
         let prompt = &prompts[prompt];
         let all = ["run", "-m", &model, "--raw", prompt, "-n", "150", "--json"];
-        let without: Vec<&str> = sampling.iter().copied().collect();
+        let without: Vec<&str> = sampling.to_vec();
         let without = without.into_iter().filter(|flag| *flag != "--speculate");
         let without: Vec<&str> = all.into_iter().chain(without).collect();
         let plain = selfextend(&without).ok().json();

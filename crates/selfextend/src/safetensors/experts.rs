@@ -98,7 +98,7 @@ impl Reader<'_> {
             }
         }
         let sparse = |n: usize| {
-            let listed = dense.iter().any(|layer| *layer == Value::from(n));
+            let listed = dense.iter().any(|layer| layer.as_u64() == Some(n as u64));
             n >= first && (n + 1).is_multiple_of(step) && !listed
         };
         Ok((0..layers).map(sparse).collect())
