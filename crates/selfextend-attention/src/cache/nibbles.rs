@@ -8,8 +8,8 @@
 //!
 //! Most of a model's keys is their mean, before rotation: 65% to 90% of the energy of SmolLM2's. So
 //! codes hold what is left of a key without the page's offset, which is what the mean key of the page
-//! before has become a page later ([`Quantized::follow`]): with it, four bits cost a third of the
-//! likelihood that they cost without (LOG.md). It is stored, so that a page needs no other.
+//! before has become a page later ([`Quantized::follow`]): with it, four bits lose less than half of
+//! the likelihood that they lose without (LOG.md). It is stored, so that a page needs no other.
 
 use super::quantized::{Codes, Panel};
 use crate::shape::AttentionShape;

@@ -1,15 +1,10 @@
 use super::*;
 use crate::sampling::{Sampler, Sampling};
 use crate::speculate::DraftModel;
-use crate::{Extension, KvType, LoadOptions, Model, PositionMap, SessionOptions};
+use crate::test_support::{checkpoint, damaged};
+use crate::{Extension, KvType, Model, PositionMap, SessionOptions};
 use proptest::prelude::*;
 use std::sync::OnceLock;
-
-fn checkpoint(name: &str) -> Model {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/checkpoints");
-    let path = format!("{root}/{name}/model.gguf");
-    Model::load(path, LoadOptions::new().with_threads(1)).unwrap()
-}
 
 fn start(model: &Model, prompt: &[u32]) -> (Session, Vec<f32>) {
     let map = PositionMap::self_extend(4, 16).unwrap();
@@ -95,19 +90,7 @@ fn no_more_is_read_than_may_be() {
 /// A token that the model has no numbers for is guessed and never drawn.
 #[test]
 fn a_guess_that_gives_no_numbers_fails_nothing() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/checkpoints/qwen2");
-    let folder = tempfile::tempdir().unwrap();
-    let copy = |name: &str| std::fs::copy(format!("{root}/{name}"), folder.path().join(name));
-    copy("config.json").unwrap();
-    let mut bytes = std::fs::read(format!("{root}/model.safetensors")).unwrap();
-    let at = {
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let embedding = file.tensor("model.embed_tokens.weight").unwrap();
-        embedding.data().as_ptr() as usize - bytes.as_ptr() as usize
-    };
-    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-    std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-    let model = Model::load(folder.path(), LoadOptions::new().with_threads(1)).unwrap();
+    let model = damaged("qwen2");
     let (mut session, logits) = start(&model, &[3, 4, 5]);
     let mut single = session.fork().unwrap();
     let mut reader = Reader::new(&mut session, logits);

@@ -3,30 +3,8 @@
 use super::*;
 use crate::error::Error;
 use crate::sampling::argmax;
-use crate::{Extension, LoadOptions, Model, Session};
-
-fn checkpoint(name: &str) -> Model {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/checkpoints");
-    let path = format!("{root}/{name}/model.gguf");
-    Model::load(path, LoadOptions::new().with_threads(1)).unwrap()
-}
-
-/// The same with a first token whose embedding is no number.
-fn damaged(name: &str) -> Model {
-    let root = format!("{}/tests/checkpoints/{name}", env!("CARGO_MANIFEST_DIR"));
-    let folder = tempfile::tempdir().unwrap();
-    let to = |name: &str| folder.path().join(name);
-    std::fs::copy(format!("{root}/config.json"), to("config.json")).unwrap();
-    let mut bytes = std::fs::read(format!("{root}/model.safetensors")).unwrap();
-    let at = {
-        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-        let embedding = file.tensor("model.embed_tokens.weight").unwrap();
-        embedding.data().as_ptr() as usize - bytes.as_ptr() as usize
-    };
-    bytes[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
-    std::fs::write(to("model.safetensors"), bytes).unwrap();
-    Model::load(folder.path(), LoadOptions::new().with_threads(1)).unwrap()
-}
+use crate::test_support::{checkpoint, damaged};
+use crate::{Extension, Model, Session};
 
 fn text(seed: usize, len: usize) -> Vec<u32> {
     let token = |i: usize| ((i * i * 7 + seed * i + i / 3) % 23 + i % 3 + 1) as u32;
