@@ -173,7 +173,7 @@ impl Fencing<'_> {
             Value::String(text) => self.text(text).into(),
             Value::Array(items) => items.iter().map(|item| self.value(item)).collect(),
             Value::Object(pairs) => {
-                let pair = |(key, value)| (self.text(key), self.value(value));
+                let pair = |(key, value): (&String, &Value)| (self.text(key), self.value(value));
                 pairs.iter().map(pair).collect()
             }
             other => other.clone(),

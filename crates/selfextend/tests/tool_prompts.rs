@@ -101,6 +101,13 @@ fn what_templates_make_of_tools_is_found() {
         assert!(!found.text_arguments, "{name}");
         assert_eq!(found.system, !name.contains("gemma"), "{name}");
     }
+    let reads = |name: &str| {
+        let path = shared(&format!("tokenizers/templates/{name}.jinja"))?;
+        let source = std::fs::read_to_string(path).unwrap();
+        Some(ChatTemplate::new(&source, "", "").unwrap().reads("enable_thinking"))
+    };
+    assert_ne!(reads("HuggingFaceTB-SmolLM3-3B"), Some(false));
+    assert_ne!(reads("Qwen-Qwen2.5-7B-Instruct"), Some(true));
     // DeepSeek's templates join the text of arguments to other text.
     let joins = "{% for m in messages %}{% for c in m.tool_calls %}\
                  {{ c.function.name + '(' + c.function.arguments + ')' }}{% endfor %}{% endfor %}";

@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::keys::Keys;
 use super::origin::AllowList;
 use crate::config::ServerConfig;
-use super::responses::Store;
+use super::responses::store::Store;
 use super::style::ChatStyle;
 use crate::constrain::{Constraint, Constraints, Grammar};
 use crate::error::ServerError;

@@ -287,7 +287,7 @@ fn read_calls(n: usize, calls: Vec<ToolCallIn>) -> Result<Vec<Identified>, ApiEr
 }
 
 fn show_call(id: Option<&str>, call: &Call, style: &ChatStyle) -> Value {
-    let arguments = if style.abilities.text_arguments {
+    let arguments: Value = if style.abilities.text_arguments {
         call.arguments.clone().into()
     } else {
         serde_json::from_str(&call.arguments).unwrap_or_default()

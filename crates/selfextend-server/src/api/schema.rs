@@ -244,7 +244,26 @@ pub fn read_all(body: &[u8]) {
     let _ = body.schema();
 }
 
+impl JsonSchema {
+    /// A schema without a name.
+    pub fn new(schema: Box<RawValue>) -> Self {
+        Self {
+            schema: Some(schema),
+            ..Self::default()
+        }
+    }
+}
+
 impl Completion {
+    /// A chat that says nothing else.
+    pub fn of_chat(messages: Vec<ChatMessage>, tools: Vec<Box<RawValue>>) -> Self {
+        Self {
+            messages: Some(Few(messages)),
+            tools: Some(Few(tools)),
+            ..Self::default()
+        }
+    }
+
     /// Refuses parameters that would change the answer but are not supported.
     pub fn refuse_unsupported(&self) -> Result<(), ApiError> {
         let refused = [

@@ -57,7 +57,7 @@ pub struct Submission {
 
 /// A request that was read and checked.
 pub struct ParsedRequest {
-    info: RequestInfo,
+    pub info: RequestInfo,
     prompts: Vec<Vec<u32>>,
     rungs: Vec<usize>,
     options: Vec<GenerateOptions>,

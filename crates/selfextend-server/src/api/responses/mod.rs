@@ -3,9 +3,8 @@
 
 mod handlers;
 mod request;
-mod store;
+pub mod store;
 mod turns;
 mod writer;
 
 pub use handlers::{create, delete, retrieve};
-pub use store::Store;

@@ -150,20 +150,17 @@ impl ResponseRequest {
         let tools = tools.iter().enumerate().map(|(n, tool)| read_tool(n, tool));
         let tools: Vec<Box<RawValue>> = tools.collect::<Result<_, _>>()?;
         let effort = self.reasoning.take().and_then(|reasoning| reasoning.effort);
-        let completion = Completion {
-            model: self.model.take(),
-            messages: Some(Few(messages(self.instructions.as_deref(), all))),
-            stream: self.stream,
-            temperature: self.temperature,
-            top_p: self.top_p,
-            max_completion_tokens: self.max_output_tokens,
-            tools: Some(Few(tools)),
-            tool_choice: self.choice()?,
-            parallel_tool_calls: self.parallel_tool_calls,
-            reasoning_effort: effort,
-            response_format: self.text.take().and_then(format),
-            ..Completion::default()
-        };
+        let messages = messages(self.instructions.as_deref(), all);
+        let mut completion = Completion::of_chat(messages, tools);
+        completion.model = self.model.take();
+        completion.stream = self.stream;
+        completion.temperature = self.temperature;
+        completion.top_p = self.top_p;
+        completion.max_completion_tokens = self.max_output_tokens;
+        completion.tool_choice = self.choice()?;
+        completion.parallel_tool_calls = self.parallel_tool_calls;
+        completion.reasoning_effort = effort;
+        completion.response_format = self.text.take().and_then(format);
         Ok(Translated {
             completion,
             said,
@@ -273,10 +270,7 @@ impl FormatIn {
 fn format(text: TextIn) -> Option<ResponseFormat> {
     let format = text.format?;
     Some(ResponseFormat {
-        json_schema: format.schema.map(|schema| JsonSchema {
-            schema: Some(schema),
-            ..JsonSchema::default()
-        }),
+        json_schema: format.schema.map(JsonSchema::new),
         kind: format.kind,
     })
 }

@@ -167,14 +167,15 @@ pub fn messages(instructions: Option<&str>, turns: Vec<Turn>) -> Vec<ChatMessage
     for turn in turns {
         match turn {
             Turn::Message { role, text } if role == "assistant" => {
-                let last = last_open(&mut messages, open && !has_said(messages.last()));
+                let grows = open && !has_said(messages.last());
+                let last = last_open(&mut messages, grows);
                 last.content = Some(TextOr::Text(text));
                 open = true;
             }
             Turn::Reasoning(text) => {
-                let fresh = open && messages.last().is_some_and(|it| it.reasoning_content.is_none());
-                last_open(&mut messages, fresh && !has_said(messages.last()))
-                    .reasoning_content = Some(text);
+                let fresh = messages.last().is_some_and(|it| it.reasoning_content.is_none());
+                let grows = open && fresh && !has_said(messages.last());
+                last_open(&mut messages, grows).reasoning_content = Some(text);
                 open = true;
             }
             Turn::Call {

@@ -20,5 +20,5 @@ mod xml;
 pub use call::Call;
 pub use grammar::{Wanted, grammar, is_held};
 pub use parser::{CallParser, Part};
-pub use set::{Choice, MOST_TOOLS, ToolSet};
+pub use set::{MOST_TOOLS, ToolSet};
 pub use syntax::{markers, write_calls};
