@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# Runs the unmodified `openai` packages (PyPI, npm) against the real binary, and with --page the web
-# page in a headless Chromium, whose long document takes minutes to read:
+# Runs the unmodified `openai` packages (PyPI, npm), and `instructor`, `langchain-openai` and `pydantic-ai`
+# for tools, against the real binary, and with --page the web page in a headless Chromium, whose long
+# document takes minutes to read:
 #   tools/check_clients.sh [--page] [MODEL]
+# With a model that can call functions by itself (qwen2.5-coder-1.5b), a whole round trip is checked too.
 # Packages go to target/clients, screenshots to target/clients/page. What is absent or cannot be
 # installed is skipped with a message.
 set -euo pipefail
@@ -37,6 +39,11 @@ with_npm() {
 }
 if with_python; then
   "$place/venv/bin/python" tools/openai_client.py "$url" under-test
+  "$place/venv/bin/pip" install --quiet --disable-pip-version-check \
+    instructor langchain-openai 'pydantic-ai-slim[openai]' || echo "skipped: not all agent libraries can be installed"
+  able=
+  [ "$model" = smollm2-135m ] || able=--round-trip
+  "$place/venv/bin/python" tools/tool_clients.py "$url" under-test $able
 else
   echo "skipped: the openai package for Python cannot be installed"
 fi

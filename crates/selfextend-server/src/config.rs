@@ -1,5 +1,6 @@
 //! What a server is started with: plain data, which the rest of the crate reads.
 
+use crate::tool_format::ToolFormat;
 use selfextend::speculate::DraftModel;
 use selfextend::{DEFAULT_CHUNK, Sampling};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -27,6 +28,10 @@ pub struct ServerConfig {
     /// A small model that guesses tokens too, where that is faster. Its keys and values are part of
     /// [`kv_memory`](SchedulerLimits::kv_memory).
     pub draft: Option<DraftModel>,
+    /// How the model writes calls of functions, where its chat template's text does not show it.
+    pub tool_format: Option<ToolFormat>,
+    /// How many responses of `/v1/responses` are kept, so that a request can continue them.
+    pub kept_responses: usize,
     /// The accepted API keys. Every request must send one, except for `/`, `/health` and `/ready`;
     /// empty accepts requests without a key.
     pub api_keys: Vec<String>,
@@ -56,6 +61,8 @@ impl ServerConfig {
             sampling: Sampling::new().with_temperature(1.0),
             speculate: false,
             draft: None,
+            tool_format: None,
+            kept_responses: 256,
             api_keys: Vec::new(),
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),

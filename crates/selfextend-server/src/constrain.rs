@@ -14,6 +14,15 @@ pub struct Constraints {
     factory: ParserFactory,
 }
 
+/// What answers are held to.
+#[derive(Debug, Clone)]
+pub enum Grammar {
+    /// One JSON value of a schema.
+    Json(serde_json::Value),
+    /// Lark's notation.
+    Lark(String),
+}
+
 /// The state of one answer in its grammar.
 pub struct Constraint(Matcher);
 
@@ -54,11 +63,22 @@ impl Constraints {
         Ok(Self { factory })
     }
 
+    /// A constraint to a grammar.
+    ///
+    /// # Errors
+    /// What is wrong with it, or not supported.
+    pub fn grammar(&self, grammar: Grammar) -> Result<Constraint, String> {
+        match grammar {
+            Grammar::Json(schema) => self.json(schema),
+            Grammar::Lark(text) => self.matcher(TopLevelGrammar::from_lark(text)),
+        }
+    }
+
     /// A constraint to one JSON value of this schema.
     ///
     /// # Errors
     /// What is wrong with the schema, or not supported.
-    pub fn json(&self, mut schema: serde_json::Value) -> Result<Constraint, String> {
+    fn json(&self, mut schema: serde_json::Value) -> Result<Constraint, String> {
         if schema == true {
             // The same, where options can be written.
             schema = serde_json::json!({});
@@ -70,7 +90,10 @@ impl Constraints {
             });
             object.insert("x-guidance".to_owned(), compact);
         }
-        let grammar = TopLevelGrammar::from_json_schema(schema);
+        self.matcher(TopLevelGrammar::from_json_schema(schema))
+    }
+
+    fn matcher(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
         let matcher = Matcher::new(self.factory.create_parser(grammar));
         match matcher.get_error() {
             Some(error) => Err(error),

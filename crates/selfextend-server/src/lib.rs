@@ -26,6 +26,7 @@ mod scheduler;
 mod server;
 #[cfg(test)]
 mod test_support;
+mod tool_format;
 mod write_deadline;
 
 pub use config::{DiskCacheConfig, HttpLimits, SchedulerLimits, ServerConfig};
@@ -34,6 +35,7 @@ pub use ladder::{Ladder, Rung};
 pub use log::log_to_stderr;
 pub use scheduler::full_context_bytes;
 pub use server::{Server, serve};
+pub use tool_format::{ToolFormat, UnknownToolFormat};
 
 /// Readers of what comes from outside, to be fuzzed.
 #[cfg(feature = "unstable")]

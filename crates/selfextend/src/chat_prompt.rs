@@ -14,9 +14,10 @@
 use std::{borrow::Cow, collections::HashSet, ops::RangeInclusive};
 
 use crate::{
-    chat_template::{ChatTemplate, Message, TemplateError},
+    chat_template::{ChatTemplate, Conversation, Ending, Message, TemplateError},
     tokenizer::{Part, Tokenizer, TokenizerError},
 };
+use serde_json::Value;
 
 /// Why a conversation could not be turned into token ids.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,11 @@ pub enum ChatPromptError {
     /// The messages and the template use all characters that could serve as a fence.
     #[error("the messages use every private-use character of Unicode: remove some of them")]
     NoFence,
+    /// The message to continue is not in the prompt.
+    #[error(
+        "the last message cannot be continued: it has no content that the chat template shows"
+    )]
+    NoLastMessage,
 }
 
 /// The ids of the prompt that `template` makes of `messages`; with `add_generation_prompt`
@@ -51,22 +57,148 @@ pub fn encode_chat(
     messages: &[Message],
     add_generation_prompt: bool,
 ) -> Result<Vec<u32>, ChatPromptError> {
-    let fence = choose_fence(template, messages).ok_or(ChatPromptError::NoFence)?;
-    let render = |fenced: &dyn Fn(&str) -> String| {
-        let messages: Vec<Message> = messages
-            .iter()
-            .map(|message| Message {
-                role: fence_tokens(tokenizer, &message.role, fence),
-                content: fenced(&message.content),
-            })
-            .collect();
-        template.render(&messages, add_generation_prompt)
+    let ending = if add_generation_prompt {
+        Ending::Answer
+    } else {
+        Ending::LastMessage
     };
-    let prompt = render(&|content| fence_tokens(tokenizer, content, fence))?;
-    let inert = render(&|content| fence_all(content, fence))?;
+    let conversation = Conversation::of_texts(messages).with_ending(ending);
+    encode_conversation(tokenizer, template, &conversation)
+}
+
+/// The same of a conversation with tools, calls and variables for the template, whose texts are
+/// treated as those of messages. Templates compare short texts, such as the types of parameters, to
+/// texts of their own; so a text of letters, digits and `_-.:/ ` alone, outside of a message's content,
+/// is passed on as it is: like a role it could name a token where a template builds markup out of it.
+///
+/// Where the last message is to be continued ([`Ending::Inside`]), the prompt ends with its content,
+/// without what the template puts behind it.
+///
+/// # Errors
+///
+/// As [`encode_chat`], and [`ChatPromptError::NoLastMessage`] where the template does not show the
+/// content of the message to continue, or there is none.
+pub fn encode_conversation(
+    tokenizer: &Tokenizer,
+    template: &ChatTemplate,
+    conversation: &Conversation,
+) -> Result<Vec<u32>, ChatPromptError> {
+    let used = private_characters(template, conversation);
+    let mut free = free_characters(&used);
+    let (fence, mark) = (free.next(), free.next());
+    let fence = fence.ok_or(ChatPromptError::NoFence)?;
+    let open = conversation.ending == Ending::Inside;
+    let mark = match mark {
+        Some(mark) if open => Some(mark),
+        None if open => return Err(ChatPromptError::NoFence),
+        _ => None,
+    };
+    let render = |inert: bool| {
+        let fencing = Fencing {
+            tokenizer,
+            fence,
+            inert,
+        };
+        let mut fenced = fencing.conversation(conversation);
+        let Some(mark) = mark else {
+            return Ok(template.render_conversation(&fenced)?);
+        };
+        let last = fenced.messages.last_mut();
+        let Some(Value::String(content)) = last.and_then(|last| last.get_mut("content")) else {
+            return Err(ChatPromptError::NoLastMessage);
+        };
+        // As transformers does; the space tells whether the template trims.
+        content.push(mark);
+        content.push(' ');
+        cut_at(template.render_conversation(&fenced)?, mark)
+    };
+    let prompt = render(false)?;
+    let inert = render(true)?;
     let is_safe = control_tokens(tokenizer, &prompt).eq(control_tokens(tokenizer, &inert));
     let prompt = if is_safe { prompt } else { inert };
     Ok(tokenizer.encode_fenced(&prompt, fence)?)
+}
+
+/// A prompt up to its last mark; without the white space before it where the template trims messages.
+fn cut_at(mut prompt: String, mark: char) -> Result<String, ChatPromptError> {
+    let at = prompt.rfind(mark).ok_or(ChatPromptError::NoLastMessage)?;
+    let trims = !prompt[at + mark.len_utf8()..].starts_with(' ');
+    prompt.truncate(at);
+    if trims {
+        prompt.truncate(prompt.trim_end().len());
+    }
+    // A template may show a message twice.
+    Ok(prompt.replace(mark, ""))
+}
+
+/// How the texts of a conversation are fenced.
+struct Fencing<'t> {
+    tokenizer: &'t Tokenizer,
+    fence: char,
+    /// Whether all text is, not only control tokens.
+    inert: bool,
+}
+
+impl Fencing<'_> {
+    fn conversation(&self, conversation: &Conversation) -> Conversation {
+        let all = |values: &[Value]| values.iter().map(|value| self.value(value)).collect();
+        let variables = conversation.variables.iter();
+        Conversation {
+            messages: conversation.messages.iter().map(|m| self.message(m)).collect(),
+            tools: all(&conversation.tools),
+            variables: variables
+                .map(|(name, value)| (name.clone(), self.value(value)))
+                .collect(),
+            ending: conversation.ending,
+        }
+    }
+
+    fn message(&self, message: &Value) -> Value {
+        let Value::Object(pairs) = message else {
+            return self.value(message);
+        };
+        let pair = |(key, value): (&String, &Value)| {
+            let value = match value {
+                Value::String(role) if key == "role" => self.tokens(role).into(),
+                Value::String(content) if key == "content" => self.content(content).into(),
+                other => self.value(other),
+            };
+            (self.text(key), value)
+        };
+        pairs.iter().map(pair).collect()
+    }
+
+    fn value(&self, value: &Value) -> Value {
+        match value {
+            Value::String(text) => self.text(text).into(),
+            Value::Array(items) => items.iter().map(|item| self.value(item)).collect(),
+            Value::Object(pairs) => {
+                let pair = |(key, value): (&String, &Value)| (self.text(key), self.value(value));
+                pairs.iter().map(pair).collect()
+            }
+            other => other.clone(),
+        }
+    }
+
+    fn content(&self, text: &str) -> String {
+        if self.inert {
+            fence_all(text, self.fence)
+        } else {
+            self.tokens(text)
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:/ ".contains(c);
+        if text.chars().all(plain) {
+            return text.to_owned();
+        }
+        self.content(text)
+    }
+
+    fn tokens(&self, text: &str) -> String {
+        fence_tokens(self.tokenizer, text, self.fence)
+    }
 }
 
 fn control_tokens(tokenizer: &Tokenizer, text: &str) -> impl Iterator<Item = u32> {
@@ -80,16 +212,18 @@ fn control_tokens(tokenizer: &Tokenizer, text: &str) -> impl Iterator<Item = u32
 /// Characters that Unicode leaves to private use, of the planes that serve as fences.
 const PRIVATE_USE: [RangeInclusive<char>; 2] = ['\u{E000}'..='\u{F8FF}', '\u{F0000}'..='\u{FFFFD}'];
 
-/// A private-use character that neither the messages nor the template contain, found in one pass
-/// over them.
-fn choose_fence(template: &ChatTemplate, messages: &[Message]) -> Option<char> {
-    let texts = messages.iter().flat_map(|m| [&*m.role, &*m.content]);
-    let characters = texts.chain([template.source()]).flat_map(str::chars);
-    let used: HashSet<char> = characters
-        .filter(|c| PRIVATE_USE.iter().any(|range| range.contains(c)))
-        .collect();
-    let mut candidates = PRIVATE_USE.into_iter().flatten();
-    candidates.find(|fence| !used.contains(fence))
+/// The private-use characters that the conversation or the template contain, found in one pass over
+/// them.
+fn private_characters(template: &ChatTemplate, conversation: &Conversation) -> HashSet<char> {
+    let private = |c: &char| PRIVATE_USE.iter().any(|range| range.contains(c));
+    let mut used: HashSet<char> = template.source().chars().filter(private).collect();
+    conversation.for_each_text(&mut |text| used.extend(text.chars().filter(private)));
+    used
+}
+
+fn free_characters(used: &HashSet<char>) -> impl Iterator<Item = char> {
+    let candidates = PRIVATE_USE.into_iter().flatten();
+    candidates.filter(|c| !used.contains(c))
 }
 
 /// Breaks every control token that is written in `text`.
@@ -122,7 +256,7 @@ fn fence_all(text: &str, fence: char) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::gguf::{GgufFile, Metadata, Value};
+    use crate::gguf::{self, GgufFile, Metadata};
 
     use super::*;
     use crate::{test_support::smollm2, tokenizer::SpecialTokens};
@@ -149,11 +283,11 @@ mod tests {
             ),
             (
                 "tokenizer.ggml.tokens",
-                Value::Array(texts.into_iter().collect()),
+                gguf::Value::Array(texts.into_iter().collect()),
             ),
             (
                 "tokenizer.ggml.merges",
-                Value::Array([""; 0].into_iter().collect()),
+                gguf::Value::Array([""; 0].into_iter().collect()),
             ),
         ];
         let fields = fields.map(|(key, value)| (key.to_owned(), value));
@@ -230,7 +364,8 @@ mod tests {
         let used = PRIVATE_USE.into_iter().flatten().filter(|c| *c != free);
         let template = ChatTemplate::new(CHATML, "", "").unwrap();
         let message = user(&used.collect::<String>());
-        assert_eq!(choose_fence(&template, &[message]), Some(free));
+        let used = private_characters(&template, &Conversation::of_texts(&[message]));
+        assert_eq!(free_characters(&used).collect::<Vec<_>>(), [free]);
     }
 
     #[test]

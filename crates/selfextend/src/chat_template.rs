@@ -4,6 +4,8 @@
 //! its settings, its functions (`raise_exception`, `strftime_now`, a `tojson` without HTML
 //! escapes) and Python's methods.
 
+mod abilities;
+mod conversation;
 mod float;
 mod json;
 mod python;
@@ -12,10 +14,14 @@ mod tags;
 #[cfg(test)]
 mod tests;
 
+pub use abilities::Abilities;
+pub use conversation::{Conversation, Ending, NotData, RESERVED};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::sync::OnceLock;
 pub use strings::is_digit;
 
 const NAME: &str = "chat_template";
@@ -79,6 +85,7 @@ pub struct ChatTemplate {
     bos: String,
     eos: String,
     fault: Option<TemplateError>,
+    abilities: OnceLock<Abilities>,
 }
 
 impl ChatTemplate {
@@ -99,6 +106,7 @@ impl ChatTemplate {
             bos: bos.to_owned(),
             eos: eos.to_owned(),
             fault: None,
+            abilities: OnceLock::new(),
         };
         template.fault = template.probe();
         Ok(template)
@@ -119,6 +127,7 @@ impl ChatTemplate {
             bos: String::new(),
             eos: String::new(),
             fault: Some(fault),
+            abilities: OnceLock::new(),
         }
     }
 
@@ -148,11 +157,30 @@ impl ChatTemplate {
         messages: &[Message],
         add_generation_prompt: bool,
     ) -> Result<String, TemplateError> {
+        let ending = if add_generation_prompt {
+            Ending::Answer
+        } else {
+            Ending::LastMessage
+        };
+        self.render_conversation(&Conversation::of_texts(messages).with_ending(ending))
+    }
+
+    /// The prompt for a conversation with tools and variables of the template's own. Where the last
+    /// message is to be continued, this is all that the template makes of it; the prompt's end is cut
+    /// off in [`encode_conversation`](crate::chat_prompt::encode_conversation).
+    ///
+    /// # Errors
+    ///
+    /// As [`ChatTemplate::render`].
+    pub fn render_conversation(
+        &self,
+        conversation: &Conversation,
+    ) -> Result<String, TemplateError> {
         if let (Some(fault), Err(_)) = (&self.fault, self.environment.get_template(NAME)) {
             // It could not be read.
             return Err(fault.clone());
         }
-        let error = match self.run(messages, add_generation_prompt) {
+        let error = match self.run(conversation) {
             Ok(prompt) => return Ok(prompt),
             Err(error) => error,
         };
@@ -167,6 +195,20 @@ impl ChatTemplate {
         })
     }
 
+    /// What it makes of tools, found by rendering some at the first call.
+    pub fn abilities(&self) -> Abilities {
+        let render = |conversation: &Conversation| self.run(conversation).ok();
+        *self.abilities.get_or_init(|| abilities::probe(&render))
+    }
+
+    /// Whether it reads a variable of this name that is not set in it.
+    #[must_use]
+    pub fn reads(&self, variable: &str) -> bool {
+        let template = self.environment.get_template(NAME);
+        let names = template.map_or(HashSet::new(), |it| it.undeclared_variables(false));
+        names.contains(variable)
+    }
+
     /// Why the template fails on conversations that every template takes, if it does on all.
     fn probe(&self) -> Option<TemplateError> {
         let turns = ["system", "user", "assistant", "user"].map(|role| Message {
@@ -176,7 +218,7 @@ impl ChatTemplate {
         let conversations = [&turns[3..], &turns[1..], &turns[..2]];
         let mut fault = None;
         for messages in conversations {
-            match self.run(messages, true) {
+            match self.run(&Conversation::of_texts(messages)) {
                 Err(error) if raised(&error).is_none() => {
                     let message = describe(&error);
                     fault.get_or_insert(TemplateError::Fault { message });
@@ -187,18 +229,19 @@ impl ChatTemplate {
         fault
     }
 
-    fn run(
-        &self,
-        messages: &[Message],
-        add_generation_prompt: bool,
-    ) -> Result<String, minijinja::Error> {
+    fn run(&self, conversation: &Conversation) -> Result<String, minijinja::Error> {
+        let tools = match &conversation.tools {
+            none if none.is_empty() => Value::from(()),
+            tools => Value::from(Serde(tools)),
+        };
         let variables = context! {
-            messages => Serde(messages),
-            add_generation_prompt,
-            tools => (),
+            messages => Serde(&conversation.messages),
+            add_generation_prompt => conversation.ending == Ending::Answer,
+            tools,
             documents => (),
             bos_token => self.bos.as_str(),
             eos_token => self.eos.as_str(),
+            ..Value::from(Serde(&conversation.variables))
         };
         self.environment.get_template(NAME)?.render(variables)
     }

@@ -24,6 +24,9 @@ pub struct GenerateOptions {
     /// the text is the same ([`crate::speculate`]). For an [`Answer`]: callers of a [`Writer`] run
     /// passes themselves.
     pub speculate: bool,
+    /// Control tokens that are a part of the text, as markers around calls of functions are in some
+    /// models; others are left out.
+    pub shown: Vec<u32>,
 }
 
 /// Default of [`GenerateOptions::max_tokens`].
@@ -36,6 +39,7 @@ impl Default for GenerateOptions {
             stop: Vec::new(),
             sampling: Sampling::default(),
             speculate: false,
+            shown: Vec::new(),
         }
     }
 }
@@ -60,6 +64,8 @@ impl GenerateOptions {
         with_sampling(sampling: Sampling);
         /// With guessed tokens, or not.
         with_speculate(speculate: bool);
+        /// With control tokens that are a part of the text.
+        with_shown(shown: Vec<u32>);
     }
 }
 
@@ -99,6 +105,7 @@ pub struct Generation {
 pub struct Writer<'t> {
     tokenizer: &'t Tokenizer,
     max_tokens: usize,
+    shown: Vec<u32>,
     sampler: Sampler,
     stream: DecodeStream<'t>,
     gate: StopGate,
@@ -138,6 +145,7 @@ impl<'t> Writer<'t> {
         Ok(Self {
             tokenizer,
             max_tokens: options.max_tokens,
+            shown: options.shown.clone(),
             sampler,
             stream: tokenizer.continue_stream(SpecialTokens::Skip),
             gate: StopGate::new(options.stop.clone()),
@@ -165,7 +173,12 @@ impl<'t> Writer<'t> {
         }
         self.tokens.push(token);
         let (mut text, mut finish) = (String::new(), None);
-        if let Some(decoded) = self.stream.push(token)? {
+        let decoded = if self.shown.contains(&token) {
+            self.stream.push_shown(token)?
+        } else {
+            self.stream.push(token)?
+        };
+        if let Some(decoded) = decoded {
             self.characters += decoded.chars().count();
             let (certain, stop) = self.gate.push(&decoded);
             (text, finish) = (certain, stop.map(Finish::Stop));

@@ -1,7 +1,7 @@
 //! The front door: a model together with what turns text into its tokens and back.
 
-use crate::chat_prompt::encode_chat;
-use crate::chat_template::{ChatTemplate, Message};
+use crate::chat_prompt::{encode_chat, encode_conversation};
+use crate::chat_template::{ChatTemplate, Conversation, Message};
 use crate::error::{Error, Result};
 use crate::generate::{Answer, GenerateOptions};
 use crate::model::Model;
@@ -183,5 +183,19 @@ impl TextModel {
             messages,
             true,
         )?))
+    }
+
+    /// The tokens of a conversation with tools and variables for the template, up to where it says
+    /// that the prompt ends; `None` without a chat template. Control tokens written in it stay plain
+    /// text.
+    ///
+    /// # Errors
+    /// As [`TextModel::encode_chat`], and a last message that cannot be continued.
+    pub fn encode_conversation(&self, conversation: &Conversation) -> Result<Option<Vec<u32>>> {
+        let Some(template) = &self.template else {
+            return Ok(None);
+        };
+        let ids = encode_conversation(&self.tokenizer, template, conversation)?;
+        Ok(Some(ids))
     }
 }

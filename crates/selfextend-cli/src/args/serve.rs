@@ -4,6 +4,7 @@ use super::model::ModelArgs;
 use super::values::{at_least_one, bytes, count};
 use clap::Args;
 use selfextend::settings::parse_tokens;
+use selfextend_server::ToolFormat;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -53,6 +54,13 @@ pub struct ServeArgs {
     /// be right.
     #[arg(long, value_name = "NAME|PATH|ID")]
     pub draft: Option<String>,
+    /// How the model writes calls of functions: hermes, qwen3-coder, llama3-json, pythonic, mistral,
+    /// mistral-args or json. [default: as its chat template shows, hermes where it shows none]
+    #[arg(long, value_name = "FORMAT")]
+    pub tool_format: Option<ToolFormat>,
+    /// How many responses of /v1/responses are kept in memory, for previous_response_id; 0 for none.
+    #[arg(long, default_value_t = 256, value_name = "N", value_parser = count)]
+    pub kept_responses: usize,
     /// Keep long prompts' keys and values in this directory across restarts.
     #[arg(long, value_name = "DIR")]
     pub cache_dir: Option<PathBuf>,

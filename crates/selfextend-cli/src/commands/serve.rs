@@ -91,6 +91,8 @@ fn config(
     config.default_max_tokens = args.max_tokens;
     config.speculate = args.speculate;
     config.draft = draft;
+    config.tool_format = args.tool_format;
+    config.kept_responses = args.kept_responses;
     config.api_keys = api_keys;
     config.allowed_hosts = args.allow_host.clone();
     config.allowed_origins = args.allow_origin.clone();

@@ -5,7 +5,9 @@ use super::error::ApiError;
 use super::keys::Keys;
 use super::origin::AllowList;
 use crate::config::ServerConfig;
-use crate::constrain::{Constraint, Constraints};
+use super::responses::store::Store;
+use super::style::ChatStyle;
+use crate::constrain::{Constraint, Constraints, Grammar};
 use crate::error::ServerError;
 use crate::ladder::Ladder;
 use crate::scheduler::Scheduler;
@@ -23,7 +25,11 @@ pub struct App {
     pub keys: Keys,
     pub allowed: AllowList,
     pub intake: Intake,
+    /// How the model writes calls and thoughts.
+    pub style: ChatStyle,
     pub metrics: PrometheusHandle,
+    /// Responses that requests can continue.
+    pub kept: Store,
     /// When the server was started, in seconds since 1970.
     pub created: u64,
     /// Bytes of the longest token.
@@ -51,10 +57,12 @@ impl App {
             keys: Keys::new(&config.api_keys),
             allowed,
             intake: Intake::new(config.http),
+            style: ChatStyle::new(text.template.as_ref(), &text.tokenizer, config.tool_format),
             longest_token: longest_token(&text),
             text,
             ladder,
             scheduler,
+            kept: Store::new(config.kept_responses, MOST_KEPT_BYTES),
             config,
             metrics,
             created: now(),
@@ -102,21 +110,23 @@ impl App {
         Ok(ids)
     }
 
-    /// A constraint to JSON that follows a schema. The vocabulary is read at the first call.
-    pub fn constraint(&self, schema: serde_json::Value) -> Result<Constraint, ApiError> {
+    /// A constraint to what the field of that name says. The vocabulary is read at the first call.
+    pub fn constraint(&self, name: &str, grammar: Grammar) -> Result<Constraint, ApiError> {
         let made = self
             .constraints
             .get_or_init(|| Constraints::new(&self.text.tokenizer));
         let constraints = made.as_ref().map_err(|error| {
             ApiError::internal(format!("this model cannot be constrained: {error}"))
         })?;
-        constraints.json(schema).map_err(|error| {
-            let message = format!("response_format: the schema cannot be used: {error}");
-            ApiError::parameter("response_format", message)
+        constraints.grammar(grammar).map_err(|error| {
+            let message = format!("{name}: the schema cannot be used: {error}");
+            ApiError::parameter(name, message)
         })
     }
 }
 
+/// Bytes of responses that are kept.
+const MOST_KEPT_BYTES: usize = 64 << 20;
 /// Bytes of a text that is read whatever the context: a template may leave parts of it out.
 const ALWAYS_READ: usize = 256 << 10;
 

@@ -2,6 +2,7 @@
 
 use super::app::SharedApp;
 use super::error::ApiError;
+use super::output::Output;
 use super::reply::{Answer, Reply};
 use super::submission::{Endpoint, Submission, submit};
 use crate::scheduler::{Event, Failure};
@@ -45,13 +46,16 @@ async fn complete(app: SharedApp, endpoint: Endpoint, body: Body) -> Result<Resp
 async fn collect(mut submission: Submission, mut reply: Reply) -> Result<Value, ApiError> {
     let info = &submission.info;
     let mut answers: Vec<Answer> = (0..info.prompts * info.n)
-        .map(|n| Answer::new(info.echo.get(n / info.n).cloned().unwrap_or_default()))
+        .map(|n| {
+            let text = info.echo.get(n / info.n).cloned().unwrap_or_default();
+            Answer::new(text, Output::new(&info.output))
+        })
         .collect();
     loop {
         match submission.events.recv().await.ok_or_else(Failure::ended)? {
             Event::Admitted(admitted) => reply.admitted(admitted),
             Event::Text(piece) => answers[piece.choice].push(piece),
-            Event::Finished { choice, finish } => answers[choice].finish = Some(finish),
+            Event::Finished { choice, finish } => answers[choice].end(finish),
             Event::Done { completion_tokens } => {
                 if reply.done(completion_tokens) {
                     return Ok(reply.whole(&answers));
@@ -99,10 +103,12 @@ impl Streaming {
         let reply = &mut self.reply;
         match next {
             Event::Admitted(admitted) => reply.admitted(admitted),
-            Event::Text(piece) => self.ready.push_back(event(&reply.piece(&piece))),
+            Event::Text(piece) => {
+                self.ready.extend(reply.piece(&piece).iter().map(event));
+            }
             Event::Finished { choice, finish } => {
                 self.ready
-                    .push_back(event(&reply.finished(choice, &finish)));
+                    .extend(reply.finished(choice, &finish).iter().map(event));
             }
             Event::Done { completion_tokens } => {
                 if reply.done(completion_tokens) {

@@ -102,6 +102,15 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", what)
     }
 
+    /// A response that is not kept.
+    pub fn not_kept(param: &str, message: impl Into<String>) -> Self {
+        Self {
+            code: Some("previous_response_not_found"),
+            param: Some(param.to_owned()),
+            ..Self::not_found(message)
+        }
+    }
+
     /// A model that is not served here.
     pub fn no_such_model(model: &str, served: &str) -> Self {
         Self {
@@ -179,6 +188,17 @@ impl ApiError {
     /// The server failed.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", message)
+    }
+
+    /// The same of a request that calls the field `from` by another name.
+    #[must_use]
+    pub fn renamed(mut self, from: &str, to: &str) -> Self {
+        if let Some(param) = &mut self.param
+            && param.starts_with(from)
+        {
+            param.replace_range(..from.len(), to);
+        }
+        self
     }
 
     /// The error as JSON.

@@ -3,16 +3,22 @@
 mod app;
 mod body;
 mod completions;
+mod conversation;
 mod error;
 mod fields;
 mod guard;
 mod keys;
 mod origin;
+mod output;
 mod page;
+mod reasoning;
 mod reply;
+mod responses;
 mod schema;
 mod service;
+mod style;
 mod submission;
+mod tools;
 
 pub use app::App;
 pub use origin::LocalAddress;
@@ -36,6 +42,11 @@ pub fn router(app: SharedApp) -> Router {
         .route("/v1/models/{*id}", get(service::model))
         .route("/v1/chat/completions", post(completions::chat))
         .route("/v1/completions", post(completions::plain))
+        .route("/v1/responses", post(responses::create))
+        .route(
+            "/v1/responses/{id}",
+            get(responses::retrieve).delete(responses::delete),
+        )
         .route("/v1/embeddings", post(service::embeddings))
         .route("/tokenize", post(service::tokenize))
         .route("/detokenize", post(service::detokenize))

@@ -1,24 +1,29 @@
 //! Answers in OpenAI's shapes.
 
 use super::app::SharedApp;
+use super::output::{Delta, Message, Output};
 use super::submission::{Endpoint, RequestInfo};
 use crate::scheduler::{Admitted, Piece, TokenLogprob};
 use selfextend::Finish;
 use serde_json::{Map, Value, json};
 
 /// An answer as far as it is generated.
-#[derive(Debug)]
 pub struct Answer {
     pub text: String,
+    /// The parts of a chat's answer.
+    pub message: Message,
+    output: Output,
     pub logprobs: Vec<TokenLogprob>,
     pub finish: Option<Finish>,
 }
 
 impl Answer {
     /// An answer that begins with a text.
-    pub fn new(text: String) -> Self {
+    pub fn new(text: String, output: Output) -> Self {
         Self {
             text,
+            message: Message::default(),
+            output,
             logprobs: Vec::new(),
             finish: None,
         }
@@ -27,7 +32,16 @@ impl Answer {
     /// Appends a piece.
     pub fn push(&mut self, piece: Piece) {
         self.text.push_str(&piece.text);
+        let deltas = self.output.push(&piece);
+        self.message.extend(deltas);
         self.logprobs.extend(piece.logprob);
+    }
+
+    /// Ends it.
+    pub fn end(&mut self, finish: Finish) {
+        let deltas = self.output.finish();
+        self.message.extend(deltas);
+        self.finish = Some(finish);
     }
 }
 
@@ -35,6 +49,8 @@ impl Answer {
 pub struct Reply {
     info: RequestInfo,
     app: SharedApp,
+    /// For a stream, what reads each of its answers.
+    outputs: Vec<Output>,
     cached_tokens: usize,
     completion_tokens: usize,
     done: usize,
@@ -42,7 +58,9 @@ pub struct Reply {
 
 impl Reply {
     pub fn new(info: RequestInfo, app: SharedApp) -> Self {
+        let answers = 0..info.prompts * info.n;
         Self {
+            outputs: answers.map(|_| Output::new(&info.output)).collect(),
             info,
             app,
             cached_tokens: 0,
@@ -63,7 +81,7 @@ impl Reply {
         self.done == self.info.prompts
     }
 
-    fn usage(&self) -> Value {
+    fn usage(&self, reasoning_tokens: usize) -> Value {
         let RequestInfo {
             prompt_tokens,
             rung,
@@ -75,6 +93,7 @@ impl Reply {
             "completion_tokens": self.completion_tokens,
             "total_tokens": prompt_tokens + self.completion_tokens,
             "prompt_tokens_details": {"cached_tokens": self.cached_tokens},
+            "completion_tokens_details": {"reasoning_tokens": reasoning_tokens},
             "selfextend": {
                 "group_size": rung.group_size,
                 "neighbor_window": rung.neighbor_window,
@@ -110,19 +129,17 @@ impl Reply {
             let mut choice = json!({
                 "index": index,
                 "logprobs": logprobs,
-                "finish_reason": answer.finish.as_ref().map(reason),
+                "finish_reason": answer.finish.as_ref().map(|it| reason(it, answer.output.calls)),
             });
             match self.info.endpoint {
-                Endpoint::Chat => {
-                    choice["message"] =
-                        json!({"role": "assistant", "content": answer.text, "refusal": null});
-                }
+                Endpoint::Chat => choice["message"] = answer.message.json(),
                 Endpoint::Completions => choice["text"] = json!(answer.text),
             }
             choice
         });
         let mut whole = self.envelope(false, choices.collect());
-        whole.insert("usage".into(), self.usage());
+        let reasoning = answers.iter().map(|answer| answer.output.reasoning_tokens);
+        whole.insert("usage".into(), self.usage(reasoning.sum()));
         whole.into()
     }
 
@@ -138,7 +155,7 @@ impl Reply {
         let mut choice = json!({
             "index": index,
             "logprobs": logprobs,
-            "finish_reason": finish.map(reason),
+            "finish_reason": finish.map(|it| reason(it, self.outputs[index].calls)),
         });
         match self.info.endpoint {
             Endpoint::Chat if finish.is_some() => choice["delta"] = json!({}),
@@ -170,22 +187,47 @@ impl Reply {
         }
     }
 
-    /// The chunk of a piece.
-    pub fn piece(&self, piece: &Piece) -> Value {
+    /// The chunks of a piece.
+    pub fn piece(&mut self, piece: &Piece) -> Vec<Value> {
         let logprobs = self.logprobs(piece.logprob.as_slice());
-        self.delta(piece.choice, &piece.text, logprobs, None)
+        if self.info.endpoint == Endpoint::Completions {
+            return vec![self.delta(piece.choice, &piece.text, logprobs, None)];
+        }
+        let deltas = self.outputs[piece.choice].push(piece);
+        self.deltas(piece.choice, &deltas, logprobs)
     }
 
-    /// The chunk that ends an answer.
-    pub fn finished(&self, index: usize, finish: &Finish) -> Value {
-        self.delta(index, "", Value::Null, Some(finish))
+    /// The chunks of what a chat's answer goes on with; the first has the probabilities.
+    fn deltas(&self, index: usize, deltas: &[Delta], mut logprobs: Value) -> Vec<Value> {
+        let mut deltas: Vec<Value> = deltas.iter().map(Delta::json).collect();
+        if deltas.is_empty() && !logprobs.is_null() {
+            deltas.push(json!({"content": ""}));
+        }
+        let chunk = |delta| {
+            self.chunk(json!({
+                "index": index, "delta": delta, "logprobs": logprobs.take(), "finish_reason": null,
+            }))
+        };
+        deltas.into_iter().map(chunk).collect()
+    }
+
+    /// The chunks that end an answer.
+    pub fn finished(&mut self, index: usize, finish: &Finish) -> Vec<Value> {
+        let deltas = match self.info.endpoint {
+            Endpoint::Chat => self.outputs[index].finish(),
+            Endpoint::Completions => Vec::new(),
+        };
+        let mut chunks = self.deltas(index, &deltas, Value::Null);
+        chunks.push(self.delta(index, "", Value::Null, Some(finish)));
+        chunks
     }
 
     /// The last chunk of a stream, where usage was asked for.
     pub fn closing(&self) -> Option<Value> {
         self.info.include_usage.then(|| {
             let mut last = self.envelope(true, Vec::new());
-            last.insert("usage".into(), self.usage());
+            let reasoning = self.outputs.iter().map(|output| output.reasoning_tokens);
+            last.insert("usage".into(), self.usage(reasoning.sum()));
             last.into()
         })
     }
@@ -248,8 +290,9 @@ impl Reply {
     }
 }
 
-fn reason(finish: &Finish) -> &'static str {
+fn reason(finish: &Finish, calls: usize) -> &'static str {
     match finish {
+        Finish::EndToken | Finish::Stop(_) | Finish::Stopped if calls > 0 => "tool_calls",
         Finish::EndToken | Finish::Stop(_) | Finish::Stopped => "stop",
         Finish::MaxTokens | Finish::ContextFull => "length",
     }

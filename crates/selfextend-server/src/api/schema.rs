@@ -2,8 +2,8 @@
 
 use super::error::ApiError;
 use super::fields::{Biases, Few, Given, Logprobs, Prompts, TextOr};
+use super::tools::MOST_TOOLS;
 use selfextend::Sampling;
-use selfextend::chat_template::Message;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::value::RawValue;
@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 /// The most messages of a chat, and parts of one of them.
 const MOST_MESSAGES: usize = 4096;
 const MOST_PARTS: usize = 1024;
+/// The most calls of a message.
+const MOST_CALLS: usize = 1024;
 /// The most stop texts, and the longest in bytes.
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 1024;
@@ -50,12 +52,16 @@ pub struct Completion {
     pub parse_special: Option<bool>,
     pub suffix: Option<String>,
     pub response_format: Option<ResponseFormat>,
-    #[serde(default)]
-    pub tools: Given,
+    pub tools: Option<Few<Box<RawValue>, MOST_TOOLS>>,
+    pub tool_choice: Option<Box<RawValue>>,
+    pub parallel_tool_calls: Option<bool>,
+    pub reasoning_effort: Option<String>,
+    pub include_reasoning: Option<bool>,
+    pub chat_template_kwargs: Option<serde_json::Value>,
+    pub continue_final_message: Option<bool>,
+    pub add_generation_prompt: Option<bool>,
     #[serde(default)]
     pub functions: Given,
-    #[serde(default)]
-    pub tool_choice: Given,
     #[serde(default)]
     pub function_call: Given,
     #[serde(default)]
@@ -79,37 +85,64 @@ pub struct Completion {
     _prompt_cache_retention: IgnoredAny,
     #[serde(default, rename = "prediction")]
     _prediction: IgnoredAny,
-    #[serde(default, rename = "parallel_tool_calls")]
-    _parallel_tool_calls: IgnoredAny,
     #[serde(default, rename = "cache_prompt")]
     _cache_prompt: IgnoredAny,
     #[serde(default, rename = "id_slot")]
     _id_slot: IgnoredAny,
 }
 
-/// A message. What an assistant's message may hold besides its text is refused unless it is empty:
-/// the model would be shown another conversation.
-#[derive(Debug, Deserialize)]
+/// A message. What would not be shown to the model is refused unless it is empty.
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChatMessage {
     pub role: String,
     pub content: Option<TextOr<ContentPart, MOST_PARTS>>,
-    #[serde(default)]
-    pub name: Given,
-    #[serde(default)]
-    pub tool_calls: Given,
+    pub name: Option<String>,
+    pub tool_calls: Option<Few<ToolCallIn, MOST_CALLS>>,
     #[serde(default)]
     pub function_call: Given,
-    #[serde(default)]
-    pub tool_call_id: Given,
+    pub tool_call_id: Option<String>,
     #[serde(default)]
     pub refusal: Given,
-    #[serde(default)]
-    pub reasoning_content: Given,
+    pub reasoning_content: Option<String>,
+    pub reasoning: Option<String>,
     #[serde(default)]
     pub audio: Given,
     #[serde(default)]
     pub annotations: Given,
+}
+
+/// A call in an assistant's message.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToolCallIn {
+    pub id: Option<String>,
+    #[serde(rename = "type")]
+    pub kind: Option<String>,
+    pub function: FunctionCallIn,
+    /// Left over from a stream.
+    #[serde(default, rename = "index")]
+    _index: IgnoredAny,
+}
+
+impl ToolCallIn {
+    /// A call with its identifier.
+    pub fn new(id: String, function: FunctionCallIn) -> Self {
+        Self {
+            id: Some(id),
+            kind: None,
+            function,
+            _index: IgnoredAny,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FunctionCallIn {
+    pub name: String,
+    /// The text of an object, or an object.
+    pub arguments: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,7 +168,7 @@ pub struct ResponseFormat {
     pub json_schema: Option<JsonSchema>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JsonSchema {
     pub schema: Option<Box<RawValue>>,
@@ -208,16 +241,33 @@ pub fn read_all(body: &[u8]) {
         body.top_logprobs(true),
         body.top_logprobs(false),
     );
-    let _ = (body.schema(), body.conversation());
+    let _ = body.schema();
+}
+
+impl JsonSchema {
+    /// A schema without a name.
+    pub fn new(schema: Box<RawValue>) -> Self {
+        Self {
+            schema: Some(schema),
+            ..Self::default()
+        }
+    }
 }
 
 impl Completion {
+    /// A chat that says nothing else.
+    pub fn of_chat(messages: Vec<ChatMessage>, tools: Vec<Box<RawValue>>) -> Self {
+        Self {
+            messages: Some(Few(messages)),
+            tools: Some(Few(tools)),
+            ..Self::default()
+        }
+    }
+
     /// Refuses parameters that would change the answer but are not supported.
     pub fn refuse_unsupported(&self) -> Result<(), ApiError> {
         let refused = [
-            ("tools", self.tools.0),
             ("functions", self.functions.0),
-            ("tool_choice", self.tool_choice.0),
             ("function_call", self.function_call.0),
             ("audio", self.audio.0),
             (
@@ -238,6 +288,26 @@ impl Completion {
         match refused.into_iter().find(|(_, given)| *given) {
             Some((name, _)) => {
                 let message = format!("`{name}` is not supported by this server; leave it out");
+                Err(ApiError::unsupported(name, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what only chats have.
+    pub fn refuse_chat(&self) -> Result<(), ApiError> {
+        let refused = [
+            ("tools", self.tools.as_ref().is_some_and(|tools| !tools.0.is_empty())),
+            ("tool_choice", self.tool_choice.is_some()),
+            ("reasoning_effort", self.reasoning_effort.is_some()),
+            ("chat_template_kwargs", self.chat_template_kwargs.is_some()),
+            ("continue_final_message", self.continue_final_message.is_some()),
+            ("add_generation_prompt", self.add_generation_prompt.is_some()),
+            ("include_reasoning", self.include_reasoning.is_some()),
+        ];
+        match refused.into_iter().find(|(_, given)| *given) {
+            Some((name, _)) => {
+                let message = format!("{name} belongs to /v1/chat/completions; leave it out");
                 Err(ApiError::unsupported(name, message))
             }
             None => Ok(()),
@@ -391,25 +461,6 @@ impl Completion {
             )),
         }
     }
-
-    /// The messages of a chat.
-    pub fn conversation(&mut self) -> Result<Vec<Message>, ApiError> {
-        let messages = self
-            .messages
-            .take()
-            .map_or(Vec::new(), |messages| messages.0);
-        if messages.is_empty() {
-            return Err(ApiError::parameter(
-                "messages",
-                "messages must hold at least one message",
-            ));
-        }
-        messages
-            .into_iter()
-            .enumerate()
-            .map(|(n, message)| message.read(n))
-            .collect()
-    }
 }
 
 fn read_schema(schema: &RawValue) -> Result<serde_json::Value, ApiError> {
@@ -423,68 +474,47 @@ fn read_schema(schema: &RawValue) -> Result<serde_json::Value, ApiError> {
 }
 
 impl ChatMessage {
-    fn read(self, n: usize) -> Result<Message, ApiError> {
-        // Only known roles: templates build markup out of them.
-        let role = match self.role.as_str() {
-            "developer" => "system",
-            known @ ("system" | "user" | "assistant") => known,
-            other => {
-                return Err(ApiError::parameter(
-                    format!("messages[{n}].role"),
-                    format!("role {other:?} is none of system, developer, user, assistant"),
-                ));
-            }
-        };
+    /// Its role, one of those that templates know: they build markup out of them.
+    pub fn known_role(&self, n: usize) -> Result<&'static str, ApiError> {
+        let known = ["system", "user", "assistant", "tool"];
+        match known.into_iter().find(|known| *known == self.role) {
+            Some(role) => Ok(role),
+            None if self.role == "developer" => Ok("system"),
+            None => Err(ApiError::parameter(
+                format!("messages[{n}].role"),
+                format!(
+                    "role {:?} is none of system, developer, user, assistant, tool",
+                    self.role
+                ),
+            )),
+        }
+    }
+
+    /// Refuses what would not be shown to the model.
+    pub fn refuse_unread(&self, n: usize) -> Result<(), ApiError> {
+        let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
+        let (assistant, tool) = (self.role == "assistant", self.role == "tool");
+        let calls = self.tool_calls.as_ref().is_some_and(|calls| !calls.0.is_empty());
         let unread = [
-            ("name", self.name),
-            ("tool_calls", self.tool_calls),
-            ("function_call", self.function_call),
-            ("tool_call_id", self.tool_call_id),
-            ("refusal", self.refusal),
-            ("reasoning_content", self.reasoning_content),
-            ("audio", self.audio),
-            ("annotations", self.annotations),
+            ("name", given(&self.name) && !tool),
+            ("tool_calls", calls && !assistant),
+            ("function_call", self.function_call.0),
+            ("tool_call_id", given(&self.tool_call_id) && !tool),
+            ("refusal", self.refusal.0),
+            ("reasoning_content", given(&self.reasoning_content) && !assistant),
+            ("reasoning", given(&self.reasoning) && !assistant),
+            ("audio", self.audio.0),
+            ("annotations", self.annotations.0),
         ];
-        if let Some((field, _)) = unread.into_iter().find(|(_, given)| given.0) {
-            return Err(ApiError::unsupported(
+        match unread.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(ApiError::unsupported(
                 format!("messages[{n}].{field}"),
                 format!(
                     "messages[{n}].{field} would not be shown to the model; write it into the content, or leave it out"
                 ),
-            ));
+            )),
+            None => Ok(()),
         }
-        let content = match self.content {
-            // Only an assistant may have said nothing.
-            None if role == "assistant" => String::new(),
-            None => {
-                let name = format!("messages[{n}].content");
-                let message = format!("a message of role {role:?} has no content");
-                return Err(ApiError::parameter(name, message));
-            }
-            Some(TextOr::Text(text)) => text,
-            Some(TextOr::List(parts)) => {
-                let mut texts = Vec::with_capacity(parts.len());
-                for part in parts {
-                    match part.text.filter(|_| part.kind == "text") {
-                        Some(text) => texts.push(text),
-                        None => {
-                            return Err(ApiError::unsupported(
-                                format!("messages[{n}].content"),
-                                format!(
-                                    "content parts of type {:?} are not supported; this server reads text",
-                                    part.kind
-                                ),
-                            ));
-                        }
-                    }
-                }
-                texts.join("\n")
-            }
-        };
-        Ok(Message {
-            role: role.to_owned(),
-            content,
-        })
     }
 }
 

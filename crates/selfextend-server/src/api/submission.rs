@@ -4,12 +4,17 @@ use super::app::{App, SharedApp, now};
 use super::body::{Client, Received};
 use super::error::ApiError;
 use super::fields::{MOST_PROMPTS, Prompts};
+use super::conversation;
+use super::output::OutputSpec;
 use super::schema::{self, Completion};
-use crate::constrain::Constraint;
+use super::tools::{Wanted, grammar, is_held};
+use crate::constrain::{Constraint, Grammar};
 use crate::ladder::Rung;
 use crate::scheduler::{Admitted, Event, Failure, Request, channel};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use selfextend::chat_template::ChatTemplate;
 use selfextend::{GenerateOptions, tokenizer::SpecialTokens};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::Receiver;
 
@@ -37,6 +42,8 @@ pub struct RequestInfo {
     pub prompt_tokens: usize,
     /// Texts to put before the answers, one for each prompt, where `echo` asks for them.
     pub echo: Vec<String>,
+    /// How the answers are to be read.
+    pub output: OutputSpec,
     /// The rung of the longest prompt.
     pub rung: Rung,
     pub trained_window: usize,
@@ -49,14 +56,14 @@ pub struct Submission {
 }
 
 /// A request that was read and checked.
-struct ParsedRequest {
-    info: RequestInfo,
+pub struct ParsedRequest {
+    pub info: RequestInfo,
     prompts: Vec<Vec<u32>>,
     rungs: Vec<usize>,
     options: Vec<GenerateOptions>,
     logprobs: Option<usize>,
-    /// The JSON schema that answers are held to.
-    schema: Option<serde_json::Value>,
+    /// What answers are held to, and the field that says so.
+    grammar: Option<(&'static str, Grammar)>,
 }
 
 /// Reads a body and queues its prompts.
@@ -67,10 +74,22 @@ pub async fn submit(
 ) -> Result<Submission, ApiError> {
     let arrived = Instant::now();
     let reader = app.clone();
-    let work = move |body: &[u8], client: &Client| read(&reader, endpoint, body, client);
-    let mut parsed = app.intake.parse(body, work).await?;
-    let constraint = match parsed.schema.take() {
-        Some(schema) => Some(make_constraint(app, schema).await?),
+    let work = move |body: &[u8], client: &Client| {
+        client.check()?;
+        read(&reader, endpoint, schema::parse(body)?, client)
+    };
+    let parsed = app.intake.parse(body, work).await?;
+    queue(app, parsed, arrived).await
+}
+
+/// Queues the prompts of a request that was read.
+pub async fn queue(
+    app: &SharedApp,
+    mut parsed: ParsedRequest,
+    arrived: Instant,
+) -> Result<Submission, ApiError> {
+    let constraint = match parsed.grammar.take() {
+        Some((name, grammar)) => Some(make_constraint(app, name, grammar).await?),
         None => None,
     };
     let answers = parsed.prompts.len() * parsed.info.n;
@@ -119,21 +138,21 @@ const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Compiling a schema may take long for one that asks for it.
 async fn make_constraint(
     app: &SharedApp,
-    schema: serde_json::Value,
+    name: &'static str,
+    grammar: Grammar,
 ) -> Result<Constraint, ApiError> {
     let compiler = app.clone();
-    let work = move |_: &Client| compiler.constraint(schema);
+    let work = move |_: &Client| compiler.constraint(name, grammar);
     app.intake.run_long(work).await
 }
 
-fn read(
+/// Checks a request and makes its prompts.
+pub fn read(
     app: &App,
     endpoint: Endpoint,
-    body: &[u8],
+    mut body: Completion,
     client: &Client,
 ) -> Result<ParsedRequest, ApiError> {
-    client.check()?;
-    let mut body: Completion = schema::parse(body)?;
     let config = &app.config;
     if let Some(asked) = body.model.as_ref().filter(|asked| **asked != config.model) {
         return Err(ApiError::no_such_model(asked, &config.model));
@@ -149,12 +168,20 @@ fn read(
     let logprobs = body.top_logprobs(endpoint == Endpoint::Chat)?;
     let (stop, asked) = (body.stops()?, body.max_tokens()?);
     let schema = body.schema()?;
-    let prompts = match endpoint {
-        Endpoint::Chat => vec![chat_prompt(app, &mut body, client)?],
-        Endpoint::Completions => plain_prompts(app, &mut body, client)?,
+    let (prompts, output) = match endpoint {
+        Endpoint::Chat => {
+            let (prompt, output) = chat_prompt(app, &mut body, client)?;
+            (vec![prompt], output)
+        }
+        Endpoint::Completions => {
+            body.refuse_chat()?;
+            (plain_prompts(app, &mut body, client)?, OutputSpec::default())
+        }
     };
+    let grammar = held(app, &output, schema);
     client.check()?;
     let echo = echo(app, &body, endpoint, &prompts, logprobs)?;
+    let shown = output.shown(&app.style);
     let (mut rungs, mut options) = (Vec::new(), Vec::new());
     for prompt in &prompts {
         let (rung, max_tokens) = place(app, prompt.len(), asked)?;
@@ -164,7 +191,8 @@ fn read(
                 .with_max_tokens(max_tokens)
                 .with_stop(stop.clone())
                 .with_sampling(sampling.clone())
-                .with_speculate(config.speculate),
+                .with_speculate(config.speculate)
+                .with_shown(shown.clone()),
         );
     }
     let stream = body.stream.unwrap_or(false);
@@ -197,6 +225,7 @@ fn read(
         n,
         prompt_tokens: prompts.iter().map(Vec::len).sum(),
         echo,
+        output,
         rung: app.ladder.rung(longest).clone(),
         trained_window: app.ladder.trained(),
     };
@@ -216,7 +245,7 @@ fn read(
         rungs,
         options,
         logprobs,
-        schema,
+        grammar,
     })
 }
 
@@ -230,16 +259,44 @@ fn place(app: &App, prompt: usize, asked: Option<usize>) -> Result<(usize, usize
     Ok((rung, wanted))
 }
 
-fn chat_prompt(app: &App, body: &mut Completion, client: &Client) -> Result<Vec<u32>, ApiError> {
+/// What answers are held to: calls of functions, a schema, or both.
+fn held(
+    app: &App,
+    output: &OutputSpec,
+    schema: Option<serde_json::Value>,
+) -> Option<(&'static str, Grammar)> {
+    let tools = output.tools.as_ref();
+    if let (Some(schema), None, None) = (&schema, tools, output.thinking) {
+        return Some(("response_format", Grammar::Json(schema.clone())));
+    }
+    let text = grammar(&Wanted {
+        tools: tools.map(|(tools, format, _)| (tools.as_ref(), *format)),
+        content: schema.as_ref(),
+        thinking: output.thinking,
+        token: &|text| app.style.token(text),
+    })?;
+    let name = match tools {
+        Some((tools, ..)) if is_held(tools) => "tools",
+        _ => "response_format",
+    };
+    Some((name, Grammar::Lark(text)))
+}
+
+fn chat_prompt(
+    app: &App,
+    body: &mut Completion,
+    client: &Client,
+) -> Result<(Vec<u32>, OutputSpec), ApiError> {
     if body.prompt.is_some() {
         let message = "prompt belongs to /v1/completions; send messages here";
         return Err(ApiError::parameter("prompt", message));
     }
-    let messages = body.conversation()?;
-    let bytes = messages.iter().map(|message| message.content.len()).sum();
-    app.check_length("messages", bytes)?;
+    let none = ChatTemplate::of_model("", "", "");
+    let template = app.text.template.as_ref().unwrap_or(&none);
+    let dialogue = conversation::read(body, template, &app.style)?;
+    app.check_length("messages", dialogue.bytes)?;
     client.check()?;
-    let ids = app.text.encode_chat(&messages);
+    let ids = app.text.encode_conversation(&dialogue.conversation);
     let ids = ids.map_err(|error| {
         let message = error.to_string();
         if error.blames_template() {
@@ -257,8 +314,25 @@ fn chat_prompt(app: &App, body: &mut Completion, client: &Client) -> Result<Vec<
         return Err(ApiError::parameter("messages", message));
     }
     check_ids(app, "messages", &ids)?;
-    Ok(ids)
+    let end = &ids[ids.len().saturating_sub(LONGEST_END)..];
+    let end = app.text.tokenizer.decode(end, SpecialTokens::Show);
+    let end = end.unwrap_or_default();
+    let thinking = app.style.thinking.map(|thinking| (thinking, thinking.is_open(&end)));
+    let tools = dialogue.tools;
+    let output = OutputSpec {
+        // The rest of a message has no thoughts of its own, unless it is they that go on.
+        thinking: thinking.filter(|(_, opened)| *opened || !dialogue.continues),
+        hide_reasoning: body.include_reasoning == Some(false),
+        tools: tools.is_active().then(|| {
+            let held = is_held(&tools);
+            (Arc::new(tools), app.style.format, held)
+        }),
+    };
+    Ok((ids, output))
 }
+
+/// Tokens at the end of a prompt in which a marker of thoughts is looked for.
+const LONGEST_END: usize = 32;
 
 /// The most tokens of a request whose log-probabilities are collected for one response: in JSON they
 /// take up to 4 KB each.

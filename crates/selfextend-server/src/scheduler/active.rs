@@ -50,6 +50,8 @@ pub struct Choice<'m> {
     /// Tokens that have a text. Models may have more rows than their tokenizer has tokens.
     known: usize,
     index: usize,
+    /// Tokens that no piece has counted.
+    uncounted: usize,
     speculation: Option<Speculation>,
     /// What the next decode step reads: the last token that was drawn, and guesses of those after it.
     pub next: Vec<u32>,
@@ -201,6 +203,7 @@ impl<'m> ActiveRequest<'m> {
                 logprobs: self.request.logprobs,
                 known: text.tokenizer.vocab_size(),
                 index: self.request.first_choice + index,
+                uncounted: 0,
                 speculation: (options.speculate || draft.is_some()).then(|| {
                     let draft = draft.map(Draft::new);
                     Speculation::new(&self.request.prompt, options.speculate, draft)
@@ -227,10 +230,12 @@ impl<'m> ActiveRequest<'m> {
         choice.next = vec![written.token];
         let (index, finish) = (choice.index, written.finish);
         choice.finished = finish.is_some();
+        choice.uncounted += 1;
         if !written.text.is_empty() || logprob.is_some() {
             let piece = Piece {
                 choice: index,
                 text: written.text,
+                tokens: std::mem::take(&mut choice.uncounted),
                 logprob,
             };
             self.too_slow |= !self.request.events.send_text(piece);

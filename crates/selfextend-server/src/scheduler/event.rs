@@ -60,6 +60,8 @@ pub struct Piece {
     pub choice: usize,
     /// Text that is complete: no half character, no start of a stop text. May be empty.
     pub text: String,
+    /// Tokens since the piece before.
+    pub tokens: usize,
     /// The token's probability, where it was asked for.
     pub logprob: Option<TokenLogprob>,
 }

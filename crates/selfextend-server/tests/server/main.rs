@@ -4,7 +4,9 @@ mod admission;
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod responses;
 mod speculation;
+mod tools;
 
 use serde_json::{Value, json};
 

@@ -53,6 +53,16 @@ impl<'t> DecodeStream<'t> {
         if kind == TokenKind::Control && self.special == SpecialTokens::Skip {
             return Ok(None);
         }
+        self.push_shown(id)
+    }
+
+    /// As [`push`](Self::push), but a control token appears in the text.
+    ///
+    /// # Errors
+    ///
+    /// As [`push`](Self::push).
+    pub fn push_shown(&mut self, id: u32) -> Result<Option<String>, TokenizerError> {
+        let (_, kind) = self.vocabulary.token(id)?;
         let bytes = self.vocabulary.bytes(id)?;
         let drop_space = std::mem::take(&mut self.drop_space) && kind == TokenKind::Normal;
         let bytes = match bytes.strip_prefix(b" ") {

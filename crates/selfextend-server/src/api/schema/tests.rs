@@ -1,12 +1,27 @@
 //! Bodies that are right, wrong and arbitrary.
 
 use super::*;
+use crate::api::conversation;
 use crate::api::fields::{MOST_BIASES, MOST_PROMPTS};
+use crate::api::style::ChatStyle;
+use crate::test_support::tiny;
 use proptest::prelude::*;
+use selfextend::chat_template::ChatTemplate;
 use serde_json::{Value, json};
 
 fn read(json: &str) -> Result<Completion, String> {
     parse(json.as_bytes()).map_err(|error| error.json().to_string())
+}
+
+/// What a template that takes everything is given of a body's messages.
+fn shown(mut body: Completion) -> Result<Value, String> {
+    let source = "{{ [tools, messages, enable_thinking] | tojson }}";
+    let template = ChatTemplate::new(source, "", "").unwrap();
+    let style = ChatStyle::new(Some(&template), &tiny().tokenizer, None);
+    let read = conversation::read(&mut body, &template, &style);
+    let read = read.map_err(|error| error.json().to_string())?;
+    let prompt = template.render_conversation(&read.conversation).unwrap();
+    Ok(serde_json::from_str(&prompt).unwrap())
 }
 
 #[test]
@@ -43,8 +58,7 @@ fn what_is_wrong_is_named_with_its_place() {
 fn fields_that_would_not_be_used_are_refused_by_name() {
     let message = |field: &str| {
         let body = format!(r#"{{"messages":[{{"role":"assistant","content":null,{field}}}]}}"#);
-        let read = read(&body)?.conversation();
-        read.map_err(|error| error.json().to_string())
+        shown(read(&body)?)
     };
     for (field, place) in [
         ("temprature", "temprature"),
@@ -52,7 +66,6 @@ fn fields_that_would_not_be_used_are_refused_by_name() {
         ("ignore_eos", "ignore_eos"),
         ("stop_token_ids", "stop_token_ids"),
         ("repeat_penalty", "repeat_penalty"),
-        ("chat_template_kwargs", "chat_template_kwargs"),
     ] {
         let error = read(&format!(r#"{{"{field}":1}}"#)).unwrap_err();
         assert!(error.contains(&format!(r#""param":"{place}""#)), "{error}");
@@ -62,11 +75,13 @@ fn fields_that_would_not_be_used_are_refused_by_name() {
     assert!(error.contains(r#""response_format.schema""#), "{error}");
     let error = message(r#""prefix":true"#).unwrap_err();
     assert!(error.contains(r#""messages[0].prefix""#), "{error}");
-    for field in ["name", "tool_calls", "refusal", "reasoning_content"] {
+    for field in ["name", "tool_calls", "refusal", "tool_call_id", "function_call"] {
         let error = message(&format!(r#""{field}":"x""#)).unwrap_err();
         assert!(error.contains(&format!("messages[0].{field}")), "{error}");
         assert!(message(&format!(r#""{field}":null"#)).is_ok(), "{field}");
     }
+    let error = shown(read(r#"{"messages":[{"role":"user","content":"x","reasoning":"x"}]}"#).unwrap());
+    assert!(error.unwrap_err().contains("messages[0].reasoning"));
     let audio = read(r#"{"modalities":["text","audio"]}"#).unwrap();
     assert!(audio.refuse_unsupported().is_err());
     let text = read(r#"{"modalities":["text"]}"#).unwrap();
@@ -156,12 +171,6 @@ fn values_outside_their_range_are_refused() {
         Some(0)
     );
     assert!(
-        read(r#"{"tools":[{}]}"#)
-            .unwrap()
-            .refuse_unsupported()
-            .is_err()
-    );
-    assert!(
         read(r#"{"tools":[],"best_of":1}"#)
             .unwrap()
             .refuse_unsupported()
@@ -182,19 +191,17 @@ fn minus_one_asks_for_any_seed() {
 fn conversations_are_text_by_known_roles() {
     let messages = |json: &str| {
         let body = format!(r#"{{"messages":{json}}}"#);
-        read(&body)
-            .unwrap()
-            .conversation()
-            .map_err(|error| error.json().to_string())
+        shown(read(&body).unwrap()).map(|shown| shown[1].clone())
     };
     let parts = r#"[{"role":"developer","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]}]"#;
     let read = messages(parts).unwrap();
-    assert_eq!((&*read[0].role, &*read[0].content), ("system", "a\nb"));
+    assert_eq!(read, json!([{"role": "system", "content": "a\nb"}]));
     let silent = messages(r#"[{"role":"assistant","content":null}]"#).unwrap();
-    assert_eq!(silent[0].content, "");
+    assert_eq!(silent[0]["content"], "");
     for bad in [
         "[]",
-        r#"[{"role":"tool","content":"x"}]"#,
+        r#"[{"role":"function","content":"x"}]"#,
+        r#"[{"role":"tool","content":null}]"#,
         r#"[{"role":"user","content":[{"type":"image_url"}]}]"#,
         r#"[{"role":"user","content":null}]"#,
         r#"[{"role":"system"}]"#,
@@ -277,9 +284,7 @@ fn unsupported_fields_are_refused_whatever_they_hold() {
         ("\"x\"", true),
     ] {
         for name in [
-            "tools",
             "functions",
-            "tool_choice",
             "function_call",
             "audio",
         ] {
@@ -302,7 +307,7 @@ fn value() -> impl Strategy<Value = Value> {
         any::<u64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         "\\PC{0,8}".prop_map(Value::from),
-        prop_oneof!["user", "text", "json_schema", "7"].prop_map(Value::from),
+        prop_oneof!["user", "text", "json_schema", "function", "assistant", "tool", "7"].prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 24, 4, |inner| {
         let key = prop_oneof![
@@ -312,6 +317,11 @@ fn value() -> impl Strategy<Value = Value> {
             "text",
             "json_schema",
             "schema",
+            "function",
+            "name",
+            "parameters",
+            "tool_calls",
+            "arguments",
             "[0-9]{1,12}"
         ];
         prop_oneof![
@@ -334,7 +344,8 @@ fn read_all(body: &[u8]) {
         let _ = body.max_tokens();
         let _ = body.top_logprobs(chat);
         let _ = body.schema();
-        let _ = body.conversation();
+        let _ = body.refuse_chat();
+        let _ = shown(body);
     }
 }
 
@@ -346,7 +357,8 @@ proptest! {
             prop_oneof![
                 "messages", "prompt", "stream", "stream_options", "n", "best_of", "temperature",
                 "top_p", "logit_bias", "seed", "stop", "max_tokens", "logprobs", "top_logprobs",
-                "response_format", "tools", "audio", "suffix"
+                "response_format", "tools", "audio", "suffix", "tool_choice",
+                "chat_template_kwargs", "reasoning_effort", "continue_final_message"
             ],
             value(),
             0..5,
