@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::keys::Keys;
 use super::origin::AllowList;
 use crate::config::ServerConfig;
-use crate::constrain::{Constraint, Constraints};
+use crate::constrain::{Constraint, Constraints, Grammar};
 use crate::error::ServerError;
 use crate::ladder::Ladder;
 use crate::scheduler::Scheduler;
@@ -102,17 +102,35 @@ impl App {
         Ok(ids)
     }
 
-    /// A constraint to JSON that follows a schema. The vocabulary is read at the first call.
-    pub fn constraint(&self, schema: serde_json::Value) -> Result<Constraint, ApiError> {
+    /// Refuses a model that is not served here.
+    ///
+    /// # Errors
+    /// A name that is neither the model's nor another one it was given.
+    pub fn check_model(&self, asked: Option<&str>) -> Result<(), ApiError> {
+        let config = &self.config;
+        match asked {
+            Some(asked) if !config.answers_to(asked) => {
+                Err(ApiError::no_such_model(asked, &config.model))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A constraint to a grammar, which stands in a field of this name. The vocabulary is read at the
+    /// first call.
+    pub fn constraint(&self, name: &str, grammar: Grammar) -> Result<Constraint, ApiError> {
         let made = self
             .constraints
             .get_or_init(|| Constraints::new(&self.text.tokenizer));
         let constraints = made.as_ref().map_err(|error| {
             ApiError::internal(format!("this model cannot be constrained: {error}"))
         })?;
-        constraints.json(schema).map_err(|error| {
-            let message = format!("response_format: the schema cannot be used: {error}");
-            ApiError::parameter("response_format", message)
+        constraints.hold_to(grammar).map_err(|error| {
+            let what = match name {
+                "response_format" => "schema",
+                _ => "grammar",
+            };
+            ApiError::parameter(name, format!("{name}: the {what} cannot be used: {error}"))
         })
     }
 }

@@ -4,8 +4,10 @@ use super::app::{App, SharedApp, now};
 use super::body::{Client, Received};
 use super::error::ApiError;
 use super::fields::{MOST_PROMPTS, Prompts};
+use super::fim;
+use super::numbers::AS_MANY_AS_FIT;
 use super::schema::{self, Completion};
-use crate::constrain::Constraint;
+use crate::constrain::{Constraint, Grammar};
 use crate::ladder::Rung;
 use crate::scheduler::{Admitted, Event, Failure, Request, channel};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -35,8 +37,12 @@ pub struct RequestInfo {
     pub prompts: usize,
     pub n: usize,
     pub prompt_tokens: usize,
+    /// The most tokens of an answer, where the request asked for more than there was room for.
+    pub clamped: Option<usize>,
     /// Texts to put before the answers, one for each prompt, where `echo` asks for them.
     pub echo: Vec<String>,
+    /// The first token of each prompt, where the probabilities of those after it are asked for.
+    pub first_tokens: Vec<u32>,
     /// The rung of the longest prompt.
     pub rung: Rung,
     pub trained_window: usize,
@@ -55,23 +61,40 @@ struct ParsedRequest {
     rungs: Vec<usize>,
     options: Vec<GenerateOptions>,
     logprobs: Option<usize>,
+    /// Whether those of the prompts' tokens are asked for too.
+    prompt_logprobs: bool,
     /// The JSON schema that answers are held to.
     schema: Option<serde_json::Value>,
+    /// Another grammar that answers are held to, and its field.
+    grammar: Option<(&'static str, Grammar)>,
 }
+
+/// Turns the body of another dialect into one of OpenAI's.
+pub type Translate = fn(&[u8]) -> Result<Vec<u8>, ApiError>;
 
 /// Reads a body and queues its prompts.
 pub async fn submit(
     app: &SharedApp,
     endpoint: Endpoint,
     body: Received,
+    translate: Option<Translate>,
 ) -> Result<Submission, ApiError> {
     let arrived = Instant::now();
     let reader = app.clone();
-    let work = move |body: &[u8], client: &Client| read(&reader, endpoint, body, client);
+    let work = move |body: &[u8], client: &Client| match translate {
+        None => read(&reader, endpoint, body, client),
+        Some(translate) => read(&reader, endpoint, &translate(body)?, client),
+    };
     let mut parsed = app.intake.parse(body, work).await?;
     let constraint = match parsed.schema.take() {
-        Some(schema) => Some(make_constraint(app, schema).await?),
-        None => None,
+        Some(schema) => {
+            let grammar = Grammar::Json(schema);
+            Some(make_constraint(app, "response_format", grammar).await?)
+        }
+        None => match parsed.grammar.take() {
+            Some((name, grammar)) => Some(make_constraint(app, name, grammar).await?),
+            None => None,
+        },
     };
     let answers = parsed.prompts.len() * parsed.info.n;
     let unread = if parsed.info.stream {
@@ -82,8 +105,8 @@ pub async fn submit(
         // They are collected here as they come.
         usize::MAX
     };
-    // For each prompt its admission and its end, and the ends of its answers.
-    let reserve = parsed.prompts.len() * (2 + parsed.info.n);
+    // For each prompt its admission, its probabilities and its end, and the ends of its answers.
+    let reserve = parsed.prompts.len() * (3 + parsed.info.n);
     let deadline = arrived.checked_add(app.config.http.request_time);
     let deadline = deadline.unwrap_or(arrived + A_YEAR);
     let (sender, events) = channel(unread, reserve);
@@ -101,6 +124,7 @@ pub async fn submit(
             choices: parsed.info.n,
             options,
             logprobs: parsed.logprobs,
+            prompt_logprobs: parsed.logprobs.filter(|_| parsed.prompt_logprobs),
             constraint: constraint.as_ref().map(Constraint::fork),
             arrived,
             deadline,
@@ -119,11 +143,31 @@ const A_YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// Compiling a schema may take long for one that asks for it.
 async fn make_constraint(
     app: &SharedApp,
-    schema: serde_json::Value,
+    name: &'static str,
+    grammar: Grammar,
 ) -> Result<Constraint, ApiError> {
     let compiler = app.clone();
-    let work = move |_: &Client| compiler.constraint(schema);
+    let work = move |_: &Client| compiler.constraint(name, grammar);
     app.intake.run_long(work).await
+}
+
+/// The tokens of the prompt that a chat's body makes.
+///
+/// # Errors
+/// As [`submit`].
+pub async fn count_tokens(
+    app: &SharedApp,
+    body: Received,
+    translate: Translate,
+) -> Result<usize, ApiError> {
+    let reader = app.clone();
+    let work = move |body: &[u8], client: &Client| {
+        let mut body: Completion = schema::parse(&translate(body)?)?;
+        reader.check_model(body.model.as_deref())?;
+        body.refuse_unsupported()?;
+        Ok(chat_prompt(&reader, &mut body, client)?.len())
+    };
+    app.intake.parse(body, work).await
 }
 
 fn read(
@@ -135,9 +179,7 @@ fn read(
     client.check()?;
     let mut body: Completion = schema::parse(body)?;
     let config = &app.config;
-    if let Some(asked) = body.model.as_ref().filter(|asked| **asked != config.model) {
-        return Err(ApiError::no_such_model(asked, &config.model));
-    }
+    app.check_model(body.model.as_deref())?;
     body.refuse_unsupported()?;
     let n = body.n.unwrap_or(1);
     let most = config.scheduler.parallel;
@@ -145,19 +187,31 @@ fn read(
         let message = format!("n must be between 1 and {most} on this server, not {n}");
         return Err(ApiError::parameter("n", message));
     }
-    let sampling = body.sampling(app.text.model.config().vocab, config.sampling.clone())?;
+    let mut sampling = body.sampling(app.text.model.config().vocab, config.sampling.clone())?;
+    if body.ignore_eos == Some(true) {
+        // As llama.cpp's server does it.
+        let ends = app.text.tokenizer.end_tokens().iter();
+        sampling.bias.extend(ends.map(|id| (*id, f32::NEG_INFINITY)));
+    }
     let logprobs = body.top_logprobs(endpoint == Endpoint::Chat)?;
-    let (stop, asked) = (body.stops()?, body.max_tokens()?);
+    let (mut stop, asked) = (body.stops()?, body.max_tokens(endpoint == Endpoint::Chat)?);
     let schema = body.schema()?;
+    let grammar = grammar(&mut body, schema.is_some())?;
     let prompts = match endpoint {
         Endpoint::Chat => vec![chat_prompt(app, &mut body, client)?],
         Endpoint::Completions => plain_prompts(app, &mut body, client)?,
     };
+    if endpoint == Endpoint::Completions && body.suffix().is_some() {
+        stop.extend(fim::stops(&app.text.tokenizer));
+    }
     client.check()?;
-    let echo = echo(app, &body, endpoint, &prompts, logprobs)?;
+    let echo = echo(app, &body, endpoint, &prompts)?;
+    let prompt_logprobs = logprobs.is_some() && !echo.is_empty();
     let (mut rungs, mut options) = (Vec::new(), Vec::new());
+    let mut clamped = false;
     for prompt in &prompts {
         let (rung, max_tokens) = place(app, prompt.len(), asked)?;
+        clamped |= asked.is_some_and(|asked| asked > max_tokens && asked != AS_MANY_AS_FIT);
         rungs.push(rung);
         options.push(
             GenerateOptions::new()
@@ -178,6 +232,13 @@ fn read(
         );
         return Err(ApiError::parameter("stream", message));
     }
+    let prompt_tokens = prompts.iter().map(Vec::len).sum::<usize>();
+    if prompt_logprobs && prompt_tokens.saturating_mul(n) > MOST_LOGPROBS {
+        let message = format!(
+            "echo reports the log-probabilities of at most {MOST_LOGPROBS} prompt tokens in one request; send fewer prompts at once"
+        );
+        return Err(ApiError::parameter("echo", message));
+    }
     let prefix = match endpoint {
         Endpoint::Chat => "chatcmpl",
         Endpoint::Completions => "cmpl",
@@ -195,8 +256,13 @@ fn read(
             .unwrap_or(false),
         prompts: prompts.len(),
         n,
-        prompt_tokens: prompts.iter().map(Vec::len).sum(),
+        prompt_tokens,
+        clamped: clamped.then(|| options.iter().map(|it| it.max_tokens).min().unwrap_or(0)),
         echo,
+        first_tokens: match prompt_logprobs {
+            true => prompts.iter().map(|prompt| prompt[0]).collect(),
+            false => Vec::new(),
+        },
         rung: app.ladder.rung(longest).clone(),
         trained_window: app.ladder.trained(),
     };
@@ -216,7 +282,9 @@ fn read(
         rungs,
         options,
         logprobs,
+        prompt_logprobs,
         schema,
+        grammar,
     })
 }
 
@@ -224,13 +292,22 @@ fn read(
 fn place(app: &App, prompt: usize, asked: Option<usize>) -> Result<(usize, usize), ApiError> {
     let context = app.ladder.context();
     let room = context.saturating_sub(prompt);
-    let wanted = asked.unwrap_or(app.config.default_max_tokens.min(room.max(1)));
+    let wanted = match asked {
+        None => app.config.default_max_tokens.min(room.max(1)),
+        Some(AS_MANY_AS_FIT) => room.max(1),
+        Some(asked) if app.config.clamp_max_tokens && room > 0 => asked.min(room),
+        Some(asked) => asked,
+    };
     let rung = app.ladder.rung_for(prompt.saturating_add(wanted));
     let rung = rung.ok_or_else(|| ApiError::context_length(context, prompt, wanted))?;
     Ok((rung, wanted))
 }
 
 fn chat_prompt(app: &App, body: &mut Completion, client: &Client) -> Result<Vec<u32>, ApiError> {
+    if body.suffix().is_some() {
+        let message = "suffix belongs to /v1/completions";
+        return Err(ApiError::unsupported("suffix", message));
+    }
     if body.prompt.is_some() {
         let message = "prompt belongs to /v1/completions; send messages here";
         return Err(ApiError::parameter("prompt", message));
@@ -305,7 +382,32 @@ fn plain_prompts(
     for ids in &prompts {
         check_ids(app, "prompt", ids)?;
     }
-    Ok(prompts)
+    match body.suffix() {
+        None => Ok(prompts),
+        Some(suffix) => {
+            client.check()?;
+            app.check_length("suffix", suffix.len())?;
+            let after = app.encode(suffix, false, special);
+            let after = after.map_err(|error| ApiError::parameter("suffix", error.to_string()))?;
+            check_ids(app, "suffix", &after)?;
+            let prompt = |before: &Vec<u32>| fim::prompt(&app.text.tokenizer, before, &after);
+            prompts.iter().map(prompt).collect()
+        }
+    }
+}
+
+/// The grammar that answers are held to besides a schema of their format.
+fn grammar(
+    body: &mut Completion,
+    has_schema: bool,
+) -> Result<Option<(&'static str, Grammar)>, ApiError> {
+    match body.grammar()? {
+        Some((name, _)) if has_schema => {
+            let message = format!("an answer cannot be held to both response_format and {name}");
+            Err(ApiError::parameter(name, message))
+        }
+        grammar => Ok(grammar),
+    }
 }
 
 fn echo(
@@ -313,14 +415,9 @@ fn echo(
     body: &Completion,
     endpoint: Endpoint,
     prompts: &[Vec<u32>],
-    logprobs: Option<usize>,
 ) -> Result<Vec<String>, ApiError> {
     if !body.echo.unwrap_or(false) || endpoint == Endpoint::Chat {
         return Ok(Vec::new());
-    }
-    if logprobs.is_some() {
-        let message = "echo together with logprobs is not supported";
-        return Err(ApiError::unsupported("echo", message));
     }
     let text = |ids: &Vec<u32>| {
         let text = app.text.tokenizer.decode(ids, SpecialTokens::Skip);

@@ -4,6 +4,9 @@ mod admission;
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod dialects;
+mod harness;
+mod lenient;
 mod speculation;
 
 use serde_json::{Value, json};
