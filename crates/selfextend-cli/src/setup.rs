@@ -4,10 +4,12 @@
 mod cache;
 mod choice;
 mod draft;
+mod print;
 mod source;
 
 pub use cache::{TextCache, dir as cache_dir, model as cache_model};
 pub use choice::{Choice, Found};
+pub use print::REMEMBERED as REMEMBERED_PRINTS;
 pub use source::{Source, fetch, open, pull};
 
 use crate::args::model::ModelArgs;

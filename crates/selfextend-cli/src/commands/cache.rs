@@ -113,6 +113,8 @@ fn clear(args: &CacheDirArgs) -> Result<()> {
             _ => {}
         }
     }
+    // What was remembered of models, if anything.
+    let _ = std::fs::remove_file(dir.join(setup::REMEMBERED_PRINTS));
     let cleared = Cleared {
         dir: dir.display().to_string(),
         files: files.len(),

@@ -1,5 +1,6 @@
 //! The cache of long texts.
 
+use super::print;
 use super::source::Source;
 use crate::args::cache::CacheArgs;
 use crate::error::{CliError, Result};
@@ -42,9 +43,14 @@ impl<'a> TextCache<'a> {
             Ok(dir) => dir,
             Err(_) => return Ok(None),
         };
-        let mut config = DiskCacheConfig::new(&dir, model(self.source)?);
+        // The directory first: fingerprints are remembered there.
+        let mut config = DiskCacheConfig::new(&dir, String::new());
         config.most_bytes = self.args.cache_size as u64;
-        match DocumentCache::open(config) {
+        let opened = DocumentCache::open(config, || {
+            let print = print::fingerprint(self.source.path(), &dir)?;
+            Ok(identity(self.source, &print))
+        });
+        match opened {
             Ok(cache) => Ok(Some(cache)),
             Err(error) if self.args.cache_dir.is_some() => Err(CliError::failure(format!(
                 "cannot keep texts in {}: {error}; choose another with --cache-dir",
@@ -74,6 +80,10 @@ pub fn model(source: &Source) -> Result<String> {
     let path = source.path();
     let print = selfextend::fingerprint(path)
         .map_err(|error| CliError::failure(format!("cannot read {}: {error}", path.display())))?;
+    Ok(identity(source, &print))
+}
+
+fn identity(source: &Source, print: &str) -> String {
     // Widened weights give other numbers.
-    Ok(format!("{print} {}", source.weights_name()))
+    format!("{print} {}", source.weights_name())
 }

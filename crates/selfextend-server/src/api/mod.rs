@@ -28,8 +28,6 @@ mod tokens;
 pub use app::App;
 pub use origin::LocalAddress;
 pub use path::mend as mend_path;
-#[cfg(feature = "unstable")]
-pub use schema::read_all;
 
 use app::SharedApp;
 use axum::Router;
@@ -83,4 +81,12 @@ pub fn router(app: SharedApp) -> Router {
         .layer(middleware::from_fn(dialect::shape_errors))
         .layer(middleware::from_fn(guard::count))
         .with_state(app)
+}
+
+/// Reads a body as each of the routes would, and everything in it.
+#[cfg(feature = "unstable")]
+pub fn read_all(body: &[u8]) {
+    schema::read_all(body);
+    anthropic::read(body);
+    ollama::read(body);
 }

@@ -282,7 +282,7 @@ fn path_of(config: &DiskCacheConfig, header: &Header) -> PathBuf {
 }
 
 /// Creates a directory that its user alone can read: the files hold texts.
-fn create(dir: &Path) -> io::Result<()> {
+pub fn create(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

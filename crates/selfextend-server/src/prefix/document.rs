@@ -1,6 +1,6 @@
 //! The cache on disk for one sequence at a time: what command lines read of it and keep in it.
 
-use super::disk::Disk;
+use super::disk::{Disk, create};
 use super::file::{self, Header};
 use crate::config::DiskCacheConfig;
 use selfextend::config::ModelConfig;
@@ -22,11 +22,17 @@ pub struct DocumentCache {
 }
 
 impl DocumentCache {
-    /// Opens a directory, which is created where it does not exist.
+    /// Opens a directory, which is created where it does not exist; then `model` says what
+    /// [`DiskCacheConfig::model`] is, and may remember it in the directory.
     ///
     /// # Errors
-    /// A directory that cannot be created or listed.
-    pub fn open(config: DiskCacheConfig) -> io::Result<Self> {
+    /// A directory that cannot be created or listed, and whatever `model` returns.
+    pub fn open(
+        mut config: DiskCacheConfig,
+        model: impl FnOnce() -> io::Result<String>,
+    ) -> io::Result<Self> {
+        create(&config.dir)?;
+        config.model = model()?;
         let model = config.model.clone();
         let disk = Disk::open(config)?;
         Ok(Self { disk, model })
