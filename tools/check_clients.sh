@@ -1,25 +1,30 @@
 #!/usr/bin/env bash
-# Runs the unmodified `openai` packages (PyPI, npm), and `instructor`, `langchain-openai` and `pydantic-ai`
-# for tools, against the real binary, and with --page the web page in a headless Chromium, whose long
-# document takes minutes to read:
-#   tools/check_clients.sh [--page] [MODEL]
+# Runs the unmodified `openai` packages (PyPI, npm), `anthropic`, `ollama` and `prometheus_client`, and
+# `instructor`, `langchain-openai` and `pydantic-ai` for tools, against the real binary; with --page the web
+# page in a headless Chromium, whose long document takes minutes to read; with --lm-eval EleutherAI's
+# `lm_eval`, whose log-likelihoods must be those of `eval choice`:
+#   tools/check_clients.sh [--page] [--lm-eval QUESTIONS.jsonl] [MODEL]
 # With a model that can call functions by itself (qwen2.5-coder-1.5b), a whole round trip is checked too.
 # Packages go to target/clients, screenshots to target/clients/page. What is absent or cannot be
 # installed is skipped with a message.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 page=
-if [ "${1:-}" = --page ]; then
-  page=1
-  shift
-fi
+questions=
+while :; do
+  case ${1:-} in
+    --page) page=1; shift ;;
+    --lm-eval) questions=$2; shift 2 ;;
+    *) break ;;
+  esac
+done
 model=${1:-smollm2-135m}
 binary=${SELFEXTEND:-target/debug/selfextend}
 place=target/clients
 mkdir -p "$place"
 
 log=$(mktemp)
-"$binary" serve -m "$model" --alias under-test --port 0 --kv-memory 2g 2>"$log" &
+"$binary" serve -m "$model" --alias under-test --alias "$model" --port 0 --kv-memory 2g 2>"$log" &
 server=$!
 trap 'kill $server 2>/dev/null; wait $server 2>/dev/null || true; rm -f "$log"' EXIT
 url=
@@ -32,20 +37,26 @@ done
 [ -n "$url" ] || { echo "the server does not listen" >&2; exit 1; }
 
 with_python() {
-  python3 -m venv "$place/venv" && "$place/venv/bin/pip" install --quiet --disable-pip-version-check openai
+  python3 -m venv "$place/venv" && "$place/venv/bin/pip" install --quiet --disable-pip-version-check \
+    openai anthropic ollama prometheus_client
 }
 with_npm() {
   npm install --silent --no-fund --no-audit --prefix "$place" openai playwright-core
 }
 if with_python; then
   "$place/venv/bin/python" tools/openai_client.py "$url" under-test
+  "$place/venv/bin/python" tools/dialect_clients.py "$url" under-test
   "$place/venv/bin/pip" install --quiet --disable-pip-version-check \
     instructor langchain-openai 'pydantic-ai-slim[openai]' || echo "skipped: not all agent libraries can be installed"
   able=
   [ "$model" = smollm2-135m ] || able=--round-trip
   "$place/venv/bin/python" tools/tool_clients.py "$url" under-test $able
 else
-  echo "skipped: the openai package for Python cannot be installed"
+  echo "skipped: the packages for Python cannot be installed"
+fi
+if [ -n "$questions" ]; then
+  "$place/venv/bin/pip" install --quiet --disable-pip-version-check "lm_eval[api]"
+  "$place/venv/bin/python" tools/lm_eval_client.py "$url" "$binary" "$model" "$questions"
 fi
 cp tools/*.mjs "$place/"
 if with_npm; then

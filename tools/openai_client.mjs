@@ -7,7 +7,7 @@ const client = new OpenAI({ baseURL: `${url}/v1`, apiKey: "none", maxRetries: 0 
 
 const models = [];
 for await (const found of client.models.list()) models.push(found.id);
-assert.deepEqual(models, [model]);
+assert.ok(models.includes(model), models);
 
 const messages = [{ role: "user", content: "Name three colours." }];
 const whole = await client.chat.completions.create({ model, messages, max_completion_tokens: 24, seed: 7 });

@@ -8,7 +8,7 @@ import openai
 url, model = sys.argv[1:3]
 client = openai.OpenAI(base_url=url + "/v1", api_key="none", max_retries=0)
 
-assert [m.id for m in client.models.list()] == [model]
+assert model in [m.id for m in client.models.list()]
 ask = [{"role": "user", "content": "Name three colours."}]
 
 whole = client.chat.completions.create(

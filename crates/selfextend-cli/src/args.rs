@@ -1,6 +1,7 @@
 //! The grammar of the command line, a file for each command. What the commands do is in `commands`.
 
 pub mod bench;
+pub mod cache;
 pub mod chat;
 pub mod compare;
 pub mod demo;
@@ -56,6 +57,8 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Download a model and print its path.
     Pull(pull::PullArgs),
+    /// Show or empty the cache of long texts that run, chat and score keep.
+    Cache(cache::CacheCommand),
     /// Find the best settings of a method for a model, a context and a text.
     Tune(tune::TuneArgs),
     /// Run every method at several lengths, on your text and on passkeys, with tables and plots.

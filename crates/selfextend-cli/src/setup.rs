@@ -1,17 +1,22 @@
 //! From the model arguments to one value that every command carries: the model's file, what extends
 //! its window, and how it runs. It is built once; only the length of a text is added later.
 
+mod cache;
 mod choice;
 mod draft;
+mod print;
 mod source;
 
+pub use cache::{TextCache, dir as cache_dir, model as cache_model};
 pub use choice::{Choice, Found};
+pub use print::REMEMBERED as REMEMBERED_PRINTS;
 pub use source::{Source, fetch, open, pull};
 
 use crate::args::model::ModelArgs;
 use crate::error::Result;
 use crate::{interrupt, output, progress};
 use selfextend::{Extension, PositionMap, Session, TextModel};
+use selfextend_server::DocumentCache;
 use serde::Serialize;
 use std::time::Instant;
 
@@ -63,16 +68,55 @@ pub fn as_extension(extension: &Extension) -> String {
 
 /// Appends tokens behind a progress bar; returns the last one's logits and the seconds it took.
 pub fn prefill(session: &mut Session, tokens: &[u32], label: &str) -> Result<(Vec<f32>, f64)> {
-    let layers = session.model().config().layers;
-    let mut bar = progress::Prefill::new(label, tokens.len(), session.options().chunk, layers);
-    let start = Instant::now();
-    let logits = session.append_with(tokens, |done| {
-        if interrupt::asked() {
-            return Err(selfextend::Error::Stopped);
-        }
-        bar.layer(done);
+    read(session, tokens, label, tokens.len(), &mut |_| Ok(()))
+}
+
+/// [`prefill`] of the rest of a text, which is kept in a cache as it is read.
+pub fn prefill_kept(
+    session: &mut Session,
+    text: &[u32],
+    label: &str,
+    cache: &DocumentCache,
+) -> Result<(Vec<f32>, f64)> {
+    let (mut kept, most) = (session.len(), kept_at_once(session));
+    let rest = &text[kept..];
+    read(session, rest, label, most, &mut |session| {
+        cache.keep(session, text, kept)?;
+        kept = session.len();
         Ok(())
-    })?;
+    })
+}
+
+/// The most tokens to read before they are kept.
+pub fn kept_at_once(session: &Session) -> usize {
+    let most = selfextend_server::most_read(session.model().config(), session.options());
+    most.min(session.options().chunk).max(1)
+}
+
+/// Appends tokens, at most so many at once, and calls `on_read` after each time.
+fn read(
+    session: &mut Session,
+    tokens: &[u32],
+    label: &str,
+    at_once: usize,
+    on_read: &mut dyn FnMut(&Session) -> Result<()>,
+) -> Result<(Vec<f32>, f64)> {
+    let layers = session.model().config().layers;
+    let chunk = session.options().chunk.min(at_once.max(1));
+    let mut bar = progress::Prefill::new(label, tokens.len(), chunk, layers);
+    let start = Instant::now();
+    let (mut logits, mut before) = (Vec::new(), 0);
+    for some in tokens.chunks(at_once.max(1)) {
+        logits = session.append_with(some, |done| {
+            if interrupt::asked() {
+                return Err(selfextend::Error::Stopped);
+            }
+            bar.layer(before + done);
+            Ok(())
+        })?;
+        before += some.len();
+        on_read(session)?;
+    }
     Ok((logits, start.elapsed().as_secs_f64()))
 }
 

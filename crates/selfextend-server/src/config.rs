@@ -15,10 +15,17 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// The name clients know the model by.
     pub model: String,
+    /// Other names for it.
+    pub aliases: Vec<String>,
+    /// Whether a request may name any model and is answered by this one.
+    pub any_model: bool,
     /// What the scheduler may use.
     pub scheduler: SchedulerLimits,
     /// The longest answer in tokens where a request sets no limit of its own.
     pub default_max_tokens: usize,
+    /// Whether a request for more tokens than there is room for gets as many as there is room for, and is
+    /// told so in its usage; otherwise it is refused.
+    pub clamp_max_tokens: bool,
     /// How tokens are drawn where a request does not say: by default as OpenAI's API does, at a
     /// temperature of 1.
     pub sampling: Sampling,
@@ -35,6 +42,8 @@ pub struct ServerConfig {
     /// The accepted API keys. Every request must send one, except for `/`, `/health` and `/ready`;
     /// empty accepts requests without a key.
     pub api_keys: Vec<String>,
+    /// Whether `/metrics` needs no key either.
+    pub open_metrics: bool,
     /// Names under which clients may address the server, besides its addresses and `localhost`; `*`
     /// allows any, and with it DNS rebinding by web pages.
     pub allowed_hosts: Vec<String>,
@@ -56,14 +65,18 @@ impl ServerConfig {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             model: model.into(),
+            aliases: Vec::new(),
+            any_model: false,
             scheduler: SchedulerLimits::default(),
             default_max_tokens: 1024,
+            clamp_max_tokens: true,
             sampling: Sampling::new().with_temperature(1.0),
             speculate: false,
             draft: None,
             tool_format: None,
             kept_responses: 256,
             api_keys: Vec::new(),
+            open_metrics: false,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             disk: None,
@@ -71,6 +84,12 @@ impl ServerConfig {
             http: HttpLimits::default(),
             grace: Duration::from_secs(30),
         }
+    }
+
+    /// Whether the model is known by this name. Ollama's clients add `:latest` to names.
+    pub fn answers_to(&self, name: &str) -> bool {
+        let is = |name: &str| name == self.model || self.aliases.iter().any(|alias| alias == name);
+        self.any_model || is(name) || name.strip_suffix(":latest").is_some_and(is)
     }
 }
 

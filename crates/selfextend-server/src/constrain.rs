@@ -19,7 +19,11 @@ pub struct Constraints {
 pub enum Grammar {
     /// One JSON value of a schema.
     Json(serde_json::Value),
-    /// Lark's notation.
+    /// A text that a regular expression matches as a whole.
+    Regex(String),
+    /// One of some texts, of which there is at least one and none is empty.
+    Choice(Vec<String>),
+    /// A text of a grammar in Lark's notation.
     Lark(String),
 }
 
@@ -66,11 +70,18 @@ impl Constraints {
     /// A constraint to a grammar.
     ///
     /// # Errors
-    /// What is wrong with it, or not supported.
-    pub fn grammar(&self, grammar: Grammar) -> Result<Constraint, String> {
+    /// What is wrong with the grammar, or not supported.
+    pub fn hold_to(&self, grammar: Grammar) -> Result<Constraint, String> {
         match grammar {
             Grammar::Json(schema) => self.json(schema),
-            Grammar::Lark(text) => self.matcher(TopLevelGrammar::from_lark(text)),
+            Grammar::Regex(expression) => self.compile(TopLevelGrammar::from_regex(&expression)),
+            Grammar::Choice(texts) => {
+                // A text of Lark's is written as one of JSON.
+                let quoted = texts.into_iter().map(|text| serde_json::Value::from(text).to_string());
+                let rule = format!("start: {}", quoted.collect::<Vec<_>>().join(" | "));
+                self.compile(TopLevelGrammar::from_lark(rule))
+            }
+            Grammar::Lark(grammar) => self.compile(TopLevelGrammar::from_lark(grammar)),
         }
     }
 
@@ -90,10 +101,10 @@ impl Constraints {
             });
             object.insert("x-guidance".to_owned(), compact);
         }
-        self.matcher(TopLevelGrammar::from_json_schema(schema))
+        self.compile(TopLevelGrammar::from_json_schema(schema))
     }
 
-    fn matcher(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Constraint, String> {
         let matcher = Matcher::new(self.factory.create_parser(grammar));
         match matcher.get_error() {
             Some(error) => Err(error),

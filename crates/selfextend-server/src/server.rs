@@ -44,6 +44,7 @@ impl Server {
         ladder: Ladder,
     ) -> Result<Self, ServerError> {
         let metrics = recorder::install()?;
+        recorder::describe(&api::ROUTES);
         if let Some(fault) = text.template.as_ref().and_then(ChatTemplate::fault) {
             tracing::warn!(%fault, "chats will be refused");
         }
@@ -109,20 +110,33 @@ impl Server {
                 }
             }
         };
-        drop(listener);
         tracing::info!("shutting down: waiting for running requests");
         app.scheduler.drain();
         let end = graceful.shutdown();
         tokio::pin!(end);
-        if tokio::time::timeout(app.config.grace, &mut end)
-            .await
-            .is_err()
-        {
+        // Who asks meanwhile is told: `/ready` says so, other requests are refused.
+        let late = GracefulShutdown::new();
+        let refuse = async {
+            loop {
+                if let Some((stream, permit)) = accept(&listener, &connections).await {
+                    connect(stream, permit, &router, &app, &late);
+                }
+            }
+        };
+        let within = tokio::time::timeout(app.config.grace, &mut end);
+        let ended_in_time = tokio::select! {
+            ended = within => ended.is_ok(),
+            () = refuse => false,
+        };
+        drop(listener);
+        if !ended_in_time {
             tracing::warn!("the grace period is over: failing the requests that still run");
             stop(&app).await;
             // Clients that do not read their error lose their connection.
             let _ = tokio::time::timeout(Duration::from_secs(2), end).await;
         }
+        // Nor do those that were refused at the last moment.
+        let _ = tokio::time::timeout(Duration::from_secs(2), late.shutdown()).await;
         stop(&app).await;
         ended
     }
@@ -199,6 +213,7 @@ fn connect(
         if let Ok(local) = local {
             request.extensions_mut().insert(local);
         }
+        api::mend_path(request.uri_mut());
         service.call(request)
     });
     let stream = WriteDeadline::new(stream, limits.write_time);

@@ -1,5 +1,6 @@
 //! The grammar of `selfextend chat`.
 
+use super::cache::CacheArgs;
 use super::generate::GenerateArgs;
 use super::model::ModelArgs;
 use clap::Args;
@@ -27,4 +28,6 @@ pub struct ChatArgs {
     pub generate: GenerateArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }

@@ -1,5 +1,6 @@
 //! The grammar of `selfextend run`.
 
+use super::cache::CacheArgs;
 use super::generate::GenerateArgs;
 use super::model::ModelArgs;
 use clap::Args;
@@ -41,4 +42,6 @@ pub struct RunArgs {
     pub generate: GenerateArgs,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }

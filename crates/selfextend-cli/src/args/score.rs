@@ -1,5 +1,6 @@
 //! The grammar of `selfextend score`.
 
+use super::cache::CacheArgs;
 use super::model::ModelArgs;
 use super::values::tokens_at_least_one;
 use clap::Args;
@@ -29,4 +30,6 @@ pub struct ScoreArgs {
     pub bucket: usize,
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub cache: CacheArgs,
 }

@@ -23,9 +23,13 @@ pub struct ServeArgs {
     /// Port to listen on; 0 for any free one.
     #[arg(long, default_value_t = 8080, value_name = "PORT")]
     pub port: u16,
-    /// The model's name for clients. [default: the name it was loaded by]
+    /// The model's name for clients (repeatable; the first is the one that answers carry).
+    /// [default: the name it was loaded by]
     #[arg(long, value_name = "NAME")]
-    pub alias: Option<String>,
+    pub alias: Vec<String>,
+    /// Answer whatever model a request names, for clients with a hard-wired name.
+    #[arg(long)]
+    pub any_model: bool,
     /// Memory for keys and values, cached prefixes and those of --draft included, as 2g or 800m. [default: two
     /// sequences of full length, at least 1g]
     #[arg(long, value_name = "BYTES", value_parser = bytes)]
@@ -39,6 +43,10 @@ pub struct ServeArgs {
     /// The most tokens of an answer if the request does not say.
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = at_least_one)]
     pub max_tokens: usize,
+    /// Refuse a request for more tokens than there is room for. Otherwise it gets as many as there is
+    /// room for, and its usage says so.
+    #[arg(long)]
+    pub refuse_max_tokens: bool,
     /// Where a request does not say how to sample, do as the model's generation_config.json or GGUF
     /// header recommends (`inspect` and /v1/models show it), not at temperature 1.
     #[arg(long)]
@@ -81,6 +89,9 @@ pub struct ServeArgs {
     /// A file of such keys, one per line.
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
+    /// Let /metrics be read without a key, as /health and /ready are.
+    #[arg(long)]
+    pub open_metrics: bool,
     /// A name under which clients reach the server, besides its addresses and localhost
     /// (repeatable, or separated by commas); `*` for any. Other names are refused, which protects
     /// from web pages that resolve their own name to this machine.

@@ -2,7 +2,7 @@
 
 use crate::args::generate::GenerateArgs;
 use crate::error::{CliError, Result};
-use crate::setup::Source;
+use crate::setup::{Source, TextCache};
 use crate::{interrupt, output, setup};
 use selfextend::sampling::Sampler;
 use selfextend::speculate::{Draft, Speculated};
@@ -17,6 +17,8 @@ use std::time::Instant;
 pub struct Answer {
     pub generation: Generation,
     pub prefill_tokens: usize,
+    /// Tokens before them that were in the cache of long texts.
+    pub cached_tokens: usize,
     pub prefill_s: f64,
     pub decode_s: f64,
 }
@@ -67,10 +69,26 @@ pub fn answer(
     prompt: &[u32],
     options: &GenerateOptions,
     draft: Option<&mut Draft>,
+    cache: Option<&TextCache>,
     on_text: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
+    let held = session.len();
+    let mut cached = 0;
+    let start = Instant::now();
+    let cache = cache.map(|cache| cache.of(prompt.len())).transpose()?;
+    let cache = match cache.flatten() {
+        Some(cache) if held == 0 => {
+            cached = cache.restore(session, prompt)?;
+            Some(cache)
+        }
+        cache => cache,
+    };
+    let restore_s = start.elapsed().as_secs_f64();
     let tokens = &prompt[session.len()..];
-    let (logits, prefill_s) = setup::prefill(session, tokens, "reading")?;
+    let (logits, prefill_s) = match cache {
+        Some(cache) => setup::prefill_kept(session, prompt, "reading", cache)?,
+        None => setup::prefill(session, tokens, "reading")?,
+    };
     let start = Instant::now();
     let mut pieces =
         selfextend::Answer::with_draft(session, tokenizer, prompt, logits, options, draft)?;
@@ -90,7 +108,8 @@ pub fn answer(
     Ok(Answer {
         generation,
         prefill_tokens: tokens.len(),
-        prefill_s,
+        cached_tokens: cached,
+        prefill_s: prefill_s + restore_s,
         decode_s,
     })
 }
@@ -99,12 +118,16 @@ impl Answer {
     /// The line of statistics that ends an answer.
     pub fn statistics(&self, session: &Session) -> String {
         let generated = self.generation.tokens.len();
+        let cached = match self.cached_tokens {
+            0 => String::new(),
+            cached => format!(" after {cached} cached ones"),
+        };
         let guesses = self.generation.speculated.map_or(String::new(), |it| {
             let Speculated { proposed, accepted } = it;
             format!(" | {accepted} of {proposed} proposed tokens accepted")
         });
         format!(
-            "[prompt {} tokens in {:.1} s, {:.0} tok/s | answer {generated} tokens, {:.1} tok/s, {}{guesses} | context {}/{} | {}]",
+            "[prompt {} tokens{cached} in {:.1} s, {:.0} tok/s | answer {generated} tokens, {:.1} tok/s, {}{guesses} | context {}/{} | {}]",
             self.prefill_tokens,
             self.prefill_s,
             output::rate(self.prefill_tokens, self.prefill_s),

@@ -2,6 +2,7 @@
 
 mod answer;
 mod bench;
+mod cache;
 mod chat;
 mod compare;
 mod demo;
@@ -31,6 +32,7 @@ pub fn dispatch(command: Command) -> Result<()> {
         Command::Serve(args) => serve::serve(&args),
         Command::Pull(args) => pull::pull(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Cache(args) => cache::cache(&args),
         Command::Tune(args) => tune::tune(&args),
     }
 }

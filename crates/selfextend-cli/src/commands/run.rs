@@ -3,7 +3,7 @@
 use super::answer::{Answer, SpeculatedReport, answer, finish_in_json, for_model, options};
 use crate::args::run::RunArgs;
 use crate::error::{CliError, Result};
-use crate::setup::{SettingsReport, Setup};
+use crate::setup::{SettingsReport, Setup, TextCache};
 use crate::{input, output};
 use selfextend::chat_template::Message;
 use selfextend::speculate::Draft;
@@ -21,6 +21,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
     let mut draft = draft.as_ref().map(Draft::new);
     let tokens = encode(args, &model, &prompt)?;
     let mut session = session(args, &setup, &model, tokens.len())?;
+    let cache = TextCache::new(&args.cache, &setup.source);
     let mut ends_line = true;
     let answer = answer(
         &mut session,
@@ -28,6 +29,7 @@ pub fn run(args: &RunArgs) -> Result<()> {
         &tokens,
         &options,
         draft.as_mut(),
+        Some(&cache),
         &mut |piece| {
             ends_line = piece.ends_with('\n');
             if args.json {
@@ -144,6 +146,8 @@ struct Report<'a> {
     ids: &'a [u32],
     finish: &'static str,
     prompt_tokens: usize,
+    /// Those of them that were in the cache of long texts.
+    cached_tokens: usize,
     prefill_s: f64,
     prefill_tok_s: f64,
     decode_s: f64,
@@ -160,6 +164,7 @@ impl<'a> Report<'a> {
         let Answer {
             generation,
             prefill_tokens,
+            cached_tokens,
             prefill_s,
             decode_s,
         } = answer;
@@ -169,7 +174,8 @@ impl<'a> Report<'a> {
             tokens,
             ids: &generation.tokens,
             finish: finish_in_json(&generation.finish),
-            prompt_tokens: *prefill_tokens,
+            prompt_tokens: *prefill_tokens + *cached_tokens,
+            cached_tokens: *cached_tokens,
             prefill_s: output::rounded(*prefill_s, 3),
             prefill_tok_s: output::rounded(output::rate(*prefill_tokens, *prefill_s), 1),
             decode_s: output::rounded(*decode_s, 3),

@@ -3,9 +3,10 @@
 use crate::args::score::ScoreArgs;
 use crate::error::{CliError, Result};
 use crate::progress::Prefill;
-use crate::setup::{SettingsReport, Setup};
+use crate::setup::{SettingsReport, Setup, TextCache, kept_at_once};
 use crate::{input, output};
 use selfextend::{Session, TextModel};
+use selfextend_server::DocumentCache;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -27,7 +28,8 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     let why = format!("{} tokens do not fit", ids.len());
     let mut session = setup.session(&model, ids.len(), &why)?;
     let start = Instant::now();
-    let nll = score_ids(args, &mut session, &ids)?;
+    let cache = TextCache::new(&args.cache, &setup.source);
+    let nll = score_ids(args, &mut session, &ids, cache.of(ids.len())?)?;
     let seconds = start.elapsed().as_secs_f64();
     let summary = Summary::new(args, &setup, &session, &nll, seconds);
     if args.summary {
@@ -78,7 +80,12 @@ impl Source {
 }
 
 /// The negative log-likelihood of `ids[1..]`, written as JSON lines chunk by chunk.
-fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec<f64>> {
+fn score_ids(
+    args: &ScoreArgs,
+    session: &mut Session,
+    ids: &[u32],
+    cache: Option<&DocumentCache>,
+) -> Result<Vec<f64>> {
     let (chunk, vocab) = (args.model.load.chunk, session.model().config().vocab);
     if let Some(position) = ids.iter().position(|&id| id as usize >= vocab) {
         return Err(selfextend::Error::Token {
@@ -90,9 +97,22 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
     }
     let layers = session.model().config().layers;
     let mut bar = Prefill::new("scoring", ids.len(), chunk, layers);
-    let mut nll: Vec<f64> = Vec::with_capacity(ids.len());
+    // `ln p` of the tokens after the first.
+    let mut scores = match cache {
+        Some(cache) => cache.restore_scores(session, ids)?,
+        None => Vec::new(),
+    };
+    // Not `-log_probability`, which prints zero as -0.
+    let mut nll: Vec<f64> = scores.iter().map(|score| 0.0 - score).collect();
+    if !args.summary {
+        output::text(&lines(ids, &nll, 0)?)?;
+    }
+    let chunk = match cache {
+        Some(_) => kept_at_once(session),
+        None => chunk,
+    };
     let seen = &ids[..ids.len().saturating_sub(1)];
-    for tokens in seen.chunks(chunk) {
+    for tokens in seen[nll.len()..].chunks(chunk) {
         let from = nll.len();
         let layer = |_| {
             bar.layer(from);
@@ -100,9 +120,13 @@ fn score_ids(args: &ScoreArgs, session: &mut Session, ids: &[u32]) -> Result<Vec
         };
         let next = &ids[from + 1..][..tokens.len()];
         session.score_with(tokens, next, layer, |_, score| {
-            // Not `-log_probability`, which prints zero as -0.
+            scores.push(score.log_probability);
             nll.push(0.0 - score.log_probability);
         })?;
+        if let Some(cache) = cache {
+            cache.keep(session, ids, from)?;
+            cache.keep_scores(session, ids, &scores, from)?;
+        }
         if !args.summary {
             output::text(&lines(ids, &nll, from)?)?;
         }

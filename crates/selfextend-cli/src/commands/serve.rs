@@ -3,7 +3,7 @@
 use crate::args::serve::ServeArgs;
 use crate::commands::answer::recommended_sampling;
 use crate::error::{CliError, Result};
-use crate::setup::Setup;
+use crate::setup::{Setup, cache_model};
 use crate::{input, interrupt, output};
 use selfextend::speculate::DraftModel;
 use selfextend::{Extension, SessionOptions, TextModel};
@@ -79,8 +79,13 @@ fn config(
 ) -> Result<ServerConfig> {
     let full = selfextend_server::full_context_bytes(text, draft.as_ref(), ladder)?;
     let chunk = args.model.load.chunk;
-    let name = args.alias.as_ref().unwrap_or(&args.model.load.model);
+    let mut names = args.alias.iter().cloned();
+    let name = names.next().unwrap_or_else(|| args.model.load.model.clone());
     let mut config = ServerConfig::new(name);
+    config.aliases = names.collect();
+    config.any_model = args.any_model;
+    config.clamp_max_tokens = !args.refuse_max_tokens;
+    config.open_metrics = args.open_metrics;
     config.listen = SocketAddr::new(args.host, args.port);
     // Two conversations at full length, and no less than a gibibyte.
     config.scheduler.kv_memory = args.kv_memory.unwrap_or((2 * full).max(1 << 30));
@@ -111,13 +116,7 @@ impl ServeArgs {
         let Some(dir) = self.cache_dir.clone() else {
             return Ok(None);
         };
-        let path = setup.source.path();
-        let model = selfextend::fingerprint(path).map_err(|error| {
-            CliError::failure(format!("cannot read {}: {error}", path.display()))
-        })?;
-        // Widened weights give other numbers.
-        let model = format!("{model} {:?}", self.model.load.linear);
-        let mut config = DiskCacheConfig::new(dir, model);
+        let mut config = DiskCacheConfig::new(dir, cache_model(&setup.source)?);
         config.least_tokens = self.cache_least_tokens;
         config.most_bytes = self.cache_size as u64;
         Ok(Some(config))

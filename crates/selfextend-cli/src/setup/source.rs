@@ -140,6 +140,11 @@ impl Source {
         }
     }
 
+    /// How weights are held, in files of the cache.
+    pub fn weights_name(&self) -> &'static str {
+        if self.load.exact { "F32" } else { "Auto" }
+    }
+
     /// The mode of linear layers as `--linear` names it.
     pub fn linear_name(&self) -> &'static str {
         if self.load.exact { "f32" } else { "auto" }

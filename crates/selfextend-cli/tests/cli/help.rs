@@ -2,8 +2,8 @@
 
 use crate::common::selfextend;
 
-const COMMANDS: [&str; 12] = [
-    "run", "chat", "inspect", "score", "plot", "bench", "demo", "eval", "serve", "pull", "tune",
+const COMMANDS: [&str; 13] = [
+    "run", "chat", "inspect", "score", "plot", "bench", "demo", "eval", "serve", "pull", "cache", "tune",
     "compare",
 ];
 const TASKS: [&str; 15] = [

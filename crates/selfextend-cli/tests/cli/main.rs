@@ -1,5 +1,6 @@
 //! The real binary, end to end, on a tiny random model that the tests write themselves.
 
+mod cache;
 mod chat;
 #[path = "../common/mod.rs"]
 mod common;

@@ -108,6 +108,7 @@ pub fn command(args: &[&str]) -> Command {
         .env("SELFEXTEND_CACHE", dir().join("cache"));
     command
         .env("HOME", dir())
+        .env("XDG_CACHE_HOME", dir().join("user-cache"))
         .env("XDG_DATA_HOME", dir().join("data"));
     command
         .stdin(Stdio::piped())

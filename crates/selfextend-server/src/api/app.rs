@@ -110,7 +110,22 @@ impl App {
         Ok(ids)
     }
 
-    /// A constraint to what the field of that name says. The vocabulary is read at the first call.
+    /// Refuses a model that is not served here.
+    ///
+    /// # Errors
+    /// A name that is neither the model's nor another one it was given.
+    pub fn check_model(&self, asked: Option<&str>) -> Result<(), ApiError> {
+        let config = &self.config;
+        match asked {
+            Some(asked) if !config.answers_to(asked) => {
+                Err(ApiError::no_such_model(asked, &config.model))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A constraint to a grammar, which the field of that name asks for. The vocabulary is read at the
+    /// first call.
     pub fn constraint(&self, name: &str, grammar: Grammar) -> Result<Constraint, ApiError> {
         let made = self
             .constraints
@@ -118,9 +133,12 @@ impl App {
         let constraints = made.as_ref().map_err(|error| {
             ApiError::internal(format!("this model cannot be constrained: {error}"))
         })?;
-        constraints.grammar(grammar).map_err(|error| {
-            let message = format!("{name}: the schema cannot be used: {error}");
-            ApiError::parameter(name, message)
+        constraints.hold_to(grammar).map_err(|error| {
+            let what = match name {
+                "response_format" | "tools" => "schema",
+                _ => "grammar",
+            };
+            ApiError::parameter(name, format!("{name}: the {what} cannot be used: {error}"))
         })
     }
 }

@@ -72,7 +72,7 @@ impl ApiError {
             ..Self::new(
                 StatusCode::UNAUTHORIZED,
                 "invalid_request_error",
-                "Incorrect API key provided: send one of the server's keys as `Authorization: Bearer KEY`",
+                "Incorrect API key provided: send one of the server's keys as `Authorization: Bearer KEY` or `x-api-key: KEY`",
             )
         }
     }
@@ -140,14 +140,13 @@ impl ApiError {
         )
     }
 
-    /// A body that is compressed.
+    /// A body that is compressed in a way that is not read.
     pub fn encoded(coding: &str) -> Self {
         Self::new(
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "invalid_request_error",
             format!(
-                "the request body has Content-Encoding {coding:?}, and bodies are read as they are; send \
-                 it uncompressed"
+                "the request body has Content-Encoding {coding:?}; send it as gzip or deflate, or uncompressed"
             ),
         )
     }
@@ -201,6 +200,16 @@ impl ApiError {
         self
     }
 
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What was wrong, in words.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The error as JSON.
     pub fn json(&self) -> Value {
         json!({"error": {
@@ -249,6 +258,7 @@ impl From<Failure> for ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut response = (self.status, Json(self.json())).into_response();
+        response.extensions_mut().insert(self.clone());
         if let Some(after) = self.retry_after {
             let seconds = HeaderValue::from(after.as_secs().max(1));
             response.headers_mut().insert(header::RETRY_AFTER, seconds);

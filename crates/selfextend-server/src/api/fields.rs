@@ -1,6 +1,7 @@
 //! Fields of request bodies that take several forms, read in one pass and bounded while they are
 //! read. serde's untagged enums would keep a copy of the whole field for their second attempt.
 
+use super::numbers::from_float;
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use std::fmt;
 use std::marker::PhantomData;
@@ -158,6 +159,11 @@ impl<'de> Deserialize<'de> for Entry {
                     .map_err(|_| E::custom("no token id is that large"))
             }
 
+            fn visit_f64<E: Error>(self, id: f64) -> Result<Entry, E> {
+                let id = from_float(id).and_then(|id| u64::try_from(id).ok());
+                self.visit_u64(id.ok_or_else(|| E::custom("a token id is a whole number"))?)
+            }
+
             fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<Entry, A::Error> {
                 read_list(list, usize::MAX).map(Entry::Ids)
             }
@@ -192,6 +198,11 @@ impl<'de> Deserialize<'de> for Logprobs {
                 Ok(Logprobs::Count(
                     usize::try_from(count).unwrap_or(usize::MAX),
                 ))
+            }
+
+            fn visit_f64<E: Error>(self, count: f64) -> Result<Logprobs, E> {
+                let count = from_float(count).and_then(|count| u64::try_from(count).ok());
+                self.visit_u64(count.ok_or_else(|| E::custom("logprobs is a whole number"))?)
             }
         }
         reader.deserialize_any(Either)

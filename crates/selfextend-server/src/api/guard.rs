@@ -3,6 +3,7 @@
 use super::app::{App, SharedApp};
 use super::error::ApiError;
 use super::origin::{LocalAddress, Visitor};
+use crate::scheduler::Failure;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
@@ -14,8 +15,11 @@ use std::panic::AssertUnwindSafe;
 /// asks for a key before it does anything.
 const OPEN: [&str; 3] = ["/", "/health", "/ready"];
 
+/// Paths that are answered while running requests are finished and no new ones are taken.
+const TO_THE_END: [&str; 3] = ["/health", "/ready", "/metrics"];
+
 /// Refuses requests for another host, those that pages of other origins make, those without a key,
-/// and compressed bodies.
+/// and bodies that are compressed in other ways than gzip and deflate.
 pub async fn check(State(app): State<SharedApp>, request: Request, next: Next) -> Response {
     let local = request.extensions().get::<LocalAddress>().map(|it| it.0);
     let visitor = match app.allowed.check(request.uri(), request.headers(), local) {
@@ -26,20 +30,21 @@ pub async fn check(State(app): State<SharedApp>, request: Request, next: Next) -
         return let_in(&app, request, next).await;
     };
     let mut response = if request.method() == Method::OPTIONS {
-        preflight()
+        preflight(request.headers())
     } else {
         let_in(&app, request, next).await
     };
     let headers = response.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    headers.append(header::VARY, HeaderValue::from_static("Origin"));
     let exposed = HeaderValue::from_static("x-request-id, x-selfextend, retry-after");
     headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     response
 }
 
-/// The answer to a browser that asks whether a page may send a request.
-fn preflight() -> Response {
+/// The answer to a browser that asks whether a page of an allowed origin may send a request: with the
+/// methods there are, and whatever headers its client library adds.
+fn preflight(asked: &HeaderMap) -> Response {
     let headers = [
         (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
         (
@@ -48,28 +53,44 @@ fn preflight() -> Response {
         ),
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ];
-    (StatusCode::NO_CONTENT, headers).into_response()
+    let mut response = (StatusCode::NO_CONTENT, headers).into_response();
+    let headers = response.headers_mut();
+    if let Some(wanted) = asked.get(header::ACCESS_CONTROL_REQUEST_HEADERS) {
+        headers.append(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted.clone());
+    }
+    // A page of the internet asks for a server of this network.
+    if asked.contains_key(PRIVATE_NETWORK_ASKED) {
+        headers.insert(PRIVATE_NETWORK_ALLOWED, HeaderValue::from_static("true"));
+    }
+    response
 }
+
+const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";
+const PRIVATE_NETWORK_ALLOWED: &str = "access-control-allow-private-network";
 
 async fn let_in(app: &App, request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if !OPEN.contains(&path) && !app.keys.allow(request.headers()) {
+    let is_open = OPEN.contains(&path) || path == "/metrics" && app.config.open_metrics;
+    if !is_open && !app.keys.allow(request.headers()) {
         return ApiError::unauthorized().into_response();
     }
-    if let Some(coding) = coding(request.headers()) {
+    if app.scheduler.is_draining() && !TO_THE_END.contains(&path) {
+        return ApiError::from(Failure::ShuttingDown).into_response();
+    }
+    if let Some(coding) = unreadable_coding(request.headers()) {
         return ApiError::encoded(&coding).into_response();
     }
     next.run(request).await
 }
 
-/// How a body is compressed, where it is: bodies are read as they are.
-fn coding(headers: &HeaderMap) -> Option<String> {
+/// How a body is compressed, where it is and not in one of the ways that are read.
+fn unreadable_coding(headers: &HeaderMap) -> Option<String> {
     let codings = headers.get_all(header::CONTENT_ENCODING).iter();
     let text = codings.map(|coding| String::from_utf8_lossy(coding.as_bytes()));
     let text = text.collect::<Vec<_>>().join(", ");
-    let plain = |coding: &str| coding.is_empty() || coding.eq_ignore_ascii_case("identity");
-    let is_plain = text.split(',').all(|coding| plain(coding.trim()));
-    (!is_plain).then_some(text)
+    let readable = ["", "identity", "gzip", "deflate"];
+    let is_readable = readable.iter().any(|it| text.eq_ignore_ascii_case(it));
+    (!is_readable).then_some(text)
 }
 
 /// Counts requests by route and outcome.

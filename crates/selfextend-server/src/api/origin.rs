@@ -54,7 +54,8 @@ impl AllowList {
                 uri.scheme().is_some() && uri.authority().is_some() && uri.path() == "/"
             };
             if text == ANY || text.parse().as_ref().is_ok_and(is_origin) {
-                return Ok(text.to_ascii_lowercase());
+                let text = text.to_ascii_lowercase();
+                return Ok(with_port(&text).unwrap_or(text));
             }
             Err(ServerError::AllowedOrigin(text.to_owned()))
         };
@@ -93,11 +94,11 @@ impl AllowList {
             return Ok(Visitor::Own);
         };
         let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
-        let authority = text.split_once("://").map(|(_, authority)| authority);
         let host = host.and_then(|host| host.to_str().ok());
-        if authority.is_some_and(|it| host.is_some_and(|host| host.eq_ignore_ascii_case(it))) {
+        if host.is_some_and(|host| is_same(&text, host)) {
             return Ok(Visitor::Own);
         }
+        let text = with_port(&text).unwrap_or(text);
         if self.origins.iter().any(|it| *it == text || it == ANY) {
             return Ok(Visitor::Allowed(origin.clone()));
         }
@@ -121,6 +122,38 @@ impl AllowList {
         };
         is_ours || self.hosts.iter().any(|it| it == name || it == ANY)
     }
+}
+
+/// An origin with the port that it leaves out, where its scheme has one.
+fn with_port(origin: &str) -> Option<String> {
+    let (scheme, authority) = origin.split_once("://")?;
+    let port = default_port(scheme)?;
+    let authority = parse(authority)?;
+    match authority.port() {
+        Some(_) => None,
+        None => Some(format!("{scheme}://{}:{port}", authority.host())),
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
+}
+
+/// Whether a page of an origin was sent by the server that a `Host` header names. Each may leave out
+/// the port that its scheme has; the header's scheme is the origin's.
+fn is_same(origin: &str, host: &str) -> bool {
+    let Some((scheme, page)) = origin.split_once("://") else {
+        return false;
+    };
+    let (Some(page), Some(host)) = (parse(page), parse(host)) else {
+        return false;
+    };
+    let port = |authority: &Authority| authority.port_u16().or(default_port(scheme));
+    page.host().eq_ignore_ascii_case(host.host()) && port(&page) == port(&host)
 }
 
 /// A host and perhaps a port, without a user.
@@ -223,6 +256,23 @@ mod tests {
             assert_eq!(check(&list, host, Some(origin)), None, "{origin}");
         }
         assert_eq!(check(&list, None, Some("http://127.0.0.1:8080")), None);
+        // A port that the scheme has need not be written.
+        for (host, origin, own) in [
+            ("localhost:80", "http://localhost", true),
+            ("localhost", "http://localhost:80", true),
+            ("localhost:443", "https://localhost", true),
+            ("localhost", "https://LOCALHOST:443", true),
+            ("localhost:80", "https://localhost", false),
+            ("localhost:443", "http://localhost", false),
+            ("localhost:81", "http://localhost", false),
+        ] {
+            let found = check(&list, Some(host), Some(origin));
+            assert_eq!(found == Some(Visitor::Own), own, "{host} {origin}");
+        }
+        for origin in ["https://app.example", "https://app.example:443"] {
+            let found = check(&list, host, Some(origin));
+            assert!(matches!(found, Some(Visitor::Allowed(_))), "{origin}");
+        }
     }
 
     #[test]

@@ -13,17 +13,23 @@ pub struct Answer {
     /// The parts of a chat's answer.
     pub message: Message,
     output: Output,
+    /// The prompt's first token, whose probability is unknown, where the prompt's are reported.
+    first: Option<u32>,
+    /// Characters of an echoed prompt.
+    before: usize,
     pub logprobs: Vec<TokenLogprob>,
     pub finish: Option<Finish>,
 }
 
 impl Answer {
     /// An answer that begins with a text.
-    pub fn new(text: String, output: Output) -> Self {
+    fn new(text: String, first: Option<u32>, output: Output) -> Self {
         Self {
+            before: text.chars().count(),
             text,
             message: Message::default(),
             output,
+            first,
             logprobs: Vec::new(),
             finish: None,
         }
@@ -34,7 +40,14 @@ impl Answer {
         self.text.push_str(&piece.text);
         let deltas = self.output.push(&piece);
         self.message.extend(deltas);
-        self.logprobs.extend(piece.logprob);
+        let before = self.before;
+        let logprob = piece.logprob.map(|logprob| after(before, logprob));
+        self.logprobs.extend(logprob);
+    }
+
+    /// Takes the probabilities of the prompt's tokens.
+    pub fn echoed(&mut self, logprobs: &[TokenLogprob]) {
+        self.logprobs.extend_from_slice(logprobs);
     }
 
     /// Ends it.
@@ -43,6 +56,12 @@ impl Answer {
         self.message.extend(deltas);
         self.finish = Some(finish);
     }
+}
+
+/// The same behind so many characters.
+fn after(characters: usize, mut logprob: TokenLogprob) -> TokenLogprob {
+    logprob.at += characters;
+    logprob
 }
 
 /// Writes a reply, whole or in chunks.
@@ -69,6 +88,19 @@ impl Reply {
         }
     }
 
+    /// Answers to each prompt.
+    pub fn choices(&self) -> usize {
+        self.info.n
+    }
+
+    /// An answer before anything is generated of it.
+    pub fn answer(&self, index: usize) -> Answer {
+        let prompt = index / self.info.n;
+        let text = self.info.echo.get(prompt).cloned().unwrap_or_default();
+        let first = self.info.first_tokens.get(prompt).copied();
+        Answer::new(text, first, Output::new(&self.info.output))
+    }
+
     /// Notes that a prompt was admitted.
     pub fn admitted(&mut self, admitted: Admitted) {
         self.cached_tokens += admitted.cached_tokens;
@@ -88,7 +120,7 @@ impl Reply {
             trained_window,
             ..
         } = &self.info;
-        json!({
+        let mut usage = json!({
             "prompt_tokens": prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "total_tokens": prompt_tokens + self.completion_tokens,
@@ -100,7 +132,11 @@ impl Reply {
                 "trained_window": trained_window,
                 "context": rung.context(),
             },
-        })
+        });
+        if let Some(most) = self.info.clamped {
+            usage["selfextend"]["max_tokens_clamped_to"] = json!(most);
+        }
+        usage
     }
 
     fn envelope(&self, chunk: bool, choices: Vec<Value>) -> Map<String, Value> {
@@ -125,11 +161,12 @@ impl Reply {
     /// The whole reply.
     pub fn whole(&self, answers: &[Answer]) -> Value {
         let choices = answers.iter().enumerate().map(|(index, answer)| {
-            let logprobs = self.logprobs(&answer.logprobs);
+            let logprobs = self.logprobs(answer.first, &answer.logprobs);
             let mut choice = json!({
                 "index": index,
                 "logprobs": logprobs,
                 "finish_reason": answer.finish.as_ref().map(|it| reason(it, answer.output.calls)),
+                "stop_reason": answer.finish.as_ref().and_then(stop_reason),
             });
             match self.info.endpoint {
                 Endpoint::Chat => choice["message"] = answer.message.json(),
@@ -157,6 +194,9 @@ impl Reply {
             "logprobs": logprobs,
             "finish_reason": finish.map(|it| reason(it, self.outputs[index].calls)),
         });
+        if let Some(finish) = finish {
+            choice["stop_reason"] = json!(stop_reason(finish));
+        }
         match self.info.endpoint {
             Endpoint::Chat if finish.is_some() => choice["delta"] = json!({}),
             Endpoint::Chat => choice["delta"] = json!({"content": text}),
@@ -178,6 +218,9 @@ impl Reply {
                 })
                 .collect(),
             Endpoint::Completions => {
+                // With probabilities, the prompts follow as soon as they are read.
+                let is_told = !self.info.first_tokens.is_empty();
+                let answers = answers.filter(|_| !is_told);
                 let echo = |index: usize| Some((index, self.info.echo.get(index / self.info.n)?));
                 let texts = answers.filter_map(echo);
                 texts
@@ -189,7 +232,11 @@ impl Reply {
 
     /// The chunks of a piece.
     pub fn piece(&mut self, piece: &Piece) -> Vec<Value> {
-        let logprobs = self.logprobs(piece.logprob.as_slice());
+        let logprob = piece.logprob.clone().map(|logprob| {
+            let echo = self.info.echo.get(piece.choice / self.info.n);
+            after(echo.map_or(0, |echo| echo.chars().count()), logprob)
+        });
+        let logprobs = self.logprobs(None, logprob.as_slice());
         if self.info.endpoint == Endpoint::Completions {
             return vec![self.delta(piece.choice, &piece.text, logprobs, None)];
         }
@@ -209,6 +256,17 @@ impl Reply {
             }))
         };
         deltas.into_iter().map(chunk).collect()
+    }
+
+    /// The chunks of a prompt's text with its probabilities, one for each of its answers.
+    pub fn echoed(&self, first_choice: usize, logprobs: &[TokenLogprob]) -> Vec<Value> {
+        let answers = first_choice..first_choice + self.info.n;
+        answers
+            .map(|index| {
+                let Answer { text, first, .. } = self.answer(index);
+                self.delta(index, &text, self.logprobs(first, logprobs), None)
+            })
+            .collect()
     }
 
     /// The chunks that end an answer.
@@ -253,8 +311,8 @@ impl Reply {
             .collect()
     }
 
-    fn logprobs(&self, tokens: &[TokenLogprob]) -> Value {
-        if tokens.is_empty() {
+    fn logprobs(&self, first: Option<u32>, tokens: &[TokenLogprob]) -> Value {
+        if tokens.is_empty() && first.is_none() {
             return Value::Null;
         }
         match self.info.endpoint {
@@ -272,21 +330,36 @@ impl Reply {
                 json!({"content": content.collect::<Vec<_>>(), "refusal": null})
             }
             Endpoint::Completions => {
-                let top = tokens.iter().map(|token| {
-                    let all = token
-                        .top
-                        .iter()
-                        .map(|(id, p)| (self.token_name(*id), json!(p)));
-                    Value::from(Map::from_iter(all))
-                });
+                let mut lists = [const { Vec::new() }; 4];
+                let mut add = |entry: [Value; 4]| {
+                    lists.iter_mut().zip(entry).for_each(|(list, value)| list.push(value));
+                };
+                // Nothing stands before a prompt's first token that could make it probable.
+                if let Some(id) = first {
+                    add([json!(0), Value::Null, Value::Null, json!(self.token_name(id))]);
+                }
+                for token in tokens {
+                    let top = token.top.iter();
+                    let top = top.map(|(id, p)| (self.token_name(*id), json!(p)));
+                    let top = Value::from(Map::from_iter(top));
+                    let name = json!(self.token_name(token.token));
+                    add([json!(token.at), json!(token.logprob), top, name]);
+                }
+                let [offsets, logprobs, top, names] = lists;
                 json!({
-                    "text_offset": tokens.iter().map(|t| t.at).collect::<Vec<_>>(),
-                    "token_logprobs": tokens.iter().map(|t| t.logprob).collect::<Vec<_>>(),
-                    "top_logprobs": top.collect::<Vec<_>>(),
-                    "tokens": tokens.iter().map(|t| self.token_name(t.token)).collect::<Vec<_>>(),
+                    "text_offset": offsets, "token_logprobs": logprobs, "top_logprobs": top,
+                    "tokens": names,
                 })
             }
         }
+    }
+}
+
+/// The stop text that ended an answer, as vLLM reports it.
+fn stop_reason(finish: &Finish) -> Option<&str> {
+    match finish {
+        Finish::Stop(text) => Some(text),
+        _ => None,
     }
 }
 

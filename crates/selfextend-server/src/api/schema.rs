@@ -2,7 +2,13 @@
 
 use super::error::ApiError;
 use super::fields::{Biases, Few, Given, Logprobs, Prompts, TextOr};
+use super::grammar::{Choices, Guides, LONGEST as LONGEST_SCHEMA, StructuredOutputs};
+use super::harmless::is_harmless;
+use super::numbers::{count_or_all, count_or_room, whole};
+#[cfg(any(test, feature = "unstable"))]
+use super::texts::{Detokenize, Tokenize};
 use super::tools::MOST_TOOLS;
+use crate::constrain::Grammar;
 use selfextend::Sampling;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -17,34 +23,38 @@ const MOST_CALLS: usize = 1024;
 /// The most stop texts, and the longest in bytes.
 const MOST_STOPS: usize = 16;
 const LONGEST_STOP: usize = 1024;
-/// The longest JSON schema in bytes.
-const LONGEST_SCHEMA: usize = 128 << 10;
 
 /// Both kinds of completions; each refuses what belongs to the other. A field that is not here is
-/// refused by name, as OpenAI's servers do: who sends it counts on it.
+/// refused by name, as OpenAI's servers do, unless `harmless` has it: who sends it counts on it.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Completion {
     pub model: Option<String>,
     pub messages: Option<Few<ChatMessage, MOST_MESSAGES>>,
     pub prompt: Option<Prompts>,
     pub stream: Option<bool>,
     pub stream_options: Option<StreamOptions>,
+    #[serde(default, deserialize_with = "whole")]
     pub n: Option<usize>,
+    #[serde(default, deserialize_with = "whole")]
     pub best_of: Option<usize>,
     pub temperature: Option<f32>,
     pub top_p: Option<f32>,
+    #[serde(default, deserialize_with = "count_or_all")]
     pub top_k: Option<usize>,
     pub min_p: Option<f32>,
     pub repetition_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
     pub logit_bias: Option<Biases>,
+    #[serde(default, deserialize_with = "whole")]
     pub seed: Option<i64>,
     pub stop: Option<TextOr<String, MOST_STOPS>>,
+    #[serde(default, deserialize_with = "count_or_room")]
     pub max_tokens: Option<usize>,
+    #[serde(default, deserialize_with = "count_or_room")]
     pub max_completion_tokens: Option<usize>,
     pub logprobs: Option<Logprobs>,
+    #[serde(default, deserialize_with = "whole")]
     pub top_logprobs: Option<usize>,
     pub echo: Option<bool>,
     /// Whether special tokens written in `prompt` stand for themselves. They do by default, as in
@@ -67,28 +77,13 @@ pub struct Completion {
     #[serde(default)]
     pub audio: Given,
     pub modalities: Option<Few<String, 8>>,
-    // Fields that change no answer of this server, whatever they hold: who asks, what is kept, which
-    // hints there are for caches and speed.
-    #[serde(default, rename = "user")]
-    _user: IgnoredAny,
-    #[serde(default, rename = "safety_identifier")]
-    _safety_identifier: IgnoredAny,
-    #[serde(default, rename = "store")]
-    _store: IgnoredAny,
-    #[serde(default, rename = "metadata")]
-    _metadata: IgnoredAny,
-    #[serde(default, rename = "service_tier")]
-    _service_tier: IgnoredAny,
-    #[serde(default, rename = "prompt_cache_key")]
-    _prompt_cache_key: IgnoredAny,
-    #[serde(default, rename = "prompt_cache_retention")]
-    _prompt_cache_retention: IgnoredAny,
-    #[serde(default, rename = "prediction")]
-    _prediction: IgnoredAny,
-    #[serde(default, rename = "cache_prompt")]
-    _cache_prompt: IgnoredAny,
-    #[serde(default, rename = "id_slot")]
-    _id_slot: IgnoredAny,
+    /// Whether end tokens are never drawn.
+    pub ignore_eos: Option<bool>,
+    pub guided_json: Option<Box<RawValue>>,
+    pub guided_regex: Option<String>,
+    pub guided_choice: Option<Choices>,
+    pub guided_grammar: Option<String>,
+    pub structured_outputs: Option<StructuredOutputs>,
 }
 
 /// A message. What would not be shown to the model is refused unless it is empty.
@@ -166,6 +161,8 @@ pub struct ResponseFormat {
     #[serde(rename = "type")]
     pub kind: String,
     pub json_schema: Option<JsonSchema>,
+    /// Of a json_object, as llama.cpp's server and others take it.
+    pub schema: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -181,37 +178,32 @@ pub struct JsonSchema {
     _strict: IgnoredAny,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Tokenize {
-    pub content: String,
-    #[serde(default)]
-    pub add_special: bool,
-    #[serde(default)]
-    pub parse_special: bool,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Detokenize {
-    pub tokens: Vec<u32>,
-}
-
 /// Reads a body; an error names the field that is wrong.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // Editors on Windows begin files with a byte-order mark.
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first != Some(&b'{') {
         // serde accepts a list as the values of an object in order.
         return Err(ApiError::bad_request("the body must be a JSON object"));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let mut unknown = None;
+    let mut note = |path: serde_ignored::Path| {
+        if let serde_ignored::Path::Map { parent, key } = path
+            && matches!(parent, serde_ignored::Path::Root)
+            && unknown.is_none()
+            && !is_harmless(&key)
+        {
+            unknown = Some(key);
+        }
+    };
+    let noting = serde_ignored::Deserializer::new(&mut reader, &mut note);
+    let value = serde_path_to_error::deserialize(noting).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.into_inner();
         if inner.to_string().starts_with("unknown field `") {
-            let name: String = path.chars().take(100).collect();
-            let message = format!("{name} is not a parameter of this server; leave it out");
-            ApiError::unsupported(name, message)
+            unknown_field(&path)
         } else if inner.is_data() && path != "." {
             ApiError::parameter(&*path, format!("{path}: {inner}"))
         } else {
@@ -220,7 +212,16 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     })?;
     let rest = reader.end();
     rest.map_err(|error| ApiError::bad_request(format!("after the JSON body: {error}")))?;
-    Ok(value)
+    match unknown {
+        Some(name) => Err(unknown_field(&name)),
+        None => Ok(value),
+    }
+}
+
+fn unknown_field(path: &str) -> ApiError {
+    let name: String = path.chars().take(100).collect();
+    let message = format!("{name} is not a parameter of this server; leave it out");
+    ApiError::unsupported(name, message)
 }
 
 /// Reads a body as each of the routes would, and everything in it.
@@ -237,7 +238,7 @@ pub fn read_all(body: &[u8]) {
         body.stops(),
     );
     let _ = (
-        body.max_tokens(),
+        body.max_tokens(true),
         body.top_logprobs(true),
         body.top_logprobs(false),
     );
@@ -277,15 +278,15 @@ impl Completion {
                     .is_some_and(|kinds| kinds.0.iter().any(|kind| kind != "text")),
             ),
             (
-                "suffix",
-                self.suffix.as_ref().is_some_and(|text| !text.is_empty()),
-            ),
-            (
                 "best_of",
                 self.best_of.is_some_and(|best| best != self.n.unwrap_or(1)),
             ),
         ];
         match refused.into_iter().find(|(_, given)| *given) {
+            _ if self.ignore_eos == Some(true) && self.is_guided() => {
+                let message = "ignore_eos would let an answer that is held to a grammar never end; leave one out";
+                Err(ApiError::parameter("ignore_eos", message))
+            }
             Some((name, _)) => {
                 let message = format!("`{name}` is not supported by this server; leave it out");
                 Err(ApiError::unsupported(name, message))
@@ -401,13 +402,14 @@ impl Completion {
     }
 
     /// The limit on the tokens of an answer, where the request sets one.
-    pub fn max_tokens(&self) -> Result<Option<usize>, ApiError> {
+    pub fn max_tokens(&self, chat: bool) -> Result<Option<usize>, ApiError> {
         let (name, value) = match self.max_completion_tokens {
             Some(value) => ("max_completion_tokens", Some(value)),
             None => ("max_tokens", self.max_tokens),
         };
         match value {
-            Some(0) => Err(ApiError::parameter(
+            // A completion of no tokens says how probable its prompt is.
+            Some(0) if chat => Err(ApiError::parameter(
                 name,
                 format!("{name} must be at least 1"),
             )),
@@ -443,14 +445,24 @@ impl Completion {
         let Some(format) = &mut self.response_format else {
             return Ok(None);
         };
+        let beside = format.schema.take();
+        if beside.is_some() && format.kind != "json_object" {
+            let message = "response_format.schema belongs to the type json_object; json_schema has json_schema.schema";
+            return Err(ApiError::parameter("response_format.schema", message));
+        }
         let schema = format
             .json_schema
             .as_mut()
             .and_then(|format| format.schema.take());
         match (format.kind.as_str(), schema) {
             ("text", _) => Ok(None),
-            ("json_object", _) => Ok(Some(serde_json::json!({"type": "object"}))),
-            ("json_schema", Some(schema)) => read_schema(&schema).map(Some),
+            ("json_object", _) => match beside {
+                Some(schema) => read_schema("response_format.schema", &schema).map(Some),
+                None => Ok(Some(serde_json::json!({"type": "object"}))),
+            },
+            ("json_schema", Some(schema)) => {
+                read_schema("response_format.json_schema.schema", &schema).map(Some)
+            }
             ("json_schema", None) => Err(ApiError::parameter(
                 "response_format.json_schema.schema",
                 "response_format json_schema needs json_schema.schema",
@@ -461,10 +473,36 @@ impl Completion {
             )),
         }
     }
+
+    fn is_guided(&self) -> bool {
+        let format = self.response_format.as_ref();
+        format.is_some_and(|format| format.kind != "text")
+            || self.guided_json.is_some()
+            || self.guided_regex.is_some()
+            || self.guided_choice.is_some()
+            || self.guided_grammar.is_some()
+            || self.structured_outputs.is_some()
+    }
+
+    /// The grammar that the answer must follow beside a schema of its format, with its field's name.
+    pub fn grammar(&mut self) -> Result<Option<(&'static str, Grammar)>, ApiError> {
+        let guides = Guides {
+            json: self.guided_json.take(),
+            regex: self.guided_regex.take(),
+            choice: self.guided_choice.take(),
+            grammar: self.guided_grammar.take(),
+            structured: self.structured_outputs.take(),
+        };
+        guides.read()
+    }
+
+    /// What comes after the answer, where it fills a gap.
+    pub fn suffix(&self) -> Option<&str> {
+        self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
+    }
 }
 
-fn read_schema(schema: &RawValue) -> Result<serde_json::Value, ApiError> {
-    let name = "response_format.json_schema.schema";
+fn read_schema(name: &str, schema: &RawValue) -> Result<serde_json::Value, ApiError> {
     if schema.get().len() > LONGEST_SCHEMA {
         let message = format!("{name}: the schema is longer than {LONGEST_SCHEMA} bytes");
         return Err(ApiError::parameter(name, message));

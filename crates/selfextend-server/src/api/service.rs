@@ -1,16 +1,12 @@
 //! Everything except completions.
 
 use super::app::{App, SharedApp};
-use super::body::Client;
 use super::error::ApiError;
-use super::schema::{self, Detokenize, Tokenize};
 use crate::scheduler::Health;
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use selfextend::tokenizer::SpecialTokens;
 use serde_json::{Value, json};
 
 /// `/health`: whether the model's thread serves. Anything but 200 asks for a restart.
@@ -48,7 +44,7 @@ pub async fn metrics(State(app): State<SharedApp>) -> Response {
     ([(header::CONTENT_TYPE, kind)], app.metrics.render()).into_response()
 }
 
-fn describe(app: &App) -> Value {
+fn describe(app: &App, name: &str) -> Value {
     let rungs = app.ladder.rungs().iter().map(|rung| {
         json!({
             "context": rung.context(),
@@ -58,7 +54,7 @@ fn describe(app: &App) -> Value {
     });
     let sampling = &app.config.sampling;
     json!({
-        "id": app.config.model,
+        "id": name,
         "object": "model",
         "created": app.created,
         "owned_by": "selfextend",
@@ -77,9 +73,11 @@ fn describe(app: &App) -> Value {
     })
 }
 
-/// `/v1/models`: the one model.
+/// `/v1/models`: the one model, under each of its names.
 pub async fn models(State(app): State<SharedApp>) -> Json<Value> {
-    Json(json!({"object": "list", "data": [describe(&app)]}))
+    let names = std::iter::once(&app.config.model).chain(&app.config.aliases);
+    let models: Vec<Value> = names.map(|name| describe(&app, name)).collect();
+    Json(json!({"object": "list", "data": models}))
 }
 
 /// `/v1/models/NAME`: the same by its name.
@@ -87,11 +85,8 @@ pub async fn model(
     State(app): State<SharedApp>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    if id == app.config.model {
-        Ok(Json(describe(&app)))
-    } else {
-        Err(ApiError::no_such_model(&id, &app.config.model))
-    }
+    app.check_model(Some(&id))?;
+    Ok(Json(describe(&app, &app.config.model)))
 }
 
 /// `/v1/embeddings`: refused.
@@ -100,37 +95,4 @@ pub async fn embeddings() -> ApiError {
         "model",
         "this server runs a language model, which gives no embeddings; use an embedding model's server",
     )
-}
-
-/// `/tokenize`: the tokens of a text.
-pub async fn tokenize(State(app): State<SharedApp>, body: Body) -> Result<Json<Value>, ApiError> {
-    let body = app.intake.receive(body).await?;
-    let reader = app.clone();
-    let work = move |body: &[u8], client: &Client| {
-        let app = reader;
-        let Tokenize {
-            content,
-            add_special,
-            parse_special,
-        } = schema::parse(body)?;
-        client.check()?;
-        let tokens = app.encode(&content, add_special, parse_special);
-        let tokens = tokens.map_err(|error| ApiError::internal(error.to_string()))?;
-        Ok(Json(json!({"tokens": tokens})))
-    };
-    app.intake.parse(body, work).await
-}
-
-/// `/detokenize`: the text of tokens.
-pub async fn detokenize(State(app): State<SharedApp>, body: Body) -> Result<Json<Value>, ApiError> {
-    let body = app.intake.receive(body).await?;
-    let reader = app.clone();
-    let work = move |body: &[u8], _: &Client| {
-        let app = reader;
-        let Detokenize { tokens } = schema::parse(body)?;
-        let text = app.text.tokenizer.decode(&tokens, SpecialTokens::Show);
-        let text = text.map_err(|error| ApiError::parameter("tokens", error.to_string()))?;
-        Ok(Json(json!({"content": text})))
-    };
-    app.intake.parse(body, work).await
 }

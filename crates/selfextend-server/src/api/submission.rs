@@ -5,6 +5,8 @@ use super::body::{Client, Received};
 use super::error::ApiError;
 use super::fields::{MOST_PROMPTS, Prompts};
 use super::conversation;
+use super::fim;
+use super::numbers::AS_MANY_AS_FIT;
 use super::output::OutputSpec;
 use super::schema::{self, Completion};
 use super::tools::{Wanted, grammar, is_held};
@@ -40,10 +42,14 @@ pub struct RequestInfo {
     pub prompts: usize,
     pub n: usize,
     pub prompt_tokens: usize,
+    /// The most tokens of an answer, where the request asked for more than there was room for.
+    pub clamped: Option<usize>,
     /// Texts to put before the answers, one for each prompt, where `echo` asks for them.
     pub echo: Vec<String>,
     /// How the answers are to be read.
     pub output: OutputSpec,
+    /// The first token of each prompt, where the probabilities of those after it are asked for.
+    pub first_tokens: Vec<u32>,
     /// The rung of the longest prompt.
     pub rung: Rung,
     pub trained_window: usize,
@@ -62,21 +68,31 @@ pub struct ParsedRequest {
     rungs: Vec<usize>,
     options: Vec<GenerateOptions>,
     logprobs: Option<usize>,
+    /// Whether those of the prompts' tokens are asked for too.
+    prompt_logprobs: bool,
     /// What answers are held to, and the field that says so.
     grammar: Option<(&'static str, Grammar)>,
 }
+
+/// Turns the body of another dialect into one of OpenAI's.
+pub type Translate = fn(&[u8]) -> Result<Vec<u8>, ApiError>;
 
 /// Reads a body and queues its prompts.
 pub async fn submit(
     app: &SharedApp,
     endpoint: Endpoint,
     body: Received,
+    translate: Option<Translate>,
 ) -> Result<Submission, ApiError> {
     let arrived = Instant::now();
     let reader = app.clone();
     let work = move |body: &[u8], client: &Client| {
         client.check()?;
-        read(&reader, endpoint, schema::parse(body)?, client)
+        let body = match translate {
+            None => schema::parse(body)?,
+            Some(translate) => schema::parse(&translate(body)?)?,
+        };
+        read(&reader, endpoint, body, client)
     };
     let parsed = app.intake.parse(body, work).await?;
     queue(app, parsed, arrived).await
@@ -101,8 +117,8 @@ pub async fn queue(
         // They are collected here as they come.
         usize::MAX
     };
-    // For each prompt its admission and its end, and the ends of its answers.
-    let reserve = parsed.prompts.len() * (2 + parsed.info.n);
+    // For each prompt its admission, its probabilities and its end, and the ends of its answers.
+    let reserve = parsed.prompts.len() * (3 + parsed.info.n);
     let deadline = arrived.checked_add(app.config.http.request_time);
     let deadline = deadline.unwrap_or(arrived + A_YEAR);
     let (sender, events) = channel(unread, reserve);
@@ -120,6 +136,7 @@ pub async fn queue(
             choices: parsed.info.n,
             options,
             logprobs: parsed.logprobs,
+            prompt_logprobs: parsed.logprobs.filter(|_| parsed.prompt_logprobs),
             constraint: constraint.as_ref().map(Constraint::fork),
             arrived,
             deadline,
@@ -146,6 +163,26 @@ async fn make_constraint(
     app.intake.run_long(work).await
 }
 
+/// The tokens of the prompt that a chat's body makes.
+///
+/// # Errors
+/// As [`submit`].
+pub async fn count_tokens(
+    app: &SharedApp,
+    body: Received,
+    translate: Translate,
+) -> Result<usize, ApiError> {
+    let reader = app.clone();
+    let work = move |body: &[u8], client: &Client| {
+        let mut body: Completion = schema::parse(&translate(body)?)?;
+        reader.check_model(body.model.as_deref())?;
+        body.refuse_unsupported()?;
+        let (prompt, _) = chat_prompt(&reader, &mut body, client)?;
+        Ok(prompt.len())
+    };
+    app.intake.parse(body, work).await
+}
+
 /// Checks a request and makes its prompts.
 pub fn read(
     app: &App,
@@ -154,9 +191,7 @@ pub fn read(
     client: &Client,
 ) -> Result<ParsedRequest, ApiError> {
     let config = &app.config;
-    if let Some(asked) = body.model.as_ref().filter(|asked| **asked != config.model) {
-        return Err(ApiError::no_such_model(asked, &config.model));
-    }
+    app.check_model(body.model.as_deref())?;
     body.refuse_unsupported()?;
     let n = body.n.unwrap_or(1);
     let most = config.scheduler.parallel;
@@ -164,9 +199,14 @@ pub fn read(
         let message = format!("n must be between 1 and {most} on this server, not {n}");
         return Err(ApiError::parameter("n", message));
     }
-    let sampling = body.sampling(app.text.model.config().vocab, config.sampling.clone())?;
+    let mut sampling = body.sampling(app.text.model.config().vocab, config.sampling.clone())?;
+    if body.ignore_eos == Some(true) {
+        // As llama.cpp's server does it.
+        let ends = app.text.tokenizer.end_tokens().iter();
+        sampling.bias.extend(ends.map(|id| (*id, f32::NEG_INFINITY)));
+    }
     let logprobs = body.top_logprobs(endpoint == Endpoint::Chat)?;
-    let (stop, asked) = (body.stops()?, body.max_tokens()?);
+    let (mut stop, asked) = (body.stops()?, body.max_tokens(endpoint == Endpoint::Chat)?);
     let schema = body.schema()?;
     let (prompts, output) = match endpoint {
         Endpoint::Chat => {
@@ -178,13 +218,19 @@ pub fn read(
             (plain_prompts(app, &mut body, client)?, OutputSpec::default())
         }
     };
-    let grammar = held(app, &output, schema);
+    let grammar = held(app, &mut body, &output, schema)?;
+    if endpoint == Endpoint::Completions && body.suffix().is_some() {
+        stop.extend(fim::stops(&app.text.tokenizer));
+    }
     client.check()?;
-    let echo = echo(app, &body, endpoint, &prompts, logprobs)?;
+    let echo = echo(app, &body, endpoint, &prompts)?;
+    let prompt_logprobs = logprobs.is_some() && !echo.is_empty();
     let shown = output.shown(&app.style);
     let (mut rungs, mut options) = (Vec::new(), Vec::new());
+    let mut clamped = false;
     for prompt in &prompts {
         let (rung, max_tokens) = place(app, prompt.len(), asked)?;
+        clamped |= asked.is_some_and(|asked| asked > max_tokens && asked != AS_MANY_AS_FIT);
         rungs.push(rung);
         options.push(
             GenerateOptions::new()
@@ -206,6 +252,13 @@ pub fn read(
         );
         return Err(ApiError::parameter("stream", message));
     }
+    let prompt_tokens = prompts.iter().map(Vec::len).sum::<usize>();
+    if prompt_logprobs && prompt_tokens.saturating_mul(n) > MOST_LOGPROBS {
+        let message = format!(
+            "echo reports the log-probabilities of at most {MOST_LOGPROBS} prompt tokens in one request; send fewer prompts at once"
+        );
+        return Err(ApiError::parameter("echo", message));
+    }
     let prefix = match endpoint {
         Endpoint::Chat => "chatcmpl",
         Endpoint::Completions => "cmpl",
@@ -223,9 +276,14 @@ pub fn read(
             .unwrap_or(false),
         prompts: prompts.len(),
         n,
-        prompt_tokens: prompts.iter().map(Vec::len).sum(),
+        prompt_tokens,
+        clamped: clamped.then(|| options.iter().map(|it| it.max_tokens).min().unwrap_or(0)),
         echo,
         output,
+        first_tokens: match prompt_logprobs {
+            true => prompts.iter().map(|prompt| prompt[0]).collect(),
+            false => Vec::new(),
+        },
         rung: app.ladder.rung(longest).clone(),
         trained_window: app.ladder.trained(),
     };
@@ -245,6 +303,7 @@ pub fn read(
         rungs,
         options,
         logprobs,
+        prompt_logprobs,
         grammar,
     })
 }
@@ -253,33 +312,53 @@ pub fn read(
 fn place(app: &App, prompt: usize, asked: Option<usize>) -> Result<(usize, usize), ApiError> {
     let context = app.ladder.context();
     let room = context.saturating_sub(prompt);
-    let wanted = asked.unwrap_or(app.config.default_max_tokens.min(room.max(1)));
+    let wanted = match asked {
+        None => app.config.default_max_tokens.min(room.max(1)),
+        Some(AS_MANY_AS_FIT) => room.max(1),
+        Some(asked) if app.config.clamp_max_tokens && room > 0 => asked.min(room),
+        Some(asked) => asked,
+    };
     let rung = app.ladder.rung_for(prompt.saturating_add(wanted));
     let rung = rung.ok_or_else(|| ApiError::context_length(context, prompt, wanted))?;
     Ok((rung, wanted))
 }
 
-/// What answers are held to: calls of functions, a schema, or both.
+/// What answers are held to: calls of functions, a schema, or both; or another grammar alone.
 fn held(
     app: &App,
+    body: &mut Completion,
     output: &OutputSpec,
     schema: Option<serde_json::Value>,
-) -> Option<(&'static str, Grammar)> {
+) -> Result<Option<(&'static str, Grammar)>, ApiError> {
     let tools = output.tools.as_ref();
-    if let (Some(schema), None, None) = (&schema, tools, output.thinking) {
-        return Some(("response_format", Grammar::Json(schema.clone())));
-    }
-    let text = grammar(&Wanted {
-        tools: tools.map(|(tools, format, _)| (tools.as_ref(), *format)),
-        content: schema.as_ref(),
-        thinking: output.thinking,
-        token: &|text| app.style.token(text),
-    })?;
-    let name = match tools {
-        Some((tools, ..)) if is_held(tools) => "tools",
-        _ => "response_format",
+    let has_schema = schema.is_some();
+    let own = if let (Some(schema), None, None) = (&schema, tools, output.thinking) {
+        Some(("response_format", Grammar::Json(schema.clone())))
+    } else {
+        let text = grammar(&Wanted {
+            tools: tools.map(|(tools, format, _)| (tools.as_ref(), *format)),
+            content: schema.as_ref(),
+            thinking: output.thinking,
+            token: &|text| app.style.token(text),
+        });
+        let name = match tools {
+            Some((tools, ..)) if is_held(tools) => "tools",
+            _ => "response_format",
+        };
+        text.map(|text| (name, Grammar::Lark(text)))
     };
-    Some((name, Grammar::Lark(text)))
+    if own.is_some() && body.ignore_eos == Some(true) {
+        let message = "ignore_eos would let an answer that is held to a grammar never end; leave one out";
+        return Err(ApiError::parameter("ignore_eos", message));
+    }
+    match (own, body.grammar()?) {
+        (Some((own, _)), Some((name, _))) => {
+            let own = if has_schema { "response_format" } else { own };
+            let message = format!("an answer cannot be held to both {own} and {name}");
+            Err(ApiError::parameter(name, message))
+        }
+        (own, guided) => Ok(own.or(guided)),
+    }
 }
 
 fn chat_prompt(
@@ -287,6 +366,10 @@ fn chat_prompt(
     body: &mut Completion,
     client: &Client,
 ) -> Result<(Vec<u32>, OutputSpec), ApiError> {
+    if body.suffix().is_some() {
+        let message = "suffix belongs to /v1/completions";
+        return Err(ApiError::unsupported("suffix", message));
+    }
     if body.prompt.is_some() {
         let message = "prompt belongs to /v1/completions; send messages here";
         return Err(ApiError::parameter("prompt", message));
@@ -379,7 +462,18 @@ fn plain_prompts(
     for ids in &prompts {
         check_ids(app, "prompt", ids)?;
     }
-    Ok(prompts)
+    match body.suffix() {
+        None => Ok(prompts),
+        Some(suffix) => {
+            client.check()?;
+            app.check_length("suffix", suffix.len())?;
+            let after = app.encode(suffix, false, special);
+            let after = after.map_err(|error| ApiError::parameter("suffix", error.to_string()))?;
+            check_ids(app, "suffix", &after)?;
+            let prompt = |before: &Vec<u32>| fim::prompt(&app.text.tokenizer, before, &after);
+            prompts.iter().map(prompt).collect()
+        }
+    }
 }
 
 fn echo(
@@ -387,14 +481,9 @@ fn echo(
     body: &Completion,
     endpoint: Endpoint,
     prompts: &[Vec<u32>],
-    logprobs: Option<usize>,
 ) -> Result<Vec<String>, ApiError> {
     if !body.echo.unwrap_or(false) || endpoint == Endpoint::Chat {
         return Ok(Vec::new());
-    }
-    if logprobs.is_some() {
-        let message = "echo together with logprobs is not supported";
-        return Err(ApiError::unsupported("echo", message));
     }
     let text = |ids: &Vec<u32>| {
         let text = app.text.tokenizer.decode(ids, SpecialTokens::Skip);

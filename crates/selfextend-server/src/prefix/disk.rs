@@ -12,17 +12,25 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 const SUFFIX: &str = "kv";
 /// Suffix of a file being written; one that is found at the start was left by a crash.
 const DRAFT: &str = "part";
+/// A file that has been written for so long is not being written any more.
+const ABANDONED: Duration = Duration::from_secs(3600);
 /// Blocks that may wait to be written; they stay in memory until then.
 const WAITING: usize = 256;
 
 struct Job {
     header: Header,
-    block: Block,
+    content: Content,
+}
+
+/// What a file holds.
+enum Content {
+    Block(Block),
+    Bytes(Vec<u8>),
 }
 
 /// The thread that writes.
@@ -48,8 +56,12 @@ impl Disk {
     /// # Errors
     /// A directory that cannot be created or listed.
     pub fn open(config: DiskCacheConfig) -> io::Result<Self> {
-        fs::create_dir_all(&config.dir)?;
-        for (path, _) in files(&config.dir, DRAFT)? {
+        create(&config.dir)?;
+        let now = SystemTime::now();
+        let is_old = |changed| now.duration_since(changed).is_ok_and(|age| age > ABANDONED);
+        // Another process may be writing the others.
+        let drafts = files(&config.dir, DRAFT)?.into_iter();
+        for (path, _) in drafts.filter(|(_, changed)| is_old(*changed)) {
             tracing::warn!(path = %path.display(), "removing a partly written file");
             let _ = fs::remove_file(path);
         }
@@ -80,18 +92,51 @@ impl Disk {
     /// Queues a block that ends `tokens` to be written, or drops it where too many are queued;
     /// `identity` is that of [its rung](selfextend::Model::block_identity).
     pub fn keep(&self, identity: &str, tokens: &[u32], block: &Block) {
-        let job = Job {
-            header: Header {
-                model: self.config.model.clone(),
-                identity: identity.to_owned(),
-                tokens: tokens.to_vec(),
-                bytes: block.bytes(),
-            },
-            block: block.clone(),
-        };
+        let job = self.job(identity, tokens, block);
         let sent = |jobs: &SyncSender<Job>| jobs.try_send(job).is_ok();
         if !self.jobs.as_ref().is_some_and(sent) {
             tracing::debug!("too many blocks wait to be written: a prefix is not kept");
+        }
+    }
+
+    /// [`Disk::keep`] that waits where too many are queued.
+    pub fn keep_surely(&self, identity: &str, tokens: &[u32], block: &Block) {
+        self.send(self.job(identity, tokens, block));
+    }
+
+    /// The same for bytes that are no block.
+    pub fn keep_bytes(&self, identity: &str, tokens: &[u32], bytes: Vec<u8>) {
+        self.send(Job {
+            header: self.header(identity, tokens, bytes.len()),
+            content: Content::Bytes(bytes),
+        });
+    }
+
+    /// Where the block of a header is kept.
+    pub fn path_of(&self, header: &Header) -> PathBuf {
+        path_of(&self.config, header)
+    }
+
+    fn send(&self, job: Job) {
+        if let Some(jobs) = &self.jobs {
+            // An error means that the thread has panicked, which was reported.
+            let _ = jobs.send(job);
+        }
+    }
+
+    fn header(&self, identity: &str, tokens: &[u32], bytes: usize) -> Header {
+        Header {
+            model: self.config.model.clone(),
+            identity: identity.to_owned(),
+            tokens: tokens.to_vec(),
+            bytes,
+        }
+    }
+
+    fn job(&self, identity: &str, tokens: &[u32], block: &Block) -> Job {
+        Job {
+            header: self.header(identity, tokens, block.bytes()),
+            content: Content::Block(block.clone()),
         }
     }
 
@@ -153,6 +198,52 @@ impl Drop for Disk {
     }
 }
 
+/// A file of a cache.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct CachedFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// When it was last used.
+    pub used: SystemTime,
+    /// The model of its text, as [`DiskCacheConfig::model`] identifies it; `None` where the file is
+    /// damaged or of another version.
+    pub model: Option<String>,
+    /// Tokens from the start of its text to the end of what it holds.
+    pub tokens: usize,
+}
+
+/// The files of a cache's directory, which need not exist. The last used comes first.
+///
+/// # Errors
+/// A directory that cannot be listed.
+pub fn cached_files(dir: &Path) -> io::Result<Vec<CachedFile>> {
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let mut all = files(dir, SUFFIX)?;
+    all.extend(files(dir, DRAFT)?);
+    let describe = |(path, used): (PathBuf, SystemTime)| {
+        let mut header = None;
+        let _ = file::read(&path, |found| {
+            header = Some(found.clone());
+            false
+        });
+        CachedFile {
+            bytes: fs::metadata(&path).map_or(0, |data| data.len()),
+            used,
+            tokens: header.as_ref().map_or(0, |header| header.tokens.len()),
+            model: header.map(|header| header.model),
+            path,
+        }
+    };
+    let mut described: Vec<CachedFile> = all.into_iter().map(describe).collect();
+    described.sort_by_key(|file| std::cmp::Reverse(file.used));
+    Ok(described)
+}
+
 /// Files of a directory with a suffix, and when they were last changed.
 fn files(dir: &Path, suffix: &str) -> io::Result<Vec<(PathBuf, SystemTime)>> {
     let entries = fs::read_dir(dir)?.filter_map(Result::ok);
@@ -169,15 +260,34 @@ fn files(dir: &Path, suffix: &str) -> io::Result<Vec<(PathBuf, SystemTime)>> {
 }
 
 fn write(config: &DiskCacheConfig, job: &Job) -> io::Result<()> {
-    let name = job.header.file_name();
-    let path = config.dir.join(name).with_extension(SUFFIX);
+    let path = path_of(config, &job.header);
     if let Ok(file) = File::options().append(true).open(&path) {
         // It exists already: this counts as a use.
         return file.set_modified(SystemTime::now());
     }
-    let block = job.block.to_bytes().map_err(io::Error::other)?;
-    file::write(&path, &path.with_extension(DRAFT), &job.header, &block)?;
+    // Another process may write the same file.
+    let draft = path.with_extension(format!("{}.{DRAFT}", std::process::id()));
+    match &job.content {
+        Content::Block(block) => {
+            let block = block.to_bytes().map_err(io::Error::other)?;
+            file::write(&path, &draft, &job.header, &block)?;
+        }
+        Content::Bytes(bytes) => file::write(&path, &draft, &job.header, bytes)?,
+    }
     make_room(config)
+}
+
+fn path_of(config: &DiskCacheConfig, header: &Header) -> PathBuf {
+    config.dir.join(header.file_name()).with_extension(SUFFIX)
+}
+
+/// Creates a directory that its user alone can read: the files hold texts.
+pub fn create(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
 }
 
 /// Removes the oldest files until all fit.

@@ -1,9 +1,9 @@
 //! A request that runs: one prompt, one or more answers.
 
 use super::event::{Admitted, Event, Failure, Piece, TokenLogprob};
+use super::logprobs::{PromptLogprobs, token_logprob};
 use super::request::Request;
 use crate::constrain::Constraint;
-use selfextend::sampling::log_probability;
 use selfextend::speculate::{Draft, DraftModel, Guessing, Speculation};
 use selfextend::{Finish, Result, Session, TextModel, Writer, Written};
 use std::time::Instant;
@@ -31,6 +31,8 @@ pub struct ActiveRequest<'m> {
     pub session: Option<Session>,
     /// Prompt tokens that are read.
     pub read: usize,
+    /// The probabilities of what is read of the prompt, where they are asked for.
+    pub prompt_logprobs: Option<PromptLogprobs>,
     pub choices: Vec<Choice<'m>>,
     pub admitted: Instant,
     /// Whether the pass that runs reads from it.
@@ -85,7 +87,7 @@ impl Choice<'_> {
         let wanted = self
             .logprobs
             .filter(|_| written.finish != Some(Finish::EndToken));
-        let logprob = wanted.map(|top| token_logprob(logits, &written, top));
+        let logprob = wanted.map(|top| token_logprob(logits, written.token, written.at, top));
         Ok(Drawn { written, logprob })
     }
 }
@@ -143,6 +145,7 @@ impl<'m> ActiveRequest<'m> {
         Self {
             read: admission.session.len(),
             session: Some(admission.session),
+            prompt_logprobs: PromptLogprobs::new(&request),
             request,
             charged: admission.charged,
             reserved: admission.charged,
@@ -190,6 +193,19 @@ impl<'m> ActiveRequest<'m> {
             return Ok(());
         };
         let count = self.request.choices;
+        if let Some(logprobs) = self.prompt_logprobs.take() {
+            self.tell(Event::Prompt {
+                first_choice: self.request.first_choice,
+                logprobs: logprobs.placed(&text.tokenizer, &self.request.prompt),
+            });
+        }
+        if self.request.options.max_tokens == 0 {
+            for choice in self.request.first_choice..self.request.first_choice + count {
+                let finish = Finish::MaxTokens;
+                self.tell(Event::Finished { choice, finish });
+            }
+            return Ok(());
+        }
         let forks: Vec<Session> = (1..count).map(|_| session.fork()).collect::<Result<_>>()?;
         for (index, session) in std::iter::once(session).chain(forks).enumerate() {
             let options = &self.request.options;
@@ -275,51 +291,5 @@ impl<'m> ActiveRequest<'m> {
     /// Tells the client that its request failed.
     pub fn fail(&self, failure: Failure) {
         self.tell(Event::Failed(failure));
-    }
-}
-
-/// A token's probability under the model, and those of the `top` most probable tokens.
-fn token_logprob(logits: &[f32], written: &Written, top: usize) -> TokenLogprob {
-    let token = written.token;
-    let logprob = log_probability(logits, token);
-    // All share the normaliser: the differences of logits are those of log-probabilities.
-    let at = |other: usize| logprob + f64::from(logits[other] - logits[token as usize]);
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    let descending = |a: &usize, b: &usize| logits[*b].total_cmp(&logits[*a]).then(a.cmp(b));
-    let top = top.min(order.len());
-    if top > 0 {
-        order.select_nth_unstable_by(top - 1, descending);
-    }
-    order.truncate(top);
-    order.sort_unstable_by(descending);
-    TokenLogprob {
-        token,
-        at: written.at,
-        logprob,
-        top: order.into_iter().map(|id| (id as u32, at(id))).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_most_probable_tokens_come_first() {
-        let logits = [0.0, 2.0, 1.0, 2.0];
-        let drawn = |token| Written {
-            token,
-            at: 0,
-            text: String::new(),
-            finish: None,
-        };
-        let found = token_logprob(&logits, &drawn(2), 3);
-        let ids: Vec<u32> = found.top.iter().map(|(id, _)| *id).collect();
-        assert_eq!(ids, [1, 3, 2]);
-        for (id, logprob) in &found.top {
-            assert!((logprob - log_probability(&logits, *id)).abs() < 1e-6);
-        }
-        assert!((found.logprob - log_probability(&logits, 2)).abs() < 1e-12);
-        assert!(token_logprob(&logits, &drawn(0), 0).top.is_empty());
     }
 }

@@ -73,7 +73,11 @@ impl Worker<'_> {
         let (rung, prompt) = (request.rung, &request.prompt);
         let cost = self.costs[rung];
         // The last token is always computed: the answer starts from its logits.
-        let known = &prompt[..prompt.len().saturating_sub(1)];
+        // What is cached has no probabilities.
+        let known = match request.prompt_logprobs {
+            None => &prompt[..prompt.len().saturating_sub(1)],
+            Some(_) => &[],
+        };
         let mut held = self.prefixes.take(rung, known);
         let whole = held.iter().filter(|(_, count)| *count == PAGE).count();
         let charged = cost.beside(cost.of_request(request), whole);

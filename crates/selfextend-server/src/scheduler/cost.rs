@@ -2,6 +2,7 @@
 
 use super::request::Request;
 use crate::ladder::Rung;
+use crate::prefix::most_read;
 use selfextend::speculate::DraftModel;
 use selfextend::{PAGE, TextModel};
 
@@ -58,7 +59,7 @@ impl Cost {
             block: bytes.block,
             ring: bytes.rings,
             shares: bytes.shares_blocks,
-            most_read: shortest_reach(text, rung).saturating_add(PAGE),
+            most_read: most_read(text.model.config(), &rung.options),
             draft: draft.transpose()?.unwrap_or_default(),
         })
     }
@@ -105,16 +106,6 @@ impl Cost {
         }
         cached.saturating_sub(over.div_ceil(self.block.max(1)))
     }
-}
-
-/// The fewest tokens that a layer looks back: its sliding window, or what the map does not forget.
-fn shortest_reach(text: &TextModel, rung: &Rung) -> usize {
-    let windows = text.model.config().attention.iter();
-    let windows = windows.filter_map(|layer| layer.window);
-    let last = rung.context();
-    let forgotten = rung.options.extension.map().positions().forgotten(last);
-    let kept = (!forgotten.is_empty()).then(|| last - forgotten.end);
-    windows.chain(kept).min().unwrap_or(usize::MAX)
 }
 
 #[cfg(test)]

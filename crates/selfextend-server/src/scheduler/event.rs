@@ -11,6 +11,13 @@ const LEAST_REREAD: usize = 32;
 pub enum Event {
     /// It starts to run.
     Admitted(Admitted),
+    /// A prompt was read whose probabilities were asked for.
+    Prompt {
+        /// The first of its answers.
+        first_choice: usize,
+        /// Its tokens but the first.
+        logprobs: Vec<TokenLogprob>,
+    },
     /// An answer continues.
     Text(Piece),
     /// An answer ended.

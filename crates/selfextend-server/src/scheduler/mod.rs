@@ -17,6 +17,7 @@ mod cost;
 mod event;
 mod fairness;
 mod handle;
+mod logprobs;
 mod passes;
 mod request;
 mod shared;

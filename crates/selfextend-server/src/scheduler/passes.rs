@@ -3,6 +3,7 @@
 use super::active::{Choice, Drawn};
 use super::event::Failure;
 use super::fairness::shares;
+use super::logprobs::PromptLogprobs;
 use super::shared::Shared;
 use super::supervise::{guarded, trip};
 use super::worker::Worker;
@@ -13,6 +14,9 @@ use std::time::Instant;
 /// The logits of the last token of prompts that a pass has read to the end, with the numbers of
 /// their requests.
 type Finished = Vec<(usize, Vec<f32>)>;
+
+/// Where the probabilities of a prompt's tokens go, and the tokens after the first that a pass reads.
+type Told<'a> = Option<(&'a mut PromptLogprobs, &'a [u32])>;
 
 /// The tokens that a step drew for an answer, and why there were no more if that is an error.
 type Draws = (Vec<Drawn>, Result<(), Failure>);
@@ -156,6 +160,7 @@ impl Worker<'_> {
     fn read_some(&mut self, reading: &[usize], shares: &[usize]) -> selfextend::Result<Finished> {
         let mut inputs = Vec::new();
         let (mut owners, mut clients) = (Vec::new(), Vec::new());
+        let mut told: Vec<Told> = Vec::new();
         let mut wanted = reading.iter().zip(shares).peekable();
         for (n, active) in self.running.iter_mut().enumerate() {
             let Some((_, &count)) = wanted.next_if(|(at, _)| **at == n) else {
@@ -169,10 +174,15 @@ impl Worker<'_> {
             trip(&active.request.id, "prefill");
             owners.push(n);
             clients.push(&active.request.events);
+            let rest = &active.request.prompt[active.read + 1..];
+            let all = active.prompt_logprobs.is_some();
+            told.push(active.prompt_logprobs.as_mut().map(|it| (it, rest)));
             inputs.push(Input {
                 session,
                 tokens: &active.request.prompt[active.read..active.read + count],
-                logits: if last {
+                logits: if all {
+                    LogitRows::All
+                } else if last {
                     LogitRows::Last
                 } else {
                     LogitRows::None
@@ -182,7 +192,12 @@ impl Worker<'_> {
         let total: usize = shares.iter().sum();
         metrics::counter!("selfextend_prefilled_tokens_total").increment(total as u64);
         let mut finished = Vec::new();
-        let visit = &mut |input: usize, _, logits: &[f32]| {
+        let visit = &mut |input: usize, row: usize, logits: &[f32]| {
+            if let Some((logprobs, rest)) = &mut told[input]
+                && let Some(next) = rest.get(row)
+            {
+                return logprobs.read(logits, *next);
+            }
             finished.push((owners[input], logits.to_vec()));
         };
         let on_layer = |_| {

@@ -24,6 +24,9 @@ pub struct Request {
     pub options: GenerateOptions,
     /// Report the probability of each token and of this many of the most probable ones.
     pub logprobs: Option<usize>,
+    /// Report the same for the tokens of the prompt, the first one excepted. Nothing of the prompt is
+    /// then taken from the prefix cache, which has no probabilities.
+    pub prompt_logprobs: Option<usize>,
     /// The grammar that the answers must follow.
     pub constraint: Option<Constraint>,
     /// When it arrived.

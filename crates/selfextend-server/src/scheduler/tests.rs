@@ -38,6 +38,7 @@ fn request(id: &str, prompt: usize, max_tokens: usize) -> (Request, Receiver<Eve
         choices: 1,
         options: options.with_sampling(sampling),
         logprobs: None,
+        prompt_logprobs: None,
         constraint: None,
         arrived: now,
         deadline: now + Duration::from_secs(600),

@@ -70,6 +70,11 @@ impl Reply {
     }
 }
 
+/// The model of most servers here.
+pub fn tiny_model() -> Arc<TextModel> {
+    model()
+}
+
 fn model() -> Arc<TextModel> {
     static MODEL: OnceLock<Arc<TextModel>> = OnceLock::new();
     MODEL

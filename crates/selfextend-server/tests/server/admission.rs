@@ -33,8 +33,6 @@ fn long_requests_are_extended_by_the_lowest_rung() {
         message.contains("1024") && message.contains("7 in the completion"),
         "{message}"
     );
-    let answer = server.complete(&json!({"prompt": "the", "max_tokens": CONTEXT}));
-    answer.fails(400, "context_length_exceeded");
 }
 
 #[test]

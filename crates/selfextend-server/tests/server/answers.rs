@@ -375,7 +375,7 @@ fn compressed_bodies_are_refused_by_the_name_of_their_coding() {
         "/tokenize",
         "/detokenize",
     ] {
-        for coding in ["gzip", "br", "zstd", "identity, deflate", "x-novel"] {
+        for coding in ["br", "zstd", "identity, deflate", "gzip, gzip", "x-novel"] {
             let reply = server.post_with(("content-encoding", coding), path, &body);
             let message = reply.fails(415, "");
             assert!(message.contains(coding), "{path}: {message}");

@@ -4,6 +4,9 @@ mod admission;
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod dialects;
+mod harness;
+mod lenient;
 mod responses;
 mod speculation;
 mod tools;

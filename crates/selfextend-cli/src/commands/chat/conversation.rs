@@ -4,7 +4,7 @@ use crate::args::chat::ChatArgs;
 use crate::commands::answer::{Answer, answer};
 use crate::error::{CliError, Result};
 use crate::output;
-use crate::setup::{Setup, as_extension};
+use crate::setup::{Setup, TextCache, as_extension};
 use selfextend::chat_template::{ChatTemplate, Message};
 use selfextend::speculate::Draft;
 use selfextend::{GenerateOptions, Session, TextModel};
@@ -18,6 +18,7 @@ pub struct Conversation<'a> {
     messages: Vec<Message>,
     attached: Option<String>,
     session: Session,
+    cache: TextCache<'a>,
     /// It reads the conversation too, and keeps what it read of it.
     draft: Option<Draft>,
     /// The tokens that the session holds.
@@ -63,6 +64,7 @@ impl<'a> Conversation<'a> {
             messages: Vec::new(),
             attached: None,
             session,
+            cache: TextCache::new(&args.cache, &setup.source),
             draft,
             held: Vec::new(),
             totals: Totals::default(),
@@ -158,6 +160,7 @@ impl<'a> Conversation<'a> {
             &prompt,
             &self.options,
             self.draft.as_mut(),
+            Some(&self.cache),
             on_text,
         );
         // Even after an error, the session knows how much of this it holds.

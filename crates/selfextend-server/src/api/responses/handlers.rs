@@ -129,6 +129,8 @@ impl Making {
                 self.admitted(admitted);
                 return Ok(None);
             }
+            // Nobody asks for the probabilities of a prompt here.
+            Event::Prompt { .. } => return Ok(None),
             Event::Text(piece) => self.output.push(&piece),
             Event::Finished { finish, .. } => {
                 if matches!(finish, Finish::MaxTokens | Finish::ContextFull) {
