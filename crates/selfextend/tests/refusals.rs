@@ -38,13 +38,29 @@ fn says(error: &str, words: &[&str]) {
 
 #[test]
 fn an_unknown_model_type_is_named_with_the_known_ones() {
-    let error = with_config("llama", |config| config["model_type"] = json!("mamba"));
+    let error = with_config("llama", |config| config["model_type"] = json!("mango"));
     says(
         &error,
-        &["\"mamba\"", "not supported", "llama", "gemma2", "gpt_neox"],
+        &["\"mango\"", "not supported", "llama", "gemma2", "gpt_neox"],
     );
     let error = with_config("llama", |config| config["model_type"] = Value::Null);
     says(&error, &["model_type"]);
+}
+
+#[test]
+fn families_that_are_known_say_what_is_missing() {
+    for (name, words) in [
+        ("deepseek_v2", "latent attention"),
+        ("deepseek_v3", "latent attention"),
+        ("ministral3", "llama_4_scaling_beta"),
+        ("llama4_text", "attention within chunks"),
+        ("gemma3n_text", "AltUp"),
+        ("falcon", "ALiBi"),
+        ("mamba", "recurrent state"),
+    ] {
+        let error = with_config("llama", |config| config["model_type"] = json!(name));
+        says(&error, &[name, "missing", words]);
+    }
 }
 
 #[test]
@@ -226,6 +242,8 @@ fn gguf_files_of_other_architectures_are_refused() {
         std::fs::write(&path, bytes).unwrap();
         refused(&path).to_string()
     };
+    let error = rename("gpt-oss-mxfp4", "gpt-oss", "gemma3n");
+    says(&error, &["\"gemma3n\"", "missing", "AltUp"]);
     let error = rename("gemma2", "gemma2", "gemma9");
     says(
         &error,

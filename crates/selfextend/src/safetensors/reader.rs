@@ -4,7 +4,9 @@ use super::model_types;
 use super::names::{MODEL_TYPES, ModelType};
 use super::nested::{self, NESTINGS, Nesting, TEXT};
 use super::options::{Absent, OF_OTHERS, RULES};
+use super::packed;
 use crate::error::{Error, Result};
+use crate::families;
 use crate::keys::{self, Key, Meaning};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -42,6 +44,10 @@ impl<'a> Reader<'a> {
             return reader.nested(nesting);
         }
         let kind = model_types::find(name).ok_or_else(|| {
+            if let Some(what) = families::missing(name) {
+                let what = format!("missing: {what}");
+                return reader.unsupported(format!("model type {name:?}"), what);
+            }
             let known = model_types::all().map(|known| known.name);
             let nesting = NESTINGS.iter().map(|known| known.name);
             let known: Vec<&str> = known.chain(nesting).collect();
@@ -87,7 +93,9 @@ impl<'a> Reader<'a> {
     /// What the model type calls an option.
     fn spelled<'k>(&self, key: &'k str) -> &'k str {
         let mut others = self.kind.spellings.iter();
-        let other = others.find(|(usual, _)| *usual == key);
+        let has = |key: &str| self.json.get(key).is_some();
+        // Classes know the usual name too.
+        let other = others.find(|(usual, own)| *usual == key && (has(own) || !has(usual)));
         other.map_or(key, |(_, own)| own)
     }
 
@@ -260,6 +268,10 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 let own = value["quant_method"].as_str().map(str::to_owned);
+                if own.as_deref().is_some_and(packed::is_read) {
+                    self.used.borrow_mut().insert(name);
+                    continue;
+                }
                 let kind = own.unwrap_or_else(|| match key {
                     _ if value["load_in_8bit"] == true || value["load_in_4bit"] == true => {
                         "bitsandbytes".into()
@@ -268,7 +280,7 @@ impl<'a> Reader<'a> {
                 });
                 return Err(self.unsupported(
                     format!("weights quantised by {kind} ({name})"),
-                    "supported in a folder: F32, F16 and BF16; take the model that this one was made \
+                    "supported in a folder: F32, F16, BF16, mxfp4 and fp8; take the model that this one was made \
                      from, or a GGUF file of it"
                         .into(),
                 ));
