@@ -176,11 +176,9 @@ impl Backend for Cpu {
         let mut segments: SmallVec<[Segment; FEW_SEQUENCES]> =
             pairs.map(|(cache, plan)| Segment { cache, plan }).collect();
         let scratch = &mut scratch.attention;
-        let given = |vector: Option<&'_ Vec<f32>>| vector.map_or(&[][..], |vector| vector);
-        let weights = HeadWeights {
-            sinks: given(weights.sinks),
-            turned: given(weights.turned),
-        };
+        let [sinks, turned] =
+            [weights.sinks, weights.turned].map(|vector| vector.map_or(&[][..], |vector| vector));
+        let weights = HeadWeights { sinks, turned };
         Ok(attend_with(
             layer,
             &mut segments,
