@@ -1,8 +1,8 @@
 //! A model's weights on the backend that its passes run on.
 
 use crate::backend::cpu::Cpu;
-use crate::backend::{no_experts, no_head_weights};
 use crate::backend::{Backend, Cache, CacheLayout, FEW_SEQUENCES, Phase, SessionBytes};
+use crate::backend::{no_experts, no_head_weights};
 use crate::config::ModelConfig;
 use crate::decoder::{self, Activations, OnLayer, OnLogits, Weights};
 use crate::device::Device;

@@ -48,6 +48,38 @@ fn an_unknown_model_type_is_named_with_the_known_ones() {
 }
 
 #[test]
+fn weights_in_parts_that_do_not_fit_are_refused() {
+    for (name, tensor, words) in [
+        ("gpt-oss-mxfp4", "gate_up_proj_scales", "has no"),
+        ("llama-fp8", "q_proj.weight\"", "is missing"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = checkpoint(name);
+        std::fs::copy(
+            source.join("config.json"),
+            folder.path().join("config.json"),
+        )
+        .unwrap();
+        let mut bytes = std::fs::read(source.join("model.safetensors")).unwrap();
+        // Another name of the same length.
+        let at = bytes
+            .windows(tensor.len())
+            .position(|it| it == tensor.as_bytes());
+        bytes[at.unwrap()] = b'x';
+        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        says(&refused(folder.path()).to_string(), &[words]);
+    }
+    let error = with_config("llama-fp8", |config| {
+        config["quantization_config"]["weight_block_size"] = json!([8, 8]);
+    });
+    says(&error, &["_scale_inv", "blocks of [8, 8]"]);
+    let error = with_config("llama-fp8", |config| {
+        config["quantization_config"]["fmt"] = json!("e5m2");
+    });
+    says(&error, &["quantization_config.fmt", "e5m2"]);
+}
+
+#[test]
 fn families_that_are_known_say_what_is_missing() {
     for (name, words) in [
         ("deepseek_v2", "latent attention"),
@@ -104,14 +136,12 @@ fn quantised_weights_are_refused_by_the_name_of_their_format() {
         "gptq",
         "awq",
         "bitsandbytes",
-        "fp8",
         "fbgemm_fp8",
         "compressed-tensors",
         "aqlm",
         "hqq",
         "quanto",
         "torchao",
-        "mxfp4",
         "higgs",
         "eetq",
         "spqr",
@@ -164,9 +194,13 @@ fn text_parts_that_are_not_known_are_named() {
     );
     let error = nested("gemma3", json!("gemma2"));
     says(&error, &["text_config.model_type", "gemma2", "gemma3_text"]);
-    for other in ["gemma3n", "qwen2_vl", "paligemma", "mllama", "llama4"] {
+    for other in ["qwen2_vl", "paligemma", "mllama"] {
         let error = nested(other, json!("gemma3_text"));
         says(&error, &["not supported", other, "gemma3"]);
+    }
+    for other in ["gemma3n", "llama4"] {
+        let error = nested(other, json!("gemma3_text"));
+        says(&error, &["not supported", other, "missing"]);
     }
     let error = with_config("gemma3", |config| config["model_type"] = json!("gemma3"));
     says(&error, &["text_config"]);

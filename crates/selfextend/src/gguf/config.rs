@@ -142,11 +142,20 @@ impl Reader<'_> {
                 "both must be equal".into(),
             ));
         }
-        let epsilon = match family.norm {
-            NormKind::Rms => "attention.layer_norm_rms_epsilon",
-            NormKind::Layer => "attention.layer_norm_epsilon",
+        let epsilons = [
+            "attention.layer_norm_rms_epsilon",
+            "attention.layer_norm_epsilon",
+        ];
+        let [epsilon, other] = match family.norm {
+            NormKind::Rms => epsilons,
+            NormKind::Layer => [epsilons[1], epsilons[0]],
         };
-        let norm_eps = self.number(epsilon)?.ok_or_else(|| self.missing(epsilon))?;
+        let norm_eps = match self.number(epsilon)? {
+            // Phi-3.5-MoE's options call that of its layer norms by the other name, and so its files.
+            None if family.norm == NormKind::Layer => self.number(other)?,
+            found => found,
+        };
+        let norm_eps = norm_eps.ok_or_else(|| self.missing(epsilon))?;
         let trained_window = self.need("context_length")?;
         let layers = self.need("block_count")?;
         let layers = layers.checked_sub(self.ahead()?).filter(|&n| n > 0);

@@ -378,6 +378,25 @@ pub(super) const RULES: &[Rule] = &[
         Meaning::Off(&["true", "null"]),
     ),
     (
+        &[
+            "*quantization_config.ignored_layers",
+            "*quantization_config.modules_to_not_convert",
+        ],
+        Meaning::Harmless("tensors tell how they are stored"),
+    ),
+    (
+        &["*quantization_config.activation_scheme"],
+        Meaning::Harmless("activations are not rounded to 8 bits here"),
+    ),
+    (
+        &["*quantization_config.scale_fmt"],
+        Meaning::Harmless("scales are read as they are stored"),
+    ),
+    (
+        &["*quantization_config.fmt"],
+        Meaning::Off(&["\"e4m3\"", "null"]),
+    ),
+    (
         &["lm_head_bias"],
         Meaning::Harmless("a head has a bias where the file has one"),
     ),

@@ -7,9 +7,12 @@ use half::bf16;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
 
+/// The `quant_method` of floats of 8 bits.
+pub(super) const FP8: &str = "fp8";
+
 /// Whether a `quant_method` is one whose tensors are read here.
 pub(super) fn is_read(method: &str) -> bool {
-    matches!(method, "mxfp4" | "fp8")
+    ["mxfp4", FP8].contains(&method)
 }
 
 /// Columns of a block of floats of 4 bits, and the bytes of their codes.
@@ -138,7 +141,10 @@ impl Eights {
                 codes.shape, codes.dtype
             ));
         };
-        let size = &config["quantization_config"]["weight_block_size"];
+        let own = [config, &config[super::nested::TEXT]];
+        let mut own = own.map(|json| &json["quantization_config"]).into_iter();
+        let own = own.find(|own| own.is_object()).unwrap_or(&Value::Null);
+        let size = &own["weight_block_size"];
         let size = |n: usize| size[n].as_u64().filter(|&it| it > 0).map(|it| it as usize);
         let block = match factors.shape[..] {
             [] | [1] => [rows.max(1), columns.max(1)],
@@ -171,7 +177,9 @@ impl Eights {
         for (row, codes) in codes.chunks_exact(columns.max(1)).enumerate() {
             let scales = &scales[row / self.block[0] * across..][..across];
             for (codes, scale) in codes.chunks(self.block[1]).zip(scales) {
-                let numbers = codes.iter().map(|code| bf16::from_f32(eight(*code) * scale));
+                let numbers = codes
+                    .iter()
+                    .map(|code| bf16::from_f32(eight(*code) * scale));
                 data.extend(numbers.flat_map(bf16::to_le_bytes));
             }
         }

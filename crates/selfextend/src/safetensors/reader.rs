@@ -234,7 +234,7 @@ impl<'a> Reader<'a> {
         for (key, value) in object {
             let depth = match &**key {
                 TEXT if self.is_nested() => 3,
-                key if is_split(key) => 2,
+                key if is_split(key, value) => 2,
                 _ => 0,
             };
             flatten(key.clone(), value, depth, &mut all);
@@ -268,8 +268,12 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 let own = value["quant_method"].as_str().map(str::to_owned);
-                if own.as_deref().is_some_and(packed::is_read) {
-                    self.used.borrow_mut().insert(name);
+                if is_read(key, value) {
+                    let mut used = self.used.borrow_mut();
+                    used.insert(format!("{name}.quant_method"));
+                    if own.as_deref() == Some(packed::FP8) {
+                        used.insert(format!("{name}.weight_block_size"));
+                    }
                     continue;
                 }
                 let kind = own.unwrap_or_else(|| match key {
@@ -312,8 +316,14 @@ fn is_option(key: &str) -> bool {
 }
 
 /// Whether the parts of an option count by themselves.
-fn is_split(key: &str) -> bool {
-    matches!(key, "rope_scaling" | "rope_parameters")
+fn is_split(key: &str, value: &Value) -> bool {
+    matches!(key, "rope_scaling" | "rope_parameters") || is_read(key, value)
+}
+
+/// Whether an option describes weights in a format that is read here.
+fn is_read(key: &str, value: &Value) -> bool {
+    let method = value["quant_method"].as_str();
+    key == "quantization_config" && method.is_some_and(packed::is_read)
 }
 
 /// The keys of a value, those of objects down to a depth by themselves.
@@ -322,7 +332,7 @@ fn flatten(name: String, value: &Value, depth: usize, all: &mut Vec<(String, Str
         Value::Object(object) if depth > 0 && !object.is_empty() => {
             for (key, value) in object {
                 // Of a text part, those options have parts that have any outside of it.
-                let depth = if depth == 3 && !is_split(key) {
+                let depth = if depth == 3 && !is_split(key, value) {
                     0
                 } else {
                     depth - 1

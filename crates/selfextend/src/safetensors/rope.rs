@@ -196,7 +196,8 @@ impl Own<'_> {
             }),
             Some(kind @ ("yarn" | "longrope" | "su")) if self.reader.kind.family.norms_turned => {
                 let what = format!("{} of type {kind} with norms after the rotation", self.name);
-                let why = "they would undo its magnitude; supported: default, linear, dynamic, llama3";
+                let why =
+                    "they would undo its magnitude; supported: default, linear, dynamic, llama3";
                 Err(self.reader.unsupported(what, why.into()))
             }
             Some("linear") => {

@@ -61,7 +61,11 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     fn stack_name(&self, name: &str) -> Result<String> {
         let weight = format!("{name}.weight");
         let is_parameter = self.file.stack(&weight)?.is_none() && self.file.stack(name)?.is_some();
-        Ok(if is_parameter { name.to_owned() } else { weight })
+        Ok(if is_parameter {
+            name.to_owned()
+        } else {
+            weight
+        })
     }
 
     /// What the file calls their biases.
@@ -259,10 +263,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             rows.map(<[f32]>::to_vec).collect()
         };
         let [gate, up] = match name(Part::ExpertGateUp) {
-            None => [
-                rows(&read(Part::ExpertGate)?),
-                rows(&read(Part::ExpertUp)?),
-            ],
+            None => [rows(&read(Part::ExpertGate)?), rows(&read(Part::ExpertUp)?)],
             Some(_) => {
                 let both = rows(&read(Part::ExpertGateUp)?);
                 self.halves(experts.width).map(|half| {

@@ -88,6 +88,7 @@ fn weights_that_are_not_those_of_a_head_are_refused() {
         ..HeadWeights::default()
     };
     let error = attend_with(0, &mut segments, q, k, v, weights, &mut out, &mut scratch);
-    let wrong = matches!(error, Err(AttentionError::Length { what, .. }) if what.contains("turned"));
+    let wrong =
+        matches!(error, Err(AttentionError::Length { what, .. }) if what.contains("turned"));
     assert!(wrong, "{error:?}");
 }
