@@ -372,11 +372,19 @@ FAMILIES = {
     ),
     "phi3.5-moe": Spec(
         "PhimoeConfig", "PHIMOE", keys=phi_experts, intermediate_size=11, num_local_experts=5,
-        num_experts_per_tok=2, attention_bias=True, lm_head_bias=True, router_jitter_noise=0.1,
+        num_experts_per_tok=2, attention_bias=True, lm_head_bias=True,
         rope_scaling={
             "type": "longrope", "short_factor": [1.0, 1.05, 1.1], "long_factor": [1.2, 2.5, 3.9],
             "short_mscale": 1.24, "long_mscale": 1.24, "original_max_position_embeddings": 24,
         }, **GQA,
+    ),
+    # What GGUF cannot say: how near experts are, and a magnitude for each list.
+    "phi3.5-moe-jitter": Spec(
+        "PhimoeConfig", None, intermediate_size=7, num_local_experts=6, num_experts_per_tok=2,
+        router_jitter_noise=0.15, rope_scaling={
+            "type": "longrope", "short_factor": [1.0, 1.05], "long_factor": [1.2, 2.5],
+            "short_mscale": 1.1, "long_mscale": 1.3, "original_max_position_embeddings": 24,
+        }, hidden_size=16, **GQA,
     ),
     "hunyuan": Spec(
         "HunYuanDenseV1Config", "HUNYUAN_DENSE", head_dim=8, attention_bias=True, **GQA
@@ -611,7 +619,9 @@ def write_gguf(spec, config, tensors, path, blocks={}):
     if head_dim * heads != config.hidden_size:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    share = getattr(config, "partial_rotary_factor", None) or getattr(config, "rotary_pct", 1.0)
+    rope = getattr(config, "rope_parameters", None) or {}
+    shares = [getattr(config, name, None) for name in ["partial_rotary_factor", "rotary_pct"]]
+    share = next(filter(None, [*shares, rope.get("partial_rotary_factor")]), 1.0)
     writer.add_rope_dimension_count(int(share * head_dim))
     theta = getattr(config, "rope_theta", None) or getattr(config, "rotary_emb_base", None)
     if theta is None:
