@@ -98,12 +98,13 @@ def linear(writer, config):
 
 def llama3(writer, config):
     """llama.cpp's converter writes the divisor of each frequency as a tensor."""
-    scaling, dim = config.rope_scaling, config.head_dim
+    scaling = getattr(config, "rope_scaling", None) or config.rope_parameters
+    dim, theta = config.head_dim, getattr(config, "rope_theta", None) or scaling["rope_theta"]
     old = scaling["original_max_position_embeddings"]
     low = old / scaling["low_freq_factor"]
     high = old / scaling["high_freq_factor"]
     factors = []
-    for frequency in 1.0 / config.rope_theta ** (np.arange(0, dim, 2) / dim):
+    for frequency in 1.0 / theta ** (np.arange(0, dim, 2) / dim):
         wavelength = 2 * math.pi / frequency
         if wavelength < high:
             factors.append(1)
@@ -196,6 +197,47 @@ def glm_experts(writer, config):
     writer.add_expert_weights_norm(config.norm_topk_prob)
     writer.add_expert_group_count(config.n_group)
     writer.add_expert_group_used_count(config.topk_group)
+
+
+def gpt_oss(writer, config):
+    experts(writer, config)
+    writer.add_expert_feed_forward_length(config.intermediate_size)
+    sliding(writer, config)
+    yarn(writer, config)
+
+
+def phi_experts(writer, config):
+    experts(writer, config)
+    scaling = config.rope_scaling
+    # One for both lists.
+    assert scaling["long_mscale"] == scaling["short_mscale"]
+    writer.add_rope_scaling_attn_factors(scaling["long_mscale"])
+    writer.add_rope_scaling_orig_ctx_len(scaling["original_max_position_embeddings"])
+    for name in ["long", "short"]:
+        values = np.array(scaling[f"{name}_factor"], dtype=np.float32)
+        writer.add_tensor(f"rope_factors_{name}.weight", values)
+
+
+def split_gpt_oss(tensors):
+    """gpt-oss' experts as llama.cpp's converter writes them: turned, and gates by themselves."""
+    out = {}
+    for name, tensor in tensors.items():
+        if ".experts.gate_up_proj" in name:
+            if not name.endswith("_bias"):
+                tensor = tensor.transpose(1, 2)
+            end = ".bias" if name.endswith("_bias") else ".weight"
+            stem = name.removesuffix("_bias").removesuffix("gate_up_proj")
+            out[f"{stem}gate_proj{end}"] = tensor[:, ::2]
+            out[f"{stem}up_proj{end}"] = tensor[:, 1::2]
+        elif name.endswith(".experts.down_proj"):
+            out[f"{name}.weight"] = tensor.transpose(1, 2)
+        elif name.endswith(".experts.down_proj_bias"):
+            out[name.replace("_bias", ".bias")] = tensor
+        elif name.endswith(".sinks"):
+            out[f"{name}.weight"] = tensor
+        else:
+            out[name] = tensor
+    return out
 
 
 def merge_experts(tensors):
@@ -319,6 +361,45 @@ FAMILIES = {
         routed_scaling_factor=1.7, n_group=3, topk_group=2, first_k_dense_replace=1,
         attention_bias=True, use_qk_norm=True, **GQA,
     ),
+    # Yarn's ramp does not begin at a whole pair; gates are beyond their limit here and there.
+    "gpt-oss": Spec(
+        "GptOssConfig", "GPT_OSS", keys=gpt_oss, hidden_size=32, intermediate_size=32, head_dim=12,
+        num_local_experts=4, num_experts_per_tok=2, sliding_window=13, rope_theta=100.0,
+        rope_scaling={
+            "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 24,
+            "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+        }, **GQA,
+    ),
+    "phi3.5-moe": Spec(
+        "PhimoeConfig", "PHIMOE", keys=phi_experts, intermediate_size=11, num_local_experts=5,
+        num_experts_per_tok=2, attention_bias=True, lm_head_bias=True,
+        rope_scaling={
+            "type": "longrope", "short_factor": [1.0, 1.05, 1.1], "long_factor": [1.2, 2.5, 3.9],
+            "short_mscale": 1.24, "long_mscale": 1.24, "original_max_position_embeddings": 24,
+        }, **GQA,
+    ),
+    # What GGUF cannot say: how near experts are, and a magnitude for each list.
+    "phi3.5-moe-jitter": Spec(
+        "PhimoeConfig", None, intermediate_size=7, num_local_experts=6, num_experts_per_tok=2,
+        router_jitter_noise=0.15, rope_scaling={
+            "type": "longrope", "short_factor": [1.0, 1.05], "long_factor": [1.2, 2.5],
+            "short_mscale": 1.1, "long_mscale": 1.3, "original_max_position_embeddings": 24,
+        }, hidden_size=16, **GQA,
+    ),
+    "hunyuan": Spec(
+        "HunYuanDenseV1Config", "HUNYUAN_DENSE", head_dim=8, attention_bias=True, **GQA
+    ),
+    "hunyuan-alpha": Spec(
+        "HunYuanDenseV1Config", None, head_dim=8, rope_theta=100.0, hidden_size=16,
+        intermediate_size=19, rope_scaling={
+            "type": "dynamic", "alpha": 50.0, "factor": 1.0, "beta_fast": 32, "beta_slow": 1,
+        }, **GQA,
+    ),
+    "glm4-moe-below": Spec(
+        "Glm4MoeConfig", "GLM4_MOE", five=True, keys=glm_experts, head_dim=8, hidden_size=16,
+        moe_intermediate_size=7, intermediate_size=11, n_routed_experts=6, num_experts_per_tok=2,
+        n_shared_experts=1, n_group=3, topk_group=2, first_k_dense_replace=1, **GQA,
+    ),
     "olmo2": Spec("Olmo2Config", "OLMO2", rope_theta=5e5, **GQA),
     "pythia": Spec(
         "GPTNeoXConfig", "GPTNEOX", keys=parallel, hidden_size=48, num_attention_heads=3,
@@ -422,6 +503,17 @@ FAMILIES |= {
         "MinistralConfig", None, five=True, sliding_window=13, head_dim=4,
         layer_types=["sliding_attention", "full_attention"], **SMALL_GQA,
     ),
+    "exaone3.5": Spec(
+        "ExaoneConfig", "EXAONE", five=True, head_dim=16, tie_word_embeddings=True,
+        rope_parameters={
+            "rope_type": "llama3", "rope_theta": 500.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+        }, keys=llama3, **SMALL_GQA,
+    ),
+    "internlm3": Spec(
+        "InternLM3Config", "LLAMA", five=True, permute=True, head_dim=8, attention_bias=True,
+        mlp_bias=True, **SMALL_GQA,
+    ),
     "jais2": Spec("Jais2Config", "JAIS2", five=True, **SMALL),
     "persimmon": Spec("PersimmonConfig", None, hidden_size=32, hidden_act="relu2"),
     "stablelm-12b": Spec(
@@ -468,12 +560,18 @@ def randomise(model, norm_offset):
             tensor.data = noise * size
         elif name.endswith("bias") or ".act_fn." in name:
             tensor.data = noise * 0.3
+        elif name.endswith(".sinks"):
+            tensor.data = noise * 1.5
         else:
             tensor.data = 1.0 - norm_offset + noise * 0.3
+        if name.endswith("gate_up_proj_bias"):
+            tensor.data = noise * 4.0
     for name, tensor in model.named_buffers():
         if name.endswith("e_score_correction_bias"):
-            # Below 0, experts of groups that were not taken would be better: those are at 0 here.
-            tensor.data = torch.rand(tensor.shape, generator=generator) * 0.5
+            # Below 0, version 4 takes experts of groups that were not taken: those are at 0 there, and
+            # out of reach in 5.
+            below = 2.0 if FIVE else 0.0
+            tensor.data = torch.rand(tensor.shape, generator=generator) * 0.5 - below
 
 
 def permute(weights, heads):
@@ -505,7 +603,8 @@ def usual(spec, name):
     return name
 
 
-def write_gguf(spec, config, tensors, path):
+def write_gguf(spec, config, tensors, path, blocks={}):
+    """`blocks`: what stands in the place of some tensors, in ggml's MXFP4."""
     writer = gguf.GGUFWriter(path, spec.arch_name)
     writer.add_vocab_size(config.vocab_size)
     writer.add_context_length(config.max_position_embeddings)
@@ -520,7 +619,9 @@ def write_gguf(spec, config, tensors, path):
     if head_dim * heads != config.hidden_size:
         writer.add_key_length(head_dim)
         writer.add_value_length(head_dim)
-    share = getattr(config, "partial_rotary_factor", None) or getattr(config, "rotary_pct", 1.0)
+    rope = getattr(config, "rope_parameters", None) or {}
+    shares = [getattr(config, name, None) for name in ["partial_rotary_factor", "rotary_pct"]]
+    share = next(filter(None, [*shares, rope.get("partial_rotary_factor")]), 1.0)
     writer.add_rope_dimension_count(int(share * head_dim))
     theta = getattr(config, "rope_theta", None) or getattr(config, "rotary_emb_base", None)
     if theta is None:
@@ -543,7 +644,9 @@ def write_gguf(spec, config, tensors, path):
     for kind in ["alpha_n", "alpha_p", "beta", "eps"] if curves else []:
         numbers = [tensors[name].item() for name in sorted(curves) if name.endswith(kind)]
         getattr(writer, f"add_xielu_{kind}")(numbers)
-    for name, tensor in merge_experts(stacked(tensors, heads, kv_heads)).items():
+    tensors = stacked(tensors, heads, kv_heads)
+    tensors = split_gpt_oss(tensors) if spec.arch_name == "gpt-oss" else merge_experts(tensors)
+    for name, tensor in tensors.items():
         if name in curves:
             continue
         data = tensor.float().numpy()
@@ -556,11 +659,16 @@ def write_gguf(spec, config, tensors, path):
             data = data.reshape(-1, *data.shape[3:])
         if name.endswith("norm.weight"):
             data = data + np.float32(spec.norm_offset)
-        name, endings = usual(spec, name), (".weight", ".bias")
+        whole, name, endings = name, usual(spec, name), (".weight", ".bias")
         # llama.cpp knows no dense layers among the sparse ones of some.
         target = names.get_name(name, endings) or others.get_name(name, endings)
         assert target, name
-        writer.add_tensor(target, np.ascontiguousarray(data))
+        if whole in blocks:
+            four = gguf.GGMLQuantizationType.MXFP4
+            assert (gguf.quants.dequantize(blocks[whole], four) == data).all()
+            writer.add_tensor(target, blocks[whole], raw_dtype=four)
+        else:
+            writer.add_tensor(target, np.ascontiguousarray(data))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -591,6 +699,12 @@ class SelfExtend:
         self.modules = {sys.modules[type(m).__module__] for m in layers}
         # Layers that multiply queries and keys themselves.
         self.own = not hasattr(layers[0], "scaling")
+        # Norms of queries and keys after their rotation: their weights come after it here too.
+        self.late = hasattr(layers[0], "query_layernorm")
+        self.norms = []
+        for layer in layers if self.late else []:
+            weights = [layer.query_layernorm.weight, layer.key_layernorm.weight]
+            self.norms.append((layer, weights))
 
     def __enter__(self):
         self.theirs = {module: module.apply_rotary_pos_emb for module in self.modules}
@@ -605,20 +719,37 @@ class SelfExtend:
             "selfextend", transformers.masking_utils.eager_mask
         )
         self.model.config._attn_implementation = "selfextend"
+        for layer, weights in self.norms:
+            layer.query_layernorm.weight, layer.key_layernorm.weight = [
+                torch.nn.Parameter(torch.ones_like(w)) for w in weights
+            ]
+            layer.late = [w.data for w in weights]
 
     def __exit__(self, *_):
         for module, rotate in self.theirs.items():
             module.apply_rotary_pos_emb, module.torch = rotate, torch
         self.model.config._attn_implementation = "eager"
+        for layer, (query, key) in self.norms:
+            layer.query_layernorm.weight, layer.key_layernorm.weight = query, key
 
     def note(self, q, k, cos, sin, *_):
-        self.angles = cos, sin
+        # Phi-3.5-MoE's are those of all positions, without sequences.
+        self.angles = [x[None] if x.dim() == 2 else x for x in (cos, sin)]
         return q, k
 
     @staticmethod
     def of_pairs(rotate):
-        """GPT-J's function turns one tensor by half as many angles, given the other way round."""
-        if "tensor" not in inspect.signature(rotate).parameters:
+        """GPT-J's function turns one tensor by half as many angles, given the other way round;
+        Phi-3.5-MoE's takes positions, which index the angles."""
+        parameters = inspect.signature(rotate).parameters
+        positions = parameters.get("position_ids")
+        if positions is not None and positions.default is inspect.Parameter.empty:
+            def of_first(q, k, cos, sin):
+                first = torch.zeros(1, q.shape[-2], dtype=torch.long)
+                return rotate(q, k, cos[0], sin[0], first)
+
+            return of_first
+        if "tensor" not in parameters:
             return rotate
 
         def both(q, k, cos, sin):
@@ -638,11 +769,21 @@ class SelfExtend:
             scores = q @ k.transpose(2, 3)
         else:
             window = getattr(layer, "sliding_window", None)
-            scores = self.scores(sys.modules[type(layer).__module__], q, k, window)
+            module = sys.modules[type(layer).__module__]
+            if self.late:
+                scores = self.absolute_scores(module, q, k, *layer.late)
+            else:
+                scores = self.scores(module, q, k, window)
         scores = scores * scaling
         if softcap is not None:
             scores = softcap * torch.tanh(scores / softcap)
-        weights = torch.softmax(scores + mask[:, :, :, :n], dim=-1)
+        scores = scores + mask[:, :, :, :n]
+        if getattr(layer, "sinks", None) is not None:
+            # A score of each head without a value.
+            sinks = layer.sinks.reshape(1, -1, 1, 1).expand(1, -1, n, 1)
+            weights = torch.softmax(torch.cat([scores, sinks], dim=-1), dim=-1)[..., :n]
+        else:
+            weights = torch.softmax(scores, dim=-1)
         self.angles = None
         return (weights @ v).transpose(1, 2).contiguous(), weights
 
@@ -654,9 +795,28 @@ class SelfExtend:
         self.angles = None
         return scores
 
+    def absolute_scores(self, module, q, k, query_weights, key_weights):
+        """Where weights come after the rotation, scores depend on the positions themselves: those of
+        the authors' code, for queries `i // G + W - W // G` and for keys `j // G` (section 3.2)."""
+        (cos, sin), n = self.angles, q.shape[2]
+
+        def turned(x, positions, weights):
+            angles = cos[:, positions], sin[:, positions]
+            return self.rotate[module](x, x, *angles)[0] * weights
+
+        every = torch.arange(n)
+        near = turned(q, every, query_weights) @ turned(k, every, key_weights).transpose(2, 3)
+        shift = self.neighbours - self.neighbours // GROUP
+        grouped_q = turned(q, (every // GROUP + shift).clamp(max=n - 1), query_weights)
+        grouped = grouped_q @ turned(k, every // GROUP, key_weights).transpose(2, 3)
+        return torch.where(every[:, None] - every[None] < self.neighbours, near, grouped)
+
     def scores(self, module, q, k, window):
         (cos, sin), n = self.angles, q.shape[2]
         rotate, turned = self.rotate[module], cos.shape[-1]
+        if module.__name__.endswith("gpt_oss"):
+            # It turns whole heads by angles of half as many pairs.
+            turned = q.shape[-1]
 
         def at(x, position):
             angles = cos[:, position : position + 1], sin[:, position : position + 1]
@@ -730,6 +890,109 @@ def make(name, spec):
     print(f"{name}: {sum(sizes)} bytes, logits up to {logits['logits'].abs().max():.2f}")
 
 
+def ggml_blocks(codes, scales):
+    """Neighbours share a byte in safetensors, a number and that 16 later in ggml's blocks."""
+    each = torch.stack([codes & 15, codes >> 4], dim=-1).flatten(-2)
+    blocks = each[..., :16] | each[..., 16:] << 4
+    return torch.cat([scales[..., None], blocks], dim=-1).flatten(-2).numpy()
+
+
+def make_four_bits():
+    """gpt-oss with experts in MXFP4: random codes, which `transformers` widens for the logits."""
+    from transformers.integrations.mxfp4 import convert_moe_packed_tensors
+
+    folder, spec = ROOT / "gpt-oss-mxfp4", FAMILIES["gpt-oss"]
+    shutil.rmtree(folder, ignore_errors=True)
+    config = transformers.GptOssConfig(**spec.options)
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model = model.float().eval()
+    randomise(model, 0.0)
+    generator, packed, blocks = torch.Generator().manual_seed(8), {}, {}
+    for n, layer in enumerate(model.model.layers):
+        for part in ["gate_up_proj", "down_proj"]:
+            weights = getattr(layer.mlp.experts, part)
+            experts, inputs, outputs = weights.shape
+            shape = (experts, outputs, inputs // 32)
+            codes = torch.randint(0, 256, (*shape, 16), dtype=torch.uint8, generator=generator)
+            scales = torch.randint(122, 126, shape, dtype=torch.uint8, generator=generator)
+            weights.data = convert_moe_packed_tensors(codes, scales, dtype=torch.float32)
+            assert weights.shape == (experts, inputs, outputs)
+            name = f"model.layers.{n}.mlp.experts"
+            packed[f"{name}.{part}"] = codes, scales
+            if part == "down_proj":
+                blocks[f"{name}.down_proj.weight"] = ggml_blocks(codes, scales)
+            else:
+                for half, gate in enumerate(["gate", "up"]):
+                    some = codes[:, half::2], scales[:, half::2]
+                    blocks[f"{name}.{gate}_proj.weight"] = ggml_blocks(*some)
+    model.save_pretrained(folder)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    tensors = load_file(folder / "model.safetensors")
+    write_gguf(spec, config, tensors, folder / "model.gguf", blocks)
+    for name, (codes, scales) in packed.items():
+        del tensors[name]
+        tensors[f"{name}_blocks"], tensors[f"{name}_scales"] = codes, scales
+    save_file(tensors, folder / "model.safetensors")
+    path = folder / "config.json"
+    method = {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]}
+    config_json = json.loads(path.read_text()) | {"quantization_config": method}
+    path.write_text(json.dumps(config_json, indent=2))
+    save_file(references(model, config), folder / "reference.safetensors")
+    print(folder.name)
+
+
+def make_eight_bits():
+    """Matrices in floats of 8 bits with a scale for each block, as DeepSeek and Qwen publish them; the
+    logits are those of the numbers that DeepSeek's conversion makes of them, in bf16."""
+    folder, source = ROOT / "llama-fp8", ROOT / "llama"
+    tensors = load_file(source / "model.safetensors")
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    config = json.loads((source / "config.json").read_text())
+    size = [16, 8]
+    method = {
+        "quant_method": "fp8", "fmt": "e4m3", "activation_scheme": "dynamic",
+        "weight_block_size": size,
+    }
+    model = transformers.AutoModelForCausalLM.from_pretrained(source, attn_implementation="eager")
+    written, widened = {}, {}
+    for name, tensor in tensors.items():
+        if not name.endswith("_proj.weight"):
+            written[name] = widened[name] = tensor
+            continue
+        scales = torch.zeros([-(-n // block) for n, block in zip(tensor.shape, size)])
+        for row, column in np.ndindex(*scales.shape):
+            place = [slice(at * n, (at + 1) * n) for at, n in zip((row, column), size)]
+            scales[row, column] = tensor[tuple(place)].abs().max() / 448
+        each = scales.repeat_interleave(size[0], 0).repeat_interleave(size[1], 1)
+        each = each[: tensor.shape[0], : tensor.shape[1]]
+        written[name] = (tensor / each).to(torch.float8_e4m3fn)
+        written[f"{name}_scale_inv"] = scales
+        widened[name] = (written[name].float() * each).to(torch.bfloat16).float()
+    (folder / "config.json").write_text(json.dumps(config | {"quantization_config": method}, indent=2))
+    save_file(written, folder / "model.safetensors")
+    model.load_state_dict(widened, strict=False)
+    model = model.float().eval()
+    save_file(references(model, model.config), folder / "reference.safetensors")
+    print(folder.name)
+
+
+def make_merged(name):
+    """Experts in one tensor, as version 5 holds them and writes them where it is asked to."""
+    folder = ROOT / f"{name}-merged"
+    shutil.rmtree(folder, ignore_errors=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        ROOT / name, attn_implementation="eager", dtype=torch.float32
+    )
+    model = model.eval()
+    model.save_pretrained(folder, save_original_format=False)
+    (folder / "generation_config.json").unlink(missing_ok=True)
+    tensors = load_file(folder / "model.safetensors")
+    assert any(name.endswith("experts.gate_up_proj") for name in tensors), list(tensors)
+    save_file(references(model, model.config), folder / "reference.safetensors")
+    print(folder.name)
+
+
 def make_storage_variants():
     """One model in half precision, and one in two files."""
     source, tensors = ROOT / "llama", load_file(ROOT / "llama" / "model.safetensors")
@@ -782,8 +1045,19 @@ def write_gguf_as(spec, config, tensors, path, dtype):
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    if sys.argv[1:] == ["gpt-oss-mxfp4"]:
+        sys.exit(make_four_bits())
+    if sys.argv[1:] == ["llama-fp8"]:
+        sys.exit(make_eight_bits())
+    if sys.argv[1:] and sys.argv[1].endswith("-merged"):
+        sys.exit(make_merged(sys.argv[1].removesuffix("-merged")))
     wanted = sys.argv[1:] or [name for name, spec in FAMILIES.items() if spec.five == FIVE]
     for name in wanted:
         make(name, FAMILIES[name])
+    if not sys.argv[1:] and FIVE:
+        make_merged("mixtral")
+        make_merged("qwen2-moe")
     if not sys.argv[1:] and not FIVE:
         make_storage_variants()
+        make_four_bits()
+        make_eight_bits()

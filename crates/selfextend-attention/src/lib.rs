@@ -68,7 +68,7 @@ pub mod simd;
 #[allow(unsafe_code, dead_code, unused_imports)]
 mod simd;
 
-pub use attention::{AttentionScratch, Segment, attend};
+pub use attention::{AttentionScratch, HeadWeights, Segment, attend, attend_with};
 pub use cache::{KvBlock, KvCache, KvType, LayerKind, PAGE, SegmentPlan};
 pub use error::AttentionError;
 pub use position::{PositionMap, Positions, QueryScaling, SelfExtend};

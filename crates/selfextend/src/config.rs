@@ -59,6 +59,11 @@ pub struct ModelConfig {
     pub residual_scale: f32,
     /// Queries, keys and values are cut to `[-limit, limit]`.
     pub qkv_limit: Option<f32>,
+    /// Each query head has a sink: a score without a value, which takes part in its softmax.
+    pub sinks: bool,
+    /// Queries and keys are normalised after their rotation. As that leaves lengths, they are normalised
+    /// before it here, and only the weights of both norms come after it.
+    pub norms_turned: bool,
     /// The rotary embedding, with the model's own scaling.
     pub rope: RopeSpec,
     /// A context in tokens, and the rotary embedding of sessions up to it (longrope's short factors).

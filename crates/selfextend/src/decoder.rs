@@ -4,7 +4,7 @@
 mod feed_forward;
 mod weights;
 
-use crate::backend::{Backend, Phase};
+use crate::backend::{Backend, HeadVectors, Phase};
 use crate::config::{ModelConfig, NormKind};
 use crate::error::Result;
 use crate::looks::Looks;
@@ -204,7 +204,14 @@ impl<B: Backend> Layer<'_, B> {
             looks.at(operation, x)?;
         }
         let (out, scratch) = (&mut activations.attended, &mut activations.scratch);
-        backend.attend(n, caches, &activations.plan, q, k, v, out, scratch)?;
+        let plan = &activations.plan;
+        match [&layer.sinks, &layer.turned].map(Option::as_ref) {
+            [None, None] => backend.attend(n, caches, plan, q, k, v, out, scratch)?,
+            [sinks, turned] => {
+                let weights = HeadVectors { sinks, turned };
+                backend.attend_with(n, caches, plan, weights, q, k, v, out, scratch)?;
+            }
+        }
         looks.at("the attention (its weighted values)", out)?;
         linear(
             *backend,

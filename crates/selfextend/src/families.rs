@@ -44,6 +44,14 @@ pub(crate) struct Family {
     /// How sparse layers choose their experts, where the file does not say; `None` for families that
     /// have no such layers.
     pub routing: Option<Routing>,
+    /// Each query head has a sink.
+    pub sinks: bool,
+    /// Queries and keys are normalised after their rotation.
+    pub norms_turned: bool,
+    /// What gates of experts are cut to, where the file does not say; `None` for families that cut none.
+    pub expert_limit: Option<f32>,
+    /// YaRN's ramp does not begin and end at whole pairs, where a file cannot say.
+    pub exact_yarn: bool,
     /// Parts that must have a bias. Others may.
     pub biased: &'static [Part],
     /// Parallel blocks have no norm before their feed-forward layer, which reads what attention
@@ -115,6 +123,10 @@ pub(crate) const LLAMA: Family = Family {
     turns_global: TurnsGlobal::Always,
     scaled_by_width: 0,
     routing: None,
+    sinks: false,
+    norms_turned: false,
+    expert_limit: None,
+    exact_yarn: false,
     biased: &[],
     shares_norm: false,
 };
@@ -327,3 +339,109 @@ pub(crate) const GLM4_MOE: Family = Family {
     }),
     ..LLAMA
 };
+
+pub(crate) const GPT_OSS: Family = Family {
+    activation: Activation::GeluSigmoid,
+    slides: Slides::AllButEvery(2),
+    routing: Some(Routing {
+        score: Score::ChosenSoftmax,
+        ..Routing::SOFTMAX
+    }),
+    sinks: true,
+    expert_limit: Some(7.0),
+    exact_yarn: true,
+    biased: &[
+        Part::Query,
+        Part::Key,
+        Part::Value,
+        Part::AttentionOutput,
+        Part::Router,
+        Part::ExpertGate,
+        Part::ExpertUp,
+        Part::ExpertGateUp,
+        Part::ExpertDown,
+    ],
+    ..LLAMA
+};
+
+/// Phi-3.5-MoE.
+pub(crate) const PHIMOE: Family = Family {
+    norm: NormKind::Layer,
+    routing: Some(Routing {
+        score: Score::Nearest(0.01),
+        ..Routing::SOFTMAX
+    }),
+    biased: &[Part::AttentionNorm, Part::FeedForwardNorm],
+    ..MISTRAL
+};
+
+pub(crate) const HUNYUAN: Family = Family {
+    norms_turned: true,
+    ..LLAMA
+};
+
+/// Families that are not run, by the names that files give them, and what is missing.
+pub(crate) const MISSING: &[(&[&str], &str)] = &[
+    (
+        &[
+            "deepseek2",
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "kimi_k2",
+            "minicpm3",
+        ],
+        "latent attention: its keys and values are made from one compressed row of a token, and only a \
+         part of a key is rotated, for which there is no cache here",
+    ),
+    (
+        &["gemma3n", "gemma3n_text"],
+        "several residual streams (AltUp), embeddings of each layer and layers that share their keys",
+    ),
+    (
+        &["llama4", "llama4_text"],
+        "attention within chunks of a text, and queries that are scaled by their position",
+    ),
+    (
+        &["ministral3", "mistral3"],
+        "queries that are scaled by their position (llama_4_scaling_beta)",
+    ),
+    (
+        &["falcon", "RefinedWeb", "RefinedWebModel"],
+        "queries, keys and values fused group by group; Falcon-RW has ALiBi in place of rotary \
+         embeddings, which no method here extends",
+    ),
+    (
+        &["bloom", "mpt"],
+        "ALiBi in place of rotary embeddings, which no method here extends",
+    ),
+    (
+        &["gpt2", "gpt_bigcode", "opt", "starcoder"],
+        "learned positions in place of rotary embeddings, which no method here extends",
+    ),
+    (
+        &["mamba", "mamba2", "falcon_mamba", "rwkv", "rwkv6", "rwkv7"],
+        "no attention: a recurrent state is not extended by positions",
+    ),
+    (
+        &[
+            "qwen3_next",
+            "qwen3next",
+            "falcon_h1",
+            "falcon-h1",
+            "jamba",
+            "granitemoehybrid",
+            "granitehybrid",
+            "nemotron_h",
+            "lfm2",
+        ],
+        "layers with a recurrent state beside those of attention",
+    ),
+];
+
+/// What is missing to run a family that a file names.
+pub(crate) fn missing(name: &str) -> Option<&'static str> {
+    let mut all = MISSING.iter();
+    let found = all.find(|(names, _)| names.contains(&name));
+    found.map(|(_, what)| *what)
+}

@@ -11,6 +11,8 @@ pub struct Experts {
     pub width: usize,
     /// Width of what reads every token beside the experts; 0 for none.
     pub shared_width: usize,
+    /// Gates are cut to at most this, and what they gate to `[-limit, limit]` before 1 is added to it.
+    pub limit: Option<f32>,
     /// How experts are chosen and weighed.
     pub routing: Routing,
     /// Which layers are sparse, first layer first; the others have one feed-forward layer.
@@ -34,7 +36,7 @@ pub struct Routing {
 }
 
 /// What makes weights of the router's numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Score {
     /// A softmax over all experts.
     Softmax,
@@ -42,6 +44,10 @@ pub enum Score {
     ChosenSoftmax,
     /// `1 / (1 + e^-x)`.
     Sigmoid,
+    /// Each expert by a softmax of its own (arXiv 2409.12136, section 2.2): over those that were not
+    /// chosen before and are less than twice this below the largest of them, relative to the larger of
+    /// its size and theirs.
+    Nearest(f32),
 }
 
 impl Routing {
@@ -102,6 +108,17 @@ impl Experts {
                 count / groups
             ));
         }
+        if let Some(limit) = self.limit.filter(|&it| it.is_nan() || it <= 0.0) {
+            return Err(format!("no model cuts its experts' gates to {limit}"));
+        }
+        if let Score::Nearest(jitter) = routing.score
+            && (used > 2 || groups > 1 || routing.normalised || !jitter.is_finite())
+        {
+            return Err(format!(
+                "{used} experts of a token in {groups} groups, normalised or with a jitter of {jitter}: \
+                 experts that are chosen one after the other are at most 2, in one group"
+            ));
+        }
         if !scale.is_finite() {
             return Err(format!("weights of experts cannot be scaled by {scale}"));
         }
@@ -149,7 +166,7 @@ impl Routing {
         scores.extend_from_slice(router);
         match self.score {
             Score::Softmax => softmax(scores),
-            Score::ChosenSoftmax => {}
+            Score::ChosenSoftmax | Score::Nearest(_) => {}
             Score::Sigmoid => scores.iter_mut().for_each(|x| *x = sigmoid(*x)),
         }
         ranks.clear();
@@ -160,8 +177,11 @@ impl Routing {
         }
         for choice in &mut *chosen {
             let expert = largest(ranks);
+            let weight = match self.score {
+                Score::Nearest(jitter) => nearest(scores, ranks, ranks[expert], jitter),
+                _ => scores[expert],
+            };
             ranks[expert] = f32::NEG_INFINITY;
-            let weight = scores[expert];
             *choice = Choice { expert, weight };
         }
         if self.score == Score::ChosenSoftmax {
@@ -198,6 +218,14 @@ impl Routing {
             ranks[worst * size..][..size].fill(f32::NEG_INFINITY);
         }
     }
+}
+
+/// The weight of the largest of those that are left, in `ranks`, among those near it.
+fn nearest(scores: &[f32], ranks: &[f32], largest: f32, jitter: f32) -> f32 {
+    let is_far = |x: f32| (largest - x) / x.abs().max(largest) > 2.0 * jitter;
+    let near = scores.iter().zip(ranks).filter(|(x, _)| !is_far(**x));
+    let sum: f32 = near.map(|(_, rank)| (rank - largest).exp()).sum();
+    1.0 / sum
 }
 
 /// The index of the largest number, the first of equals; what is not a number is larger than all.

@@ -14,7 +14,9 @@ use crate::decoder::{Dense, FeedForward, LayerWeights, Linear, Norm, Weights};
 use crate::error::{Error, Result};
 use crate::tensor::RawTensor;
 use rayon::prelude::*;
-pub(crate) use reading::{ALL_BIASED, Curves, Fused, Names, PLAIN_BIASED, Part, Reading, Tied};
+pub(crate) use reading::{
+    ALL_BIASED, Curves, Fused, Names, PLAIN_BIASED, Part, Reading, Stacks, Tied,
+};
 use std::collections::HashSet;
 use std::ops::Range;
 
@@ -74,7 +76,7 @@ pub(crate) fn load<B: Backend>(
         output,
         output_bias: loader.bias(names.output)?,
         output_norm: if loader.reading.plain_norms {
-            loader.plain_norm()
+            loader.plain_norm(config.hidden)
         } else {
             loader.norm(names.output_norm)?
         },
@@ -118,6 +120,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             Part::QueryKeyValue => (q + 2 * kv, hidden),
             Part::QueryNorm => qk_norm(q),
             Part::KeyNorm => qk_norm(kv),
+            Part::Sinks => (1, self.config.heads),
             Part::AttentionOutput => (hidden, q),
             Part::Gate | Part::Up => (feed_forward, hidden),
             Part::GateUp => (2 * feed_forward, hidden),
@@ -231,7 +234,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                     of_experts.extend(self.check_expert(part, &name)?);
                     continue;
                 }
-                if part == Part::ChoiceBias {
+                if matches!(part, Part::ChoiceBias | Part::Sinks) {
                     check(name, (rows, columns), true)?;
                     continue;
                 }
@@ -306,7 +309,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     fn layer(&self, n: usize) -> Result<LayerWeights<B>> {
         let parts = self.parts(n)?;
         let plain = |norm: Option<Norm<B>>| match norm {
-            None if self.reading.plain_norms => Some(self.plain_norm()),
+            None if self.reading.plain_norms => Some(self.plain_norm(self.config.hidden)),
             norm => norm,
         };
         let name = |part| parts.iter().find(|(known, _)| *known == part);
@@ -340,6 +343,12 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
                 })
             }
         };
+        let turned = self.turned(&parts)?;
+        let head_norm = |part| match turned {
+            None => head_norm(part),
+            // Its weights are for what is rotated.
+            Some(_) => Ok(Some(self.plain_norm(self.config.head_dim))),
+        };
         Ok(LayerWeights {
             attention_norm: plain(norm(Part::AttentionNorm)?),
             query,
@@ -347,6 +356,11 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             value,
             query_norm: head_norm(Part::QueryNorm)?,
             key_norm: head_norm(Part::KeyNorm)?,
+            turned,
+            sinks: match name(Part::Sinks) {
+                Some((_, name)) => Some(self.backend.vector(self.whole(name)?)),
+                None => None,
+            },
             attention_output: linear(Part::AttentionOutput)?,
             post_attention_norm: norm(Part::PostAttentionNorm)?,
             feed_forward_norm: plain(norm(Part::FeedForwardNorm)?),
@@ -410,6 +424,13 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         self.file
             .tensor(&name)?
             .ok_or_else(|| self.file.bad(format!("tensor {name} is missing")))
+    }
+
+    /// The numbers of a tensor whose name is whole.
+    fn whole(&self, name: &str) -> Result<Vec<f32>> {
+        let tensor = self.file.tensor(name)?;
+        let missing = || self.file.bad(format!("tensor {name} is missing"));
+        Ok(tensor.ok_or_else(missing)?.to_floats())
     }
 
     fn matrix(&self, name: &str, tensor: RawTensor) -> Result<B::Matrix> {

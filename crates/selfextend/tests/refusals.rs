@@ -38,13 +38,61 @@ fn says(error: &str, words: &[&str]) {
 
 #[test]
 fn an_unknown_model_type_is_named_with_the_known_ones() {
-    let error = with_config("llama", |config| config["model_type"] = json!("mamba"));
+    let error = with_config("llama", |config| config["model_type"] = json!("mango"));
     says(
         &error,
-        &["\"mamba\"", "not supported", "llama", "gemma2", "gpt_neox"],
+        &["\"mango\"", "not supported", "llama", "gemma2", "gpt_neox"],
     );
     let error = with_config("llama", |config| config["model_type"] = Value::Null);
     says(&error, &["model_type"]);
+}
+
+#[test]
+fn weights_in_parts_that_do_not_fit_are_refused() {
+    for (name, tensor, words) in [
+        ("gpt-oss-mxfp4", "gate_up_proj_scales", "has no"),
+        ("llama-fp8", "q_proj.weight\"", "has no"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let source = checkpoint(name);
+        std::fs::copy(
+            source.join("config.json"),
+            folder.path().join("config.json"),
+        )
+        .unwrap();
+        let mut bytes = std::fs::read(source.join("model.safetensors")).unwrap();
+        // Another name of the same length.
+        let at = bytes
+            .windows(tensor.len())
+            .position(|it| it == tensor.as_bytes());
+        bytes[at.unwrap()] = b'x';
+        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
+        says(&refused(folder.path()).to_string(), &[words]);
+    }
+    let error = with_config("llama-fp8", |config| {
+        config["quantization_config"]["weight_block_size"] = json!([8, 8]);
+    });
+    says(&error, &["_scale_inv", "blocks of [8, 8]"]);
+    let error = with_config("llama-fp8", |config| {
+        config["quantization_config"]["fmt"] = json!("e5m2");
+    });
+    says(&error, &["quantization_config.fmt", "e5m2"]);
+}
+
+#[test]
+fn families_that_are_known_say_what_is_missing() {
+    for (name, words) in [
+        ("deepseek_v2", "latent attention"),
+        ("deepseek_v3", "latent attention"),
+        ("ministral3", "llama_4_scaling_beta"),
+        ("llama4_text", "attention within chunks"),
+        ("gemma3n_text", "AltUp"),
+        ("falcon", "ALiBi"),
+        ("mamba", "recurrent state"),
+    ] {
+        let error = with_config("llama", |config| config["model_type"] = json!(name));
+        says(&error, &[name, "missing", words]);
+    }
 }
 
 #[test]
@@ -88,14 +136,12 @@ fn quantised_weights_are_refused_by_the_name_of_their_format() {
         "gptq",
         "awq",
         "bitsandbytes",
-        "fp8",
         "fbgemm_fp8",
         "compressed-tensors",
         "aqlm",
         "hqq",
         "quanto",
         "torchao",
-        "mxfp4",
         "higgs",
         "eetq",
         "spqr",
@@ -148,9 +194,13 @@ fn text_parts_that_are_not_known_are_named() {
     );
     let error = nested("gemma3", json!("gemma2"));
     says(&error, &["text_config.model_type", "gemma2", "gemma3_text"]);
-    for other in ["gemma3n", "qwen2_vl", "paligemma", "mllama", "llama4"] {
+    for other in ["qwen2_vl", "paligemma", "mllama"] {
         let error = nested(other, json!("gemma3_text"));
         says(&error, &["not supported", other, "gemma3"]);
+    }
+    for other in ["gemma3n", "llama4"] {
+        let error = nested(other, json!("gemma3_text"));
+        says(&error, &["not supported", other, "missing"]);
     }
     let error = with_config("gemma3", |config| config["model_type"] = json!("gemma3"));
     says(&error, &["text_config"]);
@@ -226,6 +276,8 @@ fn gguf_files_of_other_architectures_are_refused() {
         std::fs::write(&path, bytes).unwrap();
         refused(&path).to_string()
     };
+    let error = rename("gpt-oss-mxfp4", "gpt-oss", "gemma3n");
+    says(&error, &["\"gemma3n\"", "missing", "AltUp"]);
     let error = rename("gemma2", "gemma2", "gemma9");
     says(
         &error,

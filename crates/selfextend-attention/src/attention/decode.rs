@@ -268,7 +268,8 @@ fn merge<'a>(
                 .zip(partial)
                 .for_each(|(to, x)| *to += x * factor);
         }
-        to.iter_mut().for_each(|x| *x /= sum);
+        let total = query.segment.total(head, Running { max, sum });
+        to.iter_mut().for_each(|x| *x /= total);
         query.segment.finish(to);
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! where `relative` is the position map's and `R` the rotary embedding; keys that the map hides are
-//! left out. [`oracle`] is that formula in f64, pair by pair. [`attend`] is the same in tiles, with
+//! left out. Heads may have a sink: one more score, whose value is 0. [`oracle`] is that formula in f64, pair by pair. [`attend`] is the same in tiles, with
 //! memory linear in the length. It knows regions only (see [`crate::position`]): ranges of keys, and
 //! positions of queries and keys, computed once in a [`SegmentPlan`](crate::cache::SegmentPlan):
 //!
@@ -26,8 +26,8 @@ mod pass;
 mod prefill;
 mod segment;
 
-pub use pass::{AttentionScratch, attend};
-pub use segment::Segment;
+pub use pass::{AttentionScratch, attend, attend_with};
+pub use segment::{HeadWeights, Segment};
 
 #[cfg(test)]
 mod golden;

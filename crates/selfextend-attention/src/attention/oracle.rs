@@ -17,6 +17,19 @@ pub fn attention(
     k: &[f32],
     v: &[f32],
 ) -> Vec<f64> {
+    with_sinks(shape, map, rope, &[], q, k, v)
+}
+
+/// The same with a sink for each query head: a score beside those of keys, without a value.
+pub fn with_sinks(
+    shape: AttentionShape,
+    map: PositionMap,
+    rope: &Rope,
+    sinks: &[f32],
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+) -> Vec<f64> {
     let map = map.positions();
     let bands: Vec<_> = (0..map.bands())
         .map(|band| map.band(band).unwrap_or(&*map))
@@ -25,7 +38,7 @@ pub fn attention(
         let relative = |map: &&dyn Positions| (j <= i).then(|| map.relative(i, j)).flatten();
         bands.iter().map(relative).collect::<Option<Vec<f64>>>()
     };
-    pairs(shape, causal, rope, q, k, v)
+    pairs(shape, causal, rope, sinks, q, k, v)
 }
 
 /// The same for any rule that gives the relative positions of a query and a key: one for each band of
@@ -34,6 +47,7 @@ pub(super) fn pairs(
     shape: AttentionShape,
     relative: impl Fn(usize, usize) -> Option<Vec<f64>>,
     rope: &Rope,
+    sinks: &[f32],
     q: &[f32],
     k: &[f32],
     v: &[f32],
@@ -64,8 +78,10 @@ pub(super) fn pairs(
                     })
                 })
                 .collect();
-            let max = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = scores.iter().map(|score| (score - max).exp()).sum();
+            let sink = sinks.get(h).map(|&sink| f64::from(sink));
+            let all = scores.iter().copied().chain(sink);
+            let max = all.clone().fold(f64::NEG_INFINITY, f64::max);
+            let sum: f64 = all.map(|score| (score - max).exp()).sum();
             for (j, score) in scores.iter().enumerate() {
                 let weight = (score - max).exp() / sum;
                 let value = &v[(j * kv_heads + kv) * dim..][..dim];

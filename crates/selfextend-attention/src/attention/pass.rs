@@ -1,6 +1,6 @@
 //! Attention of one layer for the new tokens of some sequences.
 
-use super::segment::{LayerSegment, Segment};
+use super::segment::{HeadWeights, LayerSegment, Segment};
 use super::{decode, prefill};
 use crate::error::AttentionError;
 use crate::parallel;
@@ -32,6 +32,26 @@ pub fn attend(
     out: &mut [f32],
     scratch: &mut AttentionScratch,
 ) -> Result<(), AttentionError> {
+    let weights = HeadWeights::default();
+    attend_with(layer, segments, q, k, v, weights, out, scratch)
+}
+
+/// [`attend`] of a layer with numbers of its own.
+///
+/// # Errors
+/// As [`attend`], and for a number of sinks that is not that of query heads, or of weights that is not
+/// that of a head's components.
+#[allow(clippy::too_many_arguments)]
+pub fn attend_with(
+    layer: usize,
+    segments: &mut [Segment],
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    weights: HeadWeights,
+    out: &mut [f32],
+    scratch: &mut AttentionScratch,
+) -> Result<(), AttentionError> {
     let Some(first) = segments.first() else {
         return Ok(());
     };
@@ -56,6 +76,15 @@ pub fn attend(
     check_len("keys", k.len(), tokens * kv_width)?;
     check_len("values", v.len(), tokens * kv_width)?;
     check_len("output", out.len(), tokens * q_width)?;
+    let HeadWeights { sinks, turned } = weights;
+    for (what, numbers, expected) in [
+        ("sinks", sinks, shape.heads()),
+        ("weights of turned queries", turned, shape.head_dim()),
+    ] {
+        if !numbers.is_empty() {
+            check_len(what, numbers.len(), expected)?;
+        }
+    }
 
     parallel::for_each(with_rows(segments.iter_mut()), |(segment, row)| {
         let range = row * kv_width..(row + segment.plan.tokens) * kv_width;
@@ -69,6 +98,7 @@ pub fn attend(
         plan: segment.plan,
         layer,
         row,
+        weights,
     });
     let decoded = |segment: &LayerSegment| segment.plan.decode;
     let prefills = stored.clone().filter(|segment| !decoded(segment));

@@ -238,8 +238,11 @@ impl Kernel for BlockKernel<'_, '_> {
         }
         let shape = block.segment.cache.shape();
         let rows = block.out.chunks_exact_mut(shape.padded_dim());
-        for (row, state) in rows.zip(&scratch.states) {
-            row.iter_mut().for_each(|x| *x /= state.sum);
+        let heads = (0..shape.group()).cycle();
+        for ((row, state), head) in rows.zip(&scratch.states).zip(heads) {
+            let head = block.head * shape.group() + head;
+            let total = block.segment.total(head, *state);
+            row.iter_mut().for_each(|x| *x /= total);
             block.segment.finish(&mut row[..shape.head_dim()]);
         }
     }

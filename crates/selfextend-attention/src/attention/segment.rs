@@ -3,7 +3,7 @@
 use crate::cache::{KindPlan, KvCache, LayerCache, SegmentPlan};
 use crate::lowering::LoweredRegion;
 use crate::rope::Rope;
-use crate::simd::kernels::hadamard;
+use crate::simd::kernels::{Running, hadamard};
 
 /// The new tokens of one sequence in a pass: those that follow its cache.
 #[derive(Debug)]
@@ -14,6 +14,19 @@ pub struct Segment<'a> {
     pub plan: &'a SegmentPlan,
 }
 
+/// Numbers of a layer that its attention needs beside queries, keys and values; each may be empty.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct HeadWeights<'a> {
+    /// The sink of each query head: a number that takes part in its softmax as a score does, and has no
+    /// value. No method moves it, as it is at no position.
+    pub sinks: &'a [f32],
+    /// What the components of a query's head are multiplied by once it is rotated. Where queries and keys
+    /// are normalised after their rotation, which leaves their length, these are the weights of both
+    /// norms, one times the other. Scores then depend on the positions of the map themselves, no longer
+    /// on their differences alone.
+    pub turned: &'a [f32],
+}
+
 /// A segment in one layer, whose keys and values are stored.
 #[derive(Clone, Copy)]
 pub(super) struct LayerSegment<'a> {
@@ -22,6 +35,7 @@ pub(super) struct LayerSegment<'a> {
     pub layer: usize,
     /// Its first row in the packed input and output.
     pub row: usize,
+    pub weights: HeadWeights<'a>,
 }
 
 impl<'a> LayerSegment<'a> {
@@ -66,9 +80,21 @@ impl<'a> LayerSegment<'a> {
             .zip(query)
             .for_each(|(to, from)| *to = from * scale);
         self.rope().rotate(&rotations.queries, token, to);
+        let turned = self.weights.turned.iter();
+        to.iter_mut().zip(turned).for_each(|(to, w)| *to *= w);
         let transformed = self.cache.kv_type().is_transformed();
         if transformed && !self.regions()[region].is_derived() {
             hadamard(to);
+        }
+    }
+
+    /// The sum that a head's weights are divided by. A sink is a score without a value: it takes a part
+    /// of the weights, and gives nothing for it.
+    #[inline(always)]
+    pub fn total(&self, head: usize, state: Running) -> f32 {
+        match self.weights.sinks.get(head) {
+            None => state.sum,
+            Some(sink) => state.sum + (sink * std::f32::consts::LOG2_E - state.max).exp2(),
         }
     }
 

@@ -1,9 +1,11 @@
 //! The tiled implementation against the oracle, by an error rule, and the invariants.
 
 mod nibbles;
+mod sinks;
 mod steps;
+mod turned;
 
-use super::{AttentionScratch, Segment, attend, oracle};
+use super::{AttentionScratch, HeadWeights, Segment, attend, attend_with, oracle};
 use crate::cache::{LayerKind, PAGE};
 use crate::lowering::tests::BothSides;
 use crate::position::{LmInfinite, Positions, Streaming};
@@ -22,6 +24,10 @@ struct Data {
     q: Vec<f32>,
     k: Vec<f32>,
     v: Vec<f32>,
+    /// One for each query head, or none.
+    sinks: Vec<f32>,
+    /// One for each component, or none.
+    turned: Vec<f32>,
 }
 
 impl Data {
@@ -53,6 +59,8 @@ impl Data {
             q: random(n * heads * group * dim, size),
             k: random(n * heads * dim, size),
             v: random(n * heads * dim, 1.0),
+            sinks: Vec::new(),
+            turned: Vec::new(),
         }
     }
 
@@ -75,12 +83,17 @@ impl Data {
             let plan = cache.plan(n);
             let (q, kv) = (at * qw..(at + n) * qw, at * kw..(at + n) * kw);
             let to = &mut out[(at - first) * qw..(at + n - first) * qw];
-            attend(
+            let weights = HeadWeights {
+                sinks: &self.sinks,
+                turned: &self.turned,
+            };
+            attend_with(
                 0,
                 &mut [Segment { cache, plan: &plan }],
                 &self.q[q],
                 &self.k[kv.clone()],
                 &self.v[kv],
+                weights,
                 to,
                 &mut scratch,
             )
@@ -91,7 +104,8 @@ impl Data {
     }
 
     fn oracle(&self, map: PositionMap) -> Vec<f64> {
-        oracle::attention(self.shape, map, &self.rope, &self.q, &self.k, &self.v)
+        let (rope, sinks) = (&self.rope, &self.sinks);
+        oracle::with_sinks(self.shape, map, rope, sinks, &self.q, &self.k, &self.v)
     }
 }
 
@@ -186,7 +200,7 @@ proptest! {
         let data = Data::new(2, group, dim, n, 1.0, seed);
         let map: Arc<dyn Positions> = Arc::new(BothSides { near });
         let exact = oracle::pairs(
-            data.shape, |i, j| Some(vec![map.relative(i, j)?]), &data.rope, &data.q, &data.k, &data.v,
+            data.shape, |i, j| Some(vec![map.relative(i, j)?]), &data.rope, &[], &data.q, &data.k, &data.v,
         );
         let open = || {
             let kind = LayerKind::new(map.clone(), data.rope.clone());

@@ -28,4 +28,6 @@ pub struct Mixture<'a, M, V> {
     pub routing: Routing,
     /// What they apply element by element.
     pub activation: Activation,
+    /// See [`Experts::limit`](crate::config::Experts::limit).
+    pub limit: Option<f32>,
 }

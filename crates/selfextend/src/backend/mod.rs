@@ -45,6 +45,24 @@ pub(crate) fn no_experts() -> Error {
     Error::Device("mixtures of experts run on the CPU only so far: use the device cpu".into())
 }
 
+/// Why a device does not run a model whose attention needs more than queries, keys and values.
+pub(crate) fn no_head_weights() -> Error {
+    Error::Device(
+        "attention sinks, and norms of queries and keys after their rotation, run on the CPU only so far: \
+         use the device cpu"
+            .into(),
+    )
+}
+
+/// What [`HeadWeights`](selfextend_attention::HeadWeights) are on a backend.
+#[derive(Debug)]
+pub struct HeadVectors<'a, V> {
+    /// The sink of each query head.
+    pub sinks: Option<&'a V>,
+    /// What the components of rotated queries are multiplied by.
+    pub turned: Option<&'a V>,
+}
+
 /// Operations on activations, which are row-major `[tokens, width]`.
 pub trait Backend: Send + Sync + 'static {
     /// A weight matrix in the layout that the kernels use.
@@ -166,6 +184,29 @@ pub trait Backend: Send + Sync + 'static {
         out: &mut Self::Buffer,
         scratch: &mut Self::Scratch,
     ) -> Result<()>;
+
+    /// [`Backend::attend`] of a layer with numbers of its own; see
+    /// [`selfextend_attention::attention::attend_with`].
+    ///
+    /// # Errors
+    /// As [`Backend::attend`], and where the backend has no kernels for it: such models are refused
+    /// before it is called.
+    #[allow(clippy::too_many_arguments)]
+    fn attend_with(
+        &self,
+        layer: usize,
+        caches: &mut [&mut Self::Cache],
+        plan: &Self::Plan,
+        weights: HeadVectors<Self::Vector>,
+        q: &Self::Buffer,
+        k: &Self::Buffer,
+        v: &Self::Buffer,
+        out: &mut Self::Buffer,
+        scratch: &mut Self::Scratch,
+    ) -> Result<()> {
+        let _ = (layer, caches, plan, weights, q, k, v, out, scratch);
+        Err(no_head_weights())
+    }
 
     /// `out[t] = sum of weight * down · (activation(gate · x[t]) * (up · x[t]))` over the experts that
     /// are chosen for `x[t]` by its row of `router`.

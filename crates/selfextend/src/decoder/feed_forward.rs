@@ -66,6 +66,7 @@ pub(super) fn sparse<B: Backend>(
         used: weights.used,
         routing: weights.routing,
         activation: config.activation,
+        limit: weights.limit,
     };
     backend.mix(mixture, x, gate, out, scratch)?;
     looks.at("the MLP (its experts)", out)?;

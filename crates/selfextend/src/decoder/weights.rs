@@ -70,6 +70,10 @@ pub struct LayerWeights<B: Backend> {
     pub query_norm: Option<Norm<B>>,
     /// Norm of the keys.
     pub key_norm: Option<Norm<B>>,
+    /// A score of each query head without a value.
+    pub sinks: Option<B::Vector>,
+    /// What the components of rotated queries are multiplied by.
+    pub turned: Option<B::Vector>,
     /// Projection after attention.
     pub attention_output: Linear<B>,
     /// Norm of the attention output before it is added to the residual stream.
@@ -117,6 +121,8 @@ pub struct Sparse<B: Backend> {
     pub experts: Vec<Expert<B::Matrix, B::Vector>>,
     /// What reads every token beside them.
     pub shared: Option<Dense<B>>,
+    /// See [`Experts::limit`](crate::config::Experts::limit).
+    pub limit: Option<f32>,
     /// A number whose sigmoid that is multiplied by.
     pub shared_gate: Option<Linear<B>>,
 }

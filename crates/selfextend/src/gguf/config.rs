@@ -6,7 +6,7 @@ use super::metadata::{Array, Value};
 use super::names::{ARCHITECTURES, Architecture};
 use crate::config::{LayerAttention, MAX_HEAD_DIM, MAX_LAYERS, ModelConfig, NormKind, Rotary};
 use crate::error::{Error, Result};
-use crate::families::{Multipliers, Parallel, Slides, TurnsGlobal};
+use crate::families::{self, Multipliers, Parallel, Slides, TurnsGlobal};
 use crate::keys::{self, Key};
 use crate::weights::{Checkpoint, Curves, Reading};
 use selfextend_attention::{RopeScaling, RopeSpec};
@@ -48,6 +48,9 @@ fn architecture(gguf: &GgufFile) -> Result<&'static Architecture> {
         .string("general.architecture")?
         .ok_or_else(|| gguf.bad("the header has no general.architecture"))?;
     Architecture::find(name).ok_or_else(|| {
+        if let Some(what) = families::missing(name) {
+            return gguf.unsupported(format!("architecture {name:?}"), format!("missing: {what}"));
+        }
         let known: Vec<&str> = ARCHITECTURES.iter().map(|known| known.name).collect();
         gguf.unsupported(
             format!("architecture {name:?}"),
@@ -139,11 +142,20 @@ impl Reader<'_> {
                 "both must be equal".into(),
             ));
         }
-        let epsilon = match family.norm {
-            NormKind::Rms => "attention.layer_norm_rms_epsilon",
-            NormKind::Layer => "attention.layer_norm_epsilon",
+        let epsilons = [
+            "attention.layer_norm_rms_epsilon",
+            "attention.layer_norm_epsilon",
+        ];
+        let [epsilon, other] = match family.norm {
+            NormKind::Rms => epsilons,
+            NormKind::Layer => [epsilons[1], epsilons[0]],
         };
-        let norm_eps = self.number(epsilon)?.ok_or_else(|| self.missing(epsilon))?;
+        let norm_eps = match self.number(epsilon)? {
+            // Phi-3.5-MoE's options call that of its layer norms by the other name, and so its files.
+            None if family.norm == NormKind::Layer => self.number(other)?,
+            found => found,
+        };
+        let norm_eps = norm_eps.ok_or_else(|| self.missing(epsilon))?;
         let trained_window = self.need("context_length")?;
         let layers = self.need("block_count")?;
         let layers = layers.checked_sub(self.ahead()?).filter(|&n| n > 0);
@@ -230,6 +242,8 @@ impl Reader<'_> {
             } else {
                 None
             },
+            sinks: family.sinks,
+            norms_turned: family.norms_turned,
             short_rope: scaling
                 .short
                 .map(|(context, scaling)| (context, scaled(scaling))),
@@ -473,7 +487,7 @@ impl Reader<'_> {
                     original_context: original()?,
                     beta_fast: number("yarn_beta_fast")?.unwrap_or(32.0),
                     beta_slow: number("yarn_beta_slow")?.unwrap_or(1.0),
-                    truncate: true,
+                    truncate: !self.architecture.family.exact_yarn,
                     magnitude: Some(RopeScaling::yarn_magnitude(factor, 1.0) * magnitude),
                 },
                 short: None,

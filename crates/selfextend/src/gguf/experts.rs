@@ -25,6 +25,7 @@ impl Reader<'_> {
             used: self.need("expert_used_count")?,
             width,
             shared_width: self.shared_width(width)?,
+            limit: self.architecture.family.expert_limit,
             routing: self.routing(usual)?,
             sparse: self.sparse_layers(layers)?,
         }))

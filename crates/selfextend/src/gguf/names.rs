@@ -2,7 +2,7 @@
 //! tensors.
 
 use crate::families::{self, Family};
-use crate::weights::{Curves, Fused, Names, Part, Reading, Tied};
+use crate::weights::{Curves, Fused, Names, Part, Reading, Stacks, Tied};
 use selfextend_attention::PairLayout;
 
 /// What GGUF calls a family, and how it stores one.
@@ -180,6 +180,32 @@ pub(super) const ARCHITECTURES: &[Architecture] = &[
         ..COMMON
     },
     Architecture {
+        name: "gpt-oss",
+        family: families::GPT_OSS,
+        parts: &[
+            INPUT_NORM,
+            &[
+                (Part::FeedForwardNorm, "post_attention_norm"),
+                (Part::Sinks, "attn_sinks.weight"),
+            ],
+            ATTENTION,
+            EXPERTS,
+        ],
+        ..COMMON
+    },
+    Architecture {
+        name: "phimoe",
+        family: families::PHIMOE,
+        parts: &[PRE_NORMS, ATTENTION, EXPERTS],
+        ..COMMON
+    },
+    Architecture {
+        name: "hunyuan-dense",
+        family: families::HUNYUAN,
+        parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
+        ..COMMON
+    },
+    Architecture {
         name: "olmoe",
         family: families::OLMOE,
         parts: &[PRE_NORMS, ATTENTION, QK_NORMS, EXPERTS],
@@ -351,6 +377,7 @@ impl Architecture {
             tied: Tied::IfAlone,
             biased: self.family.biased.to_vec(),
             unbiased: Vec::new(),
+            stacks: Stacks::default(),
             lacking: lacking.collect(),
             curves,
             plain_norms: self.family.plain_norms,

@@ -124,6 +124,7 @@ fn impossible_choices_are_refused() {
         used: 2,
         width: 4,
         shared_width: 0,
+        limit: None,
         routing: Routing::SOFTMAX,
         sparse: vec![true],
     };

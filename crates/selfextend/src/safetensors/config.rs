@@ -51,6 +51,10 @@ const BIASES: &[(&str, &[Part])] = &[
     ("attention_out_bias", &[Part::AttentionOutput]),
     ("use_qkv_bias", &[Part::Query, Part::Key, Part::Value]),
     ("qkv_bias", &[Part::Query, Part::Key, Part::Value]),
+    (
+        "bias",
+        &[Part::AttentionOutput, Part::Gate, Part::Up, Part::Down],
+    ),
     ("mlp_bias", &[Part::Gate, Part::Up, Part::Down]),
     (
         "use_bias",
@@ -89,6 +93,7 @@ impl Reader<'_> {
             tied: self.tied()?,
             biased: kind.family.biased.to_vec(),
             unbiased: kind.unbiased.to_vec(),
+            stacks: kind.stacks,
             lacking: Vec::new(),
             curves: if kind.family.own_curves {
                 Curves::Tensors([
@@ -222,6 +227,8 @@ impl Reader<'_> {
             },
             residual_scale: scales.residual,
             qkv_limit: self.number("clip_qkv")?.map(|limit| limit as f32),
+            sinks: family.sinks,
+            norms_turned: family.norms_turned,
             short_rope: ropes.short,
             local_rope: ropes.local,
             rope: ropes.global,

@@ -1,7 +1,7 @@
 //! From config.json to [`Experts`].
 
 use super::reader::Reader;
-use crate::config::{Experts, Routing};
+use crate::config::{Experts, Routing, Score};
 use crate::error::Result;
 use serde_json::Value;
 
@@ -34,9 +34,19 @@ impl Reader<'_> {
             used: self.need("num_experts_per_tok")?,
             width,
             shared_width: self.shared_width(width)?,
+            limit: self.expert_limit()?,
             routing: self.routing(usual)?,
             sparse: self.sparse_layers(layers)?,
         }))
+    }
+
+    /// What gates are cut to.
+    fn expert_limit(&self) -> Result<Option<f32>> {
+        let usual = self.kind.family.expert_limit;
+        Ok(match self.one_of(&["swiglu_limit"]) {
+            Some(key) => self.number(key)?.map(|limit| limit as f32).or(usual),
+            None => usual,
+        })
     }
 
     fn shared_width(&self, width: usize) -> Result<usize> {
@@ -66,6 +76,12 @@ impl Reader<'_> {
             normalised: match self.one_of(&["norm_topk_prob"]) {
                 Some(key) => self.flag(key)?,
                 None => usual.normalised,
+            },
+            score: match (usual.score, self.one_of(&["router_jitter_noise"])) {
+                (Score::Nearest(usual), Some(key)) => {
+                    Score::Nearest(self.number(key)?.map_or(usual, |jitter| jitter as f32))
+                }
+                (usual, _) => usual,
             },
             scale: match self.one_of(&["routed_scaling_factor"]) {
                 Some(key) => self.number(key)?.map_or(usual.scale, |scale| scale as f32),

@@ -1,5 +1,6 @@
 //! An opened folder of safetensors files.
 
+use super::packed::{self, Eights, Fours, Packed};
 use crate::error::{Error, Result};
 use crate::tensor::{RawTensor, TensorFormat, TensorInfo};
 use crate::weights::Checkpoint;
@@ -25,6 +26,8 @@ pub struct SafetensorsFolder {
     shards: Vec<Shard>,
     /// Which shard has a tensor.
     tensors: HashMap<String, usize>,
+    /// Tensors that others make up.
+    packed: Packed,
     ignored_keys: Vec<String>,
 }
 
@@ -78,7 +81,14 @@ impl SafetensorsFolder {
                 }
             }
         }
+        let info = |name: &str| {
+            let shard: &Shard = &shards[*tensors.get(name)?];
+            shard.metadata.info(name)
+        };
+        let names = tensors.keys().map(String::as_str);
+        let packed = Packed::find(names, info, &config).map_err(|reason| bad(path, reason))?;
         Ok(Self {
+            packed,
             path: path.to_owned(),
             config,
             shards,
@@ -180,6 +190,44 @@ impl SafetensorsFolder {
         self.tensors.contains_key(name)
     }
 
+    /// One of the matrices that tensors of codes and of scales make up.
+    fn fours(&self, name: &str, fours: &Fours, number: usize) -> Result<RawTensor> {
+        let [matrices, rows, columns] = fours.shape;
+        let read = |name: &str| match self.find(name) {
+            Some((shard, info)) => shard.read(info, number, matrices),
+            None => Err(bad(&self.path, format!("tensor {name} is missing"))),
+        };
+        Ok(RawTensor {
+            name: name.to_owned(),
+            format: TensorFormat::MXFP4,
+            rows,
+            columns,
+            data: packed::blocks(&read(&fours.blocks)?, &read(&fours.scales)?),
+        })
+    }
+
+    /// A matrix of floats of 8 bits, widened.
+    fn eights(
+        &self,
+        name: &str,
+        (rows, columns): (usize, usize),
+        eights: &Eights,
+    ) -> Result<RawTensor> {
+        let missing = |name: &str| bad(&self.path, format!("tensor {name} is missing"));
+        let (shard, info) = self.find(name).ok_or_else(|| missing(name))?;
+        let scales = self.tensor(&eights.scales)?;
+        let scales = scales.ok_or_else(|| missing(&eights.scales))?.to_floats();
+        let codes = RawTensor {
+            name: name.to_owned(),
+            // Replaced with its numbers.
+            format: TensorFormat::BF16,
+            rows,
+            columns,
+            data: shard.read(info, 0, 1)?,
+        };
+        Ok(eights.widen(codes, &scales))
+    }
+
     fn find(&self, name: &str) -> Option<(&Shard, &tensor::TensorInfo)> {
         let shard = &self.shards[*self.tensors.get(name)?];
         Some((shard, shard.metadata.info(name)?))
@@ -210,31 +258,39 @@ impl SafetensorsFolder {
                 });
             }
         };
-        let (from, to) = info.data_offsets;
-        let bytes = (to - from) / parts.max(1);
-        let mut data = vec![0; bytes];
-        let read = |source| Error::Read {
-            path: shard.path.clone(),
-            source,
-        };
-        let start = shard.data_offset + (from + number * bytes) as u64;
-        let mut file = shard.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(start)).map_err(read)?;
-        file.read_exact(&mut data).map_err(read)?;
-        drop(file);
         Ok(Some(RawTensor {
             name: name.to_owned(),
             format,
             rows,
             columns,
-            data,
+            data: shard.read(info, number, parts)?,
         }))
+    }
+}
+
+impl Shard {
+    /// The bytes of one of so many equal parts of a tensor.
+    fn read(&self, info: &tensor::TensorInfo, number: usize, parts: usize) -> Result<Vec<u8>> {
+        let (from, to) = info.data_offsets;
+        let bytes = (to - from) / parts.max(1);
+        let mut data = vec![0; bytes];
+        let read = |source| Error::Read {
+            path: self.path.clone(),
+            source,
+        };
+        let start = self.data_offset + (from + number * bytes) as u64;
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(start)).map_err(read)?;
+        file.read_exact(&mut data).map_err(read)?;
+        Ok(data)
     }
 }
 
 impl Checkpoint for SafetensorsFolder {
     fn tensor_names(&self) -> Vec<&str> {
-        self.tensors.keys().map(String::as_str).collect()
+        let own = self.tensors.keys().map(String::as_str);
+        let own = own.filter(|name| !self.packed.is_part(name));
+        own.chain(self.packed.names()).collect()
     }
 
     fn shape(&self, name: &str) -> Result<Option<(usize, usize)>> {
@@ -256,6 +312,9 @@ impl Checkpoint for SafetensorsFolder {
     }
 
     fn stack(&self, name: &str) -> Result<Option<[usize; 3]>> {
+        if let Some(fours) = self.packed.fours(name) {
+            return Ok(Some(fours.shape));
+        }
         let Some((shard, info)) = self.find(name) else {
             return Ok(None);
         };
@@ -269,6 +328,9 @@ impl Checkpoint for SafetensorsFolder {
     }
 
     fn stacked(&self, name: &str, number: usize) -> Result<Option<RawTensor>> {
+        if let Some(fours) = self.packed.fours(name) {
+            return self.fours(name, fours, number).map(Some);
+        }
         match self.stack(name)? {
             Some([matrices, rows, columns]) => self.part(name, (rows, columns), number, matrices),
             None => Ok(None),
@@ -276,9 +338,12 @@ impl Checkpoint for SafetensorsFolder {
     }
 
     fn tensor(&self, name: &str) -> Result<Option<RawTensor>> {
-        match self.shape(name)? {
-            Some(shape) => self.part(name, shape, 0, 1),
-            None => Ok(None),
+        let Some(shape) = self.shape(name)? else {
+            return Ok(None);
+        };
+        match self.packed.eights(name) {
+            None => self.part(name, shape, 0, 1),
+            Some(eights) => self.eights(name, shape, eights).map(Some),
         }
     }
 

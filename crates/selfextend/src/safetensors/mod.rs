@@ -9,6 +9,7 @@ mod model_types;
 mod names;
 mod nested;
 mod options;
+mod packed;
 mod reader;
 mod rope;
 mod tokenizer_config;

@@ -4,7 +4,8 @@ use super::names::{self, ModelType};
 
 /// One after the other; the first stands for a model whose type is not known yet.
 pub(super) fn all() -> impl Iterator<Item = &'static ModelType> {
-    names::MODEL_TYPES.iter().chain(names::dense::MODEL_TYPES)
+    let dense = names::MODEL_TYPES.iter().chain(names::dense::MODEL_TYPES);
+    dense.chain(names::experts::MODEL_TYPES)
 }
 
 /// The one of a name.

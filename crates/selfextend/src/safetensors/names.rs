@@ -2,10 +2,11 @@
 //! their tensors.
 
 pub(super) mod dense;
+pub(super) mod experts;
 
 use super::options::{self, Absent, Options};
 use crate::families::{self, Family};
-use crate::weights::{Fused, Names, Part};
+use crate::weights::{Fused, Names, Part, Stacks};
 use selfextend_attention::PairLayout;
 
 /// What `transformers` calls a family, and how it stores one.
@@ -18,6 +19,8 @@ pub(super) struct ModelType {
     pub layout: PairLayout,
     /// How queries, keys and values are fused.
     pub fused: Fused,
+    /// How tensors hold the matrices of all experts.
+    pub stacks: Stacks,
     /// Parts that have no bias whatever the options say.
     pub unbiased: &'static [Part],
     /// The feed-forward layer is four times as wide as the residual stream, unless a size is given.
@@ -37,6 +40,10 @@ const COMMON: ModelType = ModelType {
     norm_offset: 0.0,
     layout: PairLayout::HalfSplit,
     fused: Fused::InTurn,
+    stacks: Stacks {
+        turned: false,
+        alternate: false,
+    },
     unbiased: &[],
     quadruple: false,
     spellings: &[],
@@ -84,18 +91,6 @@ const GATED: &[(Part, &str)] = &[
     (Part::Up, "mlp.up_proj"),
     (Part::Down, "mlp.down_proj"),
 ];
-/// All experts in one tensor.
-const STACKED_EXPERTS: &[(Part, &str)] = &[
-    (Part::Router, "block_sparse_moe.router.layer"),
-    (Part::ExpertGateUp, "block_sparse_moe.input_linear"),
-    (Part::ExpertDown, "block_sparse_moe.output_linear"),
-];
-const EXPERTS: &[(Part, &str)] = &[
-    (Part::Router, "mlp.gate"),
-    (Part::ExpertGate, "mlp.experts.{}.gate_proj"),
-    (Part::ExpertUp, "mlp.experts.{}.up_proj"),
-    (Part::ExpertDown, "mlp.experts.{}.down_proj"),
-];
 const POST_NORMS: &[(Part, &str)] = &[
     (Part::PostAttentionNorm, "post_attention_layernorm"),
     (Part::PostFeedForwardNorm, "post_feedforward_layernorm"),
@@ -107,7 +102,7 @@ const FOUR_NORMS: &[(Part, &str)] = &[
     (Part::FeedForwardNorm, "pre_feedforward_layernorm"),
     (Part::PostFeedForwardNorm, "post_feedforward_layernorm"),
 ];
-/// One row for each model type of the families that began; `dense` has the others.
+/// One row for each model type of the families that began; `dense` and `experts` have the others.
 pub(super) const MODEL_TYPES: &[ModelType] = &[
     ModelType {
         name: "llama",
@@ -139,120 +134,6 @@ pub(super) const MODEL_TYPES: &[ModelType] = &[
         options: &[options::QWEN3, options::QWEN2],
         names: Names {
             parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED],
-            ..NAMES
-        },
-        ..COMMON
-    },
-    ModelType {
-        name: "mixtral",
-        family: families::MIXTRAL,
-        options: &[options::MIXTRAL],
-        names: Names {
-            parts: &[
-                PRE_NORMS,
-                ATTENTION,
-                &[
-                    (Part::Router, "block_sparse_moe.gate"),
-                    (Part::ExpertGate, "block_sparse_moe.experts.{}.w1"),
-                    (Part::ExpertUp, "block_sparse_moe.experts.{}.w3"),
-                    (Part::ExpertDown, "block_sparse_moe.experts.{}.w2"),
-                ],
-            ],
-            ..NAMES
-        },
-        ..COMMON
-    },
-    ModelType {
-        name: "qwen2_moe",
-        family: families::QWEN2_MOE,
-        options: &[options::QWEN2_MOE, options::QWEN2],
-        names: Names {
-            parts: &[
-                PRE_NORMS,
-                ATTENTION,
-                GATED,
-                EXPERTS,
-                &[
-                    (Part::SharedGate, "mlp.shared_expert.gate_proj"),
-                    (Part::SharedUp, "mlp.shared_expert.up_proj"),
-                    (Part::SharedDown, "mlp.shared_expert.down_proj"),
-                    (Part::SharedSwitch, "mlp.shared_expert_gate"),
-                ],
-            ],
-            ..NAMES
-        },
-        ..COMMON
-    },
-    ModelType {
-        name: "qwen3_moe",
-        family: families::QWEN3_MOE,
-        options: &[options::QWEN3_MOE],
-        names: Names {
-            parts: &[PRE_NORMS, ATTENTION, QK_NORMS, GATED, EXPERTS],
-            ..NAMES
-        },
-        ..COMMON
-    },
-    ModelType {
-        name: "granitemoe",
-        family: families::GRANITE_MOE,
-        options: &[options::GRANITE_MOE],
-        names: Names {
-            parts: &[PRE_NORMS, ATTENTION, STACKED_EXPERTS],
-            ..NAMES
-        },
-        ..COMMON
-    },
-    ModelType {
-        name: "granitemoeshared",
-        family: families::GRANITE_MOE,
-        options: &[
-            &[("shared_intermediate_size", Absent::Size(1024))],
-            options::GRANITE_MOE,
-        ],
-        names: Names {
-            parts: &[
-                PRE_NORMS,
-                ATTENTION,
-                STACKED_EXPERTS,
-                &[
-                    (Part::SharedGateUp, "shared_mlp.input_linear"),
-                    (Part::SharedDown, "shared_mlp.output_linear"),
-                ],
-            ],
-            ..NAMES
-        },
-        ..COMMON
-    },
-    ModelType {
-        name: "glm4_moe",
-        family: families::GLM4_MOE,
-        options: &[options::GLM4_MOE],
-        unbiased: &[Part::AttentionOutput],
-        names: Names {
-            parts: &[
-                PRE_NORMS,
-                ATTENTION,
-                QK_NORMS,
-                GATED,
-                EXPERTS,
-                &[
-                    (Part::ChoiceBias, "mlp.gate.e_score_correction_bias"),
-                    (Part::SharedGate, "mlp.shared_experts.gate_proj"),
-                    (Part::SharedUp, "mlp.shared_experts.up_proj"),
-                    (Part::SharedDown, "mlp.shared_experts.down_proj"),
-                ],
-            ],
-            ..NAMES
-        },
-        ..COMMON
-    },
-    ModelType {
-        name: "olmoe",
-        family: families::OLMOE,
-        options: &[options::OLMOE],
-        names: Names {
-            parts: &[PRE_NORMS, ATTENTION, QK_NORMS, EXPERTS],
             ..NAMES
         },
         ..COMMON

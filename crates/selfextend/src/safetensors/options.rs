@@ -6,6 +6,7 @@
 //! for it.
 
 mod dense;
+mod experts;
 
 use crate::keys::{Meaning, Rule};
 use serde_json::Value;
@@ -24,6 +25,7 @@ pub(super) enum Absent {
 
 use Absent::{Flag, Null, Number, Size, Text};
 pub(super) use dense::*;
+pub(super) use experts::*;
 
 impl Absent {
     pub fn value(self) -> Value {
@@ -104,90 +106,6 @@ pub(super) const QWEN2: Options = &[
 
 /// Besides those of [`QWEN2`].
 pub(super) const QWEN3: Options = &[("head_dim", Size(128)), ("attention_bias", Flag(false))];
-
-pub(super) const MIXTRAL: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Size(8)),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1e-5)),
-    ("rope_theta", Number(1e6)),
-    ("sliding_window", Null),
-    ("num_local_experts", Size(8)),
-    ("num_experts_per_tok", Size(2)),
-];
-
-/// Besides those of [`QWEN2`].
-pub(super) const QWEN2_MOE: Options = &[
-    ("num_key_value_heads", Size(16)),
-    ("qkv_bias", Flag(true)),
-    ("num_experts", Size(60)),
-    ("num_experts_per_tok", Size(4)),
-    ("norm_topk_prob", Flag(false)),
-    ("moe_intermediate_size", Size(1408)),
-    ("shared_expert_intermediate_size", Size(5632)),
-    ("decoder_sparse_step", Size(1)),
-    ("mlp_only_layers", Null),
-];
-
-pub(super) const QWEN3_MOE: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Size(4)),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1e-6)),
-    ("attention_bias", Flag(false)),
-    ("use_sliding_window", Flag(false)),
-    ("sliding_window", Size(4096)),
-    ("num_experts", Size(128)),
-    ("num_experts_per_tok", Size(8)),
-    ("norm_topk_prob", Flag(false)),
-    ("moe_intermediate_size", Size(768)),
-    ("decoder_sparse_step", Size(1)),
-    ("mlp_only_layers", Null),
-];
-
-pub(super) const GRANITE_MOE: Options = &[
-    ("num_key_value_heads", Null),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1e-6)),
-    ("attention_bias", Flag(false)),
-    ("embedding_multiplier", Number(1.0)),
-    ("attention_multiplier", Number(1.0)),
-    ("residual_multiplier", Number(1.0)),
-    ("logits_scaling", Number(1.0)),
-    ("num_local_experts", Size(8)),
-    ("num_experts_per_tok", Size(2)),
-];
-
-pub(super) const GLM4_MOE: Options = &[
-    ("head_dim", Null),
-    ("num_key_value_heads", Size(8)),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1e-5)),
-    ("partial_rotary_factor", Number(0.5)),
-    ("attention_bias", Flag(false)),
-    ("use_qk_norm", Flag(false)),
-    ("moe_intermediate_size", Size(1408)),
-    ("n_routed_experts", Size(128)),
-    ("num_experts_per_tok", Size(8)),
-    ("n_shared_experts", Size(1)),
-    ("routed_scaling_factor", Number(1.0)),
-    ("n_group", Size(1)),
-    ("topk_group", Size(1)),
-    ("first_k_dense_replace", Size(1)),
-    ("norm_topk_prob", Flag(true)),
-    ("num_nextn_predict_layers", Null),
-];
-
-pub(super) const OLMOE: Options = &[
-    ("clip_qkv", Null),
-    ("num_key_value_heads", Null),
-    ("hidden_act", Text("silu")),
-    ("rms_norm_eps", Number(1e-5)),
-    ("attention_bias", Flag(false)),
-    ("num_experts", Size(64)),
-    ("num_experts_per_tok", Size(8)),
-    ("norm_topk_prob", Flag(false)),
-];
 
 pub(super) const PHI: Options = &[
     ("head_dim", Null),
@@ -321,6 +239,8 @@ pub(super) const RULES: &[Rule] = &[
             "attn_pdrop",
             "classifier_dropout",
             "embd_pdrop",
+            "embed_dropout",
+            "input_jitter_noise",
             "embedding_dropout",
             "gradient_checkpointing",
             "hidden_dropout",
@@ -457,8 +377,35 @@ pub(super) const RULES: &[Rule] = &[
         ],
         Meaning::Off(&["true", "null"]),
     ),
+    (
+        &[
+            "*quantization_config.ignored_layers",
+            "*quantization_config.modules_to_not_convert",
+        ],
+        Meaning::Harmless("tensors tell how they are stored"),
+    ),
+    (
+        &["*quantization_config.activation_scheme"],
+        Meaning::Harmless("activations are not rounded to 8 bits here"),
+    ),
+    (
+        &["*quantization_config.scale_fmt"],
+        Meaning::Harmless("scales are read as they are stored"),
+    ),
+    (
+        &["*quantization_config.fmt"],
+        Meaning::Off(&["\"e4m3\"", "null"]),
+    ),
+    (
+        &["lm_head_bias"],
+        Meaning::Harmless("a head has a bias where the file has one"),
+    ),
+    (&["swiglu_alpha"], Meaning::Off(&["1.702"])),
     (&["mlp_type"], Meaning::Off(&["\"default\"", "null"])),
-    (&["norm_type"], Meaning::Off(&["\"layer_norm\"", "null"])),
+    (
+        &["norm_type"],
+        Meaning::Off(&["\"layer_norm\"", "\"rms\"", "\"hf_rms\"", "null"]),
+    ),
     (
         &["order_of_interleaved_layers"],
         Meaning::Off(&["\"local_attn_first\"", "null"]),
@@ -529,6 +476,8 @@ pub(super) const RULES: &[Rule] = &[
             "rope_theta",
             "rotary_emb_base",
             "rotary_pct",
+            "experts_per_token",
+            "initial_context_length",
             "sliding_window",
             "layer_switch",
             "sliding_window_pattern",

@@ -4,7 +4,9 @@ use super::model_types;
 use super::names::{MODEL_TYPES, ModelType};
 use super::nested::{self, NESTINGS, Nesting, TEXT};
 use super::options::{Absent, OF_OTHERS, RULES};
+use super::packed;
 use crate::error::{Error, Result};
+use crate::families;
 use crate::keys::{self, Key, Meaning};
 use serde_json::Value;
 use std::cell::RefCell;
@@ -42,6 +44,10 @@ impl<'a> Reader<'a> {
             return reader.nested(nesting);
         }
         let kind = model_types::find(name).ok_or_else(|| {
+            if let Some(what) = families::missing(name) {
+                let what = format!("missing: {what}");
+                return reader.unsupported(format!("model type {name:?}"), what);
+            }
             let known = model_types::all().map(|known| known.name);
             let nesting = NESTINGS.iter().map(|known| known.name);
             let known: Vec<&str> = known.chain(nesting).collect();
@@ -87,7 +93,9 @@ impl<'a> Reader<'a> {
     /// What the model type calls an option.
     fn spelled<'k>(&self, key: &'k str) -> &'k str {
         let mut others = self.kind.spellings.iter();
-        let other = others.find(|(usual, _)| *usual == key);
+        let has = |key: &str| self.json.get(key).is_some();
+        // Classes know the usual name too.
+        let other = others.find(|(usual, own)| *usual == key && (has(own) || !has(usual)));
         other.map_or(key, |(_, own)| own)
     }
 
@@ -226,7 +234,7 @@ impl<'a> Reader<'a> {
         for (key, value) in object {
             let depth = match &**key {
                 TEXT if self.is_nested() => 3,
-                key if is_split(key) => 2,
+                key if is_split(key, value) => 2,
                 _ => 0,
             };
             flatten(key.clone(), value, depth, &mut all);
@@ -260,6 +268,14 @@ impl<'a> Reader<'a> {
                     continue;
                 }
                 let own = value["quant_method"].as_str().map(str::to_owned);
+                if is_read(key, value) {
+                    let mut used = self.used.borrow_mut();
+                    used.insert(format!("{name}.quant_method"));
+                    if own.as_deref() == Some(packed::FP8) {
+                        used.insert(format!("{name}.weight_block_size"));
+                    }
+                    continue;
+                }
                 let kind = own.unwrap_or_else(|| match key {
                     _ if value["load_in_8bit"] == true || value["load_in_4bit"] == true => {
                         "bitsandbytes".into()
@@ -268,7 +284,7 @@ impl<'a> Reader<'a> {
                 });
                 return Err(self.unsupported(
                     format!("weights quantised by {kind} ({name})"),
-                    "supported in a folder: F32, F16 and BF16; take the model that this one was made \
+                    "supported in a folder: F32, F16, BF16, mxfp4 and fp8; take the model that this one was made \
                      from, or a GGUF file of it"
                         .into(),
                 ));
@@ -300,8 +316,14 @@ fn is_option(key: &str) -> bool {
 }
 
 /// Whether the parts of an option count by themselves.
-fn is_split(key: &str) -> bool {
-    matches!(key, "rope_scaling" | "rope_parameters")
+fn is_split(key: &str, value: &Value) -> bool {
+    matches!(key, "rope_scaling" | "rope_parameters") || is_read(key, value)
+}
+
+/// Whether an option describes weights in a format that is read here.
+fn is_read(key: &str, value: &Value) -> bool {
+    let method = value["quant_method"].as_str();
+    key == "quantization_config" && method.is_some_and(packed::is_read)
 }
 
 /// The keys of a value, those of objects down to a depth by themselves.
@@ -310,7 +332,7 @@ fn flatten(name: String, value: &Value, depth: usize, all: &mut Vec<(String, Str
         Value::Object(object) if depth > 0 && !object.is_empty() => {
             for (key, value) in object {
                 // Of a text part, those options have parts that have any outside of it.
-                let depth = if depth == 3 && !is_split(key) {
+                let depth = if depth == 3 && !is_split(key, value) {
                     0
                 } else {
                     depth - 1

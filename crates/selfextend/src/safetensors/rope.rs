@@ -24,7 +24,14 @@ const LOCAL: &str = "sliding_attention";
 
 /// Reads all that is said about rotary embeddings of heads of a size.
 pub(super) fn read(reader: &Reader, head_dim: usize) -> Result<Ropes> {
-    let (key, described) = match reader.get("rope_scaling") {
+    // What a class has for files that say nothing does not stand before what this one says.
+    let newer = reader.has("rope_parameters") && !reader.has("rope_scaling");
+    let scaling = if newer {
+        Value::Null
+    } else {
+        reader.get("rope_scaling")
+    };
+    let (key, described) = match scaling {
         Value::Null => ("rope_parameters", reader.get("rope_parameters")),
         Value::Object(object) if object.is_empty() => {
             ("rope_parameters", reader.get("rope_parameters"))
@@ -179,7 +186,20 @@ impl Own<'_> {
         match self.kind()?.as_deref() {
             // NTK scaling that grows with the text changes nothing within the trained window; beyond
             // it, the caller's method takes its place.
-            None | Some("default" | "dynamic") => Ok(scaled(RopeScaling::None)),
+            None | Some("default") => Ok(scaled(RopeScaling::None)),
+            Some("dynamic") => Ok(Ropes {
+                global: RopeSpec {
+                    theta: plain.theta * self.ntk(plain.rotary_dim)?,
+                    ..plain.clone()
+                },
+                ..scaled(RopeScaling::None)
+            }),
+            Some(kind @ ("yarn" | "longrope" | "su")) if self.reader.kind.family.norms_turned => {
+                let what = format!("{} of type {kind} with norms after the rotation", self.name);
+                let why =
+                    "they would undo its magnitude; supported: default, linear, dynamic, llama3";
+                Err(self.reader.unsupported(what, why.into()))
+            }
             Some("linear") => {
                 let factor = self.need("factor")?;
                 Ok(scaled(RopeScaling::Linear { factor }))
@@ -199,6 +219,16 @@ impl Own<'_> {
                 "supported: default, linear, dynamic, llama3, yarn, longrope".into(),
             )),
         }
+    }
+
+    /// What the base is multiplied by for all lengths, where a model type has that.
+    fn ntk(&self, rotary_dim: usize) -> Result<f64> {
+        if self.reader.kind.absent("alpha").is_none() {
+            return Ok(1.0);
+        }
+        let alpha = self.number("alpha")?.filter(|&alpha| alpha != 0.0);
+        let dim = rotary_dim as f64;
+        Ok(alpha.map_or(1.0, |alpha| alpha.powf(dim / (dim - 2.0))))
     }
 
     /// The window before the scaling, and `max_position_embeddings`. The option comes before what is
@@ -297,16 +327,21 @@ impl Own<'_> {
             None if factor > 1.0 => (1.0 + factor.ln() / original.ln()).sqrt(),
             None => 1.0,
         };
-        let scaled = |key: &str| -> Result<RopeSpec> {
+        let scaled = |key: &str, own: &str| -> Result<RopeSpec> {
             let factors = self.floats(key)?;
+            let magnitude = match self.reader.kind.absent("router_jitter_noise") {
+                // Phi-3.5-MoE's class reads one for each list.
+                Some(_) => self.number(own)?.unwrap_or(magnitude),
+                None => magnitude,
+            };
             Ok(RopeSpec {
                 scaling: RopeScaling::LongRope { factors, magnitude },
                 ..spec.clone()
             })
         };
         Ok(Ropes {
-            global: scaled("long_factor")?,
-            short: Some((original as usize, scaled("short_factor")?)),
+            global: scaled("long_factor", "long_mscale")?,
+            short: Some((original as usize, scaled("short_factor", "short_mscale")?)),
             local: None,
             window: None,
         })

@@ -67,6 +67,29 @@ impl RawTensor {
         dequantize(self.format, &self.data)
     }
 
+    /// The tensor with its columns as rows.
+    ///
+    /// # Panics
+    /// Where numbers do not stand alone.
+    pub(crate) fn turned(&self) -> Self {
+        assert_eq!(self.format.block_len(), 1, "blocks have no columns");
+        let size = self.format.block_bytes();
+        let mut data = Vec::with_capacity(self.data.len());
+        for column in 0..self.columns {
+            for row in 0..self.rows {
+                let at = (row * self.columns + column) * size;
+                data.extend_from_slice(&self.data[at..at + size]);
+            }
+        }
+        Self {
+            name: self.name.clone(),
+            format: self.format,
+            rows: self.columns,
+            columns: self.rows,
+            data,
+        }
+    }
+
     /// A tensor of some of its rows, one range after the other.
     pub(crate) fn take_rows(&self, ranges: &[Range<usize>]) -> Self {
         let row = self.data.len() / self.rows.max(1);

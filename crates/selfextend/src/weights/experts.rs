@@ -6,6 +6,7 @@ use crate::config::Experts;
 use crate::decoder::Sparse;
 use crate::error::Result;
 use crate::tensor::RawTensor;
+use std::ops::Range;
 
 const SHARED: &[Part] = &[
     Part::SharedGate,
@@ -52,8 +53,32 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     pub(super) fn has_expert(&self, name: &str) -> Result<bool> {
         Ok(match of(name, 0) {
             Some(first) => self.file.shape(&format!("{first}.weight"))?.is_some(),
-            None => self.file.stack(&format!("{name}.weight"))?.is_some(),
+            None => self.file.stack(&self.stack_name(name)?)?.is_some(),
         })
+    }
+
+    /// What the file calls the tensor of all experts: the matrices of linear layers, or a parameter.
+    fn stack_name(&self, name: &str) -> Result<String> {
+        let weight = format!("{name}.weight");
+        let is_parameter = self.file.stack(&weight)?.is_none() && self.file.stack(name)?.is_some();
+        Ok(if is_parameter {
+            name.to_owned()
+        } else {
+            weight
+        })
+    }
+
+    /// What the file calls their biases.
+    fn stack_bias(&self, name: &str) -> Result<String> {
+        let is_parameter = self.stack_name(name)? == name;
+        let own = format!("{name}_bias");
+        let has_own = is_parameter || self.file.shape(&own)?.is_some();
+        Ok(if has_own { own } else { format!("{name}.bias") })
+    }
+
+    /// Whether a tensor of all experts has inputs as rows.
+    fn is_turned(&self, stack: &str) -> bool {
+        self.reading.stacks.turned && !stack.ends_with(".weight")
     }
 
     /// Checks the tensors of a part of all experts, and returns their names.
@@ -71,11 +96,24 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             ))
         };
         if of(name, 0).is_none() {
-            let (weight, wanted) = (format!("{name}.weight"), [count, rows, columns]);
-            return match self.file.stack(&weight)? {
-                Some(found) if found == wanted => Ok(vec![weight]),
-                Some(found) => Err(wrong(&weight, &found, &wanted)),
-                None => Err(missing(&weight)),
+            let weight = self.stack_name(name)?;
+            let wanted = match self.is_turned(&weight) {
+                true => [count, columns, rows],
+                false => [count, rows, columns],
+            };
+            match self.file.stack(&weight)? {
+                Some(found) if found == wanted => {}
+                Some(found) => return Err(wrong(&weight, &found, &wanted)),
+                None => return Err(missing(&weight)),
+            }
+            if !self.reading.biased.contains(&part) {
+                return Ok(vec![weight]);
+            }
+            let bias = self.stack_bias(name)?;
+            return match self.file.shape(&bias)? {
+                Some(found) if found == (count, rows) => Ok(vec![weight, bias]),
+                Some((r, c)) => Err(wrong(&bias, &[r, c], &[count, rows])),
+                None => Err(missing(&bias)),
             };
         }
         let names = (0..count).filter_map(|n| Some(format!("{}.weight", of(name, n)?)));
@@ -104,8 +142,7 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         let choice_bias = match name(Part::ChoiceBias) {
             None => None,
             Some(name) => {
-                let bias = self.file.tensor(name)?.map(|bias| bias.to_floats());
-                let bias = bias.unwrap_or_default();
+                let bias = self.whole(name)?;
                 self.check_finite(name, &bias)?;
                 Some(self.backend.vector(bias))
             }
@@ -120,14 +157,24 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             .then(|| self.dense(parts, shared, experts.shared_width))
             .transpose()?;
         let switch = name(Part::SharedSwitch).map(|name| self.linear(name));
+        let biases = self.expert_biases(experts, &name)?;
         Ok(Sparse {
             router: self.linear(router)?,
             used: experts.used,
             routing: experts.routing,
             choice_bias,
             experts: (0..experts.count)
-                .map(|n| self.expert(experts.width, &name, n))
+                .map(|n| {
+                    let mut expert = self.expert(experts.width, &name, n)?;
+                    let own = biases.as_ref().map(|biases| {
+                        let own = biases.iter().map(|all| self.backend.vector(all[n].clone()));
+                        own.collect::<Vec<_>>()
+                    });
+                    expert.biases = own.and_then(|own| own.try_into().ok());
+                    Ok(expert)
+                })
                 .collect::<Result<_>>()?,
+            limit: experts.limit,
             shared,
             shared_gate: switch.transpose()?,
         })
@@ -157,11 +204,9 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             None => (matrix(Part::ExpertGate)?, matrix(Part::ExpertUp)?),
             Some(name) => {
                 let both = self.expert_tensor(name, n)?;
-                let half = |first: usize| {
-                    let rows = first..first + width;
-                    self.matrix(name, both.take_rows(&[rows]))
-                };
-                (half(0)?, half(width)?)
+                let [gate, up] = self.halves(width);
+                let half = |rows| self.matrix(name, both.take_rows(rows));
+                (half(&gate)?, half(&up)?)
             }
         };
         Ok(Expert {
@@ -172,15 +217,65 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         })
     }
 
-    fn expert_tensor(&self, name: &str, n: usize) -> Result<RawTensor> {
-        match of(name, n) {
-            Some(name) => self.read(&name),
-            None => {
-                let name = format!("{name}.weight");
-                let tensor = self.file.stacked(&name, n)?;
-                tensor.ok_or_else(|| self.file.bad(format!("tensor {name} is missing")))
-            }
+    /// Rows of gates, and of what they gate, where one tensor has both.
+    fn halves(&self, width: usize) -> [Vec<Range<usize>>; 2] {
+        if !self.reading.stacks.alternate {
+            return [0, width].map(|first| vec![first..first + width]);
         }
+        let each = |first: usize| (0..width).map(move |n| 2 * n + first..2 * n + first + 1);
+        [0, 1].map(|first| each(first).collect())
+    }
+
+    fn expert_tensor(&self, name: &str, n: usize) -> Result<RawTensor> {
+        if let Some(name) = of(name, n) {
+            return self.read(&name);
+        }
+        let name = self.stack_name(name)?;
+        let tensor = self.file.stacked(&name, n)?;
+        let missing = || self.file.bad(format!("tensor {name} is missing"));
+        let tensor = tensor.ok_or_else(missing)?;
+        if !self.is_turned(&name) {
+            return Ok(tensor);
+        }
+        if tensor.format.block_len() > 1 {
+            let reason = format!("tensor {name} in {} has inputs as rows", tensor.format);
+            return Err(self.file.bad(reason));
+        }
+        Ok(tensor.turned())
+    }
+
+    /// Of all experts the biases of gates, of what they gate, and of the way back, where the family has
+    /// them.
+    fn expert_biases<'a>(
+        &self,
+        experts: &Experts,
+        name: &impl Fn(Part) -> Option<&'a str>,
+    ) -> Result<Option<[Vec<Vec<f32>>; 3]>> {
+        if !self.reading.biased.contains(&Part::ExpertDown) {
+            return Ok(None);
+        }
+        let read = |part: Part| -> Result<Vec<f32>> {
+            let name = name(part).ok_or_else(|| self.file.bad(format!("no layer has {part:?}")))?;
+            self.whole(&self.stack_bias(name)?)
+        };
+        let rows = |all: &[f32]| -> Vec<Vec<f32>> {
+            let rows = all.chunks_exact((all.len() / experts.count).max(1));
+            rows.map(<[f32]>::to_vec).collect()
+        };
+        let [gate, up] = match name(Part::ExpertGateUp) {
+            None => [rows(&read(Part::ExpertGate)?), rows(&read(Part::ExpertUp)?)],
+            Some(_) => {
+                let both = rows(&read(Part::ExpertGateUp)?);
+                self.halves(experts.width).map(|half| {
+                    let take = |row: &Vec<f32>| -> Vec<f32> {
+                        let some = half.iter().flat_map(|some| &row[some.clone()]);
+                        some.copied().collect()
+                    };
+                    both.iter().map(take).collect()
+                })
+            }
+        };
+        Ok(Some([gate, up, rows(&read(Part::ExpertDown)?)]))
     }
 }
 

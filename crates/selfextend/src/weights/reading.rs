@@ -11,6 +11,8 @@ pub(crate) enum Part {
     QueryKeyValue,
     QueryNorm,
     KeyNorm,
+    /// A score of each query head without a value; its name is whole.
+    Sinks,
     AttentionOutput,
     PostAttentionNorm,
     FeedForwardNorm,
@@ -99,6 +101,8 @@ pub(crate) struct Reading {
     pub biased: Vec<Part>,
     /// Parts that must have none.
     pub unbiased: Vec<Part>,
+    /// Where one tensor holds all experts.
+    pub stacks: Stacks,
     /// Parts that blocks have not got, though others of the family do.
     pub lacking: Vec<Part>,
     /// The activations of layers that differ in it.
@@ -122,6 +126,15 @@ pub(crate) enum Curves {
     Tensors([&'static str; 4]),
     /// Here, layer by layer.
     Listed(Vec<[f32; 4]>),
+}
+
+/// How tensors hold the matrices of all experts.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stacks {
+    /// In those whose names do not end in `.weight`, inputs are rows and outputs columns.
+    pub turned: bool,
+    /// A gate's row and that of what it gates take turns.
+    pub alternate: bool,
 }
 
 /// In which order the rows of fused queries, keys and values are.

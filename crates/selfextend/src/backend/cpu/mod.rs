@@ -6,7 +6,7 @@ mod pack;
 mod pages;
 mod share;
 
-use super::{Backend, CacheLayout, FEW_SEQUENCES, Mixture, Phase};
+use super::{Backend, CacheLayout, FEW_SEQUENCES, HeadVectors, Mixture, Phase};
 use crate::config::{Activation, XieLu};
 use crate::error::Result;
 use crate::routing::sigmoid;
@@ -14,7 +14,7 @@ use crate::tensor::RawTensor;
 use experts::{ExpertScratch, mix};
 pub use matrix::CpuMatrix;
 use matrix::multiply;
-use selfextend_attention::attention::{AttentionScratch, Segment, attend};
+use selfextend_attention::attention::{AttentionScratch, HeadWeights, Segment, attend_with};
 use selfextend_attention::cache::SegmentPlan;
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
 use selfextend_attention::simd::linear::Rounded;
@@ -152,12 +152,43 @@ impl Backend for Cpu {
         out: &mut Vec<f32>,
         scratch: &mut CpuScratch,
     ) -> Result<()> {
+        let weights = HeadVectors {
+            sinks: None,
+            turned: None,
+        };
+        self.attend_with(layer, caches, plans, weights, q, k, v, out, scratch)
+    }
+
+    fn attend_with(
+        &self,
+        layer: usize,
+        caches: &mut [&mut KvCache],
+        plans: &Vec<SegmentPlan>,
+        weights: HeadVectors<Vec<f32>>,
+        q: &Vec<f32>,
+        k: &Vec<f32>,
+        v: &Vec<f32>,
+        out: &mut Vec<f32>,
+        scratch: &mut CpuScratch,
+    ) -> Result<()> {
         out.resize(q.len(), 0.0);
         let pairs = caches.iter_mut().zip(plans);
         let mut segments: SmallVec<[Segment; FEW_SEQUENCES]> =
             pairs.map(|(cache, plan)| Segment { cache, plan }).collect();
         let scratch = &mut scratch.attention;
-        Ok(attend(layer, &mut segments, q, k, v, out, scratch)?)
+        let [sinks, turned] =
+            [weights.sinks, weights.turned].map(|vector| vector.map_or(&[][..], |vector| vector));
+        let weights = HeadWeights { sinks, turned };
+        Ok(attend_with(
+            layer,
+            &mut segments,
+            q,
+            k,
+            v,
+            weights,
+            out,
+            scratch,
+        )?)
     }
 
     fn mix(
@@ -168,7 +199,10 @@ impl Backend for Cpu {
         out: &mut Vec<f32>,
         scratch: &mut CpuScratch,
     ) -> Result<()> {
-        let gate = |gate: &mut Vec<f32>, up: &Vec<f32>| self.gate(gate, up, mixture.activation);
+        let gate = |gate: &mut Vec<f32>, up: &Vec<f32>| match mixture.limit {
+            None => self.gate(gate, up, mixture.activation),
+            Some(limit) => limited_gate(gate, up, mixture.activation, limit),
+        };
         mix(
             &mixture,
             x,
@@ -244,6 +278,21 @@ impl Backend for Cpu {
     fn read<'a>(&self, buffer: &'a Vec<f32>) -> Cow<'a, [f32]> {
         Cow::Borrowed(buffer)
     }
+}
+
+/// `gate = activation(min(gate, limit)) * (1 + max(-limit, min(up, limit)))`.
+fn limited_gate(gate: &mut [f32], up: &[f32], activation: Activation, limit: f32) {
+    in_rows(up, gate, SHARED_WIDTH, |up, gate| {
+        // The comparison keeps what is not a number.
+        let cut = |x: &mut f32| *x = if *x > limit { limit } else { *x };
+        gate.iter_mut().for_each(cut);
+        match curve(activation) {
+            Curve::Vector(curve) => curve.activate(gate),
+            Curve::Scalar(f) => gate.iter_mut().for_each(|x| *x = f(*x)),
+        }
+        let pairs = gate.iter_mut().zip(up);
+        pairs.for_each(|(gate, up)| *gate *= 1.0 + up.clamp(-limit, limit));
+    });
 }
 
 /// How an activation is computed.

@@ -118,6 +118,53 @@ pub(in crate::safetensors) const MODEL_TYPES: &[ModelType] = &[
         ..COMMON
     },
     ModelType {
+        name: "hunyuan_v1_dense",
+        family: families::HUNYUAN,
+        options: &[options::HUNYUAN],
+        names: Names {
+            parts: &[
+                PRE_NORMS,
+                ATTENTION,
+                &[
+                    (Part::QueryNorm, "self_attn.query_layernorm"),
+                    (Part::KeyNorm, "self_attn.key_layernorm"),
+                ],
+                GATED,
+            ],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "exaone",
+        options: &[options::EXAONE],
+        spellings: options::EXAONE_SPELLINGS,
+        names: Names {
+            embedding: "transformer.wte",
+            output_norm: "transformer.ln_f",
+            layer: "transformer.h.{}.",
+            parts: &[&[
+                (Part::AttentionNorm, "ln_1"),
+                (Part::Query, "attn.attention.q_proj"),
+                (Part::Key, "attn.attention.k_proj"),
+                (Part::Value, "attn.attention.v_proj"),
+                (Part::AttentionOutput, "attn.attention.out_proj"),
+                (Part::FeedForwardNorm, "ln_2"),
+                (Part::Gate, "mlp.c_fc_0"),
+                (Part::Up, "mlp.c_fc_1"),
+                (Part::Down, "mlp.c_proj"),
+            ]],
+            ..NAMES
+        },
+        ..COMMON
+    },
+    ModelType {
+        name: "internlm3",
+        options: &[options::INTERNLM3],
+        spellings: options::INTERNLM3_SPELLINGS,
+        ..COMMON
+    },
+    ModelType {
         name: "olmo",
         family: families::OLMO,
         options: &[options::OLMO],

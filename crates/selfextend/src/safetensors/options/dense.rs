@@ -172,3 +172,43 @@ pub(in crate::safetensors) const PERSIMMON: Options = &[
     ("partial_rotary_factor", Number(0.5)),
     ("qk_layernorm", Flag(true)),
 ];
+
+pub(in crate::safetensors) const HUNYUAN: Options = &[
+    // Of its rotary embedding.
+    ("alpha", Null),
+    ("head_dim", Null),
+    ("num_key_value_heads", Null),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-5)),
+    ("attention_bias", Flag(false)),
+];
+
+/// EXAONE 3 and 3.5.
+pub(in crate::safetensors) const EXAONE: Options = &[
+    ("head_dim", Null),
+    ("num_key_value_heads", Null),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-5)),
+    ("rope_theta", Number(500_000.0)),
+    ("attention_bias", Flag(false)),
+    ("mlp_bias", Flag(false)),
+];
+
+pub(in crate::safetensors) const EXAONE_SPELLINGS: &[(&str, &str)] = &[
+    ("num_hidden_layers", "num_layers"),
+    ("rms_norm_eps", "layer_norm_epsilon"),
+    ("hidden_act", "activation_function"),
+];
+
+pub(in crate::safetensors) const INTERNLM3: Options = &[
+    ("head_dim", Size(128)),
+    ("num_key_value_heads", Size(2)),
+    ("hidden_act", Text("silu")),
+    ("rms_norm_eps", Number(1e-5)),
+    // Of queries, keys and values, and of what comes after attention.
+    ("qkv_bias", Flag(false)),
+    ("bias", Flag(false)),
+];
+
+pub(in crate::safetensors) const INTERNLM3_SPELLINGS: &[(&str, &str)] =
+    &[("qkv_bias", "attention_bias"), ("bias", "mlp_bias")];

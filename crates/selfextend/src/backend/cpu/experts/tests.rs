@@ -82,6 +82,7 @@ impl Layer {
             used: self.used,
             routing: self.routing,
             activation: Activation::Silu,
+            limit: None,
         };
         let (mut out, mut scratch) = (Vec::new(), CpuScratch::default());
         let cpu = Cpu::default();
