@@ -34,6 +34,9 @@ mod element;
 #[cfg(feature = "cuda")]
 mod error;
 #[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code))]
+mod experts;
+#[cfg(feature = "cuda")]
 mod kernels;
 #[cfg(feature = "cuda")]
 #[allow(unsafe_code)]
@@ -80,6 +83,7 @@ pub use {
 #[cfg(all(feature = "cuda", feature = "unstable"))]
 pub use {
     attention::{append, attend_stored},
+    experts::{ExpertScratch, Experts, Routing, Score},
     linear::{FEW, LinearScratch},
     matrix::Matrix,
     packed::Format,

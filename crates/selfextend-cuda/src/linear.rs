@@ -61,6 +61,8 @@ impl<T: Element> Ops<T> {
         for (matrix, out) in matrices.into_iter().zip(out) {
             if is_few {
                 self.few(x, matrix, out)?;
+            } else if let Numbers::Wide(numbers) = &matrix.numbers {
+                self.wide_product(x, matrix, numbers, out)?;
             } else {
                 self.product(&scratch.narrow, matrix, &mut scratch.unpacked, out)?;
             }
@@ -86,6 +88,7 @@ impl<T: Element> Ops<T> {
                 &self.linear.packed(*layout)?.products,
                 self.planes(*layout, planes, matrix).to_vec(),
             ),
+            Numbers::Wide(numbers) => return self.wide_few(x, matrix, numbers, out),
         };
         values.extend([
             self.at(x.slice()?),
@@ -97,6 +100,43 @@ impl<T: Element> Ops<T> {
         let kernel = &kernels[tokens.next_power_of_two().ilog2() as usize];
         let blocks = matrix.outputs.div_ceil(SHARED_ROWS);
         self.launch(kernel, [blocks, FEW_THREADS], &values)
+    }
+
+    /// For at most [`FEW`] rows, in floats.
+    fn wide_few(
+        &self,
+        x: &Buffer<f32>,
+        matrix: &Matrix<T>,
+        numbers: &CudaSlice<f32>,
+        out: &Buffer<f32>,
+    ) -> Result<(), CudaError> {
+        let values = [
+            self.at(numbers),
+            self.at(x.slice()?),
+            self.at(out.slice()?),
+            Value::Int(matrix.outputs as i32),
+            Value::Int(matrix.inputs as i32),
+            Value::Int((x.len() / matrix.inputs) as i32),
+        ];
+        self.launch(&self.linear.wide, [matrix.outputs, FEW_THREADS], &values)
+    }
+
+    /// By cuBLAS, in floats.
+    fn wide_product(
+        &self,
+        x: &Buffer<f32>,
+        matrix: &Matrix<T>,
+        numbers: &CudaSlice<f32>,
+        out: &mut Buffer<f32>,
+    ) -> Result<(), CudaError> {
+        let (outputs, inputs) = (matrix.outputs, matrix.inputs);
+        let tokens = rows(x.len(), inputs)?;
+        out.resize(&self.device, tokens * outputs)?;
+        self.device.settle()?;
+        let (x, out) = (self.address(x.slice()?), self.address(out.slice()?));
+        let shape = [outputs, tokens, inputs];
+        let numbers = self.address(numbers);
+        self.blas.multiply_f32(shape, outputs, numbers, x, out)
     }
 
     /// `out[t] = matrix · x[t]` by cuBLAS, for any number of rows. Packed weights are first unpacked
@@ -130,6 +170,7 @@ impl<T: Element> Ops<T> {
         let (layout, planes) = match numbers {
             Numbers::Plain(numbers) => return multiply(0, outputs, self.address(numbers)),
             Numbers::Packed(layout, planes) => (*layout, planes),
+            Numbers::Wide(_) => return Err(CudaError::Shape("floats are no 16 bits".into())),
         };
         let unpack = &self.linear.packed(layout)?.unpack;
         let band = (UNPACKED / inputs).clamp(1, outputs);
@@ -169,6 +210,9 @@ impl<T: Element> Ops<T> {
                 let kernel = &self.linear.packed(*layout)?.take;
                 let from = self.planes(*layout, planes, table);
                 self.take(kernel, &from, size, ids, out)
+            }
+            Numbers::Wide(numbers) => {
+                self.take(&self.take_rows, &[self.at(numbers)], size, ids, out)
             }
         }
     }

@@ -21,6 +21,8 @@ pub(crate) enum Numbers<T> {
     Plain(CudaSlice<T>),
     /// A block format's planes.
     Packed(Layout, CudaSlice<u8>),
+    /// Floats, row by row.
+    Wide(CudaSlice<f32>),
 }
 
 impl<T: Element> Matrix<T> {
@@ -34,14 +36,27 @@ impl<T: Element> Matrix<T> {
         outputs: usize,
         inputs: usize,
     ) -> Result<Self, CudaError> {
-        if numbers.is_empty() || outputs.checked_mul(inputs) != Some(numbers.len()) {
-            return Err(CudaError::Shape(format!(
-                "{} numbers are not a matrix of {outputs} by {inputs}",
-                numbers.len()
-            )));
-        }
+        check(numbers.len(), outputs, inputs)?;
         Ok(Self {
             numbers: Numbers::Plain(device.stream().clone_htod(numbers)?),
+            outputs,
+            inputs,
+        })
+    }
+
+    /// Copies a matrix whose products must not be rounded to 16 bits, in floats.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn wide(
+        device: &Device,
+        numbers: &[f32],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, CudaError> {
+        check(numbers.len(), outputs, inputs)?;
+        Ok(Self {
+            numbers: Numbers::Wide(device.stream().clone_htod(numbers)?),
             outputs,
             inputs,
         })
@@ -89,8 +104,18 @@ impl<T: Element> Matrix<T> {
         match &self.numbers {
             Numbers::Plain(numbers) => numbers.num_bytes(),
             Numbers::Packed(_, planes) => planes.num_bytes(),
+            Numbers::Wide(numbers) => numbers.num_bytes(),
         }
     }
+}
+
+fn check(numbers: usize, outputs: usize, inputs: usize) -> Result<(), CudaError> {
+    if numbers == 0 || outputs.checked_mul(inputs) != Some(numbers) {
+        return Err(CudaError::Shape(format!(
+            "{numbers} numbers are not a matrix of {outputs} by {inputs}"
+        )));
+    }
+    Ok(())
 }
 
 /// For 1, 2, up to 4 and up to 8 tokens.
@@ -108,6 +133,7 @@ pub(crate) struct PackedKernels {
 #[derive(Debug)]
 pub(crate) struct LinearKernels {
     pub plain: Products,
+    pub wide: CudaFunction,
     packed: Vec<(Layout, PackedKernels)>,
 }
 
@@ -133,6 +159,7 @@ impl LinearKernels {
         });
         Ok(Self {
             plain: products(T::NAME)?,
+            wide: kernel("matvec_f32")?,
             packed: packed.collect::<Result<_, _>>()?,
         })
     }

@@ -1,7 +1,6 @@
 //! A model's weights on the backend that its passes run on.
 
 use crate::backend::cpu::Cpu;
-use crate::backend::no_experts;
 use crate::backend::{Backend, Cache, CacheLayout, FEW_SEQUENCES, Phase, SessionBytes};
 use crate::config::ModelConfig;
 use crate::decoder::{self, Activations, OnLayer, OnLogits, Weights};
@@ -100,7 +99,6 @@ pub(crate) fn load(
         Device::Cuda(_) if options.exact => Err(Error::Device(
             "float32 weights are for the CPU: a CUDA device multiplies 16-bit floats".into(),
         )),
-        Device::Cuda(_) if config.experts.is_some() => Err(no_experts()),
         Device::Cuda(number) => cuda(number, file, config, pool),
     }
 }

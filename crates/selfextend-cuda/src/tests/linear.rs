@@ -9,7 +9,7 @@ use crate::packed::Format;
 use crate::{CudaError, Device};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-const FORMATS: [(Format, &str); 9] = [
+const FORMATS: [(Format, &str); 13] = [
     (Format::Q4_0, "Q4_0"),
     (Format::Q4_1, "Q4_1"),
     (Format::Q5_0, "Q5_0"),
@@ -19,12 +19,16 @@ const FORMATS: [(Format, &str); 9] = [
     (Format::Q4K, "Q4_K"),
     (Format::Q5K, "Q5_K"),
     (Format::Q6K, "Q6_K"),
+    (Format::Q2K, "Q2_K"),
+    (Format::IQ4NL, "IQ4_NL"),
+    (Format::IQ4XS, "IQ4_XS"),
+    (Format::MXFP4, "MXFP4"),
 ];
 
 /// Numbers in a block.
 fn block_len(format: Format) -> usize {
     match format {
-        Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K => 256,
+        Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::IQ4XS => 256,
         _ => 32,
     }
 }

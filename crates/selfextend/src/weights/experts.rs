@@ -3,7 +3,7 @@
 use super::{Checkpoint, Loader, Part};
 use crate::backend::{Backend, Expert};
 use crate::config::Experts;
-use crate::decoder::Sparse;
+use crate::decoder::{Linear, Sparse};
 use crate::error::Result;
 use crate::tensor::RawTensor;
 
@@ -121,16 +121,32 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
             .transpose()?;
         let switch = name(Part::SharedSwitch).map(|name| self.linear(name));
         Ok(Sparse {
-            router: self.linear(router)?,
+            router: self.router(router)?,
             used: experts.used,
             routing: experts.routing,
             choice_bias,
-            experts: (0..experts.count)
-                .map(|n| self.expert(experts.width, &name, n))
-                .collect::<Result<_>>()?,
+            experts: self.experts(experts, &name)?,
             shared,
             shared_gate: switch.transpose()?,
         })
+    }
+
+    fn router(&self, name: &str) -> Result<Linear<B>> {
+        let failed = |reason| self.file.bad(format!("tensor {name}.weight: {reason}"));
+        Ok(Linear {
+            weight: self.backend.router(self.read(name)?).map_err(failed)?,
+            bias: self.bias(name)?,
+        })
+    }
+
+    fn experts<'a>(
+        &self,
+        experts: &Experts,
+        name: &impl Fn(Part) -> Option<&'a str>,
+    ) -> Result<B::Experts> {
+        let all = (0..experts.count).map(|n| self.expert(experts.width, name, n));
+        let all = self.backend.experts(all.collect::<Result<_>>()?);
+        all.map_err(|reason| self.file.bad(reason))
     }
 
     /// What is not a number would choose experts.

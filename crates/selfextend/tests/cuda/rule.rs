@@ -134,7 +134,9 @@ pub fn text(tokens: u32) -> Vec<u32> {
 pub const VOCAB: u32 = 50;
 
 /// Those that have kernels on a GPU.
-pub const K_QUANTS: [TensorFormat; 4] = [
+pub const K_QUANTS: [TensorFormat; 6] = [
+    TensorFormat::Q2K,
+    TensorFormat::IQ4XS,
     TensorFormat::Q3K,
     TensorFormat::Q4K,
     TensorFormat::Q5K,

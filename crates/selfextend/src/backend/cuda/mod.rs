@@ -17,16 +17,16 @@ mod cache;
 mod half;
 
 pub use self::half::Half;
-use super::{Backend, CacheLayout, Phase};
-use crate::config::{Activation, XieLu};
+use super::{Backend, CacheLayout, Expert, Mixture, Phase};
+use crate::config::{self, Activation, XieLu};
 use crate::error::{Error, Result};
 use crate::sampling::TokenScore;
 use crate::tensor::{RawTensor, TensorFormat};
 pub use cache::CudaCache;
 use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
-    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, FEW, Format, Inputs,
-    LinearScratch, Matrix, Segment, attend,
+    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, ExpertScratch, Experts,
+    FEW, Format, Inputs, LinearScratch, Matrix, Routing, Score, Segment, attend,
 };
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -104,6 +104,7 @@ fn given(vector: &Vector) -> Result<&CudaSlice<f32>, CudaError> {
 #[derive(Debug)]
 pub struct Scratch<T> {
     linear: LinearScratch<T>,
+    experts: ExpertScratch<T>,
     /// Results of attention, heads padded.
     attended: Buffer<T>,
     attention: AttentionScratch<T>,
@@ -113,6 +114,7 @@ impl<T> Default for Scratch<T> {
     fn default() -> Self {
         Self {
             linear: LinearScratch::default(),
+            experts: ExpertScratch::default(),
             attended: Buffer::default(),
             attention: AttentionScratch::default(),
         }
@@ -177,6 +179,7 @@ impl<T: Half> Cuda<T> {
 impl<T: Half> Backend for Cuda<T> {
     type Matrix = Matrix<T>;
     type Vector = Vector;
+    type Experts = Experts<T>;
     type Buffer = Buffer<f32>;
     type Scratch = Scratch<T>;
     type Cache = CudaCache<T>;
@@ -211,6 +214,27 @@ impl<T: Half> Backend for Cuda<T> {
             tensor.to_floats().into_iter().map(T::narrow).collect()
         };
         Matrix::new(&self.device, &numbers, rows, columns).map_err(|error| error.to_string())
+    }
+
+    fn router(&self, tensor: RawTensor) -> Result<Matrix<T>, String> {
+        tensor.check()?;
+        let (rows, columns) = (tensor.rows, tensor.columns);
+        Matrix::wide(&self.device, &tensor.to_floats(), rows, columns)
+            .map_err(|error| error.to_string())
+    }
+
+    fn experts(&self, experts: Vec<Expert<Matrix<T>, Vector>>) -> Result<Experts<T>, String> {
+        if experts.iter().any(|expert| expert.biases.is_some()) {
+            return Err(
+                "experts with biases have no kernels for GPUs here; load the model on the CPU".into(),
+            );
+        }
+        let matrices = experts.into_iter().map(|it| [it.gate, it.up, it.down]);
+        Experts::new(&self.device, matrices.collect()).map_err(|error| error.to_string())
+    }
+
+    fn experts_bytes(&self, experts: &Experts<T>) -> usize {
+        experts.bytes()
     }
 
     fn vector(&self, values: Vec<f32>) -> Vector {
@@ -336,6 +360,30 @@ impl<T: Half> Backend for Cuda<T> {
         Ok(())
     }
 
+    fn mix(
+        &self,
+        mixture: Mixture<Experts<T>, Vector>,
+        x: &Buffer<f32>,
+        router: &Buffer<f32>,
+        out: &mut Buffer<f32>,
+        scratch: &mut Scratch<T>,
+    ) -> Result<()> {
+        let (routing, curve) = (routing(&mixture), curve(mixture.activation));
+        self.queue(|| {
+            let bias = mixture.choice_bias.map(given).transpose()?;
+            let scratch = &mut scratch.experts;
+            let given = (x, router);
+            self.ops
+                .mix(mixture.experts, (&routing, bias), curve, given, out, scratch)
+        });
+        Ok(())
+    }
+
+    fn weigh(&self, x: &mut Buffer<f32>, gate: &Buffer<f32>) -> Result<()> {
+        self.queue(|| self.ops.weigh(x, gate));
+        Ok(())
+    }
+
     fn gate(&self, gate: &mut Buffer<f32>, up: &Buffer<f32>, activation: Activation) {
         self.queue(|| self.ops.gate(curve(activation), gate, up));
     }
@@ -439,8 +487,8 @@ fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<
 /// Whether weights become 16-bit floats. Those of other formats without kernels would take up to ten
 /// times the memory of their file.
 fn is_narrowed(format: TensorFormat) -> bool {
-    use TensorFormat::{BF16, F16, F32, Q2K};
-    matches!(format, F32 | F16 | BF16 | Q2K)
+    use TensorFormat::{BF16, F16, F32};
+    matches!(format, F32 | F16 | BF16)
 }
 
 /// How weights stay packed; `None` for those that do not.
@@ -455,8 +503,34 @@ fn format(format: TensorFormat) -> Option<Format> {
         TensorFormat::Q4K => Format::Q4K,
         TensorFormat::Q5K => Format::Q5K,
         TensorFormat::Q6K => Format::Q6K,
+        TensorFormat::Q2K => Format::Q2K,
+        TensorFormat::IQ4NL => Format::IQ4NL,
+        TensorFormat::IQ4XS => Format::IQ4XS,
+        TensorFormat::MXFP4 => Format::MXFP4,
         _ => return None,
     })
+}
+
+fn routing<E, V>(mixture: &Mixture<E, V>) -> Routing {
+    let config::Routing {
+        score,
+        normalised,
+        scale,
+        groups,
+        groups_used,
+    } = mixture.routing;
+    Routing {
+        used: mixture.used,
+        score: match score {
+            config::Score::Softmax => Score::Softmax,
+            config::Score::ChosenSoftmax => Score::ChosenSoftmax,
+            config::Score::Sigmoid => Score::Sigmoid,
+        },
+        normalised,
+        scale,
+        groups,
+        groups_used,
+    }
 }
 
 fn curve(activation: Activation) -> Curve {
