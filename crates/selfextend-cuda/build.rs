@@ -13,7 +13,7 @@ const HOPPER: &str = "-gencode=arch=compute_90a,code=sm_90a";
 const ONLY_HOPPER: &str = "SELFEXTEND_CUDA_ONLY_HOPPER";
 
 /// Each file of kernels with what it is compiled for.
-const KERNELS: [(&str, &[&str]); 8] = [
+const KERNELS: [(&str, &[&str]); 9] = [
     ("append", &[SINCE_AMPERE, HOPPER]),
     ("prefill", &[SINCE_AMPERE, HOPPER]),
     ("decode", &[SINCE_AMPERE, HOPPER]),
@@ -21,6 +21,7 @@ const KERNELS: [(&str, &[&str]); 8] = [
     ("linear", &[SINCE_AMPERE, HOPPER]),
     ("experts", &[SINCE_AMPERE, HOPPER]),
     ("experts_many", &[SINCE_AMPERE, HOPPER]),
+    ("blocks", &[SINCE_AMPERE]),
     ("ops", &[SINCE_AMPERE]),
 ];
 

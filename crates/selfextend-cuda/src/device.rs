@@ -22,6 +22,7 @@ pub struct Device {
     pub(crate) hopper: Option<Arc<CudaModule>>,
     ops: Arc<CudaModule>,
     linear: Arc<CudaModule>,
+    blocks: Arc<CudaModule>,
     experts: [Arc<CudaModule>; 2],
     processors: usize,
 }
@@ -50,6 +51,7 @@ impl Device {
             decode: load(include_bytes!(concat!(env!("OUT_DIR"), "/decode.fatbin")))?,
             ops: load(include_bytes!(concat!(env!("OUT_DIR"), "/ops.fatbin")))?,
             linear: load(include_bytes!(concat!(env!("OUT_DIR"), "/linear.fatbin")))?,
+            blocks: load(include_bytes!(concat!(env!("OUT_DIR"), "/blocks.fatbin")))?,
             experts: [
                 load(include_bytes!(concat!(env!("OUT_DIR"), "/experts.fatbin")))?,
                 load(include_bytes!(concat!(
@@ -145,6 +147,11 @@ impl Device {
     /// The kernels of `linear.cu`.
     pub(crate) fn linear(&self) -> &Arc<CudaModule> {
         &self.linear
+    }
+
+    /// The kernels of `blocks.cu`.
+    pub(crate) fn blocks(&self) -> &Arc<CudaModule> {
+        &self.blocks
     }
 
     /// The kernels of `experts.cu` and `experts_many.cu`.

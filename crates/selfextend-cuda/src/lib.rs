@@ -26,6 +26,9 @@
 #[cfg(feature = "cuda")]
 mod attention;
 #[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code))]
+mod blocks;
+#[cfg(feature = "cuda")]
 mod cache;
 #[cfg(feature = "cuda")]
 mod device;
@@ -83,6 +86,7 @@ pub use {
 #[cfg(all(feature = "cuda", feature = "unstable"))]
 pub use {
     attention::{append, attend_stored},
+    blocks::{BlockFormat, Points},
     experts::{ExpertScratch, Experts, Routing, Score},
     linear::{FEW, LinearScratch},
     matrix::Matrix,

@@ -55,11 +55,13 @@ impl<T: Element> Ops<T> {
             return Ok(());
         };
         let is_few = rows(x.len(), first.inputs)? <= FEW;
-        if !is_few {
+        // Blocks of files have no kernels for few rows.
+        let narrows = |matrix: &&Matrix<T>| !is_few || matrix.is_unpacked_first();
+        if matrices.iter().any(narrows) {
             self.narrow(x, &mut scratch.narrow)?;
         }
         for (matrix, out) in matrices.into_iter().zip(out) {
-            if is_few {
+            if is_few && !matrix.is_unpacked_first() {
                 self.few(x, matrix, out)?;
             } else if let Numbers::Wide(numbers) = &matrix.numbers {
                 self.wide_product(x, matrix, numbers, out)?;
@@ -89,6 +91,11 @@ impl<T: Element> Ops<T> {
                 self.planes(*layout, planes, matrix).to_vec(),
             ),
             Numbers::Wide(numbers) => return self.wide_few(x, matrix, numbers, out),
+            Numbers::Blocks(format, ..) => {
+                return Err(CudaError::Shape(format!(
+                    "{format:?} has no kernels for few rows"
+                )));
+            }
         };
         values.extend([
             self.at(x.slice()?),
@@ -167,18 +174,27 @@ impl<T: Element> Ops<T> {
             let shape = [some, tokens, inputs];
             self.blas.multiply::<T>(shape, outputs, numbers, x, out)
         };
-        let (layout, planes) = match numbers {
+        // What the kernel takes before the place to unpack to, and its threads for a row.
+        let (unpack, from, lanes_of_row) = match numbers {
             Numbers::Plain(numbers) => return multiply(0, outputs, self.address(numbers)),
-            Numbers::Packed(layout, planes) => (*layout, planes),
+            Numbers::Packed(layout, planes) => (
+                &self.linear.packed(*layout)?.unpack,
+                self.planes(*layout, planes, matrix).to_vec(),
+                layout.lanes(inputs),
+            ),
+            Numbers::Blocks(format, blocks, points) => (
+                &self.linear.blocks(*format).unpack,
+                vec![self.at(blocks), self.at(&points.0)],
+                inputs / 8,
+            ),
             Numbers::Wide(_) => return Err(CudaError::Shape("floats are no 16 bits".into())),
         };
-        let unpack = &self.linear.packed(layout)?.unpack;
         let band = (UNPACKED / inputs).clamp(1, outputs);
         unpacked.resize(&self.device, band * inputs)?;
         for first in (0..outputs).step_by(band) {
             let some = band.min(outputs - first);
-            let lanes = some * layout.lanes(inputs);
-            let mut values = self.planes(layout, planes, matrix).to_vec();
+            let lanes = some * lanes_of_row;
+            let mut values = from.clone();
             values.extend([
                 self.at(unpacked.slice()?),
                 Value::Int(first as i32),
@@ -209,6 +225,11 @@ impl<T: Element> Ops<T> {
             Numbers::Packed(layout, planes) => {
                 let kernel = &self.linear.packed(*layout)?.take;
                 let from = self.planes(*layout, planes, table);
+                self.take(kernel, &from, size, ids, out)
+            }
+            Numbers::Blocks(format, blocks, points) => {
+                let kernel = &self.linear.blocks(*format).take;
+                let from = [self.at(blocks), self.at(&points.0)];
                 self.take(kernel, &from, size, ids, out)
             }
             Numbers::Wide(numbers) => {

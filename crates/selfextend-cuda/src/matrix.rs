@@ -1,6 +1,7 @@
 //! Weight matrices on the device, as 16-bit floats or in the blocks of their file, and the kernels
 //! that read them.
 
+use crate::blocks::{BlockFormat, BlockKernels, Points};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::CudaError;
@@ -23,6 +24,8 @@ pub(crate) enum Numbers<T> {
     Packed(Layout, CudaSlice<u8>),
     /// Floats, row by row.
     Wide(CudaSlice<f32>),
+    /// Blocks of a file.
+    Blocks(BlockFormat, CudaSlice<u8>, Points),
 }
 
 impl<T: Element> Matrix<T> {
@@ -94,9 +97,50 @@ impl<T: Element> Matrix<T> {
         })
     }
 
+    /// Copies a matrix in the blocks of its file, which are unpacked to 16 bits where they are multiplied.
+    ///
+    /// # Errors
+    /// As [`Matrix::packed`].
+    pub fn blocks(
+        device: &Device,
+        format: BlockFormat,
+        points: &Points,
+        blocks: &[u8],
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Self, CudaError> {
+        let bytes = format.row_bytes(inputs).map(|row| row.checked_mul(outputs));
+        if blocks.is_empty() || bytes != Some(Some(blocks.len())) {
+            return Err(CudaError::Shape(format!(
+                "{} bytes of {format:?} are not a matrix of {outputs} by {inputs}",
+                blocks.len()
+            )));
+        }
+        let on_device = device.stream().clone_htod(blocks)?;
+        Ok(Self {
+            numbers: Numbers::Blocks(format, on_device, points.clone()),
+            outputs,
+            inputs,
+        })
+    }
+
     /// Columns.
     pub fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// What its numbers are in.
+    pub(crate) fn format(&self) -> String {
+        match &self.numbers {
+            Numbers::Plain(_) => T::NAME.into(),
+            Numbers::Packed(layout, _) => format!("{:?}", layout.format()),
+            Numbers::Wide(_) => "float32".into(),
+            Numbers::Blocks(format, ..) => format!("{format:?}"),
+        }
+    }
+
+    /// Whether even few rows need it unpacked.
+    pub(crate) fn is_unpacked_first(&self) -> bool {
+        matches!(self.numbers, Numbers::Blocks(..))
     }
 
     /// Bytes on the device.
@@ -105,6 +149,7 @@ impl<T: Element> Matrix<T> {
             Numbers::Plain(numbers) => numbers.num_bytes(),
             Numbers::Packed(_, planes) => planes.num_bytes(),
             Numbers::Wide(numbers) => numbers.num_bytes(),
+            Numbers::Blocks(_, blocks, _) => blocks.num_bytes(),
         }
     }
 }
@@ -135,6 +180,7 @@ pub(crate) struct LinearKernels {
     pub plain: Products,
     pub wide: CudaFunction,
     packed: Vec<(Layout, PackedKernels)>,
+    blocks: Vec<BlockKernels>,
 }
 
 impl LinearKernels {
@@ -161,7 +207,12 @@ impl LinearKernels {
             plain: products(T::NAME)?,
             wide: kernel("matvec_f32")?,
             packed: packed.collect::<Result<_, _>>()?,
+            blocks: BlockKernels::all::<T>(device)?,
         })
+    }
+
+    pub(crate) fn blocks(&self, format: BlockFormat) -> &BlockKernels {
+        &self.blocks[format as usize]
     }
 
     pub(crate) fn packed(&self, layout: Layout) -> Result<&PackedKernels, CudaError> {

@@ -261,7 +261,11 @@ impl Layout {
                 _ => (place.half, 0),
             };
             let at = (place.unit * (words / vector) + word / vector) * 4 + place.strip;
-            let bits = if low == 8 { code } else { code & ((1 << low) - 1) };
+            let bits = if low == 8 {
+                code
+            } else {
+                code & ((1 << low) - 1)
+            };
             to[(at * vector + word % vector) * 4 + place.byte] |= bits << shift;
         });
     }

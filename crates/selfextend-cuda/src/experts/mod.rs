@@ -7,14 +7,14 @@
 mod kernels;
 mod routing;
 
+use crate::Device;
 use crate::element::Element;
 use crate::error::CudaError;
 use crate::launch::Value;
 use crate::linear::FEW;
 use crate::matrix::{Matrix, Numbers};
-use crate::memory::Buffer;
+use crate::memory::{Buffer, address};
 use crate::ops::{Curve, Ops, rows};
-use crate::Device;
 use cudarc::driver::CudaSlice;
 pub(crate) use kernels::ExpertKernels;
 use kernels::{Kind, PartKernels, SHARED};
@@ -62,7 +62,7 @@ impl Part {
                 let [_, high, scales, supers, _] = layout.starts(outputs, inputs);
                 (Kind::Packed(*layout), [high, scales, supers])
             }
-            Numbers::Wide(_) => return None,
+            Numbers::Wide(_) | Numbers::Blocks(..) => return None,
         };
         Some(Self {
             kind,
@@ -96,7 +96,10 @@ impl<T: Element> Experts<T> {
             *part = its;
         }
         let [Some(gate), Some(up), Some(down)] = parts else {
-            return shape("experts in float32 have no CUDA kernels".into());
+            return shape(format!(
+                "experts in {} have no CUDA kernels",
+                matrices[0][0].format()
+            ));
         };
         if gate != up {
             return shape(format!(
@@ -116,9 +119,9 @@ impl<T: Element> Experts<T> {
             }
         }
         let address = |matrix: &Matrix<T>| match &matrix.numbers {
-            Numbers::Plain(numbers) => crate::memory::address(device, numbers),
-            Numbers::Packed(_, planes) => crate::memory::address(device, planes),
-            Numbers::Wide(numbers) => crate::memory::address(device, numbers),
+            Numbers::Plain(numbers) => address(device, numbers),
+            Numbers::Packed(_, bytes) | Numbers::Blocks(_, bytes, _) => address(device, bytes),
+            Numbers::Wide(numbers) => address(device, numbers),
         };
         let all = (0..3).flat_map(|n| matrices.iter().map(move |expert| address(&expert[n])));
         let table: Vec<u64> = all.collect();
@@ -173,6 +176,14 @@ impl<T> Default for ExpertScratch<T> {
     }
 }
 
+#[cfg(test)]
+impl<T> ExpertScratch<T> {
+    /// Which experts were chosen last, and their weights.
+    pub(crate) fn chosen(&self, device: &Device) -> Result<(Vec<u32>, Vec<f32>), CudaError> {
+        Ok((self.chosen.read(device)?, self.weights.read(device)?))
+    }
+}
+
 impl<T: Element> Ops<T> {
     /// `out[t] = sum of weight * down · (curve(gate · x[t]) * (up · x[t]))` over the experts that
     /// `routing` chooses by the token's row of `router`; `bias` is added to scores for the choice alone.
@@ -217,9 +228,7 @@ impl<T: Element> Ops<T> {
     ) -> Result<(), CudaError> {
         let [gate, down] = experts.parts;
         let pairs = scratch.chosen.len();
-        scratch
-            .inner
-            .resize(&self.device, pairs * gate.outputs)?;
+        scratch.inner.resize(&self.device, pairs * gate.outputs)?;
         let (chosen, inner) = (
             self.at(scratch.chosen.slice()?),
             self.at(scratch.inner.slice()?),
