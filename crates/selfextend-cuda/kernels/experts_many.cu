@@ -6,7 +6,7 @@
 // A place is a pair in the order of the experts.
 #include "experts.cuh"
 
-constexpr int TILE_PLACES = 64;   // PLACES in src/experts/mod.rs
+constexpr int TILE_PLACES = 64;   // PLACES in src/experts/mix.rs
 constexpr int TILE_WEIGHTS = 128;  // rows of weights in a tile; of gate and up together
 constexpr int DEPTH = 128;         // columns of a step
 constexpr int PITCH = DEPTH + 8;   // of a row in shared memory: eight rows begin in different banks

@@ -38,6 +38,9 @@ mod element;
 mod error;
 #[cfg(feature = "cuda")]
 #[cfg_attr(not(feature = "unstable"), allow(dead_code))]
+mod expert_kernels;
+#[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code))]
 mod experts;
 #[cfg(feature = "cuda")]
 mod kernels;

@@ -4,7 +4,7 @@
 use crate::device::{Device, Launch};
 use crate::element::Element;
 use crate::error::CudaError;
-use crate::experts::ExpertKernels;
+use crate::expert_kernels::ExpertKernels;
 use crate::launch::{Blas, FEW_ROWS, Grid, Value};
 use crate::matrix::LinearKernels;
 pub use crate::memory::Buffer;
@@ -56,6 +56,8 @@ pub struct Ops<T> {
 
 /// Threads of a block that takes elements or a row.
 pub(crate) const THREADS: usize = 256;
+/// Blocks of a launch in its second dimension.
+pub(crate) const MOST_BLOCKS: usize = 65_535;
 
 impl<T: Element> Ops<T> {
     /// Loads the kernels and cuBLAS.

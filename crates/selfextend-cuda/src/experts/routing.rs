@@ -1,11 +1,12 @@
 //! How a token's experts are chosen.
 
-use super::{ExpertScratch, MOST_BLOCKS};
+use super::scratch::ExpertScratch;
 use crate::element::Element;
 use crate::error::CudaError;
 use crate::launch::{Choosing, Value};
+use crate::linear::FEW;
 use crate::memory::Buffer;
-use crate::ops::{Ops, rows};
+use crate::ops::{MOST_BLOCKS, Ops, rows};
 use cudarc::driver::CudaSlice;
 
 /// How experts are chosen and weighed, from one number for each of them.
@@ -76,7 +77,7 @@ impl<T: Element> Ops<T> {
         }
         let Routing { used, groups, .. } = *routing;
         let tokens = rows(router.len(), experts)?;
-        if used * super::FEW > MOST_BLOCKS {
+        if used * FEW > MOST_BLOCKS {
             return Err(CudaError::Shape(format!(
                 "{used} experts of a token are too many"
             )));

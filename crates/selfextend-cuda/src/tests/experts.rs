@@ -8,7 +8,7 @@ use crate::matrix::Matrix;
 use crate::ops::{Buffer, Curve, Ops};
 use crate::packed::Format;
 use crate::{CudaError, Device};
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 
 /// Experts of a token with their weights, as `Routing` says, by sorting.
 fn chosen(routing: &Routing, router: &[f32], bias: &[f32]) -> Vec<(usize, f64)> {

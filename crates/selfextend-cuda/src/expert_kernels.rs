@@ -9,17 +9,17 @@ use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMI
 use std::fmt;
 
 /// Bytes of shared memory of a block of `experts_many.cu`: a tile of weights and two of activations.
-pub(super) const SHARED: usize = (128 + 2 * 64) * (128 + 8) * 2;
+pub(crate) const SHARED: usize = (128 + 2 * 64) * (128 + 8) * 2;
 
 /// How matrices are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Plain,
     Packed(Layout),
 }
 
 impl Kind {
-    pub(super) fn has_kernels(self) -> bool {
+    pub(crate) fn has_kernels(self) -> bool {
         match self {
             Self::Plain => true,
             Self::Packed(layout) => layout.is_wide(),
@@ -83,7 +83,7 @@ impl ExpertKernels {
         })
     }
 
-    pub(super) fn of(&self, kind: Kind) -> Result<&PartKernels, CudaError> {
+    pub(crate) fn of(&self, kind: Kind) -> Result<&PartKernels, CudaError> {
         let found = self.parts.iter().find(|(known, _)| *known == kind);
         let none = || CudaError::Shape(format!("experts in {kind} have no CUDA kernels"));
         found.map(|(_, kernels)| kernels).ok_or_else(none)
