@@ -28,7 +28,7 @@ fi
 cargo clippy -p selfextend-cuda --features cuda,unstable --all-targets -- -D warnings
 cargo test -p selfextend-cuda --features cuda,unstable
 # The newest report of each kernel file, as `kernel: registers, spills`.
-for file in append prefill hopper decode linear; do
+for file in append prefill hopper decode linear experts experts_many blocks; do
   report=$(ls -t target/debug/build/selfextend-cuda-*/out/$file.ptxas | head -1)
   awk '/Compiling entry/ { split($0, part, "\047"); name = part[2] " " part[4] }
        /spill stores/ { spills = $5 } /Used/ { print name ": " $5 " registers, " spills " bytes spilled" }' "$report"

@@ -115,10 +115,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         (Format::Q5_0, 32, 22),
         (Format::Q5_1, 32, 24),
         (Format::Q8_0, 32, 34),
+        (Format::Q2K, 256, 84),
         (Format::Q3K, 256, 110),
         (Format::Q4K, 256, 144),
         (Format::Q5K, 256, 176),
         (Format::Q6K, 256, 210),
+        (Format::IQ4NL, 32, 18),
+        (Format::IQ4XS, 256, 136),
+        (Format::MXFP4, 32, 17),
     ] {
         let blocks = bytes(outputs * inputs / block * size);
         let packed = || Matrix::packed(&bench.device, format, &blocks, outputs, inputs);

@@ -1,6 +1,7 @@
 // The operations of a decoder between its matrix products and attention, on f32 activations
 // [rows][width]. All of them are bound by memory; a block takes a row, or threads take elements.
 #include "common.cuh"
+#include "curves.cuh"
 
 // The sum over a block of at most 1024 threads, for every thread.
 static __device__ float block_sum(float x) {
@@ -39,15 +40,6 @@ extern "C" __global__ void layer_norm(const float* x, const float* weight, const
   for (int i = threadIdx.x; i < width; i += blockDim.x)
     to[i] = (from[i] - mean) * scale * weight[i] + (bias ? bias[i] : 0.f);
 }
-
-static __device__ __forceinline__ float silu(float x) { return x / (1.f + expf(-x)); }
-static __device__ __forceinline__ float gelu(float x) { return 0.5f * x * erfcf(-x * 0.70710678f); }
-static __device__ __forceinline__ float gelu_tanh(float x) {
-  return 0.5f * x * (1.f + tanhf(0.79788456f * (x + 0.044715f * x * x * x)));
-}
-static __device__ __forceinline__ float gelu_sigmoid(float x) { return x / (1.f + expf(-1.702f * x)); }
-static __device__ __forceinline__ float relu(float x) { return x < 0.f ? 0.f : x; }
-static __device__ __forceinline__ float relu_squared(float x) { return relu(x) * relu(x); }
 
 // x = f(x); gate = f(gate) * up
 #define ACTIVATION(F)                                                              \
@@ -104,6 +96,12 @@ extern "C" __global__ void add_bias(float* x, const float* bias, int width, size
 extern "C" __global__ void multiply(float* x, const float* weights, int width, size_t len) {
   const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < len) x[i] *= weights[i % width];
+}
+
+// x[t] *= 1 / (1 + e^-gate[t])
+extern "C" __global__ void weigh(float* x, const float* gate, int width, size_t len) {
+  const size_t i = size_t(blockIdx.x) * blockDim.x + threadIdx.x;
+  if (i < len) x[i] *= sigmoid(gate[i / width]);
 }
 
 // For each row of logits, the logarithm of its target's probability, and whether no other is more

@@ -22,6 +22,8 @@ pub struct Device {
     pub(crate) hopper: Option<Arc<CudaModule>>,
     ops: Arc<CudaModule>,
     linear: Arc<CudaModule>,
+    blocks: Arc<CudaModule>,
+    experts: [Arc<CudaModule>; 2],
     processors: usize,
 }
 
@@ -49,6 +51,14 @@ impl Device {
             decode: load(include_bytes!(concat!(env!("OUT_DIR"), "/decode.fatbin")))?,
             ops: load(include_bytes!(concat!(env!("OUT_DIR"), "/ops.fatbin")))?,
             linear: load(include_bytes!(concat!(env!("OUT_DIR"), "/linear.fatbin")))?,
+            blocks: load(include_bytes!(concat!(env!("OUT_DIR"), "/blocks.fatbin")))?,
+            experts: [
+                load(include_bytes!(concat!(env!("OUT_DIR"), "/experts.fatbin")))?,
+                load(include_bytes!(concat!(
+                    env!("OUT_DIR"),
+                    "/experts_many.fatbin"
+                )))?,
+            ],
             hopper: if is_hopper {
                 Some(load(include_bytes!(concat!(
                     env!("OUT_DIR"),
@@ -139,6 +149,16 @@ impl Device {
         &self.linear
     }
 
+    /// The kernels of `blocks.cu`.
+    pub(crate) fn blocks(&self) -> &Arc<CudaModule> {
+        &self.blocks
+    }
+
+    /// The kernels of `experts.cu` and `experts_many.cu`.
+    pub(crate) fn experts(&self) -> &[Arc<CudaModule>; 2] {
+        &self.experts
+    }
+
     /// Makes this the current device of the calling thread, for calls that do not do so themselves.
     ///
     /// # Errors
@@ -168,7 +188,7 @@ impl Launch<'_> {
         queue.submit_now(self.kernel, self.grid, &[bytes_of(args)])
     }
 
-    /// Queues a kernel of `ops.cu` or `linear.cu`.
+    /// Queues a kernel that takes several values.
     pub(crate) fn run_values(&self, values: &[Value]) -> Result<(), CudaError> {
         let values: Vec<&[u8]> = values.iter().map(Value::bytes).collect();
         let mut queue = self.device.queue();

@@ -26,6 +26,9 @@
 #[cfg(feature = "cuda")]
 mod attention;
 #[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code))]
+mod blocks;
+#[cfg(feature = "cuda")]
 mod cache;
 #[cfg(feature = "cuda")]
 mod device;
@@ -33,6 +36,12 @@ mod device;
 mod element;
 #[cfg(feature = "cuda")]
 mod error;
+#[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code))]
+mod expert_kernels;
+#[cfg(feature = "cuda")]
+#[cfg_attr(not(feature = "unstable"), allow(dead_code))]
+mod experts;
 #[cfg(feature = "cuda")]
 mod kernels;
 #[cfg(feature = "cuda")]
@@ -80,6 +89,8 @@ pub use {
 #[cfg(all(feature = "cuda", feature = "unstable"))]
 pub use {
     attention::{append, attend_stored},
+    blocks::{BlockFormat, Points},
+    experts::{ExpertScratch, Experts, Routing, Score},
     linear::{FEW, LinearScratch},
     matrix::Matrix,
     packed::Format,

@@ -55,12 +55,16 @@ impl<T: Element> Ops<T> {
             return Ok(());
         };
         let is_few = rows(x.len(), first.inputs)? <= FEW;
-        if !is_few {
+        // Blocks of files have no kernels for few rows.
+        let narrows = |matrix: &&Matrix<T>| !is_few || matrix.is_unpacked_first();
+        if matrices.iter().any(narrows) {
             self.narrow(x, &mut scratch.narrow)?;
         }
         for (matrix, out) in matrices.into_iter().zip(out) {
-            if is_few {
+            if is_few && !matrix.is_unpacked_first() {
                 self.few(x, matrix, out)?;
+            } else if let Numbers::Wide(numbers) = &matrix.numbers {
+                self.wide_product(x, matrix, numbers, out)?;
             } else {
                 self.product(&scratch.narrow, matrix, &mut scratch.unpacked, out)?;
             }
@@ -86,6 +90,12 @@ impl<T: Element> Ops<T> {
                 &self.linear.packed(*layout)?.products,
                 self.planes(*layout, planes, matrix).to_vec(),
             ),
+            Numbers::Wide(numbers) => return self.wide_few(x, matrix, numbers, out),
+            Numbers::Blocks(format, ..) => {
+                return Err(CudaError::Shape(format!(
+                    "{format:?} has no kernels for few rows"
+                )));
+            }
         };
         values.extend([
             self.at(x.slice()?),
@@ -97,6 +107,43 @@ impl<T: Element> Ops<T> {
         let kernel = &kernels[tokens.next_power_of_two().ilog2() as usize];
         let blocks = matrix.outputs.div_ceil(SHARED_ROWS);
         self.launch(kernel, [blocks, FEW_THREADS], &values)
+    }
+
+    /// For at most [`FEW`] rows, in floats.
+    fn wide_few(
+        &self,
+        x: &Buffer<f32>,
+        matrix: &Matrix<T>,
+        numbers: &CudaSlice<f32>,
+        out: &Buffer<f32>,
+    ) -> Result<(), CudaError> {
+        let values = [
+            self.at(numbers),
+            self.at(x.slice()?),
+            self.at(out.slice()?),
+            Value::Int(matrix.outputs as i32),
+            Value::Int(matrix.inputs as i32),
+            Value::Int((x.len() / matrix.inputs) as i32),
+        ];
+        self.launch(&self.linear.wide, [matrix.outputs, FEW_THREADS], &values)
+    }
+
+    /// By cuBLAS, in floats.
+    fn wide_product(
+        &self,
+        x: &Buffer<f32>,
+        matrix: &Matrix<T>,
+        numbers: &CudaSlice<f32>,
+        out: &mut Buffer<f32>,
+    ) -> Result<(), CudaError> {
+        let (outputs, inputs) = (matrix.outputs, matrix.inputs);
+        let tokens = rows(x.len(), inputs)?;
+        out.resize(&self.device, tokens * outputs)?;
+        self.device.settle()?;
+        let (x, out) = (self.address(x.slice()?), self.address(out.slice()?));
+        let shape = [outputs, tokens, inputs];
+        let numbers = self.address(numbers);
+        self.blas.multiply_f32(shape, outputs, numbers, x, out)
     }
 
     /// `out[t] = matrix · x[t]` by cuBLAS, for any number of rows. Packed weights are first unpacked
@@ -127,17 +174,27 @@ impl<T: Element> Ops<T> {
             let shape = [some, tokens, inputs];
             self.blas.multiply::<T>(shape, outputs, numbers, x, out)
         };
-        let (layout, planes) = match numbers {
+        // What the kernel takes before the place to unpack to, and its threads for a row.
+        let (unpack, from, lanes_of_row) = match numbers {
             Numbers::Plain(numbers) => return multiply(0, outputs, self.address(numbers)),
-            Numbers::Packed(layout, planes) => (*layout, planes),
+            Numbers::Packed(layout, planes) => (
+                &self.linear.packed(*layout)?.unpack,
+                self.planes(*layout, planes, matrix).to_vec(),
+                layout.lanes(inputs),
+            ),
+            Numbers::Blocks(format, blocks, points) => (
+                &self.linear.blocks(*format).unpack,
+                vec![self.at(blocks), self.at(&points.0)],
+                inputs / 8,
+            ),
+            Numbers::Wide(_) => return Err(CudaError::Shape("floats are no 16 bits".into())),
         };
-        let unpack = &self.linear.packed(layout)?.unpack;
         let band = (UNPACKED / inputs).clamp(1, outputs);
         unpacked.resize(&self.device, band * inputs)?;
         for first in (0..outputs).step_by(band) {
             let some = band.min(outputs - first);
-            let lanes = some * layout.lanes(inputs);
-            let mut values = self.planes(layout, planes, matrix).to_vec();
+            let lanes = some * lanes_of_row;
+            let mut values = from.clone();
             values.extend([
                 self.at(unpacked.slice()?),
                 Value::Int(first as i32),
@@ -169,6 +226,14 @@ impl<T: Element> Ops<T> {
                 let kernel = &self.linear.packed(*layout)?.take;
                 let from = self.planes(*layout, planes, table);
                 self.take(kernel, &from, size, ids, out)
+            }
+            Numbers::Blocks(format, blocks, points) => {
+                let kernel = &self.linear.blocks(*format).take;
+                let from = [self.at(blocks), self.at(&points.0)];
+                self.take(kernel, &from, size, ids, out)
+            }
+            Numbers::Wide(numbers) => {
+                self.take(&self.take_rows, &[self.at(numbers)], size, ids, out)
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Weight matrices on the device, as 16-bit floats or in the blocks of their file, and the kernels
 //! that read them.
 
+use crate::blocks::{BlockFormat, BlockKernels, Points};
 use crate::device::Device;
 use crate::element::Element;
 use crate::error::CudaError;
@@ -21,6 +22,10 @@ pub(crate) enum Numbers<T> {
     Plain(CudaSlice<T>),
     /// A block format's planes.
     Packed(Layout, CudaSlice<u8>),
+    /// Floats, row by row.
+    Wide(CudaSlice<f32>),
+    /// Blocks of a file.
+    Blocks(BlockFormat, CudaSlice<u8>, Points),
 }
 
 impl<T: Element> Matrix<T> {
@@ -34,14 +39,27 @@ impl<T: Element> Matrix<T> {
         outputs: usize,
         inputs: usize,
     ) -> Result<Self, CudaError> {
-        if numbers.is_empty() || outputs.checked_mul(inputs) != Some(numbers.len()) {
-            return Err(CudaError::Shape(format!(
-                "{} numbers are not a matrix of {outputs} by {inputs}",
-                numbers.len()
-            )));
-        }
+        check(numbers.len(), outputs, inputs)?;
         Ok(Self {
             numbers: Numbers::Plain(device.stream().clone_htod(numbers)?),
+            outputs,
+            inputs,
+        })
+    }
+
+    /// Copies a matrix whose products must not be rounded to 16 bits, in floats.
+    ///
+    /// # Errors
+    /// As [`Matrix::new`].
+    pub fn wide(
+        device: &Device,
+        numbers: &[f32],
+        outputs: usize,
+        inputs: usize,
+    ) -> Result<Self, CudaError> {
+        check(numbers.len(), outputs, inputs)?;
+        Ok(Self {
+            numbers: Numbers::Wide(device.stream().clone_htod(numbers)?),
             outputs,
             inputs,
         })
@@ -79,9 +97,50 @@ impl<T: Element> Matrix<T> {
         })
     }
 
+    /// Copies a matrix in the blocks of its file, which are unpacked to 16 bits where they are multiplied.
+    ///
+    /// # Errors
+    /// As [`Matrix::packed`].
+    pub fn blocks(
+        device: &Device,
+        format: BlockFormat,
+        points: &Points,
+        blocks: &[u8],
+        [outputs, inputs]: [usize; 2],
+    ) -> Result<Self, CudaError> {
+        let bytes = format.row_bytes(inputs).map(|row| row.checked_mul(outputs));
+        if blocks.is_empty() || bytes != Some(Some(blocks.len())) {
+            return Err(CudaError::Shape(format!(
+                "{} bytes of {format:?} are not a matrix of {outputs} by {inputs}",
+                blocks.len()
+            )));
+        }
+        let on_device = device.stream().clone_htod(blocks)?;
+        Ok(Self {
+            numbers: Numbers::Blocks(format, on_device, points.clone()),
+            outputs,
+            inputs,
+        })
+    }
+
     /// Columns.
     pub fn inputs(&self) -> usize {
         self.inputs
+    }
+
+    /// What its numbers are in.
+    pub(crate) fn format(&self) -> String {
+        match &self.numbers {
+            Numbers::Plain(_) => T::NAME.into(),
+            Numbers::Packed(layout, _) => format!("{:?}", layout.format()),
+            Numbers::Wide(_) => "float32".into(),
+            Numbers::Blocks(format, ..) => format!("{format:?}"),
+        }
+    }
+
+    /// Whether even few rows need it unpacked.
+    pub(crate) fn is_unpacked_first(&self) -> bool {
+        matches!(self.numbers, Numbers::Blocks(..))
     }
 
     /// Bytes on the device.
@@ -89,8 +148,19 @@ impl<T: Element> Matrix<T> {
         match &self.numbers {
             Numbers::Plain(numbers) => numbers.num_bytes(),
             Numbers::Packed(_, planes) => planes.num_bytes(),
+            Numbers::Wide(numbers) => numbers.num_bytes(),
+            Numbers::Blocks(_, blocks, _) => blocks.num_bytes(),
         }
     }
+}
+
+fn check(numbers: usize, outputs: usize, inputs: usize) -> Result<(), CudaError> {
+    if numbers == 0 || outputs.checked_mul(inputs) != Some(numbers) {
+        return Err(CudaError::Shape(format!(
+            "{numbers} numbers are not a matrix of {outputs} by {inputs}"
+        )));
+    }
+    Ok(())
 }
 
 /// For 1, 2, up to 4 and up to 8 tokens.
@@ -108,7 +178,9 @@ pub(crate) struct PackedKernels {
 #[derive(Debug)]
 pub(crate) struct LinearKernels {
     pub plain: Products,
+    pub wide: CudaFunction,
     packed: Vec<(Layout, PackedKernels)>,
+    blocks: Vec<BlockKernels>,
 }
 
 impl LinearKernels {
@@ -133,8 +205,14 @@ impl LinearKernels {
         });
         Ok(Self {
             plain: products(T::NAME)?,
+            wide: kernel("matvec_f32")?,
             packed: packed.collect::<Result<_, _>>()?,
+            blocks: BlockKernels::all::<T>(device)?,
         })
+    }
+
+    pub(crate) fn blocks(&self, format: BlockFormat) -> &BlockKernels {
+        &self.blocks[format as usize]
     }
 
     pub(crate) fn packed(&self, layout: Layout) -> Result<&PackedKernels, CudaError> {

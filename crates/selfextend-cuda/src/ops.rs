@@ -4,6 +4,7 @@
 use crate::device::{Device, Launch};
 use crate::element::Element;
 use crate::error::CudaError;
+use crate::expert_kernels::ExpertKernels;
 use crate::launch::{Blas, FEW_ROWS, Grid, Value};
 use crate::matrix::LinearKernels;
 pub use crate::memory::Buffer;
@@ -33,6 +34,7 @@ pub struct Ops<T> {
     pub(crate) device: Device,
     pub(crate) blas: Blas,
     pub(crate) linear: LinearKernels,
+    pub(crate) experts: ExpertKernels,
     rms_norm: CudaFunction,
     layer_norm: CudaFunction,
     curves: [[CudaFunction; 2]; 6],
@@ -44,7 +46,8 @@ pub struct Ops<T> {
     add_bias: CudaFunction,
     multiply: CudaFunction,
     score_rows: CudaFunction,
-    take_rows: CudaFunction,
+    weigh: CudaFunction,
+    pub(crate) take_rows: CudaFunction,
     pub(crate) take_narrow: CudaFunction,
     to_narrow: CudaFunction,
     from_narrow: CudaFunction,
@@ -53,6 +56,8 @@ pub struct Ops<T> {
 
 /// Threads of a block that takes elements or a row.
 pub(crate) const THREADS: usize = 256;
+/// Blocks of a launch in its second dimension.
+pub(crate) const MOST_BLOCKS: usize = 65_535;
 
 impl<T: Element> Ops<T> {
     /// Loads the kernels and cuBLAS.
@@ -64,6 +69,7 @@ impl<T: Element> Ops<T> {
         Ok(Self {
             blas: Blas::new(device.stream())?,
             linear: LinearKernels::new::<T>(device)?,
+            experts: ExpertKernels::new::<T>(device)?,
             rms_norm: kernel("rms_norm")?,
             layer_norm: kernel("layer_norm")?,
             curves: [
@@ -82,6 +88,7 @@ impl<T: Element> Ops<T> {
             add_bias: kernel("add_bias")?,
             multiply: kernel("multiply")?,
             score_rows: kernel("score_rows")?,
+            weigh: kernel("weigh")?,
             take_rows: kernel("take_rows")?,
             take_narrow: kernel(&format!("take_{}", T::NAME))?,
             to_narrow: kernel(&format!("to_{}", T::NAME))?,
@@ -228,6 +235,21 @@ impl<T: Element> Ops<T> {
     /// Rows that `weights` does not fit, or the driver's.
     pub fn multiply(&self, x: &mut Buffer<f32>, weights: &CudaSlice<f32>) -> Result<(), CudaError> {
         self.by_rows(&self.multiply, x, weights)
+    }
+
+    /// `x[t] *= 1 / (1 + e^-gate[t])`, a number for each row.
+    ///
+    /// # Errors
+    /// Numbers that `gate` does not divide into rows, or the driver's.
+    pub fn weigh(&self, x: &mut Buffer<f32>, gate: &Buffer<f32>) -> Result<(), CudaError> {
+        let (len, width) = (x.len(), rows(x.len(), gate.len())?);
+        let values = [
+            self.at(x.slice()?),
+            self.at(gate.slice()?),
+            Value::Int(width as i32),
+            Value::Len(len as u64),
+        ];
+        self.by_elements(&self.weigh, len, &values)
     }
 
     fn by_rows(
@@ -428,16 +450,27 @@ impl<T: Element> Ops<T> {
         [blocks, threads]: [usize; 2],
         values: &[Value],
     ) -> Result<(), CudaError> {
-        if blocks == 0 {
+        self.launch_grid(kernel, [blocks, 1], [threads, 0], values)
+    }
+
+    /// For blocks in two dimensions that have so many threads and bytes of dynamic shared memory.
+    pub(crate) fn launch_grid(
+        &self,
+        kernel: &CudaFunction,
+        [x, y]: [usize; 2],
+        [threads, shared]: [usize; 2],
+        values: &[Value],
+    ) -> Result<(), CudaError> {
+        if x * y == 0 {
             return Ok(());
         }
         Launch {
             device: &self.device,
             kernel,
             grid: Grid {
-                blocks: (blocks as u32, 1, 1),
+                blocks: (x as u32, y as u32, 1),
                 threads: (threads as u32, 1, 1),
-                shared: 0,
+                shared,
             },
         }
         .run_values(values)

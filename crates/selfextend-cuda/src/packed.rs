@@ -33,10 +33,18 @@ pub enum Format {
     Q5K,
     /// 6 bits around 32; 8-bit scales of 16 columns.
     Q6K,
+    /// 2 bits; scales and minima of 16 columns, 4 bits each.
+    Q2K,
+    /// 4 bits that stand for uneven numbers, and a scale.
+    IQ4NL,
+    /// The same; 6-bit scales of 32 columns, which take 8 bits here.
+    IQ4XS,
+    /// 4 bits that stand for floats, and a power of two.
+    MXFP4,
 }
 
 impl Format {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Q4_0,
         Self::Q4_1,
         Self::Q5_0,
@@ -46,6 +54,10 @@ impl Format {
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
+        Self::Q2K,
+        Self::IQ4NL,
+        Self::IQ4XS,
+        Self::MXFP4,
     ];
 
     /// How the kernels' names call it.
@@ -60,6 +72,10 @@ impl Format {
             Self::Q4K => "q4_k",
             Self::Q5K => "q5_k",
             Self::Q6K => "q6_k",
+            Self::Q2K => "q2_k",
+            Self::IQ4NL => "iq4_nl",
+            Self::IQ4XS => "iq4_xs",
+            Self::MXFP4 => "mxfp4",
         }
     }
 
@@ -75,6 +91,10 @@ impl Format {
             Self::Q4K => (256, 144),
             Self::Q5K => (256, 176),
             Self::Q6K => (256, 210),
+            Self::Q2K => (256, 84),
+            Self::IQ4NL => (32, 18),
+            Self::IQ4XS => (256, 136),
+            Self::MXFP4 => (32, 17),
         }
     }
 
@@ -86,6 +106,8 @@ impl Format {
     fn bits(self) -> (usize, usize) {
         match self {
             Self::Q4_0 | Self::Q4_1 | Self::Q3K | Self::Q4K => (4, 0),
+            Self::IQ4NL | Self::IQ4XS | Self::MXFP4 => (4, 0),
+            Self::Q2K => (2, 0),
             Self::Q5_0 | Self::Q5_1 | Self::Q5K => (4, 1),
             Self::Q6K => (4, 2),
             Self::Q8_0 => (8, 0),
@@ -128,6 +150,16 @@ impl Layout {
         format!("{}{}", self.format.name(), if wide { "_wide" } else { "" })
     }
 
+    /// Whether units have four blocks, 128 columns.
+    pub(crate) fn is_wide(self) -> bool {
+        self.blocks == 4
+    }
+
+    /// The format of its blocks.
+    pub(crate) fn format(self) -> Format {
+        self.format
+    }
+
     /// Lanes that a row takes.
     pub(crate) fn lanes(self, columns: usize) -> usize {
         columns / BLOCK / self.blocks * 4
@@ -144,10 +176,12 @@ impl Layout {
         let blocks = columns / BLOCK;
         let (low, high) = self.format.bits();
         let (scales, supers) = match self.format {
-            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => (2, 0),
+            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4NL => (2, 0),
             Format::Q4_1 | Format::Q5_1 => (4, 0),
             Format::Q3K | Format::Q6K => (2, 2),
-            Format::Q4K | Format::Q5K => (2, 4),
+            Format::Q4K | Format::Q5K | Format::Q2K => (2, 4),
+            Format::IQ4XS => (1, 2),
+            Format::MXFP4 => (1, 0),
         };
         [
             blocks * BLOCK * low / 8,
@@ -222,11 +256,16 @@ impl Layout {
         let vector = words.min(4);
         self.each(first, block, |place, code| {
             let (word, shift) = match low {
+                2 => (place.half / 4, place.half % 4 * 2),
                 4 => (place.half / 2, place.half % 2 * 4),
                 _ => (place.half, 0),
             };
             let at = (place.unit * (words / vector) + word / vector) * 4 + place.strip;
-            let bits = if low == 4 { code & 15 } else { code };
+            let bits = if low == 8 {
+                code
+            } else {
+                code & ((1 << low) - 1)
+            };
             to[(at * vector + word % vector) * 4 + place.byte] |= bits << shift;
         });
     }
@@ -248,9 +287,12 @@ impl Layout {
 
     fn put_scales(self, to: &mut [u8], first: usize, block: &[u8]) {
         match self.format {
-            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 => {
+            Format::Q4_0 | Format::Q5_0 | Format::Q8_0 | Format::IQ4NL => {
                 to[2 * first..][..2].copy_from_slice(&block[..2]);
             }
+            Format::MXFP4 => to[first] = block[0],
+            // A scale in the lower half of each byte, a minimum in the upper.
+            Format::Q2K => to[2 * first..][..16].copy_from_slice(&block[..16]),
             Format::Q4_1 | Format::Q5_1 => to[4 * first..][..4].copy_from_slice(&block[..4]),
             // Four scales, then four minima.
             Format::Q4K | Format::Q5K => {
@@ -266,6 +308,11 @@ impl Layout {
                     to[2 * first + n] = q3_scale(&block[96..108], n).wrapping_add(128);
                 }
             }
+            Format::IQ4XS => {
+                for n in 0..SUPER {
+                    to[first + n] = iq4_scale(block, n).wrapping_add(128);
+                }
+            }
             Format::Q6K => {
                 let scales = to[2 * first..].iter_mut().zip(&block[192..208]);
                 scales.for_each(|(to, scale)| *to = scale.wrapping_add(128));
@@ -276,6 +323,8 @@ impl Layout {
     fn put_super(self, to: &mut [u8], first: usize, block: &[u8]) {
         let (to, from) = match self.format {
             Format::Q4K | Format::Q5K => (&mut to[first / SUPER * 4..][..4], &block[..4]),
+            Format::Q2K => (&mut to[first / SUPER * 4..][..4], &block[80..84]),
+            Format::IQ4XS => (&mut to[first / SUPER * 2..][..2], &block[..2]),
             _ => (&mut to[first / SUPER * 2..][..2], &block[block.len() - 2..]),
         };
         to.copy_from_slice(from);
@@ -301,7 +350,10 @@ fn codes(format: Format, block: &[u8]) -> impl Iterator<Item = u8> {
         byte >> (n % (2 * run) / run * 4) & 15
     };
     (0..format.block().0).map(move |n| match format {
-        Format::Q4_0 => nibble(&block[2..], 16, n),
+        Format::Q4_0 | Format::IQ4NL => nibble(&block[2..], 16, n),
+        Format::MXFP4 => nibble(&block[1..], 16, n),
+        Format::IQ4XS => nibble(&block[8..], 16, n),
+        Format::Q2K => block[16 + n / 128 * 32 + n % 32] >> (n % 128 / 32 * 2) & 3,
         Format::Q4_1 => nibble(&block[4..], 16, n),
         Format::Q5_0 => nibble(&block[6..], 16, n) | bit(&block[2..], n) << 4,
         Format::Q5_1 => nibble(&block[8..], 16, n) | bit(&block[4..], n) << 4,
@@ -339,4 +391,12 @@ fn q3_scale(packed: &[u8], n: usize) -> u8 {
     let lower = packed[n % 8] >> (n / 8 * 4) & 15;
     let upper = packed[8 + n % 4] >> (n / 4 * 2) & 3;
     (lower | upper << 4).wrapping_sub(32)
+}
+
+/// Of IQ4_XS: eight scales of 6 bits around 32, their upper two bits in a word, the lower four in the
+/// halves of four bytes.
+fn iq4_scale(block: &[u8], n: usize) -> u8 {
+    let upper = u16::from_le_bytes([block[2], block[3]]) >> (2 * n) & 3;
+    let lower = block[4 + n / 2] >> (n % 2 * 4) & 15;
+    (lower | (upper as u8) << 4).wrapping_sub(32)
 }

@@ -2,8 +2,8 @@
 
 use crate::backend::cpu::Cpu;
 use crate::backend::{Backend, Cache, CacheLayout, FEW_SEQUENCES, Phase, SessionBytes};
-use crate::backend::{no_experts, no_head_weights};
-use crate::config::ModelConfig;
+use crate::backend::{no_head_weights, no_such_router};
+use crate::config::{Experts, ModelConfig};
 use crate::decoder::{self, Activations, OnLayer, OnLogits, Weights};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -101,7 +101,9 @@ pub(crate) fn load(
             "float32 weights are for the CPU: a CUDA device multiplies 16-bit floats".into(),
         )),
         Device::Cuda(_) if config.sinks || config.norms_turned => Err(no_head_weights()),
-        Device::Cuda(_) if config.experts.is_some() => Err(no_experts()),
+        Device::Cuda(_) if config.experts.as_ref().is_some_and(Experts::is_for_cpu) => {
+            Err(no_such_router())
+        }
         Device::Cuda(number) => cuda(number, file, config, pool),
     }
 }

@@ -70,6 +70,11 @@ impl Experts {
         self.sparse.get(layer) == Some(&true)
     }
 
+    /// Whether GPUs have no kernels for it.
+    pub(crate) fn is_for_cpu(&self) -> bool {
+        matches!(self.routing.score, Score::Nearest(_)) || self.limit.is_some()
+    }
+
     /// Checks that experts can be chosen as it says.
     pub(crate) fn check(&self) -> Result<(), String> {
         let Self {

@@ -209,6 +209,20 @@ pub(crate) struct CopyArgs {
     pub to_pitch: [i32; 2],
 }
 
+/// How a token's experts are chosen.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default, Pod, Zeroable)]
+pub(crate) struct Choosing {
+    pub experts: i32,
+    pub used: i32,
+    pub score: i32,
+    pub normalised: i32,
+    pub groups: i32,
+    pub groups_used: i32,
+    pub scale: f32,
+    pub unused: i32,
+}
+
 /// An argument of a kernel that takes several.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Value {
@@ -217,6 +231,7 @@ pub(crate) enum Value {
     Int(i32),
     Float(f32),
     Rows([u32; FEW_ROWS]),
+    Choosing(Choosing),
 }
 
 /// Rows whose numbers are arguments themselves.
@@ -229,6 +244,7 @@ impl Value {
             Self::Int(x) => bytes_of(x),
             Self::Float(x) => bytes_of(x),
             Self::Rows(x) => bytes_of(x),
+            Self::Choosing(x) => bytes_of(x),
         }
     }
 }
@@ -248,5 +264,6 @@ mod tests {
         assert_eq!(size_of::<UnpackArgs>(), 64);
         assert_eq!(size_of::<DeriveArgs>(), 64);
         assert_eq!(size_of::<CopyArgs>(), 88);
+        assert_eq!(size_of::<Choosing>(), 32);
     }
 }

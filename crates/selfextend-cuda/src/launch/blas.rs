@@ -2,6 +2,8 @@
 
 use crate::element::Element;
 use crate::error::CudaError;
+use cudarc::cublas::sys::cudaDataType_t;
+use cudarc::cublas::sys::cudaDataType_t::{CUDA_R_16BF, CUDA_R_16F, CUDA_R_32F};
 use cudarc::cublas::{self, CudaBlas};
 use cudarc::driver::CudaStream;
 use cudarc::driver::sys::CUdeviceptr;
@@ -24,6 +26,35 @@ impl Blas {
     /// tokens `pitch` numbers apart; operands in `T`, result in f32.
     pub(crate) fn multiply<T: Element>(
         &self,
+        shape: [usize; 3],
+        pitch: usize,
+        matrix: CUdeviceptr,
+        x: CUdeviceptr,
+        out: CUdeviceptr,
+    ) -> Result<(), CudaError> {
+        let kind = if T::NAME == "f16" {
+            CUDA_R_16F
+        } else {
+            CUDA_R_16BF
+        };
+        self.multiply_in(kind, shape, pitch, matrix, x, out)
+    }
+
+    /// The same with operands in f32.
+    pub(crate) fn multiply_f32(
+        &self,
+        shape: [usize; 3],
+        pitch: usize,
+        matrix: CUdeviceptr,
+        x: CUdeviceptr,
+        out: CUdeviceptr,
+    ) -> Result<(), CudaError> {
+        self.multiply_in(CUDA_R_32F, shape, pitch, matrix, x, out)
+    }
+
+    fn multiply_in(
+        &self,
+        kind: cudaDataType_t,
         [outputs, tokens, inputs]: [usize; 3],
         pitch: usize,
         matrix: CUdeviceptr,
@@ -31,13 +62,7 @@ impl Blas {
         out: CUdeviceptr,
     ) -> Result<(), CudaError> {
         use cublas::sys::cublasOperation_t::{CUBLAS_OP_N, CUBLAS_OP_T};
-        use cublas::sys::cudaDataType_t::{CUDA_R_16BF, CUDA_R_16F, CUDA_R_32F};
         let [m, n, k] = [outputs, tokens, inputs].map(|x| x as i32);
-        let kind = if T::NAME == "f16" {
-            CUDA_R_16F
-        } else {
-            CUDA_R_16BF
-        };
         let (one, zero) = (1f32, 0f32);
         // SAFETY: `linear.rs` checked the extents against the slices'; cuBLAS, which counts columns
         // first, sees the transposes, so `out` is m by n with columns of m, `pitch` apart.

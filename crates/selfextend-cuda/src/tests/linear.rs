@@ -9,7 +9,7 @@ use crate::packed::Format;
 use crate::{CudaError, Device};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
-const FORMATS: [(Format, &str); 9] = [
+pub(super) const FORMATS: [(Format, &str); 13] = [
     (Format::Q4_0, "Q4_0"),
     (Format::Q4_1, "Q4_1"),
     (Format::Q5_0, "Q5_0"),
@@ -19,12 +19,16 @@ const FORMATS: [(Format, &str); 9] = [
     (Format::Q4K, "Q4_K"),
     (Format::Q5K, "Q5_K"),
     (Format::Q6K, "Q6_K"),
+    (Format::Q2K, "Q2_K"),
+    (Format::IQ4NL, "IQ4_NL"),
+    (Format::IQ4XS, "IQ4_XS"),
+    (Format::MXFP4, "MXFP4"),
 ];
 
 /// Numbers in a block.
-fn block_len(format: Format) -> usize {
+pub(super) fn block_len(format: Format) -> usize {
     match format {
-        Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K => 256,
+        Format::Q2K | Format::Q3K | Format::Q4K | Format::Q5K | Format::Q6K | Format::IQ4XS => 256,
         _ => 32,
     }
 }
@@ -39,7 +43,12 @@ fn shapes(format: Format) -> &'static [[usize; 2]] {
 
 /// A matrix's blocks and its numbers: random ones of those that tools/make_blocks.py wrote, with the
 /// numbers that the `gguf` package reads from them.
-fn blocks(name: &str, format: Format, count: usize, rng: &mut StdRng) -> (Vec<u8>, Vec<f32>) {
+pub(super) fn blocks(
+    name: &str,
+    format: Format,
+    count: usize,
+    rng: &mut StdRng,
+) -> (Vec<u8>, Vec<f32>) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../selfextend/tests/blocks");
     let file = std::fs::read(format!("{folder}/{name}.bin")).unwrap();
     let length = block_len(format);
@@ -60,7 +69,7 @@ fn blocks(name: &str, format: Format, count: usize, rng: &mut StdRng) -> (Vec<u8
     (bytes, numbers)
 }
 
-fn with_ops<T: Half>(run: impl Fn(&Device, &Ops<T>)) {
+pub(super) fn with_ops<T: Half>(run: impl Fn(&Device, &Ops<T>)) {
     let Some(device) = device() else { return };
     match Ops::new(&device) {
         Ok(ops) => run(&device, &ops),
@@ -168,6 +177,41 @@ fn every_format<T: Half>() {
             let matrix = Matrix::new(device, &numbers, outputs, inputs).unwrap();
             let what = format!("{} [{outputs}, {inputs}]", T::NAME);
             products((device, ops), &what, &matrix, &weights, &mut rng);
+        }
+    });
+}
+
+/// Floats are multiplied as floats, by few rows and by many.
+#[test]
+fn floats_are_not_rounded() {
+    with_ops::<half::bf16>(|device, ops| {
+        let mut rng = StdRng::seed_from_u64(12);
+        for [outputs, inputs] in [[1, 8], [70, 576], [5, 7], [131, 1154]] {
+            let weights = random(&mut rng, outputs * inputs);
+            let matrix = Matrix::wide(device, &weights, outputs, inputs).unwrap();
+            let (mut scratch, mut out) = (LinearScratch::default(), Buffer::default());
+            for tokens in [40, 1, 3, 8, 9] {
+                let numbers = random(&mut rng, tokens * inputs);
+                let mut x = Buffer::default();
+                x.write(device, &numbers).unwrap();
+                ops.linear(&x, [&matrix], [&mut out], &mut scratch).unwrap();
+                for (t, (x, out)) in numbers
+                    .chunks(inputs)
+                    .zip(out.read(device).unwrap().chunks(outputs))
+                    .enumerate()
+                {
+                    for (row, actual) in weights.chunks(inputs).zip(out) {
+                        let terms = row
+                            .iter()
+                            .zip(x)
+                            .map(|(w, x)| f64::from(*w) * f64::from(*x));
+                        let (exact, sizes) =
+                            (terms.clone().sum::<f64>(), terms.map(f64::abs).sum::<f64>());
+                        let error = (f64::from(*actual) - exact).abs();
+                        assert!(error <= sizes / f64::from(1 << 21), "{tokens}, token {t}");
+                    }
+                }
+            }
         }
     });
 }

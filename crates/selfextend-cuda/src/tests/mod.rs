@@ -1,6 +1,7 @@
 //! The kernels on a real device, each step against f64, by error rules. Skipped without a GPU.
 
 mod attention;
+mod experts;
 mod linear;
 mod ops;
 

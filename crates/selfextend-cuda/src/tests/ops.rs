@@ -155,6 +155,16 @@ fn every_operation<T: Half>() {
             .collect();
         assert_close(&product.read(&device).unwrap(), &exact, 1e-6);
 
+        let switches = random(&mut rng, tokens);
+        let mut weighed = on_device(&x);
+        ops.weigh(&mut weighed, &on_device(&switches)).unwrap();
+        let exact: Vec<f64> = wide(&x)
+            .iter()
+            .enumerate()
+            .map(|(i, x)| x / (1.0 + (-f64::from(switches[i / width])).exp()))
+            .collect();
+        assert_close(&weighed.read(&device).unwrap(), &exact, 1e-6);
+
         let targets: Vec<u32> = (0..tokens).map(|t| ((t * 37) % width) as u32).collect();
         let scores = ops.scores(&bx, &targets).unwrap();
         for ((row, &target), (log_probability, is_top)) in x.chunks(width).zip(&targets).zip(scores)

@@ -15,11 +15,11 @@ pub struct Expert<M, V> {
     pub biases: Option<[V; 3]>,
 }
 
-/// The experts of a layer, and how a token's are chosen.
+/// The experts of a layer, as a backend holds them, and how a token's are chosen.
 #[derive(Debug)]
-pub struct Mixture<'a, M, V> {
+pub struct Mixture<'a, E, V> {
     /// All of them.
-    pub experts: &'a [Expert<M, V>],
+    pub experts: &'a E,
     /// What is added to scores to choose experts, and not to weigh them.
     pub choice_bias: Option<&'a V>,
     /// Experts that read a token.

@@ -12,7 +12,7 @@ pub mod cuda;
 mod mixture;
 
 use crate::config::{Activation, XieLu};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::sampling::TokenScore;
 use crate::tensor::RawTensor;
 pub use block::Block;
@@ -40,16 +40,20 @@ pub enum Phase {
     Decode,
 }
 
-/// Why a device does not run a mixture of experts.
-pub(crate) fn no_experts() -> Error {
-    Error::Device("mixtures of experts run on the CPU only so far: use the device cpu".into())
-}
-
 /// Why a device does not run a model whose attention needs more than queries, keys and values.
 pub(crate) fn no_head_weights() -> Error {
     Error::Device(
         "attention sinks, and norms of queries and keys after their rotation, run on the CPU only so far: \
          use the device cpu"
+            .into(),
+    )
+}
+
+/// Why a device does not choose experts as a model does.
+pub(crate) fn no_such_router() -> Error {
+    Error::Device(
+        "a router that chooses experts one after the other, as Phi-3.5-MoE's, and experts with a limit run on \
+         the CPU only so far: use the device cpu"
             .into(),
     )
 }
@@ -69,6 +73,8 @@ pub trait Backend: Send + Sync + 'static {
     type Matrix: Send + Sync;
     /// A vector of weights.
     type Vector: Send + Sync;
+    /// The experts of a sparse layer.
+    type Experts: Send + Sync;
     /// Activations; grows as needed and is reused from step to step.
     type Buffer: Default + Send;
     /// Scratch memory that operations reuse from step to step.
@@ -95,6 +101,27 @@ pub trait Backend: Send + Sync + 'static {
     /// # Errors
     /// Why the matrix cannot be used.
     fn matrix(&self, tensor: RawTensor) -> Result<Self::Matrix, String>;
+
+    /// Converts the matrix of a router: what it gives chooses experts, so a backend that rounds
+    /// weights does not round these.
+    ///
+    /// # Errors
+    /// As [`Backend::matrix`].
+    fn router(&self, tensor: RawTensor) -> Result<Self::Matrix, String> {
+        self.matrix(tensor)
+    }
+
+    /// The experts of a layer, from their matrices.
+    ///
+    /// # Errors
+    /// Why the backend has no kernels for them.
+    fn experts(
+        &self,
+        experts: Vec<Expert<Self::Matrix, Self::Vector>>,
+    ) -> Result<Self::Experts, String>;
+
+    /// Bytes of weights held for experts.
+    fn experts_bytes(&self, experts: &Self::Experts) -> usize;
 
     /// Converts a vector.
     fn vector(&self, values: Vec<f32>) -> Self::Vector;
@@ -212,27 +239,21 @@ pub trait Backend: Send + Sync + 'static {
     /// are chosen for `x[t]` by its row of `router`.
     ///
     /// # Errors
-    /// Where the backend has no kernels for it: models with experts are refused before it is called.
+    /// Shapes that do not fit.
     fn mix(
         &self,
-        mixture: Mixture<Self::Matrix, Self::Vector>,
+        mixture: Mixture<Self::Experts, Self::Vector>,
         x: &Self::Buffer,
         router: &Self::Buffer,
         out: &mut Self::Buffer,
         scratch: &mut Self::Scratch,
-    ) -> Result<()> {
-        let _ = (mixture, x, router, out, scratch);
-        Err(no_experts())
-    }
+    ) -> Result<()>;
 
     /// `x[t] *= 1 / (1 + e^-gate[t])`, a number for each row.
     ///
     /// # Errors
     /// As [`Backend::mix`].
-    fn weigh(&self, x: &mut Self::Buffer, gate: &Self::Buffer) -> Result<()> {
-        let _ = (x, gate);
-        Err(no_experts())
-    }
+    fn weigh(&self, x: &mut Self::Buffer, gate: &Self::Buffer) -> Result<()>;
 
     /// `gate = activation(gate) * up`.
     fn gate(&self, gate: &mut Self::Buffer, up: &Self::Buffer, activation: Activation);

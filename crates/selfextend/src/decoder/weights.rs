@@ -1,6 +1,6 @@
 //! What the decoder multiplies with.
 
-use crate::backend::{Backend, Expert};
+use crate::backend::Backend;
 use crate::config::{Routing, XieLu};
 
 /// Weights of a decoder.
@@ -52,7 +52,12 @@ impl<B: Backend> Weights<B> {
             attention.chain(feed_forward.matrices())
         });
         let all = layers.chain([&self.embedding]).chain(&self.output);
-        all.map(|matrix| backend.matrix_bytes(matrix)).sum()
+        let matrices: usize = all.map(|matrix| backend.matrix_bytes(matrix)).sum();
+        let sparse = self.layers.iter().map(|layer| match &layer.feed_forward {
+            FeedForward::Dense(_) => 0,
+            FeedForward::Sparse(sparse) => backend.experts_bytes(&sparse.experts),
+        });
+        matrices + sparse.sum::<usize>()
     }
 }
 
@@ -118,7 +123,7 @@ pub struct Sparse<B: Backend> {
     /// What is added to scores to choose experts, and not to weigh them.
     pub choice_bias: Option<B::Vector>,
     /// Its experts.
-    pub experts: Vec<Expert<B::Matrix, B::Vector>>,
+    pub experts: B::Experts,
     /// What reads every token beside them.
     pub shared: Option<Dense<B>>,
     /// See [`Experts::limit`](crate::config::Experts::limit).
@@ -128,16 +133,15 @@ pub struct Sparse<B: Backend> {
 }
 
 impl<B: Backend> FeedForward<B> {
+    /// All but those of experts.
     fn matrices(&self) -> Vec<&B::Matrix> {
         match self {
             Self::Dense(dense) => dense.matrices().collect(),
             Self::Sparse(sparse) => {
-                let experts = sparse.experts.iter();
-                let experts = experts.flat_map(|it| [&it.gate, &it.up, &it.down]);
                 let shared = sparse.shared.iter().flat_map(Dense::matrices);
                 let gates = [&sparse.router].into_iter().chain(&sparse.shared_gate);
                 let gates = gates.map(|linear| &linear.weight);
-                experts.chain(shared).chain(gates).collect()
+                shared.chain(gates).collect()
             }
         }
     }

@@ -104,6 +104,19 @@ impl RawTensor {
     }
 }
 
+/// Points of the lattices of IQ2_XXS, IQ2_XS, IQ2_S, IQ3_XXS, IQ3_S and IQ1, number after number.
+#[cfg(feature = "cuda")]
+pub(crate) fn lattices() -> [&'static [i8]; 6] {
+    [
+        grids::IQ2_XXS.as_flattened(),
+        grids::IQ2_XS.as_flattened(),
+        grids::IQ2_S.as_flattened(),
+        grids::IQ3_XXS.as_flattened(),
+        grids::IQ3_S.as_flattened(),
+        grids::IQ1_S.as_flattened(),
+    ]
+}
+
 /// The numbers of whole blocks as floats, bit for bit those of the `gguf` package. Bytes after the
 /// last whole block are not read.
 pub(crate) fn dequantize(format: TensorFormat, data: &[u8]) -> Vec<f32> {

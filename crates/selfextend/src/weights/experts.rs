@@ -3,7 +3,7 @@
 use super::{Checkpoint, Loader, Part};
 use crate::backend::{Backend, Expert};
 use crate::config::Experts;
-use crate::decoder::Sparse;
+use crate::decoder::{Linear, Sparse};
 use crate::error::Result;
 use crate::tensor::RawTensor;
 use std::ops::Range;
@@ -159,25 +159,40 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         let switch = name(Part::SharedSwitch).map(|name| self.linear(name));
         let biases = self.expert_biases(experts, &name)?;
         Ok(Sparse {
-            router: self.linear(router)?,
+            router: self.router(router)?,
             used: experts.used,
             routing: experts.routing,
             choice_bias,
-            experts: (0..experts.count)
-                .map(|n| {
-                    let mut expert = self.expert(experts.width, &name, n)?;
-                    let own = biases.as_ref().map(|biases| {
-                        let own = biases.iter().map(|all| self.backend.vector(all[n].clone()));
-                        own.collect::<Vec<_>>()
-                    });
-                    expert.biases = own.and_then(|own| own.try_into().ok());
-                    Ok(expert)
-                })
-                .collect::<Result<_>>()?,
+            experts: self.experts(experts, &name, biases.as_ref())?,
             limit: experts.limit,
             shared,
             shared_gate: switch.transpose()?,
         })
+    }
+
+    fn router(&self, name: &str) -> Result<Linear<B>> {
+        let failed = |reason| self.file.bad(format!("tensor {name}.weight: {reason}"));
+        Ok(Linear {
+            weight: self.backend.router(self.read(name)?).map_err(failed)?,
+            bias: self.bias(name)?,
+        })
+    }
+
+    fn experts<'a>(
+        &self,
+        experts: &Experts,
+        name: &impl Fn(Part) -> Option<&'a str>,
+        biases: Option<&[Vec<Vec<f32>>; 3]>,
+    ) -> Result<B::Experts> {
+        let all = (0..experts.count).map(|n| {
+            let biases = biases.map(|parts| parts.each_ref().map(|all| self.backend.vector(all[n].clone())));
+            Ok(Expert {
+                biases,
+                ..self.expert(experts.width, name, n)?
+            })
+        });
+        let all = self.backend.experts(all.collect::<Result<_>>()?);
+        all.map_err(|reason| self.file.bad(reason))
     }
 
     /// What is not a number would choose experts.

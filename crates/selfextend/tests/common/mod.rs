@@ -471,3 +471,42 @@ pub fn write_tiny_with(
     change(&mut tensors);
     gguf::write(path, &metadata, &tensors);
 }
+
+/// The same with six experts of which two read a token, their matrices in a format whose blocks divide
+/// 256. Some channels of each token's embedding choose its experts by far, so that no rounding does.
+pub fn write_tiny_experts(path: &Path, format: TensorFormat, vocab: usize) {
+    const EXPERTS: usize = 6;
+    let hidden = 256;
+    write_tiny(path, format, vocab);
+    let (mut fields, mut tensors) = gguf::read(path);
+    let count = Field::u32(EXPERTS as u32);
+    fields.push(("llama.expert_count".into(), count));
+    fields.push(("llama.expert_used_count".into(), Field::u32(2)));
+    tensors.retain(|(name, _)| !name.contains("ffn_") || name.contains("norm"));
+    tensors.retain(|(name, _)| name != "token_embd.weight");
+    let mut random = Random(7);
+    let mut embedding: Vec<f32> = (0..vocab * hidden).map(|_| random.number()).collect();
+    for (id, row) in embedding.chunks_mut(hidden).enumerate() {
+        row[..EXPERTS].fill(0.0);
+        // Expert 4 is never the first, 5 reads no token.
+        (row[id % 4], row[(id % 4 + 1 + id / 4 % 4) % 5]) = (12.0, 9.0);
+    }
+    let embedding = Tensor::f32(&[vocab, hidden], &embedding);
+    tensors.push(("token_embd.weight".into(), embedding));
+    for layer in 0..2 {
+        let mut router: Vec<f32> = (0..EXPERTS * hidden)
+            .map(|_| 0.01 * random.number())
+            .collect();
+        for (expert, row) in router.chunks_mut(hidden).enumerate() {
+            row[expert] += 0.5;
+        }
+        let name = format!("blk.{layer}.ffn_gate_inp.weight");
+        tensors.push((name, Tensor::f32(&[EXPERTS, hidden], &router)));
+        for part in ["gate", "up", "down"] {
+            let mut weights = random.matrix(&[EXPERTS * hidden, hidden], 0.1, format);
+            weights.shape = vec![EXPERTS, hidden, hidden];
+            tensors.push((format!("blk.{layer}.ffn_{part}_exps.weight"), weights));
+        }
+    }
+    gguf::write(path, &fields, &tensors);
+}

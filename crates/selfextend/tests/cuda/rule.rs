@@ -1,6 +1,6 @@
 //! What logits are held to (see `main.rs`), and how the tests open models.
 
-use crate::common::{session, write_tiny};
+use crate::common::{session, write_tiny, write_tiny_experts};
 use selfextend::{Device, Error, KvType, LoadOptions, Model, PositionMap, Session, TensorFormat};
 use std::path::Path;
 
@@ -134,17 +134,42 @@ pub fn text(tokens: u32) -> Vec<u32> {
 pub const VOCAB: u32 = 50;
 
 /// Those that have kernels on a GPU.
-pub const K_QUANTS: [TensorFormat; 4] = [
+pub const K_QUANTS: [TensorFormat; 6] = [
+    TensorFormat::Q2K,
+    TensorFormat::IQ4XS,
     TensorFormat::Q3K,
     TensorFormat::Q4K,
     TensorFormat::Q5K,
     TensorFormat::Q6K,
 ];
 
+/// Those that stay in the blocks of their file, and are unpacked where they are multiplied.
+pub const IN_BLOCKS: [TensorFormat; 10] = [
+    TensorFormat::IQ1S,
+    TensorFormat::IQ1M,
+    TensorFormat::IQ2XXS,
+    TensorFormat::IQ2XS,
+    TensorFormat::IQ2S,
+    TensorFormat::IQ3XXS,
+    TensorFormat::IQ3S,
+    TensorFormat::TQ1_0,
+    TensorFormat::TQ2_0,
+    TensorFormat::NVFP4,
+];
+
 /// A tiny model on the GPU and on the CPU.
 pub fn tiny(dtype: TensorFormat) -> Option<(Model, Model)> {
+    both(|path| write_tiny(path, dtype, VOCAB as usize))
+}
+
+/// One with experts.
+pub fn tiny_experts(dtype: TensorFormat) -> Option<(Model, Model)> {
+    both(|path| write_tiny_experts(path, dtype, VOCAB as usize))
+}
+
+fn both(write: impl Fn(&Path)) -> Option<(Model, Model)> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tiny.gguf");
-    write_tiny(&path, dtype, VOCAB as usize);
+    write(&path);
     Some((on_device(&path)?, on_cpu(&path)))
 }

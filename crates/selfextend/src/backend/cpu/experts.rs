@@ -3,7 +3,7 @@
 
 use super::matrix::{CpuMatrix, Group, multiply_groups};
 use super::share::PARALLEL_ROWS;
-use super::{Mixture, Phase};
+use super::{Expert, Mixture, Phase};
 use crate::routing::{Choice, ChoiceScratch, Routing};
 use selfextend_attention::parallel;
 use selfextend_attention::simd::linear::Rounded;
@@ -35,7 +35,7 @@ thread_local! {
 /// See [`super::Backend::mix`]. The sum of a token is over its experts in the order of their numbers,
 /// whatever else is in the pass.
 pub(super) fn mix(
-    mixture: &Mixture<CpuMatrix, Vec<f32>>,
+    mixture: &Mixture<Vec<Expert<CpuMatrix, Vec<f32>>>, Vec<f32>>,
     x: &[f32],
     router: &[f32],
     out: &mut Vec<f32>,
@@ -154,7 +154,7 @@ impl ExpertScratch {
 
 /// Adds to the outputs of one of the three matrices its biases.
 fn add_biases(
-    mixture: &Mixture<CpuMatrix, Vec<f32>>,
+    mixture: &Mixture<Vec<Expert<CpuMatrix, Vec<f32>>>, Vec<f32>>,
     groups: &[Group],
     which: usize,
     outputs: &mut [f32],

@@ -6,7 +6,7 @@ mod pack;
 mod pages;
 mod share;
 
-use super::{Backend, CacheLayout, FEW_SEQUENCES, HeadVectors, Mixture, Phase};
+use super::{Backend, CacheLayout, Expert, FEW_SEQUENCES, HeadVectors, Mixture, Phase};
 use crate::config::{Activation, XieLu};
 use crate::error::Result;
 use crate::routing::sigmoid;
@@ -43,6 +43,7 @@ pub struct CpuScratch {
 impl Backend for Cpu {
     type Matrix = CpuMatrix;
     type Vector = Vec<f32>;
+    type Experts = Vec<Expert<CpuMatrix, Vec<f32>>>;
     type Buffer = Vec<f32>;
     type Scratch = CpuScratch;
     type Cache = KvCache;
@@ -65,6 +66,15 @@ impl Backend for Cpu {
 
     fn matrix_bytes(&self, matrix: &CpuMatrix) -> usize {
         matrix.bytes()
+    }
+
+    fn experts(&self, experts: Self::Experts) -> Result<Self::Experts, String> {
+        Ok(experts)
+    }
+
+    fn experts_bytes(&self, experts: &Self::Experts) -> usize {
+        let matrices = experts.iter().flat_map(|it| [&it.gate, &it.up, &it.down]);
+        matrices.map(CpuMatrix::bytes).sum()
     }
 
     fn embed(&self, table: &CpuMatrix, ids: &[u32], out: &mut Vec<f32>) {
@@ -193,7 +203,7 @@ impl Backend for Cpu {
 
     fn mix(
         &self,
-        mixture: Mixture<CpuMatrix, Vec<f32>>,
+        mixture: Mixture<Self::Experts, Vec<f32>>,
         x: &Vec<f32>,
         router: &Vec<f32>,
         out: &mut Vec<f32>,

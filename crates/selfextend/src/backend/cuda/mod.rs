@@ -5,8 +5,8 @@
 //! (256 for bf16) at each rounding. Tests hold logits to that rule, with errors that add up at
 //! random.
 //!
-//! Weights stay in the blocks of their file where [`Matrix::packed`] has kernels for them, and are
-//! rounded to 16 bits elsewhere. Passes of at most [`selfextend_cuda::FEW`] rows multiply them by
+//! Weights stay in the blocks of their file ([`Kept`]); plain floats are rounded to 16 bits, but those
+//! of routers. Passes of at most [`selfextend_cuda::FEW`] rows multiply them by
 //! activations as they are; longer ones round both to 16 bits for cuBLAS. A [`Phase`] is ignored:
 //! what else is in a pass may change a token's result, within the same rule.
 //!
@@ -14,19 +14,21 @@
 //! [`Backend::finish`] returns it.
 
 mod cache;
+mod format;
 mod half;
 
 pub use self::half::Half;
-use super::{Backend, CacheLayout, Phase};
-use crate::config::{Activation, XieLu};
+use super::{no_such_router, Backend, CacheLayout, Expert, Mixture, Phase};
+use crate::config::{self, Activation, XieLu};
 use crate::error::{Error, Result};
 use crate::sampling::TokenScore;
-use crate::tensor::{RawTensor, TensorFormat};
+use crate::tensor::{RawTensor, lattices};
 pub use cache::CudaCache;
+use format::Kept;
 use selfextend_cuda::ops::{Buffer, Curve, Ops};
 use selfextend_cuda::{
-    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, FEW, Format, Inputs,
-    LinearScratch, Matrix, Segment, attend,
+    AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, ExpertScratch,
+    Experts, FEW, Inputs, LinearScratch, Matrix, Points, Routing, Score, Segment, attend,
 };
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -47,6 +49,7 @@ impl From<CudaError> for Error {
 pub struct Cuda<T> {
     device: Device,
     ops: Ops<T>,
+    points: Points,
     /// What went wrong first since a pass began.
     fault: Mutex<Option<CudaError>>,
 }
@@ -62,6 +65,7 @@ impl<T: Half> Cuda<T> {
         device.use_graphs(std::env::var_os("SELFEXTEND_CUDA_GRAPHS").is_none_or(|x| x != "0"));
         Ok(Self {
             ops: Ops::new(&device)?,
+            points: Points::new(&device, lattices())?,
             device,
             fault: Mutex::default(),
         })
@@ -104,6 +108,7 @@ fn given(vector: &Vector) -> Result<&CudaSlice<f32>, CudaError> {
 #[derive(Debug)]
 pub struct Scratch<T> {
     linear: LinearScratch<T>,
+    experts: ExpertScratch<T>,
     /// Results of attention, heads padded.
     attended: Buffer<T>,
     attention: AttentionScratch<T>,
@@ -113,6 +118,7 @@ impl<T> Default for Scratch<T> {
     fn default() -> Self {
         Self {
             linear: LinearScratch::default(),
+            experts: ExpertScratch::default(),
             attended: Buffer::default(),
             attention: AttentionScratch::default(),
         }
@@ -177,6 +183,7 @@ impl<T: Half> Cuda<T> {
 impl<T: Half> Backend for Cuda<T> {
     type Matrix = Matrix<T>;
     type Vector = Vector;
+    type Experts = Experts<T>;
     type Buffer = Buffer<f32>;
     type Scratch = Scratch<T>;
     type Cache = CudaCache<T>;
@@ -193,24 +200,45 @@ impl<T: Half> Backend for Cuda<T> {
     fn matrix(&self, tensor: RawTensor) -> Result<Matrix<T>, String> {
         tensor.check()?;
         let (rows, columns) = (tensor.rows, tensor.columns);
-        if let Some(format) = format(tensor.format) {
-            return Matrix::packed(&self.device, format, &tensor.data, rows, columns)
-                .map_err(|error| error.to_string());
-        }
-        if !is_narrowed(tensor.format) {
-            return Err(format!(
-                "is in {}, which has no kernels for GPUs here; load the model on the CPU, or use a file in \
-                 Q4_0 to Q6_K, F16 or BF16",
-                tensor.format
-            ));
-        }
-        let numbers: Vec<T> = if tensor.format == T::FORMAT {
-            let words = tensor.data.chunks_exact(2);
-            words.map(|word| T::read([word[0], word[1]])).collect()
-        } else {
-            tensor.to_floats().into_iter().map(T::narrow).collect()
+        let (device, data) = (&self.device, &tensor.data);
+        let matrix = match Kept::of(tensor.format) {
+            Kept::Packed(format) => Matrix::packed(device, format, data, rows, columns),
+            Kept::Blocks(format) => {
+                Matrix::blocks(device, format, &self.points, data, [rows, columns])
+            }
+            Kept::Narrow => {
+                let numbers: Vec<T> = if tensor.format == T::FORMAT {
+                    let words = data.chunks_exact(2);
+                    words.map(|word| T::read([word[0], word[1]])).collect()
+                } else {
+                    tensor.to_floats().into_iter().map(T::narrow).collect()
+                };
+                Matrix::new(device, &numbers, rows, columns)
+            }
         };
-        Matrix::new(&self.device, &numbers, rows, columns).map_err(|error| error.to_string())
+        matrix.map_err(|error| error.to_string())
+    }
+
+    fn router(&self, tensor: RawTensor) -> Result<Matrix<T>, String> {
+        tensor.check()?;
+        let (rows, columns) = (tensor.rows, tensor.columns);
+        Matrix::wide(&self.device, &tensor.to_floats(), rows, columns)
+            .map_err(|error| error.to_string())
+    }
+
+    fn experts(&self, experts: Vec<Expert<Matrix<T>, Vector>>) -> Result<Experts<T>, String> {
+        if experts.iter().any(|expert| expert.biases.is_some()) {
+            return Err(
+                "experts with biases have no kernels for GPUs here; load the model on the CPU"
+                    .into(),
+            );
+        }
+        let matrices = experts.into_iter().map(|it| [it.gate, it.up, it.down]);
+        Experts::new(&self.device, matrices.collect()).map_err(|error| error.to_string())
+    }
+
+    fn experts_bytes(&self, experts: &Experts<T>) -> usize {
+        experts.bytes()
     }
 
     fn vector(&self, values: Vec<f32>) -> Vector {
@@ -336,6 +364,36 @@ impl<T: Half> Backend for Cuda<T> {
         Ok(())
     }
 
+    fn mix(
+        &self,
+        mixture: Mixture<Experts<T>, Vector>,
+        x: &Buffer<f32>,
+        router: &Buffer<f32>,
+        out: &mut Buffer<f32>,
+        scratch: &mut Scratch<T>,
+    ) -> Result<()> {
+        let (routing, curve) = (routing(&mixture)?, curve(mixture.activation));
+        self.queue(|| {
+            let bias = mixture.choice_bias.map(given).transpose()?;
+            let scratch = &mut scratch.experts;
+            let given = (x, router);
+            self.ops.mix(
+                mixture.experts,
+                (&routing, bias),
+                curve,
+                given,
+                out,
+                scratch,
+            )
+        });
+        Ok(())
+    }
+
+    fn weigh(&self, x: &mut Buffer<f32>, gate: &Buffer<f32>) -> Result<()> {
+        self.queue(|| self.ops.weigh(x, gate));
+        Ok(())
+    }
+
     fn gate(&self, gate: &mut Buffer<f32>, up: &Buffer<f32>, activation: Activation) {
         self.queue(|| self.ops.gate(curve(activation), gate, up));
     }
@@ -436,26 +494,26 @@ fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<
     Ok(groups)
 }
 
-/// Whether weights become 16-bit floats. Those of other formats without kernels would take up to ten
-/// times the memory of their file.
-fn is_narrowed(format: TensorFormat) -> bool {
-    use TensorFormat::{BF16, F16, F32, Q2K};
-    matches!(format, F32 | F16 | BF16 | Q2K)
-}
-
-/// How weights stay packed; `None` for those that do not.
-fn format(format: TensorFormat) -> Option<Format> {
-    Some(match format {
-        TensorFormat::Q4_0 => Format::Q4_0,
-        TensorFormat::Q4_1 => Format::Q4_1,
-        TensorFormat::Q5_0 => Format::Q5_0,
-        TensorFormat::Q5_1 => Format::Q5_1,
-        TensorFormat::Q8_0 => Format::Q8_0,
-        TensorFormat::Q3K => Format::Q3K,
-        TensorFormat::Q4K => Format::Q4K,
-        TensorFormat::Q5K => Format::Q5K,
-        TensorFormat::Q6K => Format::Q6K,
-        _ => return None,
+fn routing<E, V>(mixture: &Mixture<E, V>) -> Result<Routing> {
+    let config::Routing {
+        score,
+        normalised,
+        scale,
+        groups,
+        groups_used,
+    } = mixture.routing;
+    Ok(Routing {
+        used: mixture.used,
+        score: match score {
+            config::Score::Softmax => Score::Softmax,
+            config::Score::ChosenSoftmax => Score::ChosenSoftmax,
+            config::Score::Sigmoid => Score::Sigmoid,
+            config::Score::Nearest(_) => return Err(no_such_router()),
+        },
+        normalised,
+        scale,
+        groups,
+        groups_used,
     })
 }
 
