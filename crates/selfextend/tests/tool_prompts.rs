@@ -47,7 +47,7 @@ fn conversation(case: &Map<String, Value>) -> Conversation {
 
 /// A vocabulary with few control tokens, so that prompts come back as they were rendered.
 fn tokenizer() -> Option<Tokenizer> {
-    let file = GgufFile::open(shared("tokenizers/ggml-vocab-qwen2.gguf")?).unwrap();
+    let file = GgufFile::open(&shared("tokenizers/ggml-vocab-qwen2.gguf")?).unwrap();
     Some(Tokenizer::from_gguf(file.metadata()).unwrap())
 }
 

@@ -83,7 +83,11 @@ pub(super) fn probe(render: &dyn Fn(&Conversation) -> Option<String>) -> Abiliti
         return abilities;
     }
     let result = Conversation {
-        messages: vec![user(), json!({"role": "tool", "content": RESULT})],
+        messages: vec![
+            user(),
+            json!({"role": "assistant", "content": "Hello"}),
+            json!({"role": "tool", "content": RESULT}),
+        ],
         ..Conversation::default()
     };
     abilities.tool_results = shown(&result, RESULT);

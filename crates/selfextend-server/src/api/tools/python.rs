@@ -168,7 +168,7 @@ impl<'t> Reader<'t> {
                             None => return Err(Wrong),
                         };
                         read.push(char::from_u32(code).unwrap_or('\u{FFFD}'));
-                        (0..length).for_each(|_| drop(chars.next()));
+                        chars.nth(length - 1);
                     }
                     Some((_, c)) => escape(c, &mut read),
                     None => break,
