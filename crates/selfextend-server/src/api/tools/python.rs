@@ -210,7 +210,9 @@ fn unit(text: &str, at: usize) -> Option<u32> {
 
 /// The same behind `\u`.
 fn unit_pair(text: &str, at: usize) -> Option<u32> {
-    text.get(at..)?.starts_with("\\u").then(|| unit(text, at + 2))?
+    text.get(at..)?
+        .starts_with("\\u")
+        .then(|| unit(text, at + 2))?
 }
 
 fn escape(c: char, read: &mut String) {
