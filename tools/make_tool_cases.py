@@ -54,7 +54,7 @@ SYSTEM = {"role": "system", "content": "Be brief."}
 ASK = user("How warm is it in Köln?")
 ONE = call(1, "get_weather", {"city": "Köln", "days": 2, "unit": None})
 TWO = call(2, "now", {})
-HALF = {"role": "assistant", "content": " The first\n of three "}
+HALF = {"role": "assistant", "content": "The first\n of three "}
 
 CASES = [
     dict(messages=[ASK], tools=[WEATHER, TIME]),

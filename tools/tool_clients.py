@@ -88,7 +88,7 @@ def openai_responses():
         input=[{"type": "function_call_output", "call_id": call.call_id, "output": "21 C"}],
         max_output_tokens=20,
     )
-    assert after.previous_response_id == called.id and after.usage.input_tokens > called.usage.input_tokens
+    assert after.previous_response_id == called.id and after.usage.input_tokens > whole.usage.input_tokens
     parsed = client.responses.parse(text_format=Weather, **options)
     assert isinstance(parsed.output_parsed, Weather), parsed
     client.responses.delete(whole.id)

@@ -57,7 +57,10 @@ impl ToolFormat {
             (&["[TOOL_CALLS]", "[ARGS]"], Self::MistralArgs),
             (&["[TOOL_CALLS]"], Self::Mistral),
             (&["<tool_call>"], Self::Hermes),
-            (&["{\"name\": function name, \"parameters\""], Self::Llama3Json),
+            (
+                &["{\"name\": function name, \"parameters\""],
+                Self::Llama3Json,
+            ),
             (&["<|python_tag|>", "\"parameters\""], Self::Llama3Json),
             (&["[func_name1("], Self::Pythonic),
             (&["\"name\": ", "\"arguments\": "], Self::Json),

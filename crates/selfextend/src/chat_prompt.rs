@@ -33,9 +33,7 @@ pub enum ChatPromptError {
     #[error("the messages use every private-use character of Unicode: remove some of them")]
     NoFence,
     /// The message to continue is not in the prompt.
-    #[error(
-        "the last message cannot be continued: it has no content that the chat template shows"
-    )]
+    #[error("the last message cannot be continued: it has no content that the chat template shows")]
     NoLastMessage,
 }
 
@@ -144,7 +142,11 @@ impl Fencing<'_> {
         let all = |values: &[Value]| values.iter().map(|value| self.value(value)).collect();
         let variables = conversation.variables.iter();
         Conversation {
-            messages: conversation.messages.iter().map(|m| self.message(m)).collect(),
+            messages: conversation
+                .messages
+                .iter()
+                .map(|m| self.message(m))
+                .collect(),
             tools: all(&conversation.tools),
             variables: variables
                 .map(|(name, value)| (name.clone(), self.value(value)))

@@ -35,19 +35,28 @@ fn conversation(case: &Map<String, Value>) -> Conversation {
     };
     let conversation = Conversation::new(list(case, "messages")).unwrap();
     let conversation = conversation.with_tools(list(case, "tools")).unwrap();
-    let own = ["messages", "tools", "continue_final_message", "add_generation_prompt"];
-    let variables = case.iter().filter(|(name, _)| !own.contains(&name.as_str()));
+    let own = [
+        "messages",
+        "tools",
+        "continue_final_message",
+        "add_generation_prompt",
+    ];
+    let variables = case
+        .iter()
+        .filter(|(name, _)| !own.contains(&name.as_str()));
     let date = Value::from("26 Jul 2024");
     let variables = variables.map(|(name, value)| (name.as_str(), value));
     variables
         .chain([("date_string", &date)])
-        .fold(conversation, |it, (name, value)| it.with_variable(name, value).unwrap())
+        .fold(conversation, |it, (name, value)| {
+            it.with_variable(name, value).unwrap()
+        })
         .with_ending(ending)
 }
 
 /// A vocabulary with few control tokens, so that prompts come back as they were rendered.
 fn tokenizer() -> Option<Tokenizer> {
-    let file = GgufFile::open(shared("tokenizers/ggml-vocab-qwen2.gguf")?).unwrap();
+    let file = GgufFile::open(&shared("tokenizers/ggml-vocab-qwen2.gguf")?).unwrap();
     Some(Tokenizer::from_gguf(file.metadata()).unwrap())
 }
 
@@ -75,7 +84,12 @@ fn prompts_with_tools_are_those_of_transformers() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
     assert!(compared > 70);
 }
 
@@ -84,7 +98,11 @@ fn what_templates_make_of_tools_is_found() {
     let abilities = |name: &str| {
         let path = shared(&format!("tokenizers/templates/{name}.jinja"))?;
         let source = std::fs::read_to_string(path).unwrap();
-        Some(ChatTemplate::new(&source, "<s>", "</s>").unwrap().abilities())
+        Some(
+            ChatTemplate::new(&source, "<s>", "</s>")
+                .unwrap()
+                .abilities(),
+        )
     };
     for (name, tools, calls, results) in [
         ("Qwen-Qwen2.5-7B-Instruct", true, true, true),
@@ -104,7 +122,11 @@ fn what_templates_make_of_tools_is_found() {
     let reads = |name: &str| {
         let path = shared(&format!("tokenizers/templates/{name}.jinja"))?;
         let source = std::fs::read_to_string(path).unwrap();
-        Some(ChatTemplate::new(&source, "", "").unwrap().reads("enable_thinking"))
+        Some(
+            ChatTemplate::new(&source, "", "")
+                .unwrap()
+                .reads("enable_thinking"),
+        )
     };
     assert_ne!(reads("HuggingFaceTB-SmolLM3-3B"), Some(false));
     assert_ne!(reads("Qwen-Qwen2.5-7B-Instruct"), Some(true));

@@ -119,13 +119,17 @@ fn variables(
         }
     };
     for name in variables.keys() {
-        let path: String = format!("chat_template_kwargs.{name}").chars().take(100).collect();
+        let path: String = format!("chat_template_kwargs.{name}")
+            .chars()
+            .take(100)
+            .collect();
         if RESERVED.contains(&name.as_str()) {
             let message = format!("{path} is set by the request's own fields");
             return Err(ApiError::parameter(path, message));
         }
         if !template.reads(name) {
-            let message = format!("{path}: the model's chat template has no such variable; leave it out");
+            let message =
+                format!("{path}: the model's chat template has no such variable; leave it out");
             return Err(ApiError::unsupported(path, message));
         }
     }
@@ -134,7 +138,10 @@ fn variables(
     };
     let levels = ["none", "minimal", "low", "medium", "high", "xhigh"];
     if !levels.contains(&effort.as_str()) {
-        let message = format!("reasoning_effort {effort:?} is none of {}", levels.join(", "));
+        let message = format!(
+            "reasoning_effort {effort:?} is none of {}",
+            levels.join(", ")
+        );
         return Err(ApiError::parameter("reasoning_effort", message));
     }
     if template.reads("reasoning_effort") {
@@ -143,7 +150,8 @@ fn variables(
         let thinks = variables.entry("enable_thinking");
         thinks.or_insert(Value::Bool(false));
     } else if style.thinking.is_some() || effort != "none" {
-        let message = "reasoning_effort: the model's chat template knows no such setting; leave it out";
+        let message =
+            "reasoning_effort: the model's chat template knows no such setting; leave it out";
         return Err(ApiError::unsupported("reasoning_effort", message));
     }
     Ok(variables)
@@ -203,16 +211,21 @@ fn read_message(n: usize, message: ChatMessage, style: &ChatStyle) -> Result<Tol
     let mut put = |name: &str, it: Value| value.insert(name.to_owned(), it);
     put("role", role.into());
     let called = !calls.is_empty();
-    put("content", match content {
-        Some(content) if called && !style.abilities.tool_calls => {
-            written(&content, &calls, style).into()
-        }
-        None if called && !style.abilities.tool_calls => written("", &calls, style).into(),
-        None if called && !style.abilities.text_content => Value::Null,
-        content => content.unwrap_or_default().into(),
-    });
+    put(
+        "content",
+        match content {
+            Some(content) if called && !style.abilities.tool_calls => {
+                written(&content, &calls, style).into()
+            }
+            None if called && !style.abilities.tool_calls => written("", &calls, style).into(),
+            None if called && !style.abilities.text_content => Value::Null,
+            content => content.unwrap_or_default().into(),
+        },
+    );
     if called && style.abilities.tool_calls {
-        let calls = calls.iter().map(|(id, call)| show_call(id.as_deref(), call, style));
+        let calls = calls
+            .iter()
+            .map(|(id, call)| show_call(id.as_deref(), call, style));
         put("tool_calls", calls.collect());
     }
     // For templates that show what was thought; most leave it out of earlier answers.

@@ -1,7 +1,7 @@
 //! What a model writes, apart: thoughts, content and calls.
 
-use super::style::ChatStyle;
 use super::reasoning::{Splitter, Thinking, Thought};
+use super::style::ChatStyle;
 use super::tools::{CallParser, Part, ToolSet};
 use crate::scheduler::Piece;
 use crate::tool_format::ToolFormat;
@@ -192,7 +192,14 @@ impl Message {
         let mut put = |name: &str, value: Value| message.insert(name.to_owned(), value);
         put("role", "assistant".into());
         let silent = self.content.is_empty() && !self.calls.is_empty();
-        put("content", if silent { Value::Null } else { json!(self.content) });
+        put(
+            "content",
+            if silent {
+                Value::Null
+            } else {
+                json!(self.content)
+            },
+        );
         put("refusal", Value::Null);
         if !self.reasoning.is_empty() {
             for name in REASONING {

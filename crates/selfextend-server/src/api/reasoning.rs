@@ -20,7 +20,8 @@ const KNOWN: [(&str, &str); 6] = [
 impl Thinking {
     /// The markers of a template; none where it shows none.
     pub fn of_template(template: &str) -> Option<Self> {
-        let shown = |(open, close): &(&str, &str)| template.contains(open) || template.contains(close);
+        let shown =
+            |(open, close): &(&str, &str)| template.contains(open) || template.contains(close);
         let found = KNOWN.into_iter().find(shown);
         found.map(|(open, close)| Self { open, close })
     }
@@ -155,7 +156,9 @@ impl Splitter {
 
 /// Bytes at the end of a text that begin a marker.
 fn partial(text: &str, marker: &str) -> usize {
-    let starts = (1..marker.len()).rev().filter(|n| marker.is_char_boundary(*n));
+    let starts = (1..marker.len())
+        .rev()
+        .filter(|n| marker.is_char_boundary(*n));
     starts
         .into_iter()
         .find(|n| text.ends_with(&marker[..*n]))
@@ -202,7 +205,11 @@ mod tests {
             (" Hi", false, "", " Hi"),
         ];
         for (text, opened, inner, said) in cases {
-            assert_eq!(split(&[text], opened), (inner.to_owned(), said.to_owned()), "{text}");
+            assert_eq!(
+                split(&[text], opened),
+                (inner.to_owned(), said.to_owned()),
+                "{text}"
+            );
         }
     }
 

@@ -298,12 +298,21 @@ impl Completion {
     /// Refuses what only chats have.
     pub fn refuse_chat(&self) -> Result<(), ApiError> {
         let refused = [
-            ("tools", self.tools.as_ref().is_some_and(|tools| !tools.0.is_empty())),
+            (
+                "tools",
+                self.tools.as_ref().is_some_and(|tools| !tools.0.is_empty()),
+            ),
             ("tool_choice", self.tool_choice.is_some()),
             ("reasoning_effort", self.reasoning_effort.is_some()),
             ("chat_template_kwargs", self.chat_template_kwargs.is_some()),
-            ("continue_final_message", self.continue_final_message.is_some()),
-            ("add_generation_prompt", self.add_generation_prompt.is_some()),
+            (
+                "continue_final_message",
+                self.continue_final_message.is_some(),
+            ),
+            (
+                "add_generation_prompt",
+                self.add_generation_prompt.is_some(),
+            ),
             ("include_reasoning", self.include_reasoning.is_some()),
         ];
         match refused.into_iter().find(|(_, given)| *given) {
@@ -532,14 +541,20 @@ impl ChatMessage {
     pub fn refuse_unread(&self, n: usize) -> Result<(), ApiError> {
         let given = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
         let (assistant, tool) = (self.role == "assistant", self.role == "tool");
-        let calls = self.tool_calls.as_ref().is_some_and(|calls| !calls.0.is_empty());
+        let calls = self
+            .tool_calls
+            .as_ref()
+            .is_some_and(|calls| !calls.0.is_empty());
         let unread = [
             ("name", given(&self.name) && !tool),
             ("tool_calls", calls && !assistant),
             ("function_call", self.function_call.0),
             ("tool_call_id", given(&self.tool_call_id) && !tool),
             ("refusal", self.refusal.0),
-            ("reasoning_content", given(&self.reasoning_content) && !assistant),
+            (
+                "reasoning_content",
+                given(&self.reasoning_content) && !assistant,
+            ),
             ("reasoning", given(&self.reasoning) && !assistant),
             ("audio", self.audio.0),
             ("annotations", self.annotations.0),

@@ -53,10 +53,7 @@ impl ChatStyle {
     }
 }
 
-fn control_tokens(
-    tokenizer: &Tokenizer,
-    texts: &[&'static str],
-) -> HashMap<&'static str, u32> {
+fn control_tokens(tokenizer: &Tokenizer, texts: &[&'static str]) -> HashMap<&'static str, u32> {
     let ids = 0..tokenizer.vocab_size() as u32;
     let control = ids.filter(|id| tokenizer.is_control(*id));
     let known = control.filter_map(|id| {

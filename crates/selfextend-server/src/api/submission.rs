@@ -2,9 +2,9 @@
 
 use super::app::{App, SharedApp, now};
 use super::body::{Client, Received};
+use super::conversation;
 use super::error::ApiError;
 use super::fields::{MOST_PROMPTS, Prompts};
-use super::conversation;
 use super::fim;
 use super::numbers::AS_MANY_AS_FIT;
 use super::output::OutputSpec;
@@ -215,7 +215,10 @@ pub fn read(
         }
         Endpoint::Completions => {
             body.refuse_chat()?;
-            (plain_prompts(app, &mut body, client)?, OutputSpec::default())
+            (
+                plain_prompts(app, &mut body, client)?,
+                OutputSpec::default(),
+            )
         }
     };
     let grammar = held(app, &mut body, &output, schema)?;
@@ -400,7 +403,10 @@ fn chat_prompt(
     let end = &ids[ids.len().saturating_sub(LONGEST_END)..];
     let end = app.text.tokenizer.decode(end, SpecialTokens::Show);
     let end = end.unwrap_or_default();
-    let thinking = app.style.thinking.map(|thinking| (thinking, thinking.is_open(&end)));
+    let thinking = app
+        .style
+        .thinking
+        .map(|thinking| (thinking, thinking.is_open(&end)));
     let tools = dialogue.tools;
     let output = OutputSpec {
         // The rest of a message has no thoughts of its own, unless it is they that go on.

@@ -51,6 +51,7 @@ mod tests {
         Piece {
             choice: 0,
             text: "x".into(),
+            tokens: 1,
             logprob: None,
         }
     }

@@ -22,7 +22,10 @@ fn a_response_is_the_chats_answer_whole_and_streamed() {
     assert_eq!(text, chat.text());
     let usage = &whole.body["usage"];
     assert_eq!(usage["input_tokens"], chat.body["usage"]["prompt_tokens"]);
-    assert_eq!(usage["output_tokens"], chat.body["usage"]["completion_tokens"]);
+    assert_eq!(
+        usage["output_tokens"],
+        chat.body["usage"]["completion_tokens"]
+    );
     let cut = chat.body["choices"][0]["finish_reason"] == "length";
     let status = if cut { "incomplete" } else { "completed" };
     assert_eq!(whole.body["status"], status);
@@ -38,7 +41,10 @@ fn a_response_is_the_chats_answer_whole_and_streamed() {
     assert_eq!(events[0]["type"], "response.created");
     let last = events.last().unwrap();
     assert_eq!(last["type"], format!("response.{status}"));
-    assert_eq!(last["response"]["output"][0]["content"], whole.body["output"][0]["content"]);
+    assert_eq!(
+        last["response"]["output"][0]["content"],
+        whole.body["output"][0]["content"]
+    );
 }
 
 #[test]
@@ -55,8 +61,14 @@ fn conversations_go_on_from_what_is_kept() {
         {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": said}]},
         {"role": "user", "content": [{"type": "input_text", "text": "the"}]},
     ])));
-    assert_eq!(next.body["output"][0]["content"], whole.body["output"][0]["content"]);
-    assert_eq!(next.body["usage"]["input_tokens"], whole.body["usage"]["input_tokens"]);
+    assert_eq!(
+        next.body["output"][0]["content"],
+        whole.body["output"][0]["content"]
+    );
+    assert_eq!(
+        next.body["usage"]["input_tokens"],
+        whole.body["usage"]["input_tokens"]
+    );
     let path = format!("/v1/responses/{id}");
     assert_eq!(server.get(&path).body, first.body);
 
@@ -65,7 +77,9 @@ fn conversations_go_on_from_what_is_kept() {
     let secret = server.post("/v1/responses", &secret);
     let mut lost = ask(json!("the"));
     lost["previous_response_id"] = secret.body["id"].clone();
-    server.post("/v1/responses", &lost).fails(404, "previous_response_not_found");
+    server
+        .post("/v1/responses", &lost)
+        .fails(404, "previous_response_not_found");
     assert_eq!(server.get("/v1/responses/none").status, 404);
 }
 
@@ -83,12 +97,18 @@ fn functions_are_called_and_answered() {
     let reply = server.post("/v1/responses", &body);
     assert_eq!(reply.status, 200, "{reply:?}");
     let call = &reply.body["output"][0];
-    assert_eq!((&call["type"], &call["name"]), (&json!("function_call"), &json!("pick")));
+    assert_eq!(
+        (&call["type"], &call["name"]),
+        (&json!("function_call"), &json!("pick"))
+    );
     let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
     assert!(["red", "blue"].contains(&arguments["colour"].as_str().unwrap()));
     body["stream"] = json!(true);
     let events: Vec<Value> = server.open("/v1/responses", &body).collect();
-    let names: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    let names: Vec<&str> = events
+        .iter()
+        .map(|event| event["type"].as_str().unwrap())
+        .collect();
     assert_eq!(names[2], "response.output_item.added");
     assert_eq!(names[3], "response.function_call_arguments.delta");
     assert_eq!(
@@ -117,7 +137,9 @@ fn text_is_held_to_a_schema() {
     body["text"] = json!({"format": {"type": "json_schema", "name": "x", "strict": true,
         "schema": {"enum": ["red", "blue"]}}});
     let reply = server.post("/v1/responses", &body);
-    let text = reply.body["output"][0]["content"][0]["text"].as_str().unwrap();
+    let text = reply.body["output"][0]["content"][0]["text"]
+        .as_str()
+        .unwrap();
     assert!(["\"red\"", "\"blue\""].contains(&text), "{reply:?}");
 }
 
@@ -129,33 +151,87 @@ fn what_is_not_supported_is_refused_by_name() {
         ("truncation", json!("auto"), "unsupported_parameter"),
         ("prompt", json!({"id": "x"}), "unsupported_parameter"),
         ("conversation", json!("x"), "unsupported_parameter"),
-        ("include", json!(["file_search_call.results"]), "unsupported_parameter"),
+        (
+            "include",
+            json!(["file_search_call.results"]),
+            "unsupported_parameter",
+        ),
         ("top_logprobs", json!(3), "unsupported_parameter"),
-        ("reasoning", json!({"summary": "auto"}), "unsupported_parameter"),
-        ("reasoning", json!({"effort": "high"}), "unsupported_parameter"),
+        (
+            "reasoning",
+            json!({"summary": "auto"}),
+            "unsupported_parameter",
+        ),
+        (
+            "reasoning",
+            json!({"effort": "high"}),
+            "unsupported_parameter",
+        ),
         ("text", json!({"verbosity": "low"}), "unsupported_parameter"),
         ("text", json!({"format": {"type": "xml"}}), "invalid_value"),
-        ("tools", json!([{"type": "web_search"}]), "unsupported_parameter"),
+        (
+            "tools",
+            json!([{"type": "web_search"}]),
+            "unsupported_parameter",
+        ),
         ("tools", json!([{"type": "function"}]), "invalid_value"),
-        ("tool_choice", json!({"type": "function", "name": "none"}), "invalid_value"),
-        ("tool_choice", json!({"type": "file_search"}), "unsupported_parameter"),
+        (
+            "tool_choice",
+            json!({"type": "function", "name": "none"}),
+            "invalid_value",
+        ),
+        (
+            "tool_choice",
+            json!({"type": "file_search"}),
+            "unsupported_parameter",
+        ),
         ("input", json!([]), "invalid_value"),
-        ("input", json!([{"type": "item_reference", "id": "x"}]), "unsupported_parameter"),
-        ("input", json!([{"type": "computer_call"}]), "unsupported_parameter"),
-        ("input", json!([{"role": "user", "content": [{"type": "input_image"}]}]), "unsupported_parameter"),
-        ("input", json!([{"role": "critic", "content": "x"}]), "invalid_value"),
+        (
+            "input",
+            json!([{"type": "item_reference", "id": "x"}]),
+            "unsupported_parameter",
+        ),
+        (
+            "input",
+            json!([{"type": "computer_call"}]),
+            "unsupported_parameter",
+        ),
+        (
+            "input",
+            json!([{"role": "user", "content": [{"type": "input_image"}]}]),
+            "unsupported_parameter",
+        ),
+        (
+            "input",
+            json!([{"role": "critic", "content": "x"}]),
+            "invalid_value",
+        ),
         ("input", json!(7), "invalid_value"),
         ("max_output_tokens", json!(0), "invalid_value"),
         ("temprature", json!(1), "unsupported_parameter"),
-        ("previous_response_id", json!("resp_x"), "previous_response_not_found"),
+        (
+            "previous_response_id",
+            json!("resp_x"),
+            "previous_response_not_found",
+        ),
     ] {
         let mut body = ask(json!("hi"));
         body[field] = value;
         let reply = server.post("/v1/responses", &body);
-        let status = if code == "previous_response_not_found" { 404 } else { 400 };
+        let status = if code == "previous_response_not_found" {
+            404
+        } else {
+            400
+        };
         reply.fails(status, code);
     }
-    for known in ["user", "metadata", "service_tier", "prompt_cache_key", "max_tool_calls"] {
+    for known in [
+        "user",
+        "metadata",
+        "service_tier",
+        "prompt_cache_key",
+        "max_tool_calls",
+    ] {
         let mut body = ask(json!("hi"));
         body[known] = json!(null);
         assert_eq!(server.post("/v1/responses", &body).status, 200, "{known}");

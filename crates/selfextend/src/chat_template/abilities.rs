@@ -54,7 +54,10 @@ pub(super) fn probe(render: &dyn Fn(&Conversation) -> Option<String>) -> Abiliti
         ending: Ending::Answer,
         ..Conversation::default()
     };
-    let (object, text) = (json!({KEY: "value"}), json!({KEY: "value"}).to_string().into());
+    let (object, text) = (
+        json!({KEY: "value"}),
+        json!({KEY: "value"}).to_string().into(),
+    );
     let told = Conversation {
         messages: vec![json!({"role": "system", "content": RESULT}), user()],
         ..Conversation::default()
@@ -69,21 +72,28 @@ pub(super) fn probe(render: &dyn Fn(&Conversation) -> Option<String>) -> Abiliti
         let text = render(&called(&content, &text));
         let shows = |prompt: &Option<String>| prompt.as_ref().is_some_and(|it| it.contains(KEY));
         // Python's way of writing a dictionary is what a template makes of an object by mistake.
-        let mistaken = |prompt: &Option<String>| {
-            prompt.as_ref().is_none_or(|it| it.contains("{'probe_key'"))
-        };
+        let mistaken =
+            |prompt: &Option<String>| prompt.as_ref().is_none_or(|it| it.contains("{'probe_key'"));
         if !shows(&object) && !shows(&text) {
             continue;
         }
         abilities.tool_calls = true;
         abilities.text_content = !content.is_null();
         abilities.text_arguments = shows(&text) && (!shows(&object) || mistaken(&object));
-        let taken = if abilities.text_arguments { text } else { object };
+        let taken = if abilities.text_arguments {
+            text
+        } else {
+            object
+        };
         abilities.tool_results = taken.is_some_and(|prompt| prompt.contains(RESULT));
         return abilities;
     }
     let result = Conversation {
-        messages: vec![user(), json!({"role": "tool", "content": RESULT})],
+        messages: vec![
+            user(),
+            json!({"role": "assistant", "content": "Hello"}),
+            json!({"role": "tool", "content": RESULT}),
+        ],
         ..Conversation::default()
     };
     abilities.tool_results = shown(&result, RESULT);

@@ -54,9 +54,7 @@ impl Conversation {
     ///
     /// # Errors
     /// Messages that cannot be written as JSON.
-    pub fn new(
-        messages: impl IntoIterator<Item = impl Serialize>,
-    ) -> Result<Self, NotData> {
+    pub fn new(messages: impl IntoIterator<Item = impl Serialize>) -> Result<Self, NotData> {
         Ok(Self {
             messages: values(messages)?,
             ..Self::default()
@@ -123,9 +121,7 @@ impl Conversation {
     }
 }
 
-fn values(
-    items: impl IntoIterator<Item = impl Serialize>,
-) -> Result<Vec<Value>, NotData> {
+fn values(items: impl IntoIterator<Item = impl Serialize>) -> Result<Vec<Value>, NotData> {
     let items = items.into_iter();
     items
         .map(|item| serde_json::to_value(item).map_err(NotData))

@@ -232,10 +232,15 @@ pub async fn delete(
     if !app.kept.remove(&id) {
         return Err(not_kept(&id));
     }
-    Ok(Json(json!({"id": id, "object": "response", "deleted": true})))
+    Ok(Json(
+        json!({"id": id, "object": "response", "deleted": true}),
+    ))
 }
 
 fn not_kept(id: &str) -> ApiError {
     let id: String = id.chars().take(100).collect();
-    ApiError::not_kept("response_id", format!("the response {id:?} is not kept here"))
+    ApiError::not_kept(
+        "response_id",
+        format!("the response {id:?} is not kept here"),
+    )
 }

@@ -128,7 +128,9 @@ impl ResponseRequest {
             }],
             Some(TextOr::List(items)) => {
                 let items = items.into_iter().enumerate();
-                items.map(|(n, item)| item.read(n)).collect::<Result<_, _>>()?
+                items
+                    .map(|(n, item)| item.read(n))
+                    .collect::<Result<_, _>>()?
             }
         };
         let previous = match &self.previous_response_id {
@@ -136,14 +138,19 @@ impl ResponseRequest {
             Some(id) => Some(kept.get(id).ok_or_else(|| {
                 ApiError::not_kept(
                     "previous_response_id",
-                    format!("the response {id:?} is not kept here; send the whole conversation as input"),
+                    format!(
+                        "the response {id:?} is not kept here; send the whole conversation as input"
+                    ),
                 )
             })?),
         };
         let mut all = previous.as_ref().map_or(Vec::new(), |kept| kept.turns());
         all.extend(turns.iter().cloned());
         if all.is_empty() {
-            return Err(ApiError::parameter("input", "input must hold at least one item"));
+            return Err(ApiError::parameter(
+                "input",
+                "input must hold at least one item",
+            ));
         }
         let said = self.said();
         let tools = self.tools.take().map_or(Vec::new(), |tools| tools.0);
@@ -172,21 +179,55 @@ impl ResponseRequest {
     }
 
     fn refuse_unsupported(&self) -> Result<(), ApiError> {
-        let text = self.text.as_ref().and_then(|text| text.verbosity.as_deref());
+        let text = self
+            .text
+            .as_ref()
+            .and_then(|text| text.verbosity.as_deref());
         let reasoning = self.reasoning.as_ref();
-        let summary = reasoning.is_some_and(|it| it.summary.is_some() || it.generate_summary.is_some());
+        let summary =
+            reasoning.is_some_and(|it| it.summary.is_some() || it.generate_summary.is_some());
         let included = self.include.iter().flat_map(|include| &include.0);
         // Thoughts are told as they are, so there are none to encrypt.
-        let unknown = included.into_iter().find(|it| *it != "reasoning.encrypted_content");
+        let unknown = included
+            .into_iter()
+            .find(|it| *it != "reasoning.encrypted_content");
         let refused = [
-            ("background", self.background == Some(true), "responses are not made in the background"),
+            (
+                "background",
+                self.background == Some(true),
+                "responses are not made in the background",
+            ),
             ("prompt", self.prompt.0, "there are no stored prompts"),
-            ("conversation", self.conversation.0, "use previous_response_id"),
-            ("context_management", self.context_management.0, "contexts are extended, not compacted"),
-            ("text.verbosity", text.is_some_and(|it| it != "medium"), "say it in the instructions"),
-            ("reasoning.summary", summary, "thoughts are told as they are, where the model has some"),
-            ("include", unknown.is_some(), "only reasoning.encrypted_content is taken"),
-            ("top_logprobs", self.top_logprobs.is_some_and(|top| top > 0), "use /v1/chat/completions"),
+            (
+                "conversation",
+                self.conversation.0,
+                "use previous_response_id",
+            ),
+            (
+                "context_management",
+                self.context_management.0,
+                "contexts are extended, not compacted",
+            ),
+            (
+                "text.verbosity",
+                text.is_some_and(|it| it != "medium"),
+                "say it in the instructions",
+            ),
+            (
+                "reasoning.summary",
+                summary,
+                "thoughts are told as they are, where the model has some",
+            ),
+            (
+                "include",
+                unknown.is_some(),
+                "only reasoning.encrypted_content is taken",
+            ),
+            (
+                "top_logprobs",
+                self.top_logprobs.is_some_and(|top| top > 0),
+                "use /v1/chat/completions",
+            ),
             (
                 "truncation",
                 self.truncation.as_ref().is_some_and(|it| it != "disabled"),
@@ -210,7 +251,10 @@ impl ResponseRequest {
                 let keys: Vec<&str> = named.keys().map(String::as_str).collect();
                 if let Some(key) = keys.iter().find(|key| !["type", "name"].contains(key)) {
                     let name = format!("tool_choice.{key}");
-                    return Err(ApiError::unsupported(&*name, format!("{name} is not known")));
+                    return Err(ApiError::unsupported(
+                        &*name,
+                        format!("{name} is not known"),
+                    ));
                 }
                 json!({"type": "function", "function": {"name": named.get("name")}})
             }
@@ -278,7 +322,8 @@ fn format(text: TextIn) -> Option<ResponseFormat> {
 /// A function in the shape of chat completions.
 fn read_tool(n: usize, tool: &RawValue) -> Result<Box<RawValue>, ApiError> {
     let place = format!("tools[{n}]");
-    let wrong = |error: serde_json::Error| ApiError::parameter(&*place, format!("{place}: {error}"));
+    let wrong =
+        |error: serde_json::Error| ApiError::parameter(&*place, format!("{place}: {error}"));
     #[derive(Deserialize)]
     struct Kind {
         #[serde(rename = "type")]

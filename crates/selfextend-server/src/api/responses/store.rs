@@ -151,7 +151,12 @@ mod tests {
         let store = Store::new(100, 1000);
         for n in 0..50 {
             let previous = store.get(&(n - 1).to_string());
-            store.put(&n.to_string(), previous, vec![turn(&"x".repeat(90))], Value::Null);
+            store.put(
+                &n.to_string(),
+                previous,
+                vec![turn(&"x".repeat(90))],
+                Value::Null,
+            );
             assert!(store.all.load(Ordering::Relaxed) <= 1000, "{n}");
         }
         store.put("large", None, vec![turn(&"x".repeat(2000))], Value::Null);

@@ -173,7 +173,9 @@ pub fn messages(instructions: Option<&str>, turns: Vec<Turn>) -> Vec<ChatMessage
                 open = true;
             }
             Turn::Reasoning(text) => {
-                let fresh = messages.last().is_some_and(|it| it.reasoning_content.is_none());
+                let fresh = messages
+                    .last()
+                    .is_some_and(|it| it.reasoning_content.is_none());
                 let grows = open && fresh && !has_said(messages.last());
                 last_open(&mut messages, grows).reasoning_content = Some(text);
                 open = true;
@@ -184,10 +186,13 @@ pub fn messages(instructions: Option<&str>, turns: Vec<Turn>) -> Vec<ChatMessage
                 arguments,
             } => {
                 let last = last_open(&mut messages, open);
-                let call = ToolCallIn::new(id, FunctionCallIn {
-                    name,
-                    arguments: Some(arguments.into()),
-                });
+                let call = ToolCallIn::new(
+                    id,
+                    FunctionCallIn {
+                        name,
+                        arguments: Some(arguments.into()),
+                    },
+                );
                 last.tool_calls.get_or_insert(Few(Vec::new())).0.push(call);
                 open = true;
             }

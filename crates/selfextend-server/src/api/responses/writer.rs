@@ -146,7 +146,8 @@ impl Writer {
             id: format!("{prefix}_{:032x}", rand::random::<u128>()),
             text: String::new(),
         };
-        let place = json!({"output_index": self.output.len(), "item": open.item("in_progress", false)});
+        let place =
+            json!({"output_index": self.output.len(), "item": open.item("in_progress", false)});
         events.push(self.event("response.output_item.added", place));
         if let Some(part) = open.part() {
             let fields = self.place(&open, json!({"content_index": 0, "part": part}));
@@ -291,7 +292,10 @@ mod tests {
 
     /// A response's events without what differs from one to the next.
     fn names(events: &[Value]) -> Vec<&str> {
-        events.iter().map(|event| event["type"].as_str().unwrap()).collect()
+        events
+            .iter()
+            .map(|event| event["type"].as_str().unwrap())
+            .collect()
     }
 
     /// The order of events in OpenAI's own streams (its documentation's example of a function call, and
@@ -303,8 +307,15 @@ mod tests {
         events.extend(writer.push(vec![Delta::Reasoning("hm".into())]));
         events.extend(writer.push(vec![Delta::Content("a".into()), Delta::Content("b".into())]));
         events.extend(writer.push(vec![
-            Delta::Call { index: 0, id: "call_1".into(), name: "f".into() },
-            Delta::Arguments { index: 0, text: "{}".into() },
+            Delta::Call {
+                index: 0,
+                id: "call_1".into(),
+                name: "f".into(),
+            },
+            Delta::Arguments {
+                index: 0,
+                text: "{}".into(),
+            },
         ]));
         let (last, response) = writer.finish(End::Completed, Usage::default());
         events.extend(last);
@@ -334,9 +345,20 @@ mod tests {
         for (n, event) in events.iter().enumerate() {
             assert_eq!(event["sequence_number"], n);
         }
-        let places: Vec<&Value> = events.iter().filter_map(|it| it.get("output_index")).collect();
-        assert!(places.is_sorted_by_key(|place| place.as_u64()), "{places:?}");
-        let kinds: Vec<&Value> = response["output"].as_array().unwrap().iter().map(|it| &it["type"]).collect();
+        let places: Vec<&Value> = events
+            .iter()
+            .filter_map(|it| it.get("output_index"))
+            .collect();
+        assert!(
+            places.is_sorted_by_key(|place| place.as_u64()),
+            "{places:?}"
+        );
+        let kinds: Vec<&Value> = response["output"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| &it["type"])
+            .collect();
         assert_eq!(kinds, ["reasoning", "message", "function_call"]);
         assert_eq!(response["output"][1]["content"][0]["text"], "ab");
         assert_eq!(response["output"][2]["arguments"], "{}");
@@ -347,7 +369,10 @@ mod tests {
         let mut writer = Writer::new("resp_1", 1, "m", Map::new());
         let (_, response) = writer.finish(End::Incomplete, Usage::default());
         assert_eq!(response["status"], "incomplete");
-        assert_eq!(response["incomplete_details"]["reason"], "max_output_tokens");
+        assert_eq!(
+            response["incomplete_details"]["reason"],
+            "max_output_tokens"
+        );
         assert_eq!(response["output"][0]["status"], "incomplete");
         assert_eq!(writer.fail("x")["response"]["error"]["message"], "x");
     }

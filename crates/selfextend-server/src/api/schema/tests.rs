@@ -71,12 +71,19 @@ fn fields_that_would_not_be_used_are_refused_by_name() {
     }
     let error = message(r#""prefix":true"#).unwrap_err();
     assert!(error.contains(r#""messages[0].prefix""#), "{error}");
-    for field in ["name", "tool_calls", "refusal", "tool_call_id", "function_call"] {
+    for field in [
+        "name",
+        "tool_calls",
+        "refusal",
+        "tool_call_id",
+        "function_call",
+    ] {
         let error = message(&format!(r#""{field}":"x""#)).unwrap_err();
         assert!(error.contains(&format!("messages[0].{field}")), "{error}");
         assert!(message(&format!(r#""{field}":null"#)).is_ok(), "{field}");
     }
-    let error = shown(read(r#"{"messages":[{"role":"user","content":"x","reasoning":"x"}]}"#).unwrap());
+    let error =
+        shown(read(r#"{"messages":[{"role":"user","content":"x","reasoning":"x"}]}"#).unwrap());
     assert!(error.unwrap_err().contains("messages[0].reasoning"));
     let audio = read(r#"{"modalities":["text","audio"]}"#).unwrap();
     assert!(audio.refuse_unsupported().is_err());
@@ -279,11 +286,7 @@ fn unsupported_fields_are_refused_whatever_they_hold() {
         ("0.5", true),
         ("\"x\"", true),
     ] {
-        for name in [
-            "functions",
-            "function_call",
-            "audio",
-        ] {
+        for name in ["functions", "function_call", "audio"] {
             let body = read(&format!("{{\"{name}\":{value}}}")).unwrap();
             assert_eq!(
                 body.refuse_unsupported().is_err(),
@@ -303,7 +306,16 @@ fn value() -> impl Strategy<Value = Value> {
         any::<u64>().prop_map(Value::from),
         any::<f64>().prop_map(Value::from),
         "\\PC{0,8}".prop_map(Value::from),
-        prop_oneof!["user", "text", "json_schema", "function", "assistant", "tool", "7"].prop_map(Value::from),
+        prop_oneof![
+            "user",
+            "text",
+            "json_schema",
+            "function",
+            "assistant",
+            "tool",
+            "7"
+        ]
+        .prop_map(Value::from),
     ];
     leaf.prop_recursive(3, 24, 4, |inner| {
         let key = prop_oneof![

@@ -168,7 +168,7 @@ impl<'t> Reader<'t> {
                             None => return Err(Wrong),
                         };
                         read.push(char::from_u32(code).unwrap_or('\u{FFFD}'));
-                        (0..length).for_each(|_| drop(chars.next()));
+                        chars.nth(length - 1);
                     }
                     Some((_, c)) => escape(c, &mut read),
                     None => break,
@@ -210,7 +210,9 @@ fn unit(text: &str, at: usize) -> Option<u32> {
 
 /// The same behind `\u`.
 fn unit_pair(text: &str, at: usize) -> Option<u32> {
-    text.get(at..)?.starts_with("\\u").then(|| unit(text, at + 2))?
+    text.get(at..)?
+        .starts_with("\\u")
+        .then(|| unit(text, at + 2))?
 }
 
 fn escape(c: char, read: &mut String) {

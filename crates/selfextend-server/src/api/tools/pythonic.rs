@@ -70,9 +70,16 @@ pub fn write(calls: &[Call]) -> String {
             serde_json::from_str(&call.arguments).unwrap_or_default();
         let arguments = arguments.iter();
         let arguments = arguments.map(|(key, value)| format!("{key}={}", literal(value)));
-        format!("{}({})", call.name, arguments.collect::<Vec<_>>().join(", "))
+        format!(
+            "{}({})",
+            call.name,
+            arguments.collect::<Vec<_>>().join(", ")
+        )
     };
-    format!("[{}]", calls.iter().map(call).collect::<Vec<_>>().join(", "))
+    format!(
+        "[{}]",
+        calls.iter().map(call).collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn literal(value: &Value) -> String {
@@ -88,7 +95,10 @@ fn literal(value: &Value) -> String {
             let pair = |(key, value): (&String, &Value)| {
                 format!("{}: {}", Value::from(key.as_str()), literal(value))
             };
-            format!("{{{}}}", pairs.iter().map(pair).collect::<Vec<_>>().join(", "))
+            format!(
+                "{{{}}}",
+                pairs.iter().map(pair).collect::<Vec<_>>().join(", ")
+            )
         }
         other => other.to_string(),
     }

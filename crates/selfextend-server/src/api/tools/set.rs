@@ -112,11 +112,7 @@ impl ToolSet {
     ///
     /// # Errors
     /// Two functions of one name, a call that is required of none.
-    pub fn new(
-        tools: Vec<Tool>,
-        choice: Choice,
-        parallel: Option<bool>,
-    ) -> Result<Self, ApiError> {
+    pub fn new(tools: Vec<Tool>, choice: Choice, parallel: Option<bool>) -> Result<Self, ApiError> {
         for (n, tool) in tools.iter().enumerate() {
             if tools[..n].iter().any(|other| other.name == tool.name) {
                 let message = format!("tools[{n}]: there are two functions {:?}", tool.name);

@@ -78,11 +78,7 @@ pub fn frame(format: ToolFormat) -> Option<Frame> {
     Some(match format {
         ToolFormat::Hermes => Frame {
             around: ["", "\n", ""],
-            call: [
-                "<tool_call>\n{\"name\": \"",
-                arguments,
-                "}\n</tool_call>",
-            ],
+            call: ["<tool_call>\n{\"name\": \"", arguments, "}\n</tool_call>"],
         },
         ToolFormat::Llama3Json => Frame {
             around: ["", "; ", ""],
@@ -106,7 +102,11 @@ pub fn frame(format: ToolFormat) -> Option<Frame> {
 
 /// Calls as a model writes them.
 pub fn write_calls(format: ToolFormat, calls: &[Call]) -> String {
-    let Some(Frame { around, call: parts }) = frame(format) else {
+    let Some(Frame {
+        around,
+        call: parts,
+    }) = frame(format)
+    else {
         return match format {
             ToolFormat::Pythonic => pythonic::write(calls),
             _ => calls.iter().map(xml::write).collect::<Vec<_>>().join("\n"),

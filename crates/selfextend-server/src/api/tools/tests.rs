@@ -37,7 +37,10 @@ fn tools(choice: Value, parallel: bool, strict: bool) -> Result<ToolSet, String>
         "required": ["city"],
         "additionalProperties": false,
     });
-    let tools = [tool("get_weather", place), tool("stop", json!({"type": "object", "properties": {}}))];
+    let tools = [
+        tool("get_weather", place),
+        tool("stop", json!({"type": "object", "properties": {}})),
+    ];
     let choice = serde_json::value::to_raw_value(&choice).unwrap();
     ToolSet::read(&tools, Some(&choice), Some(parallel)).map_err(|error| error.json().to_string())
 }
@@ -108,7 +111,12 @@ fn examples() -> Vec<(ToolFormat, &'static str, &'static str, Vec<(String, Value
             "",
             vec![paris()],
         ),
-        (Hermes, "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}", "", vec![paris()]),
+        (
+            Hermes,
+            "{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}",
+            "",
+            vec![paris()],
+        ),
         (
             Hermes,
             "<tools>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tools>",
@@ -157,7 +165,12 @@ fn examples() -> Vec<(ToolFormat, &'static str, &'static str, Vec<(String, Value
             "Well.",
             vec![paris(), stop()],
         ),
-        (MistralArgs, "[TOOL_CALLS]get_weather{\"city\": \"Paris\"}", "", vec![paris()]),
+        (
+            MistralArgs,
+            "[TOOL_CALLS]get_weather{\"city\": \"Paris\"}",
+            "",
+            vec![paris()],
+        ),
         (
             Json,
             "[{\"name\": \"get_weather\", \"arguments\": \"{\\\"city\\\": \\\"Paris\\\"}\"}]",
@@ -196,7 +209,10 @@ fn what_is_no_call_is_content() {
         "<|python_tag|>print(1)",
         "a < b [ c ` d <tool",
     ];
-    let deep = format!("{{\"name\": \"stop\", \"arguments\": {}", "{\"a\":".repeat(5000));
+    let deep = format!(
+        "{{\"name\": \"stop\", \"arguments\": {}",
+        "{\"a\":".repeat(5000)
+    );
     let nested = format!("[stop(a={}", "[".repeat(5000));
     texts.extend([&*deep, &*nested]);
     for format in FORMATS {
@@ -310,7 +326,10 @@ fn arguments_are_told_as_they_come_where_a_grammar_holds_them() {
     let text_so_far = "{\"a\": \"lo".to_owned();
     let expected = [
         Part::Call { index: 0, name },
-        Part::Arguments { index: 0, text: text_so_far },
+        Part::Arguments {
+            index: 0,
+            text: text_so_far,
+        },
     ];
     assert_eq!(parser.push(&text[..at]), expected);
     // Cut off by the answer's limit, it stays the call that it was told to be.
@@ -325,7 +344,9 @@ fn allows(constraints: &Constraints, grammar: &str, text: &str) -> bool {
     let tiny = tiny();
     let tokenizer = &tiny.tokenizer;
     let grammar = Grammar::Lark(grammar.to_owned());
-    let mut constraint = constraints.grammar(grammar).unwrap_or_else(|error| panic!("{error}"));
+    let mut constraint = constraints
+        .grammar(grammar)
+        .unwrap_or_else(|error| panic!("{error}"));
     let allowed = |mask: &[u32], id: u32| mask[id as usize / 32] >> (id % 32) & 1 == 1;
     for id in tokenizer.encode(text).unwrap() {
         let mask = constraint.mask().unwrap();
@@ -351,7 +372,10 @@ fn one(arguments: Value) -> Call {
     Call {
         name: "get_weather".to_owned(),
         // With the spaces that the grammars want.
-        arguments: arguments.to_string().replace("\":", "\": ").replace(",\"", ", \""),
+        arguments: arguments
+            .to_string()
+            .replace("\":", "\": ")
+            .replace(",\"", ", \""),
     }
 }
 
@@ -376,17 +400,35 @@ fn grammars_allow_right_calls_and_nothing_else() {
         let named = lark(&set(named, true), format, None).unwrap();
         let single = lark(&set("required".into(), false), format, None).unwrap();
         let free = lark(&set("auto".into(), true), format, None).unwrap();
-        let stop = Call { name: "stop".to_owned(), arguments: "{}".to_owned() };
+        let stop = Call {
+            name: "stop".to_owned(),
+            arguments: "{}".to_owned(),
+        };
         for grammar in [&required, &named, &single, &free] {
-            assert!(allows(&constraints, grammar, &write(&[&right])), "{format} {grammar}");
-            assert!(allows(&constraints, grammar, &write(&[&short])), "{format} {grammar}");
+            assert!(
+                allows(&constraints, grammar, &write(&[&right])),
+                "{format} {grammar}"
+            );
+            assert!(
+                allows(&constraints, grammar, &write(&[&short])),
+                "{format} {grammar}"
+            );
             for wrong in &wrong {
                 let text = write(&[wrong]);
-                assert!(!allows(&constraints, grammar, &text), "{format} {text} {grammar}");
+                assert!(
+                    !allows(&constraints, grammar, &text),
+                    "{format} {text} {grammar}"
+                );
             }
         }
-        assert!(allows(&constraints, &required, &write(&[&right, &stop])), "{format}");
-        assert!(!allows(&constraints, &single, &write(&[&right, &stop])), "{format}");
+        assert!(
+            allows(&constraints, &required, &write(&[&right, &stop])),
+            "{format}"
+        );
+        assert!(
+            !allows(&constraints, &single, &write(&[&right, &stop])),
+            "{format}"
+        );
         assert!(!allows(&constraints, &named, &write(&[&stop])), "{format}");
         assert!(!allows(&constraints, &required, "Hi"), "{format}");
         assert!(allows(&constraints, &free, "Hi (there), you"), "{format}");
@@ -396,14 +438,25 @@ fn grammars_allow_right_calls_and_nothing_else() {
 #[test]
 fn thoughts_come_before_what_is_held() {
     let constraints = Constraints::new(&tiny().tokenizer).unwrap();
-    let thinking = Thinking { open: "<think>", close: "</think>" };
+    let thinking = Thinking {
+        open: "<think>",
+        close: "</think>",
+    };
     let required = tools("required".into(), true, false).unwrap();
     let call = write_calls(ToolFormat::Hermes, &[one(json!({"city": "Paris"}))]);
     let opened = lark(&required, ToolFormat::Hermes, Some((thinking, true))).unwrap();
-    assert!(allows(&constraints, &opened, &format!("hm\n</think>\n\n{call}")));
+    assert!(allows(
+        &constraints,
+        &opened,
+        &format!("hm\n</think>\n\n{call}")
+    ));
     assert!(!allows(&constraints, &opened, &call));
     let may = lark(&required, ToolFormat::Hermes, Some((thinking, false))).unwrap();
-    assert!(allows(&constraints, &may, &format!("<think>hm</think>\n{call}")));
+    assert!(allows(
+        &constraints,
+        &may,
+        &format!("<think>hm</think>\n{call}")
+    ));
     assert!(allows(&constraints, &may, &call));
     assert!(!allows(&constraints, &may, "<think>hm</think>\nHi"));
 }
@@ -421,15 +474,39 @@ fn what_is_wrong_with_tools_is_said() {
         ("[1]", "null", "tools[0]"),
         (r#"[{"type":"web_search"}]"#, "null", "tools[0].type"),
         (r#"[{"type":"function"}]"#, "null", "tools[0].function"),
-        (r#"[{"type":"function","function":{"name":""}}]"#, "null", "tools[0].function.name"),
-        (r#"[{"type":"function","function":{"name":"a b"}}]"#, "null", "tools[0].function.name"),
-        (r#"[{"type":"function","function":{"name":"f","x":1}}]"#, "null", "unknown field"),
-        (r#"[{"type":"function","function":{"name":"f","parameters":[]}}]"#, "null", "parameters"),
-        (r#"[{"type":"function","function":{"name":"f","parameters":{"type":"array"}}}]"#, "null", "parameters"),
+        (
+            r#"[{"type":"function","function":{"name":""}}]"#,
+            "null",
+            "tools[0].function.name",
+        ),
+        (
+            r#"[{"type":"function","function":{"name":"a b"}}]"#,
+            "null",
+            "tools[0].function.name",
+        ),
+        (
+            r#"[{"type":"function","function":{"name":"f","x":1}}]"#,
+            "null",
+            "unknown field",
+        ),
+        (
+            r#"[{"type":"function","function":{"name":"f","parameters":[]}}]"#,
+            "null",
+            "parameters",
+        ),
+        (
+            r#"[{"type":"function","function":{"name":"f","parameters":{"type":"array"}}}]"#,
+            "null",
+            "parameters",
+        ),
         (&*format!("[{f},{f}]"), "null", "two functions"),
         ("[]", r#""required""#, "no tools"),
         (&*format!("[{f}]"), r#""sometimes""#, "tool_choice"),
-        (&*format!("[{f}]"), r#"{"type":"function","function":{"name":"g"}}"#, "no function"),
+        (
+            &*format!("[{f}]"),
+            r#"{"type":"function","function":{"name":"g"}}"#,
+            "no function",
+        ),
         (&*format!("[{f}]"), r#"{"type":"mcp"}"#, "mcp"),
         (&*format!("[{f}]"), "7", "tool_choice"),
     ] {
@@ -437,9 +514,16 @@ fn what_is_wrong_with_tools_is_said() {
         assert!(error.contains(part), "{tools} {choice}: {error}");
     }
     assert!(read(&format!("[{f}]"), r#""none""#).is_ok());
-    let long = format!(r#"[{{"type":"function","function":{{"name":"f","description":"{}"}}}}]"#, "x".repeat(1 << 20));
+    let long = format!(
+        r#"[{{"type":"function","function":{{"name":"f","description":"{}"}}}}]"#,
+        "x".repeat(1 << 20)
+    );
     assert!(read(&long, "null").unwrap_err().contains("longer than"));
-    let deep = format!(r#"{{"type":"function","function":{{"name":"f","parameters":{{"a":{}1{}}}}}}}"#, "[".repeat(300), "]".repeat(300));
+    let deep = format!(
+        r#"{{"type":"function","function":{{"name":"f","parameters":{{"a":{}1{}}}}}}}"#,
+        "[".repeat(300),
+        "]".repeat(300)
+    );
     let deep: Vec<Box<RawValue>> = serde_json::from_str(&format!("[{deep}]")).unwrap_or_default();
     assert!(ToolSet::read(&deep, None, None).is_err() || deep.is_empty());
 }
