@@ -2,7 +2,7 @@
 //! every other field that a body does not have is refused by its name.
 
 /// Names, and why each may be ignored.
-pub const HARMLESS: [(&str, &str); 20] = [
+pub const HARMLESS: [(&str, &str); 24] = [
     ("user", "who asks; nothing is kept by user"),
     ("safety_identifier", "who asks; nothing is kept by user"),
     ("store", "nothing is stored, as if it were false"),
@@ -22,6 +22,10 @@ pub const HARMLESS: [(&str, &str); 20] = [
     ("cache_control", "Anthropic's: every prompt is cached"),
     ("inference_geo", "Anthropic's: the server is where it is"),
     ("container", "Anthropic's: nothing runs in one"),
+    ("diagnostics", "Anthropic's: asks why a cache was missed"),
+    ("speed", "Anthropic's: there is one speed"),
+    ("user_profile_id", "Anthropic's: who asks; nothing is kept by user"),
+    ("workspace_id", "Anthropic's: who asks; nothing is kept by user"),
     ("betas", "Anthropic's: fields of a beta are refused by their own names"),
 ];
 

@@ -93,6 +93,9 @@ struct Tool {
     strict: Option<bool>,
     #[serde(default, rename = "cache_control")]
     _cache_control: IgnoredAny,
+    /// Arguments are always streamed as they are written.
+    #[serde(default, rename = "eager_input_streaming")]
+    _eager_input_streaming: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +115,8 @@ struct Thinking {
     /// How long a model thinks is its own affair; `max_tokens` bounds it.
     #[serde(default, rename = "budget_tokens")]
     _budget_tokens: IgnoredAny,
+    /// Thoughts are returned as they are, or refused.
+    display: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -201,6 +206,10 @@ fn chat(body: Messages) -> Result<Value, ApiError> {
         put("tool_choice", tool_choice(choice)?);
     }
     if let Some(thinking) = body.thinking {
+        if thinking.display.is_some_and(|display| display != "summarized") {
+            let message = "thinking: thoughts cannot be hidden here and shown again later; leave display out";
+            return Err(ApiError::unsupported("thinking.display", message));
+        }
         let enabled = match thinking.kind.as_str() {
             "enabled" | "adaptive" => true,
             "disabled" => false,
