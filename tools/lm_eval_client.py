@@ -1,9 +1,9 @@
 """Runs EleutherAI's unmodified `lm_eval` against a running server, and compares with `selfextend eval choice`:
 
-    python lm_eval_client.py URL BINARY MODEL QUESTIONS.jsonl [ITEMS]
+    python lm_eval_client.py URL BINARY MODEL QUESTIONS.jsonl [ITEMS [FLAGS OF EVAL]]
 
-The questions are ../shared's (`query`, `choices`, `gold`). Log-likelihoods and choices must be the same for
-every item; a generation must be what /v1/completions says."""
+The questions are ../shared's (`query`, `choices`, `gold`). Choices must be the same for every item, and
+log-likelihoods but for rounding; a generation must be what /v1/completions says."""
 
 import json
 import pathlib
@@ -17,6 +17,7 @@ from lm_eval.tasks import TaskManager
 
 url, binary, model, questions = sys.argv[1:5]
 items = int(sys.argv[5]) if len(sys.argv) > 5 else 20
+flags = sys.argv[6:]
 place = pathlib.Path(tempfile.mkdtemp())
 lines = pathlib.Path(questions).read_text().splitlines()[:items]
 data = place / "questions.jsonl"
@@ -69,18 +70,22 @@ theirs = {
 
 subprocess.run(
     [binary, "eval", "choice", str(data), "--items", "0", "-m", model, "--results", str(place / "ours.jsonl")]
-    + ["--method", "plain"],
+    + ["--method", "plain", *flags],
     check=True,
 )
 records = [json.loads(line) for line in (place / "ours.jsonl").read_text().splitlines()]
 ours = {record["index"]: record for record in records if "index" in record}
 assert len(ours) == len(theirs) == len(lines), (len(ours), len(theirs))
-worst = 0.0
+# `eval choice` reads a continuation in a pass of its own. One of few tokens rounds activations differently,
+# so the last digits differ; with --linear f32 on both sides they do not.
+worst, exact = 0.0, "--linear" in flags
 for index, record in ours.items():
     known = [choice["log_likelihood"] for choice in record["outcome"]["choice"]["choices"]]
-    worst = max([worst] + [abs(a - b) for a, b in zip(known, theirs[index], strict=True)])
-print(f"{len(ours)} questions: the largest difference of a log-likelihood is {worst:.3g}")
-assert worst < 1e-9
+    worst = max([worst] + [abs(a / b - 1) for a, b in zip(known, theirs[index], strict=True)])
+    best = [max(range(len(values)), key=values.__getitem__) for values in (known, theirs[index])]
+    assert best[0] == best[1], (index, known, theirs[index])
+print(f"{len(ours)} questions: the same choices; log-likelihoods differ by at most {worst:.2g} of themselves")
+assert worst < (1e-6 if exact else 1e-3)
 
 for sample in results["samples"]["local_generate"]:
     prompt = sample["arguments"]["gen_args_0"]["arg_0"]

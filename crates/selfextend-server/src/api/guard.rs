@@ -86,7 +86,9 @@ async fn let_in(app: &App, mut request: Request, next: Next) -> Response {
         let is = |coding: &&str| given.as_bytes().eq_ignore_ascii_case(coding.as_bytes());
         if let Some(coding) = ["gzip", "deflate"].into_iter().find(is) {
             let coding = HeaderValue::from_static(coding);
-            request.headers_mut().insert(header::CONTENT_ENCODING, coding);
+            request
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, coding);
         }
     }
     next.run(request).await

@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::fields::{Biases, Few, Given, Logprobs, Prompts, TextOr};
-use super::grammar::{Choices, Guides, LONGEST as LONGEST_SCHEMA, StructuredOutputs};
+use super::grammar::{Choices, Guides, ResponseFormat, StructuredOutputs};
 use super::harmless::is_harmless;
 use super::numbers::{count_or_all, count_or_room, whole};
 #[cfg(any(test, feature = "unstable"))]
@@ -118,29 +118,6 @@ pub struct StreamOptions {
     pub include_usage: Option<bool>,
     #[serde(default, rename = "include_obfuscation")]
     _include_obfuscation: IgnoredAny,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResponseFormat {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub json_schema: Option<JsonSchema>,
-    /// Of a json_object, as llama.cpp's server and others take it.
-    pub schema: Option<Box<RawValue>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JsonSchema {
-    pub schema: Option<Box<RawValue>>,
-    #[serde(default, rename = "name")]
-    _name: IgnoredAny,
-    #[serde(default, rename = "description")]
-    _description: IgnoredAny,
-    /// Answers always follow the schema.
-    #[serde(default, rename = "strict")]
-    _strict: IgnoredAny,
 }
 
 /// Reads a body; an error names the field that is wrong.
@@ -370,36 +347,15 @@ impl Completion {
 
     /// The JSON schema that the answer must follow, if any.
     pub fn schema(&mut self) -> Result<Option<serde_json::Value>, ApiError> {
-        let Some(format) = &mut self.response_format else {
-            return Ok(None);
-        };
-        let beside = format.schema.take();
-        if beside.is_some() && format.kind != "json_object" {
-            let message = "response_format.schema belongs to the type json_object; json_schema has json_schema.schema";
-            return Err(ApiError::parameter("response_format.schema", message));
+        match &mut self.response_format {
+            Some(format) => format.schema(),
+            None => Ok(None),
         }
-        let schema = format
-            .json_schema
-            .as_mut()
-            .and_then(|format| format.schema.take());
-        match (format.kind.as_str(), schema) {
-            ("text", _) => Ok(None),
-            ("json_object", _) => match beside {
-                Some(schema) => read_schema("response_format.schema", &schema).map(Some),
-                None => Ok(Some(serde_json::json!({"type": "object"}))),
-            },
-            ("json_schema", Some(schema)) => {
-                read_schema("response_format.json_schema.schema", &schema).map(Some)
-            }
-            ("json_schema", None) => Err(ApiError::parameter(
-                "response_format.json_schema.schema",
-                "response_format json_schema needs json_schema.schema",
-            )),
-            (kind, _) => Err(ApiError::parameter(
-                "response_format.type",
-                format!("response_format {kind:?} is none of text, json_object, json_schema"),
-            )),
-        }
+    }
+
+    /// What comes after the answer, where it fills a gap.
+    pub fn suffix(&self) -> Option<&str> {
+        self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
     }
 
     fn is_guided(&self) -> bool {
@@ -424,11 +380,6 @@ impl Completion {
         guides.read()
     }
 
-    /// What comes after the answer, where it fills a gap.
-    pub fn suffix(&self) -> Option<&str> {
-        self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
-    }
-
     /// The messages of a chat.
     pub fn conversation(&mut self) -> Result<Vec<Message>, ApiError> {
         let messages = self
@@ -447,15 +398,6 @@ impl Completion {
             .map(|(n, message)| message.read(n))
             .collect()
     }
-}
-
-fn read_schema(name: &str, schema: &RawValue) -> Result<serde_json::Value, ApiError> {
-    if schema.get().len() > LONGEST_SCHEMA {
-        let message = format!("{name}: the schema is longer than {LONGEST_SCHEMA} bytes");
-        return Err(ApiError::parameter(name, message));
-    }
-    let read = serde_json::from_str(schema.get());
-    read.map_err(|error| ApiError::parameter(name, format!("{name}: {error}")))
 }
 
 impl ChatMessage {
