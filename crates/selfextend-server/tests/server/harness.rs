@@ -105,6 +105,14 @@ fn no_tokens_are_generated_where_none_are_asked_for() {
         one.body["choices"][0]["logprobs"]["token_logprobs"],
         json!([null])
     );
+    // An end token has a probability as well: harnesses leave the last one out.
+    let end = json!({
+        "prompt": "the ant", "max_tokens": 1, "echo": true, "logprobs": 1, "logit_bias": {"262": 100},
+    });
+    let end = server.complete(&end);
+    assert_eq!(end.text(), "the ant");
+    let tokens = &end.body["choices"][0]["logprobs"]["tokens"];
+    assert_eq!(tokens.as_array().unwrap().last().unwrap(), "<|im_end|>");
     // Chats have no use for it.
     let chat = json!({"messages": [{"role": "user", "content": "x"}], "max_tokens": 0});
     server
