@@ -16,7 +16,7 @@ use crate::args::model::ModelArgs;
 use crate::error::Result;
 use crate::{interrupt, output, progress};
 use selfextend::{Extension, PositionMap, Session, TextModel};
-use selfextend_server::DocumentCache;
+use selfextend_server::{DocumentCache, Passes};
 use serde::Serialize;
 use std::time::Instant;
 
@@ -68,7 +68,11 @@ pub fn as_extension(extension: &Extension) -> String {
 
 /// Appends tokens behind a progress bar; returns the last one's logits and the seconds it took.
 pub fn prefill(session: &mut Session, tokens: &[u32], label: &str) -> Result<(Vec<f32>, f64)> {
-    read(session, tokens, label, tokens.len(), &mut |_| Ok(()))
+    let chunk = session.options().chunk;
+    let mut bar = bar(session, tokens.len(), chunk, label);
+    let start = Instant::now();
+    let logits = append(session, tokens, &mut bar, 0)?;
+    Ok((logits, start.elapsed().as_secs_f64()))
 }
 
 /// [`prefill`] of the rest of a text, which is kept in a cache as it is read.
@@ -77,14 +81,18 @@ pub fn prefill_kept(
     text: &[u32],
     label: &str,
     cache: &DocumentCache,
+    passes: Passes,
 ) -> Result<(Vec<f32>, f64)> {
-    let (mut kept, most) = (session.len(), kept_at_once(session));
-    let rest = &text[kept..];
-    read(session, rest, label, most, &mut |session| {
-        cache.keep(session, text, kept)?;
-        kept = session.len();
-        Ok(())
-    })
+    let (held, at_once) = (session.len(), kept_at_once(session));
+    let mut bar = bar(session, text.len() - held, at_once, label);
+    let start = Instant::now();
+    let mut logits = Vec::new();
+    for pass in passes.rest(held, at_once) {
+        let before = pass.start;
+        logits = append(session, &text[pass], &mut bar, before - held)?;
+        cache.keep(session, text, passes, before)?;
+    }
+    Ok((logits, start.elapsed().as_secs_f64()))
 }
 
 /// The most tokens to read before they are kept.
@@ -93,31 +101,26 @@ pub fn kept_at_once(session: &Session) -> usize {
     most.min(session.options().chunk).max(1)
 }
 
-/// Appends tokens, at most so many at once, and calls `on_read` after each time.
-fn read(
+fn bar(session: &Session, tokens: usize, chunk: usize, label: &str) -> progress::Prefill {
+    let layers = session.model().config().layers;
+    progress::Prefill::new(label, tokens, chunk, layers)
+}
+
+/// Appends tokens, of which `before` others are done.
+fn append(
     session: &mut Session,
     tokens: &[u32],
-    label: &str,
-    at_once: usize,
-    on_read: &mut dyn FnMut(&Session) -> Result<()>,
-) -> Result<(Vec<f32>, f64)> {
-    let layers = session.model().config().layers;
-    let chunk = session.options().chunk.min(at_once.max(1));
-    let mut bar = progress::Prefill::new(label, tokens.len(), chunk, layers);
-    let start = Instant::now();
-    let (mut logits, mut before) = (Vec::new(), 0);
-    for some in tokens.chunks(at_once.max(1)) {
-        logits = session.append_with(some, |done| {
-            if interrupt::asked() {
-                return Err(selfextend::Error::Stopped);
-            }
-            bar.layer(before + done);
-            Ok(())
-        })?;
-        before += some.len();
-        on_read(session)?;
-    }
-    Ok((logits, start.elapsed().as_secs_f64()))
+    bar: &mut progress::Prefill,
+    before: usize,
+) -> Result<Vec<f32>> {
+    let logits = session.append_with(tokens, |done| {
+        if interrupt::asked() {
+            return Err(selfextend::Error::Stopped);
+        }
+        bar.layer(before + done);
+        Ok(())
+    })?;
+    Ok(logits)
 }
 
 /// The settings in force, for JSON.

@@ -77,7 +77,9 @@ impl Constraints {
             Grammar::Regex(expression) => self.compile(TopLevelGrammar::from_regex(&expression)),
             Grammar::Choice(texts) => {
                 // A text of Lark's is written as one of JSON.
-                let quoted = texts.into_iter().map(|text| serde_json::Value::from(text).to_string());
+                let quoted = texts
+                    .into_iter()
+                    .map(|text| serde_json::Value::from(text).to_string());
                 let rule = format!("start: {}", quoted.collect::<Vec<_>>().join(" | "));
                 self.compile(TopLevelGrammar::from_lark(rule))
             }

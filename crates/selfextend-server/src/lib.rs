@@ -33,7 +33,7 @@ pub use config::{DiskCacheConfig, HttpLimits, SchedulerLimits, ServerConfig};
 pub use error::ServerError;
 pub use ladder::{Ladder, Rung};
 pub use log::log_to_stderr;
-pub use prefix::{CachedFile, DocumentCache, cached_files, most_read};
+pub use prefix::{CachedFile, DocumentCache, Passes, cached_files, most_read};
 pub use scheduler::full_context_bytes;
 pub use server::{Server, serve};
 pub use tool_format::{ToolFormat, UnknownToolFormat};

@@ -15,30 +15,60 @@ const SEQUENCES: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
 /// What each counter counts.
 const COUNTERS: [(&str, &str); 10] = [
     ("prompt_tokens", "Tokens of admitted prompts."),
-    ("cached_tokens", "Tokens of admitted prompts that were in the prefix cache."),
+    (
+        "cached_tokens",
+        "Tokens of admitted prompts that were in the prefix cache.",
+    ),
     ("prefilled_tokens", "Tokens of prompts that were read."),
-    ("generated_tokens", "Tokens of answers, end tokens included."),
-    ("guessed_tokens", "Tokens that were guessed ahead and verified."),
+    (
+        "generated_tokens",
+        "Tokens of answers, end tokens included.",
+    ),
+    (
+        "guessed_tokens",
+        "Tokens that were guessed ahead and verified.",
+    ),
     ("guessed_right", "Guessed tokens that were right."),
-    ("extended_requests", "Admitted requests that run beyond the trained window."),
-    ("cancelled", "Requests that ended because their client left or their time was over in the queue."),
+    (
+        "extended_requests",
+        "Admitted requests that run beyond the trained window.",
+    ),
+    (
+        "cancelled",
+        "Requests that ended because their client left or their time was over in the queue.",
+    ),
     ("panics", "Panics on the thread that runs the model."),
-    ("prefix_evictions", "Blocks of prompts that were evicted from the prefix cache."),
+    (
+        "prefix_evictions",
+        "Blocks of prompts that were evicted from the prefix cache.",
+    ),
 ];
 
 /// What each gauge shows.
 const GAUGES: [(&str, &str); 5] = [
     ("running_requests", "Requests that run."),
     ("queued_requests", "Requests that wait."),
-    ("kv_reserved_bytes", "Bytes of keys and values that running requests hold."),
+    (
+        "kv_reserved_bytes",
+        "Bytes of keys and values that running requests hold.",
+    ),
     ("prefix_cache_bytes", "Bytes of cached prompts."),
-    ("kv_budget_bytes", "Bytes that running requests and cached prompts may take."),
+    (
+        "kv_budget_bytes",
+        "Bytes that running requests and cached prompts may take.",
+    ),
 ];
 
 /// What each histogram is of.
 const HISTOGRAMS: [(&str, &str); 3] = [
-    ("time_to_first_token_seconds", "From a request's arrival to the first token of its answer."),
-    ("time_between_tokens_seconds", "Between tokens of an answer."),
+    (
+        "time_to_first_token_seconds",
+        "From a request's arrival to the first token of its answer.",
+    ),
+    (
+        "time_between_tokens_seconds",
+        "Between tokens of an answer.",
+    ),
     ("decode_batch", "Answers in a decode step."),
 ];
 

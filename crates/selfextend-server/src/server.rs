@@ -112,7 +112,14 @@ impl Server {
         };
         tracing::info!("shutting down: waiting for running requests");
         app.scheduler.drain();
-        let end = graceful.shutdown();
+        let end = async {
+            // Connections are closed when nothing runs any more: a request that comes on one of them until
+            // then is answered.
+            while app.scheduler.is_busy() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            graceful.shutdown().await;
+        };
         tokio::pin!(end);
         // Who asks meanwhile is told: `/ready` says so, other requests are refused.
         let late = GracefulShutdown::new();

@@ -72,21 +72,20 @@ pub fn answer(
     cache: Option<&TextCache>,
     on_text: &mut dyn FnMut(&str) -> Result<()>,
 ) -> Result<Answer> {
-    let held = session.len();
-    let mut cached = 0;
-    let start = Instant::now();
-    let cache = cache.map(|cache| cache.of(prompt.len())).transpose()?;
-    let cache = match cache.flatten() {
-        Some(cache) if held == 0 => {
-            cached = cache.restore(session, prompt)?;
-            Some(cache)
-        }
-        cache => cache,
+    let begun = Instant::now();
+    // What an answer was written with has other bits than what is read: only fresh texts are kept.
+    let kept = match (cache, session.is_empty()) {
+        (Some(cache), true) => cache.of(prompt.len(), session)?,
+        _ => None,
     };
-    let restore_s = start.elapsed().as_secs_f64();
+    let cached = match kept {
+        Some((cache, passes)) => cache.restore(session, prompt, passes)?,
+        None => 0,
+    };
+    let restore_s = begun.elapsed().as_secs_f64();
     let tokens = &prompt[session.len()..];
-    let (logits, prefill_s) = match cache {
-        Some(cache) => setup::prefill_kept(session, prompt, "reading", cache)?,
+    let (logits, prefill_s) = match kept {
+        Some((cache, passes)) => setup::prefill_kept(session, prompt, "reading", cache, passes)?,
         None => setup::prefill(session, tokens, "reading")?,
     };
     let start = Instant::now();

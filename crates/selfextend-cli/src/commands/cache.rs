@@ -52,7 +52,10 @@ fn list(args: &CacheDirArgs) -> Result<()> {
     let mut models: BTreeMap<String, Kept> = BTreeMap::new();
     for file in &files {
         // The first digits tell models apart.
-        let name = file.model.as_deref().unwrap_or("damaged or of another version");
+        let name = file
+            .model
+            .as_deref()
+            .unwrap_or("damaged or of another version");
         let name = match name.split_once(' ') {
             Some((print, weights)) if print.len() == 64 => format!("{} {weights}", &print[..12]),
             _ => name.to_owned(),

@@ -184,7 +184,15 @@ fn one(
     // A method that forgets may keep fewer: `answer` reads what is missing.
     let _ = session.truncate(known);
     let (tokenizer, tokens) = (&model.tokenizer, &passkey.tokens);
-    answer(session, tokenizer, tokens, &options, None, None, &mut |_| Ok(()))
+    answer(
+        session,
+        tokenizer,
+        tokens,
+        &options,
+        None,
+        None,
+        &mut |_| Ok(()),
+    )
 }
 
 /// An extension at the head of a column.

@@ -6,7 +6,6 @@ use crate::progress::Prefill;
 use crate::setup::{SettingsReport, Setup, TextCache, kept_at_once};
 use crate::{input, output};
 use selfextend::{Session, TextModel};
-use selfextend_server::DocumentCache;
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
@@ -29,7 +28,7 @@ pub fn score(args: &ScoreArgs) -> Result<()> {
     let mut session = setup.session(&model, ids.len(), &why)?;
     let start = Instant::now();
     let cache = TextCache::new(&args.cache, &setup.source);
-    let nll = score_ids(args, &mut session, &ids, cache.of(ids.len())?)?;
+    let nll = score_ids(args, &mut session, &ids, &cache)?;
     let seconds = start.elapsed().as_secs_f64();
     let summary = Summary::new(args, &setup, &session, &nll, seconds);
     if args.summary {
@@ -84,7 +83,7 @@ fn score_ids(
     args: &ScoreArgs,
     session: &mut Session,
     ids: &[u32],
-    cache: Option<&DocumentCache>,
+    cache: &TextCache,
 ) -> Result<Vec<f64>> {
     let (chunk, vocab) = (args.model.load.chunk, session.model().config().vocab);
     if let Some(position) = ids.iter().position(|&id| id as usize >= vocab) {
@@ -97,9 +96,11 @@ fn score_ids(
     }
     let layers = session.model().config().layers;
     let mut bar = Prefill::new("scoring", ids.len(), chunk, layers);
+    let seen = &ids[..ids.len().saturating_sub(1)];
+    let kept = cache.of(seen.len(), session)?;
     // `ln p` of the tokens after the first.
-    let mut scores = match cache {
-        Some(cache) => cache.restore_scores(session, ids)?,
+    let mut scores = match kept {
+        Some((cache, passes)) => cache.restore_scores(session, ids, passes)?,
         None => Vec::new(),
     };
     // Not `-log_probability`, which prints zero as -0.
@@ -107,12 +108,18 @@ fn score_ids(
     if !args.summary {
         output::text(&lines(ids, &nll, 0)?)?;
     }
-    let chunk = match cache {
-        Some(_) => kept_at_once(session),
-        None => chunk,
+    let passes = match kept {
+        Some((_, passes)) if nll.len() < seen.len() => {
+            passes.rest(nll.len(), kept_at_once(session))
+        }
+        Some(_) => Vec::new(),
+        None => {
+            let starts = (0..seen.len()).step_by(chunk);
+            starts.map(|at| at..(at + chunk).min(seen.len())).collect()
+        }
     };
-    let seen = &ids[..ids.len().saturating_sub(1)];
-    for tokens in seen[nll.len()..].chunks(chunk) {
+    for pass in passes {
+        let tokens = &seen[pass];
         let from = nll.len();
         let layer = |_| {
             bar.layer(from);
@@ -123,9 +130,9 @@ fn score_ids(
             scores.push(score.log_probability);
             nll.push(0.0 - score.log_probability);
         })?;
-        if let Some(cache) = cache {
-            cache.keep(session, ids, from)?;
-            cache.keep_scores(session, ids, &scores, from)?;
+        if let Some((cache, passes)) = kept {
+            cache.keep(session, ids, passes, from)?;
+            cache.keep_scores(session, ids, passes, &scores, from)?;
         }
         if !args.summary {
             output::text(&lines(ids, &nll, from)?)?;

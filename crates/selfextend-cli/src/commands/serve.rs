@@ -80,7 +80,9 @@ fn config(
     let full = selfextend_server::full_context_bytes(text, draft.as_ref(), ladder)?;
     let chunk = args.model.load.chunk;
     let mut names = args.alias.iter().cloned();
-    let name = names.next().unwrap_or_else(|| args.model.load.model.clone());
+    let name = names
+        .next()
+        .unwrap_or_else(|| args.model.load.model.clone());
     let mut config = ServerConfig::new(name);
     config.aliases = names.collect();
     config.any_model = args.any_model;

@@ -5,7 +5,8 @@ use super::source::Source;
 use crate::args::cache::CacheArgs;
 use crate::error::{CliError, Result};
 use crate::output;
-use selfextend_server::{DiskCacheConfig, DocumentCache};
+use selfextend::Session;
+use selfextend_server::{DiskCacheConfig, DocumentCache, Passes};
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 
@@ -26,15 +27,20 @@ impl<'a> TextCache<'a> {
         }
     }
 
-    /// The cache for a text of so many tokens; `None` where it is not kept.
-    pub fn of(&self, tokens: usize) -> Result<Option<&DocumentCache>> {
+    /// The cache for a text of which a session reads so many tokens, and the passes of a fresh run over
+    /// them; `None` where it is not kept.
+    pub fn of(&self, tokens: usize, session: &Session) -> Result<Option<(&DocumentCache, Passes)>> {
         if self.args.no_cache || tokens < self.args.cache_least_tokens {
             return Ok(None);
         }
+        let Some(passes) = Passes::new(tokens, session.options().chunk) else {
+            return Ok(None);
+        };
         if self.opened.get().is_none() {
             let _ = self.opened.set(self.open()?);
         }
-        Ok(self.opened.get().and_then(Option::as_ref))
+        let opened = self.opened.get().and_then(Option::as_ref);
+        Ok(opened.map(|cache| (cache, passes)))
     }
 
     /// Opens the directory. One that was not asked for may be impossible.

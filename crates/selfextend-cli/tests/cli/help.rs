@@ -3,8 +3,8 @@
 use crate::common::selfextend;
 
 const COMMANDS: [&str; 13] = [
-    "run", "chat", "inspect", "score", "plot", "bench", "demo", "eval", "serve", "pull", "cache", "tune",
-    "compare",
+    "run", "chat", "inspect", "score", "plot", "bench", "demo", "eval", "serve", "pull", "cache",
+    "tune", "compare",
 ];
 const TASKS: [&str; 15] = [
     "perplexity",

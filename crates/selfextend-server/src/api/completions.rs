@@ -31,7 +31,9 @@ async fn complete(app: SharedApp, endpoint: Endpoint, body: Body) -> Result<Resp
     let started = start(app, endpoint, body, None).await?;
     let headers = started.headers.clone();
     if started.submission.info.stream {
-        let stream = started.chunks().map(|chunk| Ok::<_, Infallible>(event(chunk)));
+        let stream = started
+            .chunks()
+            .map(|chunk| Ok::<_, Infallible>(event(chunk)));
         let keep_alive = KeepAlive::new().interval(Duration::from_secs(15));
         return Ok((headers, Sse::new(stream).keep_alive(keep_alive)).into_response());
     }

@@ -54,7 +54,9 @@ pub fn prompt(tokenizer: &Tokenizer, before: &[u32], after: &[u32]) -> Result<Ve
 
 /// Texts that end an answer in the middle.
 pub fn stops(tokenizer: &Tokenizer) -> impl Iterator<Item = String> {
-    let known = ENDS.iter().filter(|written| token(tokenizer, written).is_some());
+    let known = ENDS
+        .iter()
+        .filter(|written| token(tokenizer, written).is_some());
     known.map(|written| (*written).to_owned())
 }
 
@@ -111,7 +113,12 @@ mod tests {
         let padded = tokenizer(["<|fim_pad|>", "<|x|>", "<|y|>"]);
         assert_eq!(stops(&padded).collect::<Vec<_>>(), ["<|fim_pad|>"]);
         let error = prompt(&padded, &[0], &[1]).unwrap_err();
-        assert!(error.json().to_string().contains("no tokens for filling in"));
+        assert!(
+            error
+                .json()
+                .to_string()
+                .contains("no tokens for filling in")
+        );
         assert_eq!(error.json()["error"]["param"], "suffix");
     }
 }

@@ -83,6 +83,84 @@ impl Guides {
     }
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResponseFormat {
+    #[serde(rename = "type")]
+    pub kind: String,
+    pub json_schema: Option<JsonSchema>,
+    /// Of a json_object, as llama.cpp's server and others take it.
+    pub schema: Option<Box<RawValue>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonSchema {
+    pub schema: Option<Box<RawValue>>,
+    #[serde(default, rename = "name")]
+    _name: IgnoredAny,
+    #[serde(default, rename = "description")]
+    _description: IgnoredAny,
+    /// Answers always follow the schema.
+    #[serde(default, rename = "strict")]
+    _strict: IgnoredAny,
+}
+
+impl JsonSchema {
+    /// A schema without a name.
+    pub fn new(schema: Box<RawValue>) -> Self {
+        Self {
+            schema: Some(schema),
+            ..Self::default()
+        }
+    }
+}
+
+impl ResponseFormat {
+    /// The JSON schema that the answer must follow, if any.
+    ///
+    /// # Errors
+    /// A format that is not known, or a schema that is missing or cannot be read.
+    pub fn schema(&mut self) -> Result<Option<Value>, ApiError> {
+        let beside = self.schema.take();
+        if beside.is_some() && self.kind != "json_object" {
+            let message = "response_format.schema belongs to the type json_object; json_schema has json_schema.schema";
+            return Err(ApiError::parameter("response_format.schema", message));
+        }
+        let schema = self
+            .json_schema
+            .as_mut()
+            .and_then(|format| format.schema.take());
+        match (self.kind.as_str(), schema) {
+            ("text", _) => Ok(None),
+            ("json_object", _) => match beside {
+                Some(schema) => read_schema("response_format.schema", &schema).map(Some),
+                None => Ok(Some(serde_json::json!({"type": "object"}))),
+            },
+            ("json_schema", Some(schema)) => {
+                read_schema("response_format.json_schema.schema", &schema).map(Some)
+            }
+            ("json_schema", None) => Err(ApiError::parameter(
+                "response_format.json_schema.schema",
+                "response_format json_schema needs json_schema.schema",
+            )),
+            (kind, _) => Err(ApiError::parameter(
+                "response_format.type",
+                format!("response_format {kind:?} is none of text, json_object, json_schema"),
+            )),
+        }
+    }
+}
+
+fn read_schema(name: &str, schema: &RawValue) -> Result<serde_json::Value, ApiError> {
+    if schema.get().len() > LONGEST {
+        let message = format!("{name}: the schema is longer than {LONGEST} bytes");
+        return Err(ApiError::parameter(name, message));
+    }
+    let read = serde_json::from_str(schema.get());
+    read.map_err(|error| ApiError::parameter(name, format!("{name}: {error}")))
+}
+
 type Found = Option<(&'static str, Grammar)>;
 
 fn read_json(name: &'static str, schema: Option<Box<RawValue>>) -> Result<Found, ApiError> {

@@ -68,17 +68,28 @@ fn preflight(asked: &HeaderMap) -> Response {
 const PRIVATE_NETWORK_ASKED: &str = "access-control-request-private-network";
 const PRIVATE_NETWORK_ALLOWED: &str = "access-control-allow-private-network";
 
-async fn let_in(app: &App, request: Request, next: Next) -> Response {
+async fn let_in(app: &App, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_open = OPEN.contains(&path) || path == "/metrics" && app.config.open_metrics;
     if !is_open && !app.keys.allow(request.headers()) {
         return ApiError::unauthorized().into_response();
     }
     if app.scheduler.is_draining() && !TO_THE_END.contains(&path) {
-        return ApiError::from(Failure::ShuttingDown).into_response();
+        let refused = ApiError::from(Failure::ShuttingDown);
+        return ([(header::CONNECTION, "close")], refused).into_response();
     }
     if let Some(coding) = unreadable_coding(request.headers()) {
         return ApiError::encoded(&coding).into_response();
+    }
+    // What reads compressed bodies knows their names in lower case, and no `identity`.
+    if let Some(given) = request.headers_mut().remove(header::CONTENT_ENCODING) {
+        let is = |coding: &&str| given.as_bytes().eq_ignore_ascii_case(coding.as_bytes());
+        if let Some(coding) = ["gzip", "deflate"].into_iter().find(is) {
+            let coding = HeaderValue::from_static(coding);
+            request
+                .headers_mut()
+                .insert(header::CONTENT_ENCODING, coding);
+        }
     }
     next.run(request).await
 }

@@ -2,26 +2,57 @@
 //! every other field that a body does not have is refused by its name.
 
 /// Names, and why each may be ignored.
-pub const HARMLESS: [(&str, &str); 19] = [
+pub const HARMLESS: [(&str, &str); 23] = [
     ("user", "who asks; nothing is kept by user"),
     ("safety_identifier", "who asks; nothing is kept by user"),
     ("store", "nothing is stored, as if it were false"),
     ("metadata", "labels of stored answers, and none are stored"),
     ("service_tier", "there is one tier"),
-    ("prompt_cache_key", "prompts are found in the cache by their tokens"),
+    (
+        "prompt_cache_key",
+        "prompts are found in the cache by their tokens",
+    ),
     ("prompt_cache_retention", "the cache keeps what fits"),
-    ("cache_salt", "who shares the cache; answers do not depend on it"),
-    ("prediction", "a hint for speed; --speculate guesses by itself"),
-    ("cache_prompt", "prompts are always cached; answers do not depend on it"),
+    (
+        "cache_salt",
+        "who shares the cache; answers do not depend on it",
+    ),
+    (
+        "prediction",
+        "a hint for speed; --speculate guesses by itself",
+    ),
+    (
+        "cache_prompt",
+        "prompts are always cached; answers do not depend on it",
+    ),
     ("id_slot", "there are no slots; answers do not depend on it"),
-    ("priority", "a hint for the order of requests; `fairness` decides"),
+    (
+        "priority",
+        "a hint for the order of requests; `fairness` decides",
+    ),
     ("request_id", "every request gets one here"),
-    ("guided_decoding_backend", "there is one; grammars mean the same in all"),
+    (
+        "guided_decoding_backend",
+        "there is one; grammars mean the same in all",
+    ),
     ("keep_alive", "Ollama's: the model stays loaded"),
     ("cache_control", "Anthropic's: every prompt is cached"),
     ("inference_geo", "Anthropic's: the server is where it is"),
     ("container", "Anthropic's: nothing runs in one"),
-    ("betas", "Anthropic's: fields of a beta are refused by their own names"),
+    ("diagnostics", "Anthropic's: asks why a cache was missed"),
+    ("speed", "Anthropic's: there is one speed"),
+    (
+        "user_profile_id",
+        "Anthropic's: who asks; nothing is kept by user",
+    ),
+    (
+        "workspace_id",
+        "Anthropic's: who asks; nothing is kept by user",
+    ),
+    (
+        "betas",
+        "Anthropic's: fields of a beta are refused by their own names",
+    ),
 ];
 
 /// Whether a field may be ignored.

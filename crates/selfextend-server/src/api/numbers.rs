@@ -14,7 +14,9 @@ pub fn from_float(value: f64) -> Option<i128> {
 }
 
 /// Reads a whole number, or null.
-pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(reader: D) -> Result<Option<T>, D::Error> {
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<i128>>(
+    reader: D,
+) -> Result<Option<T>, D::Error> {
     read(reader, None)
 }
 

@@ -20,7 +20,9 @@ pub fn mend(uri: &mut Uri) {
     if mended == path {
         return;
     }
-    let query = uri.query().map_or(String::new(), |query| format!("?{query}"));
+    let query = uri
+        .query()
+        .map_or(String::new(), |query| format!("?{query}"));
     // What is left of a path that was valid is valid.
     let Ok(path) = PathAndQuery::try_from(mended + &query) else {
         return;

@@ -332,11 +332,19 @@ impl Reply {
             Endpoint::Completions => {
                 let mut lists = [const { Vec::new() }; 4];
                 let mut add = |entry: [Value; 4]| {
-                    lists.iter_mut().zip(entry).for_each(|(list, value)| list.push(value));
+                    lists
+                        .iter_mut()
+                        .zip(entry)
+                        .for_each(|(list, value)| list.push(value));
                 };
                 // Nothing stands before a prompt's first token that could make it probable.
                 if let Some(id) = first {
-                    add([json!(0), Value::Null, Value::Null, json!(self.token_name(id))]);
+                    add([
+                        json!(0),
+                        Value::Null,
+                        Value::Null,
+                        json!(self.token_name(id)),
+                    ]);
                 }
                 for token in tokens {
                     let top = token.top.iter();

@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::fields::{Biases, Few, Given, Logprobs, Prompts, TextOr};
-use super::grammar::{Choices, Guides, LONGEST as LONGEST_SCHEMA, StructuredOutputs};
+use super::grammar::{Choices, Guides, ResponseFormat, StructuredOutputs};
 use super::harmless::is_harmless;
 use super::numbers::{count_or_all, count_or_room, whole};
 #[cfg(any(test, feature = "unstable"))]
@@ -155,29 +155,6 @@ pub struct StreamOptions {
     _include_obfuscation: IgnoredAny,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResponseFormat {
-    #[serde(rename = "type")]
-    pub kind: String,
-    pub json_schema: Option<JsonSchema>,
-    /// Of a json_object, as llama.cpp's server and others take it.
-    pub schema: Option<Box<RawValue>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct JsonSchema {
-    pub schema: Option<Box<RawValue>>,
-    #[serde(default, rename = "name")]
-    _name: IgnoredAny,
-    #[serde(default, rename = "description")]
-    _description: IgnoredAny,
-    /// Answers always follow the schema.
-    #[serde(default, rename = "strict")]
-    _strict: IgnoredAny,
-}
-
 /// Reads a body; an error names the field that is wrong.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     // Editors on Windows begin files with a byte-order mark.
@@ -245,16 +222,6 @@ pub fn read_all(body: &[u8]) {
     let _ = body.schema();
 }
 
-impl JsonSchema {
-    /// A schema without a name.
-    pub fn new(schema: Box<RawValue>) -> Self {
-        Self {
-            schema: Some(schema),
-            ..Self::default()
-        }
-    }
-}
-
 impl Completion {
     /// A chat that says nothing else.
     pub fn of_chat(messages: Vec<ChatMessage>, tools: Vec<Box<RawValue>>) -> Self {
@@ -303,6 +270,7 @@ impl Completion {
                 self.tools.as_ref().is_some_and(|tools| !tools.0.is_empty()),
             ),
             ("tool_choice", self.tool_choice.is_some()),
+            ("parallel_tool_calls", self.parallel_tool_calls.is_some()),
             ("reasoning_effort", self.reasoning_effort.is_some()),
             ("chat_template_kwargs", self.chat_template_kwargs.is_some()),
             (
@@ -451,36 +419,15 @@ impl Completion {
 
     /// The JSON schema that the answer must follow, if any.
     pub fn schema(&mut self) -> Result<Option<serde_json::Value>, ApiError> {
-        let Some(format) = &mut self.response_format else {
-            return Ok(None);
-        };
-        let beside = format.schema.take();
-        if beside.is_some() && format.kind != "json_object" {
-            let message = "response_format.schema belongs to the type json_object; json_schema has json_schema.schema";
-            return Err(ApiError::parameter("response_format.schema", message));
+        match &mut self.response_format {
+            Some(format) => format.schema(),
+            None => Ok(None),
         }
-        let schema = format
-            .json_schema
-            .as_mut()
-            .and_then(|format| format.schema.take());
-        match (format.kind.as_str(), schema) {
-            ("text", _) => Ok(None),
-            ("json_object", _) => match beside {
-                Some(schema) => read_schema("response_format.schema", &schema).map(Some),
-                None => Ok(Some(serde_json::json!({"type": "object"}))),
-            },
-            ("json_schema", Some(schema)) => {
-                read_schema("response_format.json_schema.schema", &schema).map(Some)
-            }
-            ("json_schema", None) => Err(ApiError::parameter(
-                "response_format.json_schema.schema",
-                "response_format json_schema needs json_schema.schema",
-            )),
-            (kind, _) => Err(ApiError::parameter(
-                "response_format.type",
-                format!("response_format {kind:?} is none of text, json_object, json_schema"),
-            )),
-        }
+    }
+
+    /// What comes after the answer, where it fills a gap.
+    pub fn suffix(&self) -> Option<&str> {
+        self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
     }
 
     fn is_guided(&self) -> bool {
@@ -509,15 +456,6 @@ impl Completion {
     pub fn suffix(&self) -> Option<&str> {
         self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
     }
-}
-
-fn read_schema(name: &str, schema: &RawValue) -> Result<serde_json::Value, ApiError> {
-    if schema.get().len() > LONGEST_SCHEMA {
-        let message = format!("{name}: the schema is longer than {LONGEST_SCHEMA} bytes");
-        return Err(ApiError::parameter(name, message));
-    }
-    let read = serde_json::from_str(schema.get());
-    read.map_err(|error| ApiError::parameter(name, format!("{name}: {error}")))
 }
 
 impl ChatMessage {

@@ -203,7 +203,9 @@ pub fn read(
     if body.ignore_eos == Some(true) {
         // As llama.cpp's server does it.
         let ends = app.text.tokenizer.end_tokens().iter();
-        sampling.bias.extend(ends.map(|id| (*id, f32::NEG_INFINITY)));
+        sampling
+            .bias
+            .extend(ends.map(|id| (*id, f32::NEG_INFINITY)));
     }
     let logprobs = body.top_logprobs(endpoint == Endpoint::Chat)?;
     let (mut stop, asked) = (body.stops()?, body.max_tokens(endpoint == Endpoint::Chat)?);

@@ -2,6 +2,7 @@
 
 use super::disk::{Disk, create};
 use super::file::{self, Header};
+use super::passes::Passes;
 use crate::config::DiskCacheConfig;
 use selfextend::config::ModelConfig;
 use selfextend::{PAGE, Session, SessionOptions};
@@ -38,13 +39,19 @@ impl DocumentCache {
         Ok(Self { disk, model })
     }
 
-    /// Puts what is kept of the start of a text into an empty session, but not its last token, whose
-    /// logits are what comes next. Returns how many tokens that is.
+    /// Puts what is kept of the start of a text into an empty session, as far as its rest can be read as a
+    /// fresh run reads it. Returns how many tokens that is.
     ///
     /// # Errors
     /// A session that the model has no layout for; a device without memory.
-    pub fn restore(&self, session: &mut Session, text: &[u32]) -> selfextend::Result<usize> {
-        self.restore_most(session, text, text.len().saturating_sub(1))
+    pub fn restore(
+        &self,
+        session: &mut Session,
+        text: &[u32],
+        passes: Passes,
+    ) -> selfextend::Result<usize> {
+        let held = self.restore_most(session, text, passes.most_held())?;
+        Ok(session.truncate(passes.start(held)))
     }
 
     /// [`DocumentCache::restore`] of at most so many tokens.
@@ -70,7 +77,7 @@ impl DocumentCache {
     }
 
     /// Keeps the blocks of a text that a session has read, those after its first `before` tokens; the
-    /// last block only where the session holds all of the text.
+    /// last block only where the session holds all of the text. A fresh session must have read all of it.
     ///
     /// # Errors
     /// A session that the model has no layout for.
@@ -78,10 +85,11 @@ impl DocumentCache {
         &self,
         session: &Session,
         text: &[u32],
+        passes: Passes,
         before: usize,
     ) -> selfextend::Result<()> {
         let identity = session.model().block_identity(session.options())?;
-        let read = session.len().min(text.len());
+        let read = session.len().min(passes.long());
         for start in (before / PAGE * PAGE..read).step_by(PAGE) {
             let end = (start + PAGE).min(text.len());
             if end > read {
@@ -96,8 +104,9 @@ impl DocumentCache {
     }
 
     /// Puts what is kept of the start of a text into an empty session, as far as the probabilities of
-    /// its tokens are kept too. Returns `ln p` of its second token and those after it: as many as tokens
-    /// are in the session then, or of all tokens, and then nothing is in the session.
+    /// its tokens are kept too; `passes` are those over all tokens but the last. Returns `ln p` of its
+    /// second token and those after it: as many as tokens are in the session then, or of all tokens, and
+    /// then nothing is in the session.
     ///
     /// # Errors
     /// As [`DocumentCache::restore`].
@@ -105,12 +114,14 @@ impl DocumentCache {
         &self,
         session: &mut Session,
         text: &[u32],
+        passes: Passes,
     ) -> selfextend::Result<Vec<f64>> {
-        let identity = scores_of(&session.model().block_identity(session.options())?);
+        let identity = session.model().block_identity(session.options())?;
         let mut scores = Vec::new();
         for start in (0..text.len()).step_by(PAGE) {
             let end = (start + PAGE).min(text.len());
-            let Some(found) = self.find(&identity, &text[..end], (end - start) * SCORE) else {
+            let name = scores_of(&identity, session, text, passes, end);
+            let Some(found) = self.find(&name, &text[..end], (end - start) * SCORE) else {
                 break;
             };
             let (values, _) = found.as_chunks::<SCORE>();
@@ -121,8 +132,9 @@ impl DocumentCache {
             scores.remove(0);
         }
         if scores.len() + 1 < text.len() {
-            let held = self.restore_most(session, text, scores.len())?;
-            scores.truncate(held);
+            let most = scores.len().min(passes.most_held());
+            let held = self.restore_most(session, text, most)?;
+            scores.truncate(session.truncate(passes.start(held)));
         }
         Ok(scores)
     }
@@ -136,10 +148,11 @@ impl DocumentCache {
         &self,
         session: &Session,
         text: &[u32],
+        passes: Passes,
         scores: &[f64],
         before: usize,
     ) -> selfextend::Result<()> {
-        let identity = scores_of(&session.model().block_identity(session.options())?);
+        let identity = session.model().block_identity(session.options())?;
         let known = scores.len() + 1;
         for start in (before / PAGE * PAGE..known).step_by(PAGE) {
             let end = (start + PAGE).min(text.len());
@@ -148,7 +161,8 @@ impl DocumentCache {
             }
             let of = |at: usize| if at == 0 { 0.0 } else { scores[at - 1] };
             let bytes = (start..end).flat_map(|at| of(at).to_le_bytes());
-            self.disk.keep_bytes(&identity, &text[..end], bytes.collect());
+            let name = scores_of(&identity, session, text, passes, end);
+            self.disk.keep_bytes(&name, &text[..end], bytes.collect());
         }
         Ok(())
     }
@@ -179,9 +193,21 @@ impl DocumentCache {
     }
 }
 
-/// Under which identity probabilities are kept, beside the keys and values of another one.
-fn scores_of(identity: &str) -> String {
-    format!("{identity} ln p")
+/// Under which identity the probabilities of tokens up to `end` are kept, beside the keys and values of
+/// another one. Those of a short last pass are of texts of this length, read in these chunks.
+fn scores_of(
+    identity: &str,
+    session: &Session,
+    text: &[u32],
+    passes: Passes,
+    end: usize,
+) -> String {
+    // The last of them comes from the logits of the token before it.
+    if end <= passes.long() + 1 {
+        return format!("{identity} ln p");
+    }
+    let (len, chunk) = (text.len(), session.options().chunk);
+    format!("{identity} ln p of {len} in chunks of {chunk}")
 }
 
 /// The most tokens that one pass may read if each block is to be kept: with more, a layer that forgets

@@ -49,6 +49,9 @@ pub struct Choice<'m> {
     writer: Writer<'m>,
     constraint: Option<Constraint>,
     logprobs: Option<usize>,
+    /// Whether an end token's probability is told too: harnesses that ask for a prompt's expect one for
+    /// every token that was generated.
+    tells_end: bool,
     /// Tokens that have a text. Models may have more rows than their tokenizer has tokens.
     known: usize,
     index: usize,
@@ -86,7 +89,7 @@ impl Choice<'_> {
         }
         let wanted = self
             .logprobs
-            .filter(|_| written.finish != Some(Finish::EndToken));
+            .filter(|_| self.tells_end || written.finish != Some(Finish::EndToken));
         let logprob = wanted.map(|top| token_logprob(logits, written.token, written.at, top));
         Ok(Drawn { written, logprob })
     }
@@ -217,6 +220,7 @@ impl<'m> ActiveRequest<'m> {
                 writer: Writer::new(&text.tokenizer, &self.request.prompt, &options)?,
                 constraint: self.request.constraint.as_ref().map(Constraint::fork),
                 logprobs: self.request.logprobs,
+                tells_end: self.request.prompt_logprobs.is_some(),
                 known: text.tokenizer.vocab_size(),
                 index: self.request.first_choice + index,
                 uncounted: 0,

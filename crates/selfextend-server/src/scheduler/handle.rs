@@ -141,6 +141,11 @@ impl Scheduler {
         self.shared.running.load(Ordering::SeqCst)
     }
 
+    /// Whether requests wait or run.
+    pub fn is_busy(&self) -> bool {
+        self.health() != Health::Ended && self.queued() + self.running() > 0
+    }
+
     /// Bytes of KV memory that are reserved or hold prefixes.
     pub fn kv_bytes(&self) -> usize {
         self.shared.kv_bytes.load(Ordering::SeqCst)

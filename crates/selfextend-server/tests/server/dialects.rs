@@ -7,7 +7,11 @@ use std::io::Read;
 fn post_lines(base: &str, path: &str, body: &Value) -> Vec<String> {
     let response = ureq::post(&format!("{base}{path}")).send_string(&body.to_string());
     let mut text = String::new();
-    response.unwrap().into_reader().read_to_string(&mut text).unwrap();
+    response
+        .unwrap()
+        .into_reader()
+        .read_to_string(&mut text)
+        .unwrap();
     text.lines().map(str::to_owned).collect()
 }
 
@@ -17,12 +21,16 @@ fn all_dialects_say_the_same() {
     let server = start(config());
     let text = prose(1, 400);
     let messages = json!([{"role": "user", "content": text}]);
-    let openai = server.post("/v1/chat/completions", &json!({
-        "messages": messages, "temperature": 0, "max_tokens": 30,
-    }));
+    let openai = server.post(
+        "/v1/chat/completions",
+        &json!({
+            "messages": messages, "temperature": 0, "max_tokens": 30,
+        }),
+    );
     let expected = openai.text();
 
-    let mut body = json!({"model": "tiny", "max_tokens": 30, "temperature": 0, "messages": messages});
+    let mut body =
+        json!({"model": "tiny", "max_tokens": 30, "temperature": 0, "messages": messages});
     let whole = server.post("/v1/messages", &body);
     assert_eq!(whole.status, 200, "{whole:?}");
     assert_eq!(whole.body["content"][0]["text"], expected);
@@ -30,14 +38,22 @@ fn all_dialects_say_the_same() {
     let number = |name: &str| usage[name].as_u64().unwrap();
     let prompt = number("input_tokens") + number("cache_read_input_tokens");
     assert_eq!(json!(prompt), openai.body["usage"]["prompt_tokens"]);
-    assert!(number("cache_read_input_tokens") > 256, "the prompt was read before: {usage}");
+    assert!(
+        number("cache_read_input_tokens") > 256,
+        "the prompt was read before: {usage}"
+    );
     let counted = server.post("/v1/messages/count_tokens", &json!({"messages": messages}));
     assert_eq!(counted.body["input_tokens"], prompt);
     body["stream"] = json!(true);
     let lines = post_lines(&server.base, "/v1/messages", &body);
     let data = lines.iter().filter_map(|line| line.strip_prefix("data: "));
-    let events: Vec<Value> = data.map(|data| serde_json::from_str(data).unwrap()).collect();
-    let streamed: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    let events: Vec<Value> = data
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    let streamed: String = events
+        .iter()
+        .filter_map(|event| event["delta"]["text"].as_str())
+        .collect();
     assert_eq!(streamed, expected);
     assert_eq!(events[0]["type"], "message_start");
     assert_eq!(events.last().unwrap()["type"], "message_stop");
@@ -51,8 +67,14 @@ fn all_dialects_say_the_same() {
     assert_eq!(whole.body["prompt_eval_count"], prompt);
     body.as_object_mut().unwrap().remove("stream");
     let lines = post_lines(&server.base, "/api/chat", &body);
-    let parts: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let streamed: String = parts.iter().filter_map(|part| part["message"]["content"].as_str()).collect();
+    let parts: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let streamed: String = parts
+        .iter()
+        .filter_map(|part| part["message"]["content"].as_str())
+        .collect();
     assert_eq!(streamed, expected);
     assert_eq!(parts.last().unwrap()["done"], true);
     let generated = server.post("/api/generate", &json!({
@@ -61,7 +83,10 @@ fn all_dialects_say_the_same() {
     assert_eq!(generated.body["response"], expected);
     let raw = json!({"prompt": "the ant", "raw": true, "stream": false, "options": {"temperature": 0, "num_predict": 9}});
     let plain = server.complete(&json!({"prompt": "the ant", "temperature": 0, "max_tokens": 9}));
-    assert_eq!(server.post("/api/generate", &raw).body["response"], plain.text());
+    assert_eq!(
+        server.post("/api/generate", &raw).body["response"],
+        plain.text()
+    );
 }
 
 #[test]
@@ -70,7 +95,10 @@ fn stops_and_limits_are_reported_in_each_dialect() {
     let messages = json!([{"role": "user", "content": "the ant"}]);
     let mut body = json!({"max_tokens": 12, "temperature": 0, "messages": messages});
     let whole = server.post("/v1/messages", &body);
-    let text = whole.body["content"][0]["text"].as_str().unwrap().to_owned();
+    let text = whole.body["content"][0]["text"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let stop: String = text.chars().skip(3).take(2).collect();
     body["stop_sequences"] = json!([stop]);
     let stopped = server.post("/v1/messages", &body);
@@ -100,9 +128,15 @@ fn errors_have_the_shape_of_their_dialect() {
     let mut other = body.clone();
     other["model"] = json!("claude");
     let refused = server.post_with(keyed, "/v1/messages", &other);
-    assert_eq!((refused.status, &refused.body["error"]["type"]), (404, &json!("not_found_error")));
+    assert_eq!(
+        (refused.status, &refused.body["error"]["type"]),
+        (404, &json!("not_found_error"))
+    );
     let refused = server.post_with(keyed, "/api/show", &json!({"model": "llama3"}));
-    assert!(refused.status == 404 && refused.body["error"].is_string(), "{refused:?}");
+    assert!(
+        refused.status == 404 && refused.body["error"].is_string(),
+        "{refused:?}"
+    );
     // Broken bodies get an error of the same shape.
     for path in ["/v1/messages", "/v1/messages/count_tokens"] {
         for text in ["", "{", "[]", "{\"messages\": 5}", "{\"messages\": []}"] {
@@ -113,10 +147,18 @@ fn errors_have_the_shape_of_their_dialect() {
         }
     }
     for path in ["/api/chat", "/api/generate", "/api/show"] {
-        for body in [json!([]), json!({"messages": 5}), json!({"prompt": {}}), json!("x")] {
+        for body in [
+            json!([]),
+            json!({"messages": 5}),
+            json!({"prompt": {}}),
+            json!("x"),
+        ] {
             let refused = server.post_with(keyed, path, &body);
             assert!((400..500).contains(&refused.status), "{path} {body}");
-            assert!(refused.body["error"].is_string(), "{path} {body}: {refused:?}");
+            assert!(
+                refused.body["error"].is_string(),
+                "{path} {body}: {refused:?}"
+            );
         }
     }
 }
@@ -127,9 +169,14 @@ fn ollamas_clients_find_the_model() {
     let tags = server.get("/api/tags").body;
     assert_eq!(tags["models"][0]["name"], "tiny");
     assert!(tags["models"][0]["size"].as_u64().unwrap() > 0);
-    assert_eq!(server.get("/api/ps").body["models"][0]["context_length"], CONTEXT);
+    assert_eq!(
+        server.get("/api/ps").body["models"][0]["context_length"],
+        CONTEXT
+    );
     for field in ["model", "name"] {
-        let shown = server.post("/api/show", &json!({field: "tiny:latest"})).body;
+        let shown = server
+            .post("/api/show", &json!({field: "tiny:latest"}))
+            .body;
         assert_eq!(shown["model_info"]["llama.context_length"], CONTEXT);
         assert_eq!(shown["capabilities"], json!(["completion"]));
         assert!(shown["template"].as_str().unwrap().contains("im_start"));

@@ -38,7 +38,8 @@ fn numbers_may_be_spelled_in_any_way() {
 fn more_tokens_than_there_is_room_for_are_as_many_as_there_is() {
     let server = start(config());
     let ask = |most: Value| {
-        let body = json!({"prompt": "the ant", "max_tokens": most, "logit_bias": endless(), "seed": 1});
+        let body =
+            json!({"prompt": "the ant", "max_tokens": most, "logit_bias": endless(), "seed": 1});
         server.complete(&body)
     };
     let clamped = ask(json!(CONTEXT * 9));
@@ -82,7 +83,11 @@ fn paths_may_have_a_slash_too_many_or_lack_the_version() {
     for path in ["//metrics", "/metrics/", "/health/../metrics", "/models"] {
         server.get(path).fails(401, "invalid_api_key");
     }
-    for header in [("x-api-key", "key"), ("api-key", "key"), ("authorization", "Bearer key")] {
+    for header in [
+        ("x-api-key", "key"),
+        ("api-key", "key"),
+        ("authorization", "Bearer key"),
+    ] {
         let reply = server.post_with(header, "/completions", &body);
         assert_eq!(reply.status, 200, "{header:?}");
     }
@@ -127,7 +132,11 @@ fn compressed_bodies_are_read_within_the_limit() {
     let body = br#"{"prompt": "the ant", "max_tokens": 2}"#;
     for coding in ["gzip", "deflate"] {
         assert_eq!(send(coding, &packed(coding, body)), 200, "{coding}");
-        assert_eq!(send(&coding.to_uppercase(), &packed(coding, body)), 200, "{coding}");
+        assert_eq!(
+            send(&coding.to_uppercase(), &packed(coding, body)),
+            200,
+            "{coding}"
+        );
         // Damaged, cut off, of another coding.
         let mut damaged = packed(coding, body);
         let at = damaged.len() / 2;
@@ -149,7 +158,9 @@ fn answers_are_held_to_grammars_of_every_kind() {
     let server = start(config());
     let ask = |more: Value| {
         let mut body = json!({"prompt": "the ant", "max_tokens": 60, "seed": 4, "temperature": 2});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         server.complete(&body)
     };
     let schema = json!({"type": "object", "properties": {"a": {"enum": ["x", "y"]}}, "required": ["a"], "additionalProperties": false});
@@ -160,7 +171,8 @@ fn answers_are_held_to_grammars_of_every_kind() {
         json!({"response_format": {"type": "json_object", "schema": schema}}),
     ] {
         let reply = ask(more.clone());
-        let value: Value = serde_json::from_str(reply.text()).unwrap_or_else(|_| panic!("{more}: {reply:?}"));
+        let value: Value =
+            serde_json::from_str(reply.text()).unwrap_or_else(|_| panic!("{more}: {reply:?}"));
         assert!(["x", "y"].contains(&value["a"].as_str().unwrap()), "{more}");
     }
     for more in [
@@ -168,7 +180,10 @@ fn answers_are_held_to_grammars_of_every_kind() {
         json!({"structured_outputs": {"choice": ["yes \"sir\"", "no\\n"]}}),
     ] {
         let reply = ask(more);
-        assert!(["yes \"sir\"", "no\\n"].contains(&reply.text()), "{reply:?}");
+        assert!(
+            ["yes \"sir\"", "no\\n"].contains(&reply.text()),
+            "{reply:?}"
+        );
     }
     for more in [
         json!({"guided_regex": "[0-9]{3}-[ab]+"}),
@@ -178,22 +193,48 @@ fn answers_are_held_to_grammars_of_every_kind() {
     ] {
         let reply = ask(more.clone());
         let text = reply.text();
-        let (digits, rest) = text.split_once('-').unwrap_or_else(|| panic!("{more}: {text}"));
-        assert!(digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()), "{text}");
+        let (digits, rest) = text
+            .split_once('-')
+            .unwrap_or_else(|| panic!("{more}: {text}"));
+        assert!(
+            digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit()),
+            "{text}"
+        );
         assert!(rest.chars().all(|c| c == 'a' || c == 'b'), "{text}");
     }
     for (more, code) in [
-        (json!({"guided_grammar": "root ::= \"a\""}), "unsupported_parameter"),
+        (
+            json!({"guided_grammar": "root ::= \"a\""}),
+            "unsupported_parameter",
+        ),
         (json!({"guided_grammar": "start: missing"}), "invalid_value"),
         (json!({"guided_regex": "("}), "invalid_value"),
         (json!({"guided_choice": []}), "invalid_value"),
         (json!({"guided_choice": [""]}), "invalid_value"),
-        (json!({"guided_choice": ["a"], "guided_regex": "a"}), "invalid_value"),
-        (json!({"guided_regex": "a", "response_format": {"type": "json_object"}}), "invalid_value"),
-        (json!({"guided_regex": "a", "ignore_eos": true}), "invalid_value"),
-        (json!({"guided_regex": "a".repeat(200_000)}), "invalid_value"),
-        (json!({"structured_outputs": {"structural_tag": "x"}}), "unsupported_parameter"),
-        (json!({"response_format": {"type": "text", "schema": {}}}), "invalid_value"),
+        (
+            json!({"guided_choice": ["a"], "guided_regex": "a"}),
+            "invalid_value",
+        ),
+        (
+            json!({"guided_regex": "a", "response_format": {"type": "json_object"}}),
+            "invalid_value",
+        ),
+        (
+            json!({"guided_regex": "a", "ignore_eos": true}),
+            "invalid_value",
+        ),
+        (
+            json!({"guided_regex": "a".repeat(200_000)}),
+            "invalid_value",
+        ),
+        (
+            json!({"structured_outputs": {"structural_tag": "x"}}),
+            "unsupported_parameter",
+        ),
+        (
+            json!({"response_format": {"type": "text", "schema": {}}}),
+            "invalid_value",
+        ),
         (json!({"suffix": "the end"}), "unsupported_parameter"),
     ] {
         ask(more).fails(400, code);
@@ -227,7 +268,12 @@ fn a_model_has_the_names_it_was_given_or_any() {
     }
     ask(&server, "gpt-5").fails(404, "model_not_found");
     let listed = server.get("/v1/models").body;
-    let names: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap()).collect();
+    let names: Vec<&str> = listed["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["id"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["tiny", "gpt-4o", "other"]);
     let mut config = crate::common::config();
     config.any_model = true;
@@ -244,13 +290,19 @@ fn metrics_are_described_and_there_from_the_start() {
     config.open_metrics = true;
     let server = start(config);
     let metrics = server.get_text("/metrics");
-    let typed: Vec<&str> = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let typed: Vec<&str> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
     assert!(typed.len() >= 19, "{metrics}");
     for line in typed {
         let (name, kind) = line.split_once(' ').unwrap();
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name}");
         assert_eq!(name.ends_with("_total"), kind == "counter", "{line}");
-        assert!(metrics.lines().any(|line| line.starts_with(name)), "{name} has no value");
+        assert!(
+            metrics.lines().any(|line| line.starts_with(name)),
+            "{name} has no value"
+        );
     }
     server.get("/v1/models").fails(401, "invalid_api_key");
     let server = start(crate::common::config());
@@ -265,8 +317,11 @@ fn metrics_are_described_and_there_from_the_start() {
 /// While a stream is finished, the server says that it takes no more.
 #[test]
 fn a_server_that_ends_says_so_until_it_has_ended() {
-    let mut server = start(config());
-    let body = json!({"prompt": "the ant", "max_tokens": 900, "stream": true, "logit_bias": endless()});
+    let mut config = config();
+    config.grace = std::time::Duration::from_secs(600);
+    let mut server = start(config);
+    let body =
+        json!({"prompt": "the ant", "max_tokens": 900, "stream": true, "logit_bias": endless()});
     let mut running = server.open("/v1/completions", &body);
     assert!(running.next().is_some());
     server.ask_to_end();
@@ -280,6 +335,9 @@ fn a_server_that_ends_says_so_until_it_has_ended() {
     assert_eq!(server.get("/health").status, 200);
     let rest: Vec<Value> = running.collect();
     assert_eq!(rest.last().unwrap(), "[DONE]");
-    assert_eq!(rest[rest.len() - 2]["choices"][0]["finish_reason"], "length");
+    assert_eq!(
+        rest[rest.len() - 2]["choices"][0]["finish_reason"],
+        "length"
+    );
     server.end();
 }

@@ -29,7 +29,9 @@ pub async fn messages(State(app): State<SharedApp>, body: Body) -> Result<Respon
         return Ok((headers, Json(reply::message(&whole, &read))).into_response());
     }
     let ping = Event::default().event("ping").data(r#"{"type": "ping"}"#);
-    let keep_alive = KeepAlive::new().interval(Duration::from_secs(15)).event(ping);
+    let keep_alive = KeepAlive::new()
+        .interval(Duration::from_secs(15))
+        .event(ping);
     let events = stream::events(started.chunks(), read);
     Ok((headers, Sse::new(events).keep_alive(keep_alive)).into_response())
 }

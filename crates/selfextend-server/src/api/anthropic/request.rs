@@ -93,6 +93,9 @@ struct Tool {
     strict: Option<bool>,
     #[serde(default, rename = "cache_control")]
     _cache_control: IgnoredAny,
+    /// Arguments are always streamed as they are written.
+    #[serde(default, rename = "eager_input_streaming")]
+    _eager_input_streaming: IgnoredAny,
 }
 
 #[derive(Debug, Deserialize)]
@@ -112,6 +115,8 @@ struct Thinking {
     /// How long a model thinks is its own affair; `max_tokens` bounds it.
     #[serde(default, rename = "budget_tokens")]
     _budget_tokens: IgnoredAny,
+    /// Thoughts are returned as they are, or refused.
+    display: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -179,10 +184,13 @@ fn chat(body: Messages) -> Result<Value, ApiError> {
     put("max_tokens", json!(body.max_tokens));
     put("stop", json!(body.stop_sequences.map(|stops| stops.0)));
     put("stream", json!(body.stream));
-    put("stream_options", match body.stream {
-        Some(true) => json!({"include_usage": true}),
-        _ => Value::Null,
-    });
+    put(
+        "stream_options",
+        match body.stream {
+            Some(true) => json!({"include_usage": true}),
+            _ => Value::Null,
+        },
+    );
     put("temperature", json!(body.temperature));
     put("top_p", json!(body.top_p));
     put("top_k", json!(body.top_k));
@@ -201,11 +209,20 @@ fn chat(body: Messages) -> Result<Value, ApiError> {
         put("tool_choice", tool_choice(choice)?);
     }
     if let Some(thinking) = body.thinking {
+        if thinking
+            .display
+            .is_some_and(|display| display != "summarized")
+        {
+            let message =
+                "thinking: thoughts cannot be hidden here and shown again later; leave display out";
+            return Err(ApiError::unsupported("thinking.display", message));
+        }
         let enabled = match thinking.kind.as_str() {
             "enabled" | "adaptive" => true,
             "disabled" => false,
             kind => {
-                let message = format!("thinking: type {kind:?} is none of enabled, adaptive, disabled");
+                let message =
+                    format!("thinking: type {kind:?} is none of enabled, adaptive, disabled");
                 return Err(ApiError::parameter("thinking.type", message));
             }
         };
@@ -223,7 +240,10 @@ fn chat(body: Messages) -> Result<Value, ApiError> {
             ApiError::parameter("output_format", message)
         })?;
         let schema = json!({"name": "output", "schema": schema, "strict": true});
-        put("response_format", json!({"type": "json_schema", "json_schema": schema}));
+        put(
+            "response_format",
+            json!({"type": "json_schema", "json_schema": schema}),
+        );
     }
     Ok(chat.into())
 }
@@ -232,7 +252,8 @@ fn chat(body: Messages) -> Result<Value, ApiError> {
 fn add_message(messages: &mut Vec<Value>, n: usize, message: Message) -> Result<(), ApiError> {
     let role = message.role.as_str();
     if role != "user" && role != "assistant" {
-        let message = format!("role {role:?} is none of user, assistant; system is a field of its own");
+        let message =
+            format!("role {role:?} is none of user, assistant; system is a field of its own");
         return Err(ApiError::parameter(format!("messages[{n}].role"), message));
     }
     let blocks = match message.content {
@@ -262,7 +283,9 @@ fn add_message(messages: &mut Vec<Value>, n: usize, message: Message) -> Result<
             ("tool_result", "user") => {
                 let id = block.tool_use_id.as_ref();
                 let id = id.ok_or_else(|| missing("tool_use_id"))?.clone();
-                let content = block.content.map_or(Ok(String::new()), |it| texts(&place, it))?;
+                let content = block
+                    .content
+                    .map_or(Ok(String::new()), |it| texts(&place, it))?;
                 let result = json!({"role": "tool", "tool_call_id": id, "content": content});
                 messages.push(result);
             }
@@ -307,7 +330,14 @@ fn one_text(place: &str, block: Block) -> Result<String, ApiError> {
     }
     match (block.kind.as_str(), block.text, block.source) {
         ("text", Some(text), _) => Ok(text),
-        ("document", _, Some(Source { kind, data: Some(data) })) if kind == "text" => {
+        (
+            "document",
+            _,
+            Some(Source {
+                kind,
+                data: Some(data),
+            }),
+        ) if kind == "text" => {
             let parts = [block.title, block.context, Some(data)];
             Ok(parts.into_iter().flatten().collect::<Vec<_>>().join("\n\n"))
         }
@@ -320,7 +350,8 @@ fn one_text(place: &str, block: Block) -> Result<String, ApiError> {
 
 fn tool(n: usize, tool: Tool) -> Result<Value, ApiError> {
     if let Some(kind) = tool.kind.filter(|kind| kind != "custom") {
-        let message = format!("tools[{n}]: tools of type {kind:?} run on Anthropic's servers, not here");
+        let message =
+            format!("tools[{n}]: tools of type {kind:?} run on Anthropic's servers, not here");
         return Err(ApiError::unsupported(format!("tools[{n}].type"), message));
     }
     let mut function = json!({"name": tool.name});
@@ -343,7 +374,9 @@ fn tool_choice(choice: ToolChoice) -> Result<Value, ApiError> {
         ("none", _) => Ok(json!("none")),
         ("tool", Some(name)) => Ok(json!({"type": "function", "function": {"name": name}})),
         (kind, _) => {
-            let message = format!("tool_choice: type {kind:?} is none of auto, any, none, or tool with a name");
+            let message = format!(
+                "tool_choice: type {kind:?} is none of auto, any, none, or tool with a name"
+            );
             Err(ApiError::parameter("tool_choice", message))
         }
     }

@@ -89,7 +89,10 @@ impl Writer {
                     }
                     self.begin(kind, block, events);
                 }
-                self.delta(json!({"type": format!("{kind}_delta"), field: text}), events);
+                self.delta(
+                    json!({"type": format!("{kind}_delta"), field: text}),
+                    events,
+                );
             }
         }
         for call in delta["tool_calls"].as_array().into_iter().flatten() {

@@ -73,7 +73,10 @@ fn a_begun_answer_is_continued_and_an_output_format_is_a_schema() {
     let chat = translated(&body).unwrap();
     assert_eq!(chat["continue_final_message"], true);
     assert_eq!(chat["add_generation_prompt"], false);
-    assert_eq!(chat["response_format"]["json_schema"]["schema"], json!({"type": "object"}));
+    assert_eq!(
+        chat["response_format"]["json_schema"]["schema"],
+        json!({"type": "object"})
+    );
 }
 
 #[test]
@@ -82,7 +85,9 @@ fn what_has_no_counterpart_is_refused_by_name() {
         let mut body = json!({
             "model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}],
         });
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         translated(&body)
     };
     assert!(ask(json!({"container": null, "inference_geo": "eu"})).is_ok());
@@ -90,14 +95,32 @@ fn what_has_no_counterpart_is_refused_by_name() {
     for (more, part) in [
         (json!({"mcp_servers": [{"type": "url"}]}), "mcp_servers"),
         (json!({"unheard_of": 1}), "unheard_of"),
-        (json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}), "tools[0]"),
+        (
+            json!({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+            "tools[0]",
+        ),
         (json!({"tool_choice": {"type": "tool"}}), "tool_choice"),
         (json!({"thinking": {"type": "maybe"}}), "thinking"),
-        (json!({"messages": [{"role": "system", "content": "x"}]}), "messages[0].role"),
-        (json!({"messages": [{"role": "user", "content": image}]}), "image"),
-        (json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "bold": 1}]}]}), "bold"),
-        (json!({"messages": [{"role": "user", "content": [{"type": "tool_use", "id": "a", "name": "b", "input": {}}]}]}), "tool_use"),
-        (json!({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "b", "input": {}}]}]}), "no id"),
+        (
+            json!({"messages": [{"role": "system", "content": "x"}]}),
+            "messages[0].role",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": image}]}),
+            "image",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "text", "text": "x", "bold": 1}]}]}),
+            "bold",
+        ),
+        (
+            json!({"messages": [{"role": "user", "content": [{"type": "tool_use", "id": "a", "name": "b", "input": {}}]}]}),
+            "tool_use",
+        ),
+        (
+            json!({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "name": "b", "input": {}}]}]}),
+            "no id",
+        ),
         (json!({"max_tokens": null}), "max_tokens"),
     ] {
         let error = ask(more.clone()).unwrap_err();
@@ -145,7 +168,9 @@ fn a_stream_opens_and_closes_its_blocks() {
         delta(json!({"role": "assistant", "content": ""})),
         delta(json!({"content": "Hel"})),
         delta(json!({"content": "lo"})),
-        delta(json!({"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": ""}}]})),
+        delta(
+            json!({"tool_calls": [{"index": 0, "id": "c1", "function": {"name": "f", "arguments": ""}}]}),
+        ),
         delta(json!({"tool_calls": [{"index": 0, "function": {"arguments": "{\"a\":1}"}}]})),
         json!({"choices": [{"delta": {}, "finish_reason": "tool_calls", "stop_reason": null}]}),
         json!({"choices": [], "usage": {"completion_tokens": 9}}),

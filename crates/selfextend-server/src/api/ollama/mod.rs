@@ -31,7 +31,10 @@ pub async fn chat(State(app): State<SharedApp>, body: Body) -> Result<Response, 
 pub async fn generate(State(app): State<SharedApp>, body: Body) -> Result<Response, ApiError> {
     // Whether a template is used is known when the body is read.
     let body = app.intake.receive(body).await?;
-    let (body, kind) = app.intake.parse(body, |bytes, _| request::kind(bytes)).await?;
+    let (body, kind) = app
+        .intake
+        .parse(body, |bytes, _| request::kind(bytes))
+        .await?;
     let (endpoint, translate): (_, Translate) = match kind {
         request::Kind::Nothing { model } => {
             app.check_model(Some(&model))?;

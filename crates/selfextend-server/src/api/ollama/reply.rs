@@ -53,7 +53,12 @@ impl Writer {
         };
         let calls = said["tool_calls"].as_array().into_iter().flatten();
         let calls = calls.map(|call| {
-            let text = |name: &str| call["function"][name].as_str().unwrap_or_default().to_owned();
+            let text = |name: &str| {
+                call["function"][name]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned()
+            };
             (text("name"), text("arguments"))
         });
         let calls: Vec<(String, String)> = calls.collect();
@@ -73,7 +78,8 @@ impl Writer {
             if let Some(name) = function["name"].as_str() {
                 self.calls.push((name.to_owned(), String::new()));
             }
-            if let (Some(more), Some(last)) = (function["arguments"].as_str(), self.calls.last_mut())
+            if let (Some(more), Some(last)) =
+                (function["arguments"].as_str(), self.calls.last_mut())
             {
                 last.1.push_str(more);
             }

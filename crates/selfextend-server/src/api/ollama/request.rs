@@ -125,16 +125,22 @@ pub enum Kind {
 /// What is wrong with it, or has no counterpart.
 pub fn chat(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let mut asked: Asked = parse(body)?;
-    refuse("messages", &[
-        ("prompt", asked.prompt.is_some()),
-        ("suffix", asked.suffix.is_some()),
-        ("system", asked.system.is_some()),
-        ("raw", asked.raw.is_some()),
-        ("template", asked.template.0),
-        ("context", asked.context.0),
-        ("images", asked.images.0),
-    ])?;
-    let messages = asked.messages.take().map_or(Vec::new(), |messages| messages.0);
+    refuse(
+        "messages",
+        &[
+            ("prompt", asked.prompt.is_some()),
+            ("suffix", asked.suffix.is_some()),
+            ("system", asked.system.is_some()),
+            ("raw", asked.raw.is_some()),
+            ("template", asked.template.0),
+            ("context", asked.context.0),
+            ("images", asked.images.0),
+        ],
+    )?;
+    let messages = asked
+        .messages
+        .take()
+        .map_or(Vec::new(), |messages| messages.0);
     let mut known: Vec<(String, String)> = Vec::new();
     let messages = messages.into_iter().enumerate();
     let messages = messages.map(|(n, message)| read_message(n, message, &mut known));
@@ -167,11 +173,13 @@ pub fn kind(body: &[u8]) -> Result<(Vec<u8>, Kind), ApiError> {
 /// As [`chat`].
 pub fn message(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let mut asked = read_prompt(body)?;
-    let message = |role: &str, text: Option<String>| {
-        text.map(|text| json!({"role": role, "content": text}))
-    };
+    let message =
+        |role: &str, text: Option<String>| text.map(|text| json!({"role": role, "content": text}));
     let messages = [
-        message("system", asked.system.take().filter(|text| !text.is_empty())),
+        message(
+            "system",
+            asked.system.take().filter(|text| !text.is_empty()),
+        ),
         message("user", asked.prompt.take()),
     ];
     let messages: Value = messages.into_iter().flatten().collect();
@@ -184,22 +192,35 @@ pub fn message(body: &[u8]) -> Result<Vec<u8>, ApiError> {
 /// As [`chat`].
 pub fn raw(body: &[u8]) -> Result<Vec<u8>, ApiError> {
     let mut asked = read_prompt(body)?;
-    refuse("a raw prompt", &[
-        ("system", asked.system.as_ref().is_some_and(|text| !text.is_empty())),
-    ])?;
+    refuse(
+        "a raw prompt",
+        &[(
+            "system",
+            asked.system.as_ref().is_some_and(|text| !text.is_empty()),
+        )],
+    )?;
     let prompt = json!(asked.prompt.take());
     finish(asked, Some(("prompt", prompt)))
 }
 
 fn read_prompt(body: &[u8]) -> Result<Asked, ApiError> {
     let asked: Asked = parse(body)?;
-    refuse("prompt", &[
-        ("messages", asked.messages.is_some()),
-        ("tools", asked.tools.as_ref().is_some_and(|tools| *tools != json!([]))),
-        ("template", asked.template.0),
-        ("context", asked.context.0),
-        ("images", asked.images.0),
-    ])?;
+    refuse(
+        "prompt",
+        &[
+            ("messages", asked.messages.is_some()),
+            (
+                "tools",
+                asked
+                    .tools
+                    .as_ref()
+                    .is_some_and(|tools| *tools != json!([])),
+            ),
+            ("template", asked.template.0),
+            ("context", asked.context.0),
+            ("images", asked.images.0),
+        ],
+    )?;
     Ok(asked)
 }
 
@@ -249,7 +270,10 @@ fn read_message(
         let name = message.tool_name.or(message.name);
         let called = |(known, _): &&(String, String)| name.as_ref().is_none_or(|it| it == known);
         let found = known.iter().rev().find(called).map(|(_, id)| id.clone());
-        let id = message.tool_call_id.or(found).unwrap_or_else(|| "call_0".to_owned());
+        let id = message
+            .tool_call_id
+            .or(found)
+            .unwrap_or_else(|| "call_0".to_owned());
         read["tool_call_id"] = id.into();
     }
     Ok(read)
@@ -259,7 +283,8 @@ fn read_message(
 fn finish(asked: Asked, more: Option<(&str, Value)>) -> Result<Vec<u8>, ApiError> {
     let options = asked.options.unwrap_or_default();
     if options.repeat_last_n.is_some_and(|last| last != -1) {
-        let message = "options.repeat_last_n: penalties count all tokens here, as with -1; leave it out";
+        let message =
+            "options.repeat_last_n: penalties count all tokens here, as with -1; leave it out";
         return Err(ApiError::unsupported("options.repeat_last_n", message));
     }
     let mut body = Map::new();
@@ -289,24 +314,33 @@ fn finish(asked: Asked, more: Option<(&str, Value)>) -> Result<Vec<u8>, ApiError
     put("presence_penalty", json!(options.presence_penalty));
     put("frequency_penalty", json!(options.frequency_penalty));
     // -2 fills the context, and so does -1.
-    put("max_tokens", json!(options.num_predict.map(|most| most.max(-1))));
-    put("stop", match options.stop {
-        Some(TextOr::Text(text)) => json!(text),
-        Some(TextOr::List(texts)) => json!(texts),
-        None => Value::Null,
-    });
-    put("response_format", match asked.format {
-        None => Value::Null,
-        Some(Value::String(text)) if text.is_empty() => Value::Null,
-        Some(Value::String(text)) if text == "json" => json!({"type": "json_object"}),
-        Some(schema @ Value::Object(_)) => json!({
-            "type": "json_schema", "json_schema": {"name": "format", "schema": schema},
-        }),
-        Some(_) => {
-            let message = "format is \"json\" or a JSON schema";
-            return Err(ApiError::parameter("format", message));
-        }
-    });
+    put(
+        "max_tokens",
+        json!(options.num_predict.map(|most| most.max(-1))),
+    );
+    put(
+        "stop",
+        match options.stop {
+            Some(TextOr::Text(text)) => json!(text),
+            Some(TextOr::List(texts)) => json!(texts),
+            None => Value::Null,
+        },
+    );
+    put(
+        "response_format",
+        match asked.format {
+            None => Value::Null,
+            Some(Value::String(text)) if text.is_empty() => Value::Null,
+            Some(Value::String(text)) if text == "json" => json!({"type": "json_object"}),
+            Some(schema @ Value::Object(_)) => json!({
+                "type": "json_schema", "json_schema": {"name": "format", "schema": schema},
+            }),
+            Some(_) => {
+                let message = "format is \"json\" or a JSON schema";
+                return Err(ApiError::parameter("format", message));
+            }
+        },
+    );
     match asked.think {
         None => {}
         Some(Value::Bool(think)) => put("chat_template_kwargs", json!({"enable_thinking": think})),

@@ -1,8 +1,8 @@
 //! Bodies and lines as Ollama's API reference has them.
 
+use super::read;
 use super::reply::{Shape, Writer};
 use super::request::{Kind, chat, kind, message, raw};
-use super::read;
 use crate::api::error::ApiError;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -51,7 +51,10 @@ fn a_conversation_with_tools_becomes_one_of_openais() {
 #[test]
 fn a_prompt_is_a_message_a_raw_text_or_a_gap() {
     let of = |body: Value| kind(body.to_string().as_bytes()).unwrap().1;
-    assert_eq!(of(json!({"model": "m"})), Kind::Nothing { model: "m".into() });
+    assert_eq!(
+        of(json!({"model": "m"})),
+        Kind::Nothing { model: "m".into() }
+    );
     assert_eq!(of(json!({"prompt": "x"})), Kind::Message);
     assert_eq!(of(json!({"prompt": "x", "raw": true})), Kind::Raw);
     assert_eq!(of(json!({"prompt": "x", "suffix": "y"})), Kind::Raw);
@@ -70,14 +73,23 @@ fn a_prompt_is_a_message_a_raw_text_or_a_gap() {
 fn what_has_no_counterpart_is_refused_by_name() {
     let user = json!([{"role": "user", "content": "x"}]);
     for (body, part) in [
-        (json!({"messages": user, "options": {"mirostat": 1}}), "options.mirostat"),
-        (json!({"messages": user, "options": {"repeat_last_n": 64}}), "repeat_last_n"),
+        (
+            json!({"messages": user, "options": {"mirostat": 1}}),
+            "options.mirostat",
+        ),
+        (
+            json!({"messages": user, "options": {"repeat_last_n": 64}}),
+            "repeat_last_n",
+        ),
         (json!({"messages": user, "prompt": "x"}), "prompt"),
         (json!({"messages": user, "unheard_of": 1}), "unheard_of"),
         (json!({"messages": user, "think": 5}), "think"),
         (json!({"messages": user, "format": "yaml"}), "format"),
         (json!({"messages": user, "logprobs": true}), "logprobs"),
-        (json!({"messages": [{"role": "user", "content": "x", "images": ["aa"]}]}), "images"),
+        (
+            json!({"messages": [{"role": "user", "content": "x", "images": ["aa"]}]}),
+            "images",
+        ),
     ] {
         let error = translated(chat, &body).unwrap_err();
         assert!(error.contains(part), "{body}: {error}");
@@ -100,7 +112,9 @@ fn lines_carry_the_answer_and_the_last_one_its_counts() {
     for part in [
         part(json!({"role": "assistant", "content": ""})),
         part(json!({"content": "Hi"})),
-        part(json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{\"a\""}}]})),
+        part(
+            json!({"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f", "arguments": "{\"a\""}}]}),
+        ),
         part(json!({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]})),
         json!({"choices": [{"delta": {}, "finish_reason": "length"}]}),
         json!({"choices": [], "usage": {"completion_tokens": 3}}),
@@ -109,13 +123,30 @@ fn lines_carry_the_answer_and_the_last_one_its_counts() {
     }
     lines.extend(writer.end());
     assert_eq!(lines.len(), 3);
-    assert_eq!(lines[0]["message"], json!({"role": "assistant", "content": "Hi"}));
+    assert_eq!(
+        lines[0]["message"],
+        json!({"role": "assistant", "content": "Hi"})
+    );
     assert_eq!(lines[0]["done"], false);
-    assert_eq!(lines[1]["message"]["tool_calls"], json!([{"function": {"name": "f", "arguments": {"a": 1}}}]));
+    assert_eq!(
+        lines[1]["message"]["tool_calls"],
+        json!([{"function": {"name": "f", "arguments": {"a": 1}}}])
+    );
     let last = &lines[2];
-    assert_eq!((&last["done"], &last["done_reason"]), (&json!(true), &json!("length")));
-    assert_eq!((&last["prompt_eval_count"], &last["eval_count"]), (&json!(12), &json!(3)));
-    for name in ["total_duration", "load_duration", "prompt_eval_duration", "eval_duration"] {
+    assert_eq!(
+        (&last["done"], &last["done_reason"]),
+        (&json!(true), &json!("length"))
+    );
+    assert_eq!(
+        (&last["prompt_eval_count"], &last["eval_count"]),
+        (&json!(12), &json!(3))
+    );
+    for name in [
+        "total_duration",
+        "load_duration",
+        "prompt_eval_duration",
+        "eval_duration",
+    ] {
         assert!(last[name].is_u64(), "{name}");
     }
     let time = last["created_at"].as_str().unwrap();

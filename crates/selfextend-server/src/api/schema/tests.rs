@@ -153,7 +153,12 @@ fn values_outside_their_range_are_refused() {
     assert_eq!(sampling.bias, [(7, -100.0)]);
     let twice = read(r#"{"logit_bias":{"7":100,"07":-5}}"#).unwrap();
     assert_eq!(twice.sampling(50, defaults()).unwrap().bias, [(7, -5.0)]);
-    assert!(read(r#"{"max_tokens":0}"#).unwrap().max_tokens().is_err());
+    assert!(
+        read(r#"{"max_tokens":0}"#)
+            .unwrap()
+            .max_tokens(true)
+            .is_err()
+    );
     assert!(
         read(r#"{"logprobs":3}"#)
             .unwrap()
@@ -269,7 +274,10 @@ fn schemas_are_bounded_and_read() {
         schema(r#"{"type":"object"}"#),
         Ok(Some(json!({"type":"object"})))
     );
-    let long = format!("{{\"enum\":[{}]}}", vec!["1"; LONGEST_SCHEMA / 2].join(","));
+    let long = format!(
+        "{{\"enum\":[{}]}}",
+        vec!["1"; crate::api::grammar::LONGEST / 2].join(",")
+    );
     assert!(schema(&long).unwrap_err().contains("longer than"));
 }
 
@@ -349,7 +357,7 @@ fn read_all(body: &[u8]) {
         let _ = body.refuse_unsupported();
         let _ = body.sampling(50, defaults());
         let _ = body.stops();
-        let _ = body.max_tokens();
+        let _ = body.max_tokens(true);
         let _ = body.top_logprobs(chat);
         let _ = body.schema();
         let _ = body.refuse_chat();
