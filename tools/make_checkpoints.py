@@ -380,11 +380,11 @@ FAMILIES = {
     ),
     # What GGUF cannot say: how near experts are, and a magnitude for each list.
     "phi3.5-moe-jitter": Spec(
-        "PhimoeConfig", None, intermediate_size=7, num_local_experts=6, num_experts_per_tok=2,
-        router_jitter_noise=0.15, rope_scaling={
-            "type": "longrope", "short_factor": [1.0, 1.05], "long_factor": [1.2, 2.5],
-            "short_mscale": 1.1, "long_mscale": 1.3, "original_max_position_embeddings": 24,
-        }, hidden_size=16, **GQA,
+        "PhimoeConfig", None, intermediate_size=11, num_local_experts=5, num_experts_per_tok=2,
+        attention_bias=True, lm_head_bias=True, router_jitter_noise=0.1, rope_scaling={
+            "type": "longrope", "short_factor": [1.0, 1.05, 1.1], "long_factor": [1.2, 2.5, 3.9],
+            "short_mscale": 1.1, "long_mscale": 1.24, "original_max_position_embeddings": 24,
+        }, **GQA,
     ),
     "hunyuan": Spec(
         "HunYuanDenseV1Config", "HUNYUAN_DENSE", head_dim=8, attention_bias=True, **GQA

@@ -51,6 +51,8 @@ fn read_elsewhere(name: &str) -> bool {
         "eos_token_id",
         "pad_token_id",
         "transformers_version",
+        // How many blocks, of which these files have none, only guess tokens ahead.
+        "num_nextn_predict_layers",
     ]
     .contains(&name)
         || name.starts_with("tokenizer.")

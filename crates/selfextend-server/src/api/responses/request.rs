@@ -317,6 +317,7 @@ fn format(text: TextIn) -> Option<ResponseFormat> {
     Some(ResponseFormat {
         json_schema: format.schema.map(JsonSchema::new),
         kind: format.kind,
+        schema: None,
     })
 }
 
