@@ -353,7 +353,8 @@ fn held(
         text.map(|text| (name, Grammar::Lark(text)))
     };
     if own.is_some() && body.ignore_eos == Some(true) {
-        let message = "ignore_eos would let an answer that is held to a grammar never end; leave one out";
+        let message =
+            "ignore_eos would let an answer that is held to a grammar never end; leave one out";
         return Err(ApiError::parameter("ignore_eos", message));
     }
     match (own, body.grammar()?) {

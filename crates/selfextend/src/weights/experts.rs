@@ -185,7 +185,11 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
         biases: Option<&[Vec<Vec<f32>>; 3]>,
     ) -> Result<B::Experts> {
         let all = (0..experts.count).map(|n| {
-            let biases = biases.map(|parts| parts.each_ref().map(|all| self.backend.vector(all[n].clone())));
+            let biases = biases.map(|parts| {
+                parts
+                    .each_ref()
+                    .map(|all| self.backend.vector(all[n].clone()))
+            });
             Ok(Expert {
                 biases,
                 ..self.expert(experts.width, name, n)?

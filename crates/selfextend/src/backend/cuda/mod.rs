@@ -18,7 +18,7 @@ mod format;
 mod half;
 
 pub use self::half::Half;
-use super::{no_such_router, Backend, CacheLayout, Expert, Mixture, Phase};
+use super::{Backend, CacheLayout, Expert, Mixture, Phase, no_such_router};
 use crate::config::{self, Activation, XieLu};
 use crate::error::{Error, Result};
 use crate::sampling::TokenScore;
