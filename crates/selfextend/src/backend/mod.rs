@@ -12,7 +12,7 @@ pub mod cuda;
 mod mixture;
 
 use crate::config::{Activation, XieLu};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sampling::TokenScore;
 use crate::tensor::RawTensor;
 pub use block::Block;
