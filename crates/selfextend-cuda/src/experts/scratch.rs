@@ -39,8 +39,8 @@ impl<T> ExpertScratch<T> {
     /// Which experts were chosen last, and their weights.
     pub(crate) fn chosen(
         &self,
-        device: &crate::Device,
-    ) -> Result<(Vec<u32>, Vec<f32>), crate::CudaError> {
+        device: &crate::device::Device,
+    ) -> Result<(Vec<u32>, Vec<f32>), crate::error::CudaError> {
         Ok((self.chosen.read(device)?, self.weights.read(device)?))
     }
 }

@@ -14,21 +14,23 @@
 //! [`Backend::finish`] returns it.
 
 mod cache;
+mod convert;
 mod format;
 mod half;
 
 pub use self::half::Half;
-use super::{Backend, CacheLayout, Expert, Mixture, Phase, no_such_router};
-use crate::config::{self, Activation, XieLu};
+use super::{Backend, CacheLayout, Expert, Mixture, Phase};
+use crate::config::{Activation, XieLu};
 use crate::error::{Error, Result};
 use crate::sampling::TokenScore;
 use crate::tensor::{RawTensor, lattices};
 pub use cache::CudaCache;
+use convert::{curve, routing};
 use format::Kept;
-use selfextend_cuda::ops::{Buffer, Curve, Ops};
+use selfextend_cuda::ops::{Buffer, Ops};
 use selfextend_cuda::{
     AttentionScratch, CudaError, CudaSlice, Device, DeviceCache, DevicePlan, ExpertScratch,
-    Experts, FEW, Inputs, LinearScratch, Matrix, Points, Routing, Score, Segment, attend,
+    Experts, FEW, Inputs, LinearScratch, Matrix, Points, Segment, attend,
 };
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -492,38 +494,4 @@ fn groups<T: Half>(caches: &[&mut CudaCache<T>], kind: usize) -> Result<Vec<Vec<
         }
     }
     Ok(groups)
-}
-
-fn routing<E, V>(mixture: &Mixture<E, V>) -> Result<Routing> {
-    let config::Routing {
-        score,
-        normalised,
-        scale,
-        groups,
-        groups_used,
-    } = mixture.routing;
-    Ok(Routing {
-        used: mixture.used,
-        score: match score {
-            config::Score::Softmax => Score::Softmax,
-            config::Score::ChosenSoftmax => Score::ChosenSoftmax,
-            config::Score::Sigmoid => Score::Sigmoid,
-            config::Score::Nearest(_) => return Err(no_such_router()),
-        },
-        normalised,
-        scale,
-        groups,
-        groups_used,
-    })
-}
-
-fn curve(activation: Activation) -> Curve {
-    match activation {
-        Activation::Silu => Curve::Silu,
-        Activation::Gelu => Curve::Gelu,
-        Activation::GeluTanh => Curve::GeluTanh,
-        Activation::GeluSigmoid => Curve::GeluSigmoid,
-        Activation::Relu => Curve::Relu,
-        Activation::ReluSquared => Curve::ReluSquared,
-    }
 }
