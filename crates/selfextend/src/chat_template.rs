@@ -15,11 +15,10 @@ mod tags;
 mod tests;
 
 pub use abilities::Abilities;
-pub use conversation::{Conversation, Ending, NotData, RESERVED};
+pub use conversation::{Conversation, Ending, Message, NotData, RESERVED};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::Serde;
 use minijinja::{Environment, ErrorKind, Value, context};
-use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::sync::OnceLock;
 pub use strings::is_digit;
@@ -28,15 +27,6 @@ const NAME: &str = "chat_template";
 
 /// Steps after which a template is taken to never end. Real ones take some hundreds a message.
 const MAX_STEPS: u64 = 50_000_000;
-
-/// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant` in most templates.
-    pub role: String,
-    /// What is said.
-    pub content: String,
-}
 
 /// Why a template could not be read, or a conversation not be rendered.
 #[derive(Debug, Clone, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! A conversation, and whatever else a template is given with it.
 
-use super::Message;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// Variables that every template gets, under names that no variable of a request may take.
@@ -13,6 +12,15 @@ pub const RESERVED: [&str; 6] = [
     "bos_token",
     "eos_token",
 ];
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks: `system`, `user` or `assistant` in most templates.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
 
 /// Where a prompt ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

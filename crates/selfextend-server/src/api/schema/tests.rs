@@ -15,7 +15,7 @@ fn read(json: &str) -> Result<Completion, String> {
 
 /// What a template that takes everything is given of a body's messages.
 fn shown(mut body: Completion) -> Result<Value, String> {
-    let source = "{{ [tools, messages, enable_thinking] | tojson }}";
+    let source = "{{ [tools, messages, enable_thinking is defined] | tojson }}";
     let template = ChatTemplate::new(source, "", "").unwrap();
     let style = ChatStyle::new(Some(&template), &tiny().tokenizer, None);
     let read = conversation::read(&mut body, &template, &style);

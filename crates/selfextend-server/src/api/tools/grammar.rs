@@ -119,18 +119,22 @@ impl Rules<'_> {
         let required = matches!(tools.choice, Choice::Required | Choice::Named(_));
         // The marker that tells a call from text, where the format has one that is text itself.
         let marker = match format {
-            ToolFormat::Hermes | ToolFormat::Qwen3Coder => markers.first().copied(),
-            _ => None,
+            ToolFormat::Llama3Json | ToolFormat::Pythonic | ToolFormat::Json => None,
+            _ => markers.first().copied(),
         };
         let marker = marker.filter(|marker| (self.wanted.token)(marker).is_none());
+        // Whether it stands before a list of calls, not before each.
+        let listed = marker.and_then(|marker| open.strip_prefix(marker));
+        let listed = listed.filter(|rest| !rest.is_empty());
+        let each = marker.filter(|_| listed.is_none()).unwrap_or_default();
         let mut names = Vec::new();
         for (n, tool) in tools.callable().enumerate() {
             let held = required || tool.strict;
-            self.call(n, tool, held, format, marker.unwrap_or_default());
+            self.call(n, tool, held, format, each);
             names.push(format!("call_{n}"));
         }
         self.rule("rest", &names.join(" | "));
-        let marked = quoted(marker.unwrap_or_default());
+        let marked = quoted(each);
         self.rule("call", &format!("{marked} rest"));
         let one = matches!(tools.choice, Choice::Named(_)) || !tools.parallel;
         let (open, between) = (self.literal(open, markers), self.literal(between, markers));
@@ -164,7 +168,8 @@ impl Rules<'_> {
         self.rule("lead[lazy]", &format!("/{any}/"));
         self.rule("FREE", &format!("/(.|\\n)*/ & ~/{any}(.|\\n)*/"));
         let content = self.content("FREE");
-        format!("({content} | lead rest {more})")
+        let list = quoted(listed.unwrap_or_default());
+        format!("({content} | lead {list} rest {more} {close})")
     }
 
     /// The rule of a call, without the marker that it begins with.
