@@ -23,6 +23,7 @@ use rule::{
     BF16, BYTES, F16, IN_BLOCKS, K_QUANTS, Report, VOCAB, all_logits, maps, on_device, open,
     options, rows, self_extend, text, tiny,
 };
+use selfextend::config::Score;
 use selfextend::gguf::GgufFile;
 use selfextend::method::table::METHODS;
 use selfextend::{
@@ -419,6 +420,24 @@ fn families() {
     for folder in checkpoints() {
         let golden = Golden::read(&folder.join("reference.safetensors"));
         for path in [folder.clone(), folder.join("model.gguf")] {
+            // What GPUs have no kernels for is refused by name.
+            let config = rule::on_cpu(&path).config().clone();
+            let weighted = config.sinks || config.norms_turned;
+            let chosen_in_turn = config
+                .experts
+                .as_ref()
+                .is_some_and(|experts| matches!(experts.routing.score, Score::Nearest(_)));
+            if weighted || chosen_in_turn {
+                let refused = Model::load(&path, options(Device::Cuda(0))).err().unwrap();
+                let said = refused.to_string();
+                let absent = said.contains("no NVIDIA driver") || said.contains("has no CUDA");
+                let what = match weighted {
+                    true => "attention sinks",
+                    false => "one after the other",
+                };
+                assert!(absent || said.contains(what), "{said}");
+                continue;
+            }
             let Some(model) = on_device(&path) else {
                 return;
             };
