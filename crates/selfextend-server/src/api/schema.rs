@@ -425,11 +425,6 @@ impl Completion {
         }
     }
 
-    /// What comes after the answer, where it fills a gap.
-    pub fn suffix(&self) -> Option<&str> {
-        self.suffix.as_deref().filter(|suffix| !suffix.is_empty())
-    }
-
     fn is_guided(&self) -> bool {
         let format = self.response_format.as_ref();
         format.is_some_and(|format| format.kind != "text")
