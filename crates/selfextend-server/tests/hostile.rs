@@ -346,7 +346,7 @@ fn sizes_are_checked_before_the_work() {
     let tools = format!(r#"{{"prompt":"x","tools":[{}1]}}"#, "1,".repeat(3 << 20));
     server
         .post_text("/v1/completions", &tools)
-        .fails(400, "unsupported_parameter");
+        .fails(400, "invalid_value");
     let ids = format!(r#"{{"prompt":[{}1]}}"#, "1,".repeat(3 << 20));
     server
         .post_text("/v1/completions", &ids)

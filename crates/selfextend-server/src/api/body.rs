@@ -11,6 +11,7 @@ use axum::body::{Body, Bytes};
 use http_body_util::BodyExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bodies of up to so many bytes are small. A conversation of 10,000 words is.
@@ -74,7 +75,11 @@ impl Intake {
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            self.take_in(&mut received, &data)?;
+            if let Err(error) = self.take_in(&mut received, &data) {
+                drop(received);
+                let _ = tokio::time::timeout(LINGER, discard(body)).await;
+                return Err(error);
+            }
         }
         Ok(received)
     }
@@ -178,6 +183,17 @@ impl Client {
 impl Drop for Waiting {
     fn drop(&mut self) {
         self.0.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// How long the rest of a body that is refused is read: whoever is still writing when the connection closes
+/// gets a broken pipe instead of the answer.
+const LINGER: Duration = Duration::from_secs(1);
+
+async fn discard(mut body: Body) {
+    while let Some(Ok(_)) = body.frame().await {
+        // What unpacks a body never waits.
+        tokio::task::yield_now().await;
     }
 }
 

@@ -2,7 +2,7 @@
 //! every other field that a body does not have is refused by its name.
 
 /// Names, and why each may be ignored.
-pub const HARMLESS: [(&str, &str); 23] = [
+pub const HARMLESS: [(&str, &str); 24] = [
     ("user", "who asks; nothing is kept by user"),
     ("safety_identifier", "who asks; nothing is kept by user"),
     ("store", "nothing is stored, as if it were false"),
@@ -34,6 +34,10 @@ pub const HARMLESS: [(&str, &str); 23] = [
     (
         "guided_decoding_backend",
         "there is one; grammars mean the same in all",
+    ),
+    (
+        "max_tool_calls",
+        "how often OpenAI's own tools are called; there are none here",
     ),
     ("keep_alive", "Ollama's: the model stays loaded"),
     ("cache_control", "Anthropic's: every prompt is cached"),

@@ -8,7 +8,6 @@ use crate::api::grammar::{JsonSchema, ResponseFormat};
 use crate::api::schema::Completion;
 use crate::api::tools::MOST_TOOLS;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -18,9 +17,8 @@ const MOST_ITEMS: usize = 4096;
 /// The most entries of `include`.
 const MOST_INCLUDED: usize = 32;
 
-/// A field that is not here is refused by name.
+/// A field that is neither here nor in `harmless` is refused by name.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct ResponseRequest {
     pub model: Option<String>,
     pub input: Option<TextOr<Item, MOST_ITEMS>>,
@@ -47,22 +45,9 @@ pub struct ResponseRequest {
     pub conversation: Given,
     #[serde(default)]
     pub context_management: Given,
-    // Fields that change no answer of this server: who asks, which hints there are for caches and speed,
-    // how streams are padded, how often tools are called that it does not have.
-    #[serde(default, rename = "user")]
-    _user: IgnoredAny,
-    #[serde(default, rename = "safety_identifier")]
-    _safety_identifier: IgnoredAny,
-    #[serde(default, rename = "prompt_cache_key")]
-    _prompt_cache_key: IgnoredAny,
-    #[serde(default, rename = "prompt_cache_retention")]
-    _prompt_cache_retention: IgnoredAny,
-    #[serde(default, rename = "service_tier")]
-    _service_tier: IgnoredAny,
+    /// How streams are padded.
     #[serde(default, rename = "stream_options")]
-    _stream_options: IgnoredAny,
-    #[serde(default, rename = "max_tool_calls")]
-    _max_tool_calls: IgnoredAny,
+    _stream_options: Option<Value>,
 }
 
 #[derive(Debug, Deserialize)]

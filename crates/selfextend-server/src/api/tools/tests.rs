@@ -345,7 +345,7 @@ fn allows(constraints: &Constraints, grammar: &str, text: &str) -> bool {
     let tokenizer = &tiny.tokenizer;
     let grammar = Grammar::Lark(grammar.to_owned());
     let mut constraint = constraints
-        .grammar(grammar)
+        .hold_to(grammar)
         .unwrap_or_else(|error| panic!("{error}"));
     let allowed = |mask: &[u32], id: u32| mask[id as usize / 32] >> (id % 32) & 1 == 1;
     for id in tokenizer.encode(text).unwrap() {
