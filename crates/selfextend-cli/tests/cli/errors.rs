@@ -56,7 +56,12 @@ fn models_that_cannot_run() {
         architecture: "mamba",
         ..Default::default()
     };
-    run_on(&broken("mamba.gguf", other)).fails(1, &["mamba", "supported", "llama"]);
+    run_on(&broken("mamba.gguf", other)).fails(1, &["mamba", "not supported", "recurrent"]);
+    let unknown = Tiny {
+        architecture: "unheard-of",
+        ..Default::default()
+    };
+    run_on(&broken("unheard.gguf", unknown)).fails(1, &["unheard-of", "supported", "llama"]);
     let mismatched = Tiny {
         embedding_rows: 200,
         ..Default::default()

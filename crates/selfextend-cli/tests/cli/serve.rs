@@ -3,6 +3,7 @@
 use crate::common::{Tiny, command, dir, file, selfextend, tiny};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 struct Server {
@@ -232,8 +233,11 @@ fn prefixes_survive_a_crash_and_damaged_files_are_left_out() {
     server.kill();
     // As if it had been killed while it wrote.
     std::fs::write(cache.join("0123.part"), "half").unwrap();
+    std::fs::write(cache.join("4567.part"), "another process writes it").unwrap();
+    abandon(&cache.join("0123.part"));
     let server = Server::start(&args);
     assert!(!cache.join("0123.part").exists());
+    assert!(cache.join("4567.part").exists());
     let second = server.complete("", &request);
     assert!(cached(&second) > full - 20, "{second}");
     assert_eq!(body(&first)["choices"], body(&second)["choices"]);
@@ -263,6 +267,13 @@ fn prefixes_survive_a_crash_and_damaged_files_are_left_out() {
     assert_eq!(body(&first)["choices"], body(&third)["choices"]);
 }
 
+/// As if nobody had written the file for two hours.
+fn abandon(path: &Path) {
+    let file = std::fs::File::options().append(true).open(path).unwrap();
+    let then = std::time::SystemTime::now() - std::time::Duration::from_secs(2 * 3600);
+    file.set_modified(then).unwrap();
+}
+
 /// Killed at whatever moment of its writing, it comes up again with what was written whole, and
 /// answers as a server without a cache does.
 #[test]
@@ -271,13 +282,14 @@ fn it_can_be_killed_while_it_writes() {
     let cache = dir().join("killed");
     let cache_dir = cache.display().to_string();
     let args = ["--cache-dir", &*cache_dir, "--cache-least-tokens", "300"];
-    let drafts = || {
+    let draft_paths = || -> Vec<PathBuf> {
         let entries = std::fs::read_dir(&cache).unwrap();
         let paths = entries.map(|entry| entry.unwrap().path());
         paths
             .filter(|p| p.extension().is_some_and(|e| e == "part"))
-            .count()
+            .collect()
     };
+    let drafts = || draft_paths().len();
     let request = |round: usize| {
         let prompt = format!("{round} quick brown foxes jump over a lazy dog; ").repeat(40);
         format!(r#"{{"prompt": "{prompt}", "max_tokens": 8, "seed": {round}}}"#)
@@ -317,6 +329,9 @@ fn it_can_be_killed_while_it_writes() {
             some => half_written += some,
         }
         assert!(drafts() > 0);
+        for path in draft_paths() {
+            abandon(&path);
+        }
     }
     eprintln!("{half_written} of {ROUNDS} killed over a file; {cached} tokens from the cache");
     assert!(cached > 0);

@@ -479,7 +479,7 @@ pub fn write_tiny_experts(path: &Path, format: TensorFormat, vocab: usize) {
     let hidden = 256;
     write_tiny(path, format, vocab);
     let (mut fields, mut tensors) = gguf::read(path);
-    let count = Field::u32(EXPERTS as u32);
+    let count = Field::u32(EXPERTS);
     fields.push(("llama.expert_count".into(), count));
     fields.push(("llama.expert_used_count".into(), Field::u32(2)));
     tensors.retain(|(name, _)| !name.contains("ffn_") || name.contains("norm"));

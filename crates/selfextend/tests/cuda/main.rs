@@ -11,6 +11,7 @@
 //! most `FACTOR * u * sqrt(layers + 2)` of their size, both as root mean squares over all rows. A row
 //! by itself may be off by `ROW` times as much: where a query hesitates between two keys, a softmax
 //! turns a small error of a score into a large one.
+#[cfg(feature = "cuda")]
 mod blocks;
 #[path = "../common/mod.rs"]
 mod common;
