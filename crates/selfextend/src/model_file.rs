@@ -19,7 +19,7 @@ pub enum ModelFile {
     /// A GGUF file.
     Gguf(GgufFile),
     /// A folder as `transformers` writes it.
-    Safetensors(SafetensorsFolder),
+    Safetensors(Box<SafetensorsFolder>),
 }
 
 impl ModelFile {
@@ -31,10 +31,12 @@ impl ModelFile {
         let in_folder =
             |extension: &std::ffi::OsStr| extension == "safetensors" || extension == "json";
         if path.is_dir() {
-            Ok(Self::Safetensors(SafetensorsFolder::open(path)?))
+            Ok(Self::Safetensors(Box::new(SafetensorsFolder::open(path)?)))
         } else if path.extension().is_some_and(in_folder) {
             let folder = path.parent().unwrap_or(Path::new("."));
-            Ok(Self::Safetensors(SafetensorsFolder::open(folder)?))
+            Ok(Self::Safetensors(Box::new(SafetensorsFolder::open(
+                folder,
+            )?)))
         } else {
             Ok(Self::Gguf(GgufFile::open(path)?))
         }
@@ -46,7 +48,7 @@ impl ModelFile {
     pub fn ignoring(self, keys: &[String]) -> Self {
         match self {
             Self::Gguf(file) => Self::Gguf(file.ignoring(keys)),
-            Self::Safetensors(folder) => Self::Safetensors(folder.ignoring(keys)),
+            Self::Safetensors(folder) => Self::Safetensors(Box::new(folder.ignoring(keys))),
         }
     }
 

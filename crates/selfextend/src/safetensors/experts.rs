@@ -89,7 +89,6 @@ impl Reader<'_> {
             },
             groups,
             groups_used: size("topk_group", groups)?,
-            ..usual
         })
     }
 

@@ -239,7 +239,8 @@ impl<C: Checkpoint, B: Backend> Loader<'_, C, B> {
     /// Rows of gates, and of what they gate, where one tensor has both.
     fn halves(&self, width: usize) -> [Vec<Range<usize>>; 2] {
         if !self.reading.stacks.alternate {
-            return [0, width].map(|first| vec![first..first + width]);
+            let half = |first: usize| std::iter::once(first..first + width).collect();
+            return [0, width].map(half);
         }
         let each = |first: usize| (0..width).map(move |n| 2 * n + first..2 * n + first + 1);
         [0, 1].map(|first| each(first).collect())

@@ -85,8 +85,11 @@ fn weather(arguments: Value) -> (String, Value) {
     ("get_weather".to_owned(), arguments)
 }
 
+/// A format, an answer, its content, and its calls with their arguments.
+type Example = (ToolFormat, &'static str, &'static str, Vec<(String, Value)>);
+
 /// What models write, from their own documentation and templates, with the content and calls of it.
-fn examples() -> Vec<(ToolFormat, &'static str, &'static str, Vec<(String, Value)>)> {
+fn examples() -> Vec<Example> {
     let paris = || weather(json!({"city": "Paris"}));
     let both = || vec![paris(), weather(json!({"city": "Rom {\"}", "days": 2}))];
     let stop = || ("stop".to_owned(), json!({}));
