@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Runs the unmodified `openai` packages (PyPI, npm), `anthropic`, `ollama` and `prometheus_client`, and
-# `instructor`, `langchain-openai` and `pydantic-ai` for tools, against the real binary; with --page the web
-# page in a headless Chromium, whose long document takes minutes to read; with --lm-eval EleutherAI's
-# `lm_eval`, whose log-likelihoods must be those of `eval choice`:
-#   tools/check_clients.sh [--page] [--lm-eval QUESTIONS.jsonl] [MODEL]
+# Runs the unmodified `openai` packages (PyPI, npm), `anthropic`, `ollama` and `prometheus_client` against the
+# real binary; with --agents `instructor`, `langchain-openai` and `pydantic-ai` too, whose installation may
+# take long; with --page the web page in a headless Chromium, whose long document takes minutes to read; with
+# --lm-eval EleutherAI's `lm_eval`, whose log-likelihoods must be those of `eval choice`:
+#   tools/check_clients.sh [--agents] [--page] [--lm-eval QUESTIONS.jsonl] [MODEL]
 # With a model that can call functions by itself (qwen2.5-coder-1.5b), a whole round trip is checked too.
 # Packages go to target/clients, screenshots to target/clients/page. What is absent or cannot be
 # installed is skipped with a message.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+agents=
 page=
 questions=
 while :; do
   case ${1:-} in
+    --agents) agents=1; shift ;;
     --page) page=1; shift ;;
     --lm-eval) questions=$2; shift 2 ;;
     *) break ;;
@@ -46,8 +48,8 @@ with_npm() {
 if with_python; then
   "$place/venv/bin/python" tools/openai_client.py "$url" under-test
   "$place/venv/bin/python" tools/dialect_clients.py "$url" under-test
-  "$place/venv/bin/pip" install --quiet --disable-pip-version-check \
-    instructor langchain-openai 'pydantic-ai-slim[openai]' || echo "skipped: not all agent libraries can be installed"
+  [ -z "$agents" ] || "$place/venv/bin/pip" install --quiet --disable-pip-version-check \
+    instructor langchain-openai 'pydantic-ai-slim[openai]'
   able=
   [ "$model" = smollm2-135m ] || able=--round-trip
   "$place/venv/bin/python" tools/tool_clients.py "$url" under-test $able
