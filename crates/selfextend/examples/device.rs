@@ -148,6 +148,7 @@ fn olmoe() -> ModelConfig {
         hidden: 2048,
         feed_forward: 1024,
         experts: Some(Experts {
+            limit: None,
             count: 64,
             used: 8,
             width: 1024,

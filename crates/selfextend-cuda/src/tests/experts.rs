@@ -402,7 +402,7 @@ fn what_are_no_experts_is_refused() {
         let two = || [plain(8, 16), plain(8, 16), plain(16, 8)];
         let experts = Experts::new(device, vec![two(), two()]).unwrap();
         let (x, router) = (on_device(device, &[0.5; 32]), on_device(device, &[0.0; 4]));
-        let mut mix = |how: Routing, router: &Buffer<f32>| {
+        let mix = |how: Routing, router: &Buffer<f32>| {
             let (mut out, mut scratch) = (Buffer::default(), ExpertScratch::default());
             let given = (&x, router);
             ops.mix(
