@@ -7,7 +7,7 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use selfextend_attention::attention::{AttentionScratch, Segment, attend};
-use selfextend_attention::simd::linear::{PanelFormat, Rounded, Tiles};
+use selfextend_attention::simd::linear::{PanelFormat, Precision, Rounded, Tiles};
 use selfextend_attention::simd::matmul::{
     Activations, Panels, Scratch, column_blocks, multiply_few, multiply_many,
 };
@@ -174,8 +174,9 @@ fn weights(format: PanelFormat) -> Vec<u8> {
     (0..bytes).map(|i| (i * 7 % 60) as u8).collect()
 }
 
-#[divan::bench(consts = [0, 1, 2, 3, 4, 5, 6])]
-fn linear_512_rows<const FORMAT: usize>(bencher: Bencher) {
+/// Rounded activations as words and as bytes, which plain numbers do not read.
+#[divan::bench(consts = [0, 1, 2, 3, 4, 5, 6], args = [Precision::Words, Precision::Bytes])]
+fn linear_512_rows<const FORMAT: usize>(bencher: Bencher, precision: Precision) {
     let (format, x) = (FORMATS[FORMAT], numbers(512 * COLUMNS));
     let (data, mut rounded) = (weights(format), Rounded::default());
     let panel = format.panel_bytes(COLUMNS);
@@ -183,7 +184,7 @@ fn linear_512_rows<const FORMAT: usize>(bencher: Bencher) {
     bencher
         .counter(ItemsCount::new(2 * 512 * ROWS * COLUMNS))
         .bench_local(|| {
-            rounded.round(&x, COLUMNS, Tiles::Many);
+            rounded.round(&x, COLUMNS, Tiles::Many, precision);
             let blocks = column_blocks(&mut out, ROWS, 8 * WIDTH);
             for (mut block, data) in blocks.zip(data.chunks(8 * panel)) {
                 multiply_many(
@@ -211,7 +212,7 @@ fn linear_1_row<const FORMAT: usize>(bencher: Bencher) {
     bencher
         .counter(BytesCount::new(data.len()))
         .bench_local(|| {
-            rounded.round(&x, COLUMNS, Tiles::Few);
+            rounded.round(&x, COLUMNS, Tiles::Few, Precision::Words);
             let x = Activations {
                 floats: &x,
                 rounded: &rounded,

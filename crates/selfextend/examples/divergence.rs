@@ -1,8 +1,11 @@
-//! What rounded activations cost: `divergence MODEL TEXT.txt TOKENS` runs the first tokens of a text
-//! with and without `exact` (the command line's `--linear f32`) and prints how far apart the two
-//! distributions of the next token are, as Kullback-Leibler divergence in nats.
+//! What rounded activations cost: `divergence MODEL TEXT.txt TOKENS [fast]` runs the first tokens of a
+//! text with float32 weights (the command line's `--linear f32`) and with activations rounded to 15
+//! bits, or to 8 (`--linear fast`), and prints how far apart the two distributions of the next token
+//! are, as Kullback-Leibler divergence in nats.
 
-use selfextend::{ContextRequest, KvType, LoadOptions, Session, SessionOptions, TextModel};
+use selfextend::{
+    ContextRequest, KvType, LinearMode, LoadOptions, Session, SessionOptions, TextModel,
+};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -11,11 +14,13 @@ const PASS: usize = 256;
 
 fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [model, text, tokens] = &arguments[..] else {
-        return Err("usage: divergence MODEL TEXT.txt TOKENS".into());
+    let (model, text, tokens, linear) = match &arguments[..] {
+        [model, text, tokens] => (model, text, tokens, LinearMode::Rounded),
+        [model, text, tokens, fast] if fast == "fast" => (model, text, tokens, LinearMode::Fast),
+        _ => return Err("usage: divergence MODEL TEXT.txt TOKENS [fast]".into()),
     };
-    let exact = TextModel::load(model, LoadOptions::default().with_exact(true))?;
-    let rounded = TextModel::load(model, LoadOptions::default())?;
+    let load = |linear| TextModel::load(model, LoadOptions::default().with_linear(linear));
+    let (exact, rounded) = (load(LinearMode::F32)?, load(linear)?);
     let mut ids = exact.encode(&std::fs::read_to_string(text)?)?;
     ids.truncate(tokens.parse()?);
     let mut exact = session(&exact, ids.len())?;

@@ -8,7 +8,7 @@ use crate::decoder::{self, Activations, OnLayer, OnLogits, Weights};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::model_file::ModelFile;
-use crate::options::LoadOptions;
+use crate::options::{LinearMode, LoadOptions};
 use crate::sampling::TokenScore;
 use crate::turns::{Spare, Turn, on_pool};
 use rayon::ThreadPool;
@@ -85,20 +85,23 @@ pub(crate) fn load(
 ) -> Result<Box<dyn DeviceModel>> {
     match options.device {
         Device::Cpu => {
-            let exact = options.exact;
+            let linear = options.linear;
             Ok(Box::new(BackendModel::load(
                 file,
                 config,
                 pool,
-                Cpu { exact },
+                Cpu { linear },
                 options.check,
             )?))
         }
         Device::Cuda(_) if options.check => Err(Error::Device(
             "outputs are checked on the CPU only: a CUDA device does not hand them out".into(),
         )),
-        Device::Cuda(_) if options.exact => Err(Error::Device(
+        Device::Cuda(_) if options.linear == LinearMode::F32 => Err(Error::Device(
             "float32 weights are for the CPU: a CUDA device multiplies 16-bit floats".into(),
+        )),
+        Device::Cuda(_) if options.linear == LinearMode::Fast => Err(Error::Device(
+            "8-bit activations are for the CPU: a CUDA device multiplies 16-bit floats".into(),
         )),
         Device::Cuda(_) if config.experts.is_some() => Err(no_experts()),
         Device::Cuda(number) => cuda(number, file, config, pool),

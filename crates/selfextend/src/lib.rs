@@ -105,7 +105,7 @@ pub use generate::{
 pub use method::Method;
 pub use model::Model;
 pub use model_file::ModelFile;
-pub use options::{DEFAULT_CHUNK, LoadOptions, SessionOptions};
+pub use options::{DEFAULT_CHUNK, LinearMode, LoadOptions, SessionOptions};
 pub use request::ContextRequest;
 pub use sampling::Sampling;
 pub use selfextend_attention::cache::{MOST_STEPS, PAGE};

@@ -5,14 +5,27 @@ use crate::device::Device;
 use crate::extension::Extension;
 use selfextend_attention::KvType;
 
+/// How linear layers multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LinearMode {
+    /// Weights as in the file. Activations of quantised ones are rounded to 15 bits.
+    #[default]
+    Rounded,
+    /// Weights as in the file. Activations of quantised ones are rounded to 8 bits: faster in a
+    /// prefill on processors that multiply bytes, and a hundred times less exact. On the CPU only.
+    Fast,
+    /// Every weight widened to float32 at load: the reference mode. On the CPU only.
+    F32,
+}
+
 /// How a model is loaded.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadOptions {
     /// Threads; 0 for one per core.
     pub threads: usize,
-    /// Widen every weight to float32 at load: the reference mode.
-    pub exact: bool,
+    /// How linear layers multiply.
+    pub linear: LinearMode,
     /// Under a position map that reaches further than training did, keep the sliding window of a
     /// model whose layers all have one. It is switched off by default: the map would be of no use.
     pub keep_sliding_window: bool,
@@ -33,8 +46,8 @@ impl LoadOptions {
     with_fields! {
         /// With so many threads; 0 for one per core.
         with_threads(threads: usize);
-        /// With every weight widened to float32, or not.
-        with_exact(exact: bool);
+        /// With linear layers that multiply so.
+        with_linear(linear: LinearMode);
         /// With a sliding window that every layer has kept under any position map, or not.
         with_keep_sliding_window(keep_sliding_window: bool);
         /// With a look at the output of every operation, or not.

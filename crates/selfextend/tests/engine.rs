@@ -5,8 +5,8 @@ mod common;
 use common::{session, write_tiny};
 use selfextend::sampling::TokenScore;
 use selfextend::{
-    Error, Extension, Frequencies, Input, KvType, LoadOptions, LogitRows, Model, PAGE, Phase,
-    PositionMap, Session, TensorFormat,
+    Error, Extension, Frequencies, Input, KvType, LinearMode, LoadOptions, LogitRows, Model, PAGE,
+    Phase, PositionMap, Session, TensorFormat,
 };
 use selfextend_attention::rope::Factors;
 
@@ -14,17 +14,17 @@ const VOCAB: usize = 50;
 
 /// A tiny model in each weight format, and a text four times its window.
 fn models() -> Vec<(TensorFormat, Model, Vec<u32>)> {
-    models_of(false)
+    models_of(LinearMode::Rounded)
 }
 
-/// Models of every format; `exact` widens their weights to floats.
-fn models_of(exact: bool) -> Vec<(TensorFormat, Model, Vec<u32>)> {
+/// Models of every format.
+fn models_of(linear: LinearMode) -> Vec<(TensorFormat, Model, Vec<u32>)> {
     use TensorFormat::{BF16, F16, F32, Q4_0, Q4_1, Q5_0, Q5_1, Q6K, Q8_0};
     let folder = tempfile::tempdir().unwrap();
     let load = |dtype| {
         let path = folder.path().join("tiny.gguf");
         write_tiny(&path, dtype, VOCAB);
-        let options = LoadOptions::new().with_threads(2).with_exact(exact);
+        let options = LoadOptions::new().with_threads(2).with_linear(linear);
         let model = Model::load(&path, options).unwrap();
         let text = (0..256u32)
             .map(|i| (i * i * 7 + i / 3) % VOCAB as u32)
@@ -73,7 +73,7 @@ fn assert_close(actual: &[Vec<f32>], expected: &[Vec<f32>], limit: f32, what: &s
 #[test]
 fn any_chunks_and_single_steps_give_the_same_logits() {
     let packed = models().into_iter().map(|model| (limit(model.0), model));
-    let exact = models_of(true).into_iter();
+    let exact = models_of(LinearMode::F32).into_iter();
     let exact = exact.map(|model| (limit(TensorFormat::F32), model));
     for (limit, (dtype, model, text)) in packed.chain(exact) {
         for map in maps() {
@@ -118,8 +118,8 @@ fn quantised_weights_stand_for_their_own_numbers() {
     let path = folder.path().join("tiny.gguf");
     write_tiny(&path, TensorFormat::Q4_1, VOCAB);
     let text: Vec<u32> = (0..40).collect();
-    let [exact, packed] = [true, false].map(|exact| {
-        let options = LoadOptions::new().with_threads(1).with_exact(exact);
+    let [exact, packed] = [LinearMode::F32, LinearMode::Rounded].map(|linear| {
+        let options = LoadOptions::new().with_threads(1).with_linear(linear);
         let model = Model::load(&path, options).unwrap();
         all_logits(
             &mut session(&model, PositionMap::Plain, KvType::F32, 40),
@@ -263,7 +263,9 @@ fn what_a_model_cannot_run_is_refused_before_anything_is_appended() {
 #[test]
 fn phases_do_not_depend_on_company() {
     let cuts: [&[usize]; 4] = [&[300], &[1, 2, 297], &[256, 44], &[3, 120, 130, 7, 40]];
-    for (dtype, model, text) in models() {
+    let fast = models_of(LinearMode::Fast).into_iter();
+    let fast = fast.filter(|(dtype, ..)| matches!(dtype, TensorFormat::Q4_1 | TensorFormat::Q6K));
+    for (dtype, model, text) in models().into_iter().chain(fast) {
         let prompt = text.repeat(2);
         for map in maps() {
             for kv_type in [KvType::F16, KvType::Q8_0, KvType::Q4] {

@@ -7,15 +7,15 @@ mod common;
 use common::gguf::Tensor;
 use common::{session, write_tiny, write_tiny_with};
 use selfextend::tensor::RawTensor;
-use selfextend::{KvType, LoadOptions, Model, PositionMap, TensorFormat};
+use selfextend::{KvType, LinearMode, LoadOptions, Model, PositionMap, TensorFormat};
 use std::path::Path;
 
 const VOCAB: usize = 48;
 const TOKENS: u32 = 40;
 
 /// Logits of some tokens, in chunks.
-fn logits(path: &Path, exact: bool, chunk: usize) -> Vec<f32> {
-    let options = LoadOptions::new().with_threads(2).with_exact(exact);
+fn logits(path: &Path, linear: LinearMode, chunk: usize) -> Vec<f32> {
+    let options = LoadOptions::new().with_threads(2).with_linear(linear);
     let model = Model::load(path, options).unwrap_or_else(|error| panic!("{error}"));
     let map = PositionMap::self_extend(4, 16).unwrap();
     let mut session = session(&model, map, KvType::F32, chunk);
@@ -60,19 +60,24 @@ fn logits_are_those_of_the_same_weights_as_floats() {
     for format in TensorFormat::ALL {
         write_tiny(&packed, format, VOCAB);
         write_floats(&floats, format);
-        let expected = logits(&floats, true, TOKENS as usize);
+        let expected = logits(&floats, LinearMode::F32, TOKENS as usize);
         let largest = expected.iter().fold(0f32, |most, x| most.max(x.abs()));
         assert!(largest > 1.0 && largest < 1e3, "{format}: {largest}");
-        assert_eq!(logits(&packed, true, TOKENS as usize), expected, "{format}");
-        // Activations that quantised weights meet are rounded to 15 bits, in every product of two
-        // layers.
-        let limit = 2e-4 * largest;
-        for chunk in [TOKENS as usize, 3, 1] {
-            let error = worst(&logits(&packed, false, chunk), &expected);
-            assert!(
-                error <= limit,
-                "{format} in chunks of {chunk}: off by {error}"
-            );
+        let widened = logits(&packed, LinearMode::F32, TOKENS as usize);
+        assert_eq!(widened, expected, "{format}");
+        // Activations that quantised weights meet are rounded to 15 bits or 8, in every product of
+        // two layers.
+        for (linear, limit) in [
+            (LinearMode::Rounded, 2e-4),
+            (LinearMode::Fast, 128.0 * 2e-4),
+        ] {
+            for chunk in [TOKENS as usize, 3, 1] {
+                let error = worst(&logits(&packed, linear, chunk), &expected);
+                assert!(
+                    error <= limit * largest,
+                    "{format} {linear:?} in chunks of {chunk}: off by {error} of {largest}"
+                );
+            }
         }
     }
 }

@@ -5,13 +5,13 @@ mod common;
 
 use common::{Golden, session, shared, smollm2};
 use selfextend::sampling::{argmax, log_probability};
-use selfextend::{KvType, LoadOptions, Model, PositionMap, Session};
+use selfextend::{KvType, LinearMode, LoadOptions, Model, PositionMap, Session};
 
 /// One float32 implementation against another (`../shared/DESIGN.md`, section 6).
 const TOLERANCE: f64 = 5e-4;
 
 fn exact() -> LoadOptions {
-    LoadOptions::new().with_exact(true)
+    LoadOptions::new().with_linear(LinearMode::F32)
 }
 
 /// Negative log-likelihood of each token after the first, and the logits of the last `keep`.

@@ -5,8 +5,8 @@ mod common;
 
 use common::{checkpoints, extensions, shared, write_tiny};
 use selfextend::{
-    Error, Finish, GenerateOptions, KvType, LoadOptions, MOST_STEPS, Model, PositionMap, Sampling,
-    Session, SessionOptions, TensorFormat, TextModel,
+    Error, Finish, GenerateOptions, KvType, LinearMode, LoadOptions, MOST_STEPS, Model,
+    PositionMap, Sampling, Session, SessionOptions, TensorFormat, TextModel,
 };
 use std::path::Path;
 
@@ -101,12 +101,12 @@ fn steps_of_every_kind_of_weights_are_single_steps() {
     let path = folder.path().join("tiny.gguf");
     for format in TensorFormat::ALL {
         write_tiny(&path, format, 61);
-        for exact in [false, true] {
-            let options = LoadOptions::new().with_threads(2).with_exact(exact);
+        for linear in [LinearMode::Rounded, LinearMode::Fast, LinearMode::F32] {
+            let options = LoadOptions::new().with_threads(2).with_linear(linear);
             let model = Model::load(&path, options).unwrap();
             let map = PositionMap::self_extend(4, 16).unwrap();
             let options = common::options(&model, map, KvType::F16, 512);
-            check(&model, options, 50, &format!("{format:?} {exact}"));
+            check(&model, options, 50, &format!("{format:?} {linear:?}"));
         }
     }
 }

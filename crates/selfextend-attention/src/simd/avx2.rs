@@ -280,6 +280,21 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
             }
         }
     }
+    const BYTES: bool = VNNI;
+    #[inline(always)]
+    fn add_byte_products(self, sums: Self::I, quads: Self::P, by: i32) -> Self::I {
+        if !VNNI {
+            return self.add_bytes_in_pairs(sums, quads, by);
+        }
+        // SAFETY: see the impl.
+        unsafe {
+            let by = _mm256_set1_epi32(by);
+            [
+                _mm256_dpbusd_avx_epi32(sums[0], quads[0], by),
+                _mm256_dpbusd_avx_epi32(sums[1], quads[1], by),
+            ]
+        }
+    }
     #[inline(always)]
     fn sums(self, sums: Self::I) -> Self::V {
         // SAFETY: see the impl.

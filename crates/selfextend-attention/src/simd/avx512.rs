@@ -245,6 +245,15 @@ impl<const VNNI: bool> Simd for Avx512<VNNI> {
             }
         }
     }
+    const BYTES: bool = VNNI;
+    #[inline(always)]
+    fn add_byte_products(self, sums: Self::I, quads: Self::P, by: i32) -> Self::I {
+        if !VNNI {
+            return self.add_bytes_in_pairs(sums, quads, by);
+        }
+        // SAFETY: see the impl.
+        unsafe { _mm512_dpbusd_epi32(sums, quads, _mm512_set1_epi32(by)) }
+    }
     #[inline(always)]
     fn sums(self, sums: Self::I) -> Self::V {
         // SAFETY: see the impl.

@@ -7,8 +7,8 @@ pub use columns::{ColumnBlock, ColumnBlocks, column_blocks};
 pub use few::{FEW_ROWS, multiply_few};
 
 use super::level::dispatch;
-use super::linear::products::{ForLayout, Layout, WIDENED, Widened, for_layout};
-use super::linear::{PanelFormat, Rounded, Tile, Tiles, floats};
+use super::linear::products::{ForLayout, Layout, for_layout};
+use super::linear::{PanelFormat, Quads, Rounded, Tile, Tiles, WIDENED, Wide, Widened, floats};
 use super::vector::{Kernel, Simd, WIDTH};
 use std::ops::Range;
 use std::slice::ChunksExact;
@@ -38,6 +38,7 @@ pub struct Activations<'a> {
 pub struct Scratch {
     floats: Vec<f32>,
     integers: Vec<Widened>,
+    bytes: Vec<Quads>,
 }
 
 /// Columns of floats that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in
@@ -61,6 +62,7 @@ pub fn multiply_many(
         weights,
         out,
         scratch,
+        bytes: false,
     });
 }
 
@@ -69,6 +71,8 @@ struct Many<'a, 'b> {
     weights: Panels<'a>,
     out: &'a mut ColumnBlock<'b>,
     scratch: &'a mut Scratch,
+    /// Multiply bytes where that is no instruction, too: for tests.
+    bytes: bool,
 }
 
 impl Kernel for Many<'_, '_> {
@@ -82,9 +86,14 @@ impl Kernel for Many<'_, '_> {
             weights,
             out,
             scratch,
+            bytes,
         } = self;
         if weights.format.is_quantised() {
             assert!(x.rounded.tiles() == Tiles::Many);
+            let bytes = S::BYTES || cfg!(test) && bytes;
+            if bytes && x.rounded.has_bytes() && weights.format.integers().is_some() {
+                return widened(s, x.rounded, weights, 0, out, &mut scratch.bytes);
+            }
             return widened(s, x.rounded, weights, 0, out, &mut scratch.integers);
         }
         let Panels {
@@ -120,17 +129,17 @@ impl Kernel for Many<'_, '_> {
 /// Products of quantised panels, the first of which is number `at` of the output's, with all rows:
 /// each weight is widened once.
 #[inline(always)]
-fn widened<S: Simd>(
+fn widened<S: Simd, W: Wide>(
     s: S,
     x: &Rounded,
     weights: Panels,
     at: usize,
     out: &mut ColumnBlock,
-    buffers: &mut Vec<Widened>,
+    buffers: &mut Vec<W>,
 ) {
     let (format, columns) = (weights.format, weights.columns);
     let panels = weights.data.chunks_exact(format.panel_bytes(columns));
-    buffers.resize_with(buffers.len().max(panels.len()), Widened::default);
+    buffers.resize_with(buffers.len().max(panels.len()), W::default);
     let buffers = &mut buffers[..panels.len()];
     for first in (0..columns).step_by(WIDENED) {
         let depth = WIDENED.min(columns - first);
@@ -166,14 +175,14 @@ fn widened<S: Simd>(
 
 /// Widens some columns of all panels. Apart from the products, which are the same for all formats
 /// and would be compiled for each.
-struct Widen<'a, S> {
+struct Widen<'a, S, W> {
     s: S,
     panels: ChunksExact<'a, u8>,
     columns: Range<usize>,
-    to: &'a mut [Widened],
+    to: &'a mut [W],
 }
 
-impl<S: Simd> ForLayout for Widen<'_, S> {
+impl<S: Simd, W: Wide> ForLayout for Widen<'_, S, W> {
     type Output = ();
 
     #[inline(always)]
@@ -188,9 +197,9 @@ impl<S: Simd> ForLayout for Widen<'_, S> {
 /// Adds to a tile's rows of the output (from the first column on: sets) what some widened columns of
 /// panel `p` make of them.
 #[inline(always)]
-fn multiply_tile<S: Simd>(
+fn multiply_tile<S: Simd, W: Wide>(
     s: S,
-    panel: &Widened,
+    panel: &W,
     x: &Rounded,
     tile: Tile,
     columns: Range<usize>,
@@ -199,7 +208,7 @@ fn multiply_tile<S: Simd>(
 ) {
     macro_rules! rows {
         ($skip:literal, $count:literal) => {
-            rows::<S, $count>(s, panel, x, (tile, $skip), columns.clone(), p, out)
+            rows::<S, W, $count>(s, panel, x, (tile, $skip), columns.clone(), p, out)
         };
     }
     match tile.rows {
@@ -219,9 +228,9 @@ fn multiply_tile<S: Simd>(
 
 /// [`multiply_tile`] for `R` rows of the tile from row `skip` on.
 #[inline(always)]
-fn rows<S: Simd, const R: usize>(
+fn rows<S: Simd, W: Wide, const R: usize>(
     s: S,
-    panel: &Widened,
+    panel: &W,
     x: &Rounded,
     (tile, skip): (Tile, usize),
     columns: Range<usize>,

@@ -75,6 +75,24 @@ impl Kernel for Powers<'_> {
     }
 }
 
+/// Quads of bytes times a quad of signed ones, added to sums.
+struct ByteProducts<'a>(&'a [[u8; 4]; WIDTH], [i8; 4], &'a mut [f32; WIDTH]);
+impl Kernel for ByteProducts<'_> {
+    type Output = ();
+    const INTEGERS: bool = true;
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Self(quads, by, sums) = self;
+        let by = i32::from_le_bytes(by.map(|x| x as u8));
+        // SAFETY: both are arrays of 16.
+        unsafe {
+            let quads = s.load_quads(quads.as_ptr().cast());
+            let products = s.add_byte_products(s.splat_sum(-1000), quads, by);
+            s.store(sums.as_mut_ptr(), s.sums(products));
+        }
+    }
+}
+
 /// Words, a table, and what the four codes of each word stand for.
 struct LookUp<'a>(
     &'a [i16; 2 * WIDTH],
@@ -281,6 +299,24 @@ proptest! {
             let mut out = [0.0; WIDTH];
             dispatch_at(level, Bytes(&bytes, &mut out));
             prop_assert_eq!(out, bytes.map(f32::from), "{:?}", level);
+        }
+    }
+
+    #[test]
+    fn products_of_bytes_are_exact(
+        quads in prop::array::uniform16(prop::array::uniform4(any::<u8>())),
+        by in prop::array::uniform4(any::<i8>())
+    ) {
+        for (quads, by) in [(quads, by), ([[255; 4]; WIDTH], [-128; 4]), (quads, [127; 4])] {
+            let expected = quads.map(|quad| {
+                let products = quad.iter().zip(by).map(|(a, b)| i32::from(*a) * i32::from(b));
+                (products.sum::<i32>() - 1000) as f32
+            });
+            for level in Level::available() {
+                let mut sums = [f32::NAN; WIDTH];
+                dispatch_at(level, ByteProducts(&quads, by, &mut sums));
+                prop_assert_eq!(sums, expected, "{:?}", level);
+            }
         }
     }
 

@@ -108,6 +108,31 @@ pub trait Simd: Copy + Send + Sync {
         // SAFETY: the caller's promise.
         self.add_products(sums, pairs, unsafe { by.read_unaligned() })
     }
+    /// Whether [`Simd::add_byte_products`] is an instruction.
+    const BYTES: bool = false;
+    /// Reads 16 quads of unsigned bytes, as [`Simd::add_byte_products`] takes them.
+    ///
+    /// # Safety
+    /// `p` must be readable for 64 bytes; alignment is not needed.
+    #[inline(always)]
+    unsafe fn load_quads(self, p: *const u8) -> Self::P {
+        // SAFETY: the caller's promise.
+        unsafe { self.load_words(p.cast()) }
+    }
+    /// Adds to each sum the products of its quad of unsigned bytes with the four signed bytes of
+    /// `by`, of which the lowest meets the quad's first. The sums must not overflow.
+    #[inline(always)]
+    fn add_byte_products(self, sums: Self::I, quads: Self::P, by: i32) -> Self::I {
+        self.add_bytes_in_pairs(sums, quads, by)
+    }
+    /// [`Simd::add_byte_products`] of quads that [`Simd::load_words`] read, by products of pairs.
+    #[inline(always)]
+    fn add_bytes_in_pairs(self, sums: Self::I, quads: Self::P, by: i32) -> Self::I {
+        let [a, b, c, d] = by.to_le_bytes().map(|byte| i32::from(byte as i8));
+        let pair = |low: i32, high: i32| low & 0xffff | high << 16;
+        let sums = self.add_products(sums, self.bits(quads, 0, 0xff), pair(a, c));
+        self.add_products(sums, self.bits(quads, 8, 0xff), pair(b, d))
+    }
     /// The sums as floats.
     fn sums(self, sums: Self::I) -> Self::V;
     /// Rounds numbers of at most 32767 to the nearest and writes 16 of 16 bits.

@@ -113,7 +113,7 @@ impl ServeArgs {
         let model = selfextend::fingerprint(path).map_err(|error| {
             CliError::failure(format!("cannot read {}: {error}", path.display()))
         })?;
-        // Widened weights give other numbers.
+        // Each mode of linear layers gives other numbers.
         let model = format!("{model} {:?}", self.model.load.linear);
         let mut config = DiskCacheConfig::new(dir, model);
         config.least_tokens = self.cache_least_tokens;

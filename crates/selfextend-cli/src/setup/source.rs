@@ -1,10 +1,12 @@
 //! The model's file, and how it runs.
 
-use crate::args::model::{LinearArg, LoadArgs, WindowArg};
+use crate::args::model::{LoadArgs, WindowArg};
 use crate::error::{CliError, Result};
 use crate::{interrupt, output, progress};
 use selfextend::hub::{self, HubError, PullOptions, Pulled};
-use selfextend::{Device, Extension, KvType, LoadOptions, ModelFile, SessionOptions, TextModel};
+use selfextend::{
+    Device, Extension, KvType, LinearMode, LoadOptions, ModelFile, SessionOptions, TextModel,
+};
 use std::path::{Path, PathBuf};
 
 /// The model's file, downloaded first if it is not on this machine.
@@ -62,7 +64,7 @@ impl Source {
             path: fetch(&args.model)?,
             load: LoadOptions::new()
                 .with_threads(args.threads)
-                .with_exact(args.linear == LinearArg::F32)
+                .with_linear(args.linear.into())
                 .with_keep_sliding_window(args.sliding_window == WindowArg::Keep)
                 .with_device(args.device)
                 .with_check(args.check)
@@ -142,6 +144,10 @@ impl Source {
 
     /// The mode of linear layers as `--linear` names it.
     pub fn linear_name(&self) -> &'static str {
-        if self.load.exact { "f32" } else { "auto" }
+        match self.load.linear {
+            LinearMode::Rounded => "auto",
+            LinearMode::Fast => "fast",
+            LinearMode::F32 => "f32",
+        }
     }
 }

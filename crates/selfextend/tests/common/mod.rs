@@ -11,7 +11,7 @@ use selfextend::backend::{Backend, cpu::Cpu};
 use selfextend::gguf::GgufFile;
 use selfextend::method::table::METHODS;
 use selfextend::{
-    Extension, KvType, LoadOptions, Method, Model, PositionMap, QueryScaling, Session,
+    Extension, KvType, LinearMode, LoadOptions, Method, Model, PositionMap, QueryScaling, Session,
     SessionOptions, TensorFormat, hub,
 };
 use selfextend_attention::{AttentionShape, KvCache, Rope};
@@ -274,7 +274,9 @@ fn tensor(golden: &Golden, from: &str, to: &str, head_dim: Option<usize>) -> (St
 pub fn attention_block(path: &Path, layer: usize, map: PositionMap, input: &[f32]) -> Vec<f32> {
     let gguf = GgufFile::open(path).unwrap();
     let config = gguf.config().unwrap();
-    let backend = Cpu { exact: true };
+    let backend = Cpu {
+        linear: LinearMode::F32,
+    };
     let weights = gguf.weights(&config, &backend).unwrap();
     let layer = &weights.layers[layer];
     let shape = AttentionShape::new(config.heads, config.kv_heads, config.head_dim).unwrap();

@@ -25,8 +25,8 @@ use rule::{
 use selfextend::gguf::GgufFile;
 use selfextend::method::table::METHODS;
 use selfextend::{
-    Device, Error, Input, KvType, LogitRows, Method, Model, PAGE, Phase, PositionMap, QueryScaling,
-    Session, SessionOptions, TensorFormat, TensorInfo,
+    Device, Error, Input, KvType, LinearMode, LogitRows, Method, Model, PAGE, Phase, PositionMap,
+    QueryScaling, Session, SessionOptions, TensorFormat, TensorInfo,
 };
 use std::path::Path;
 
@@ -372,8 +372,10 @@ fn what_a_device_cannot_do_is_refused() {
     let path = folder.path().join("tiny.gguf");
     write_tiny(&path, TensorFormat::F16, 50);
     let load = |options| Model::load(&path, options).err().unwrap().to_string();
-    let exact = load(options(Device::Cuda(0)).with_exact(true));
-    assert!(exact.contains("float32"), "{exact}");
+    for (linear, named) in [(LinearMode::F32, "float32"), (LinearMode::Fast, "8-bit")] {
+        let refused = load(options(Device::Cuda(0)).with_linear(linear));
+        assert!(refused.contains(named), "{refused}");
+    }
     let absent = load(options(Device::Cuda(99)));
     assert!(absent.contains("cuda"), "{absent}");
     // A stopped pass leaves the session as it was.

@@ -1,7 +1,9 @@
 //! What logits are held to (see `main.rs`), and how the tests open models.
 
 use crate::common::{session, write_tiny};
-use selfextend::{Device, Error, KvType, LoadOptions, Model, PositionMap, Session, TensorFormat};
+use selfextend::{
+    Device, Error, KvType, LinearMode, LoadOptions, Model, PositionMap, Session, TensorFormat,
+};
 use std::path::Path;
 
 const FACTOR: f64 = 6.0;
@@ -16,9 +18,11 @@ pub const BF16: f64 = 1.0 / 256.0;
 pub const BYTES: f64 = 0.632 / 254.0;
 
 pub fn options(device: Device) -> LoadOptions {
-    LoadOptions::new()
-        .with_exact(device == Device::Cpu)
-        .with_device(device)
+    let linear = match device {
+        Device::Cpu => LinearMode::F32,
+        Device::Cuda(_) => LinearMode::Rounded,
+    };
+    LoadOptions::new().with_linear(linear).with_device(device)
 }
 
 /// A model on the first GPU; `None`, with a word about it, where there is none.

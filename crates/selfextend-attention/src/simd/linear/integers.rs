@@ -10,6 +10,10 @@ pub const CHUNK: usize = 64;
 /// Columns that share the half floats of [`SHARED`] scales.
 pub(super) const SUPER: usize = 256;
 
+/// Columns that are widened at once, a multiple of every unit: with their rows of activations they
+/// stay in the second-level cache, and one panel of them in the first.
+pub(in crate::simd) const WIDENED: usize = 2 * SUPER;
+
 /// Bytes of 16 pairs of 16-bit numbers.
 pub(super) const VECTOR: usize = 2 * WIDTH * size_of::<i16>();
 

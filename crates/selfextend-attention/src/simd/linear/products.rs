@@ -7,9 +7,8 @@
 //! after 256 columns `minimum * (sum of x)` for each of their blocks. Few rows and many take the
 //! same steps in the same order, so they agree bit for bit.
 
-use super::blocks::{Block, BlockReader};
 use super::format::PanelFormat;
-use super::integers::{CHUNK, Integers, SUPER, VECTOR};
+use super::integers::{CHUNK, Integers, VECTOR, WIDENED};
 use super::rounded::{Rounded, Rows, Tile, sum_at};
 use crate::simd::vector::{Load, Simd, WIDTH};
 use half::f16;
@@ -73,12 +72,15 @@ macro_rules! unrolled {
     };
 }
 
-/// The 16 rows' codes of columns `2 * n` and `2 * n + 1` of a block, or what they stand for.
+pub(super) use unrolled;
+
+/// The 16 rows' codes of columns `2 * n` and `2 * n + 1` of a block, or what they stand for: if
+/// `raised`, the bits of that plus 128 as an unsigned byte.
 ///
 /// # Safety
 /// `p` must be readable for the codes of a block; `n` is below half its columns.
 #[inline(always)]
-unsafe fn pair<S: Simd, L: Layout>(s: S, p: *const u8, n: usize) -> S::P {
+pub(super) unsafe fn pair<S: Simd, L: Layout>(s: S, p: *const u8, n: usize, raised: bool) -> S::P {
     let Integers {
         low,
         high,
@@ -93,7 +95,12 @@ unsafe fn pair<S: Simd, L: Layout>(s: S, p: *const u8, n: usize) -> S::P {
         let vector = s.load_words(p.add(n / in_vector * VECTOR).cast());
         let shift = (n % in_vector * low) as i32;
         if let Some(table) = table {
-            return s.look_up(vector, shift, &table.values);
+            let values = if raised {
+                table.raised()
+            } else {
+                table.values()
+            };
+            return s.look_up(vector, shift, values);
         }
         let lower = s.bits(vector, shift, mask(low));
         if high == 0 {
@@ -110,7 +117,7 @@ unsafe fn pair<S: Simd, L: Layout>(s: S, p: *const u8, n: usize) -> S::P {
 /// # Safety
 /// `unit` must be readable for a unit.
 #[inline(always)]
-unsafe fn scales<S: Simd, L: Layout>(s: S, unit: *const u8) -> S::V {
+pub(super) unsafe fn scales<S: Simd, L: Layout>(s: S, unit: *const u8) -> S::V {
     // SAFETY: the caller's promise; loads need no alignment.
     unsafe {
         if const { L::INTEGERS.has_powers() } {
@@ -126,7 +133,7 @@ unsafe fn scales<S: Simd, L: Layout>(s: S, unit: *const u8) -> S::V {
 /// # Safety
 /// `unit` must be readable for a unit.
 #[inline(always)]
-unsafe fn minima<S: Simd, L: Layout>(s: S, unit: *const u8, block: usize) -> S::V {
+pub(super) unsafe fn minima<S: Simd, L: Layout>(s: S, unit: *const u8, block: usize) -> S::V {
     let of = const { L::INTEGERS };
     // SAFETY: the caller's promise; loads need no alignment.
     unsafe {
@@ -231,7 +238,7 @@ unsafe fn multiply_chunk<S: Simd, L: Layout, const R: usize>(
             }
             let x_codes = x.codes.add(column / 2 * R);
             unrolled!(S, of.block / 2, n => {
-                let weights = pair::<S, L>(s, codes, n);
+                let weights = pair::<S, L>(s, codes, n, false);
                 let products = &mut chains[n % chains_of::<S>(R)];
                 for r in 0..R {
                     products[r] = s.add_products_at(products[r], weights, x_codes.add(n * R + r));
@@ -288,184 +295,5 @@ unsafe fn add_minima<S: Simd, L: Layout, const R: usize>(
                 total[r] = s.fma(minima, s.splat(sum), total[r]);
             }
         }
-    }
-}
-
-/// Some columns of a panel as 16-bit integers, factors included, ready for many rows.
-#[derive(Debug, Default)]
-pub(in crate::simd) struct Widened {
-    /// `[pair of columns][16][2]`
-    codes: Vec<i16>,
-    /// `[chunk][16]`
-    scales: Vec<f32>,
-    /// `[block][16]`, empty where there are none.
-    minima: Vec<f32>,
-    /// Columns of a chunk and of a block with a minimum.
-    chunk: usize,
-    block: usize,
-}
-
-/// Columns that are widened at once, a multiple of every unit: with their rows of activations they
-/// stay in the second-level cache, and one panel of them in the first.
-pub(in crate::simd) const WIDENED: usize = 2 * SUPER;
-
-impl Widened {
-    /// Widens columns `first..first + columns` of a panel, which begin and end with units.
-    ///
-    /// # Panics
-    /// When there are fewer bytes, or more than [`WIDENED`] columns.
-    #[inline(always)]
-    pub(in crate::simd) fn widen<S: Simd, L: Layout>(
-        &mut self,
-        s: S,
-        panel: &[u8],
-        first: usize,
-        columns: usize,
-    ) {
-        let of = L::INTEGERS;
-        let panel = &panel[first / of.unit() * of.unit_bytes()..];
-        let units = columns / of.unit();
-        assert!(panel.len() >= units * of.unit_bytes() && columns <= WIDENED);
-        (self.chunk, self.block) = (of.chunk(), of.block);
-        self.codes.resize(WIDENED * WIDTH, 0);
-        self.scales.resize(WIDENED / of.chunk() * WIDTH, 0.0);
-        let minima = if of.minimum { WIDENED / of.block } else { 0 };
-        self.minima.resize(minima * WIDTH, 0.0);
-        let blocks = of.unit() / of.block;
-        for b in 0..units * blocks {
-            // SAFETY: the assertions cover all units in the panel and in the buffers.
-            unsafe {
-                let unit = panel.as_ptr().add(b / blocks * of.unit_bytes());
-                self.widen_block::<S, L>(s, unit, b % blocks, b);
-            }
-        }
-        for chunk in 0..columns / of.chunk() {
-            let unit = chunk * of.chunk() / of.unit();
-            // SAFETY: as above.
-            unsafe {
-                let scale = scales::<S, L>(s, panel.as_ptr().add(unit * of.unit_bytes()));
-                s.store(self.scales.as_mut_ptr().add(chunk * WIDTH), scale);
-            }
-        }
-    }
-
-    /// As [`Widened::widen`], for a panel of a file's blocks.
-    ///
-    /// # Panics
-    /// When there are fewer bytes, or more than [`WIDENED`] columns.
-    pub(in crate::simd) fn widen_blocks(
-        &mut self,
-        reader: &dyn BlockReader,
-        panel: &[u8],
-        first: usize,
-        columns: usize,
-    ) {
-        let (unit, chunk) = (reader.columns(), reader.chunk());
-        let unit_bytes = WIDTH * reader.bytes();
-        assert!(columns <= WIDENED && WIDENED.is_multiple_of(chunk));
-        (self.chunk, self.block) = (chunk, chunk);
-        self.codes.resize(WIDENED * WIDTH, 0);
-        self.scales.resize(WIDENED / chunk * WIDTH, 0.0);
-        self.minima.clear();
-        let panel = &panel[first / unit * unit_bytes..][..columns / unit * unit_bytes];
-        let integers = self.codes.chunks_exact_mut(unit * WIDTH);
-        let scales = self.scales.chunks_exact_mut(unit / chunk * WIDTH);
-        let mut block = Block::EMPTY;
-        for ((bytes, integers), scales) in panel.chunks_exact(unit_bytes).zip(integers).zip(scales)
-        {
-            for lane in 0..WIDTH {
-                block.read(reader, bytes, lane);
-                block.scatter(reader, lane, integers, scales);
-            }
-        }
-    }
-
-    /// Widens block `block` of a unit, which is block `n` of all.
-    ///
-    /// # Safety
-    /// `unit` must be readable for a unit; the buffers must have room for `n + 1` blocks.
-    #[inline(always)]
-    unsafe fn widen_block<S: Simd, L: Layout>(
-        &mut self,
-        s: S,
-        unit: *const u8,
-        block: usize,
-        n: usize,
-    ) {
-        let of = const { L::INTEGERS };
-        let ones = [1i8; WIDTH];
-        // SAFETY: the caller's promise.
-        unsafe {
-            let factors = if of.shared() {
-                s.load_twice(unit.add(of.factors_at(block)).cast())
-            } else {
-                s.load_twice(ones.as_ptr())
-            };
-            let to = self.codes.as_mut_ptr().add(n * of.block * WIDTH);
-            unrolled!(S, of.block / 2, n => {
-                let pairs = pair::<S, L>(s, unit.add(of.codes_at(block)), n);
-                s.store_words(to.add(2 * n * WIDTH), s.weigh(pairs, of.centre, factors));
-            });
-            if of.minimum {
-                let minima = minima::<S, L>(s, unit, block);
-                s.store(self.minima.as_mut_ptr().add(n * WIDTH), minima);
-            }
-        }
-    }
-
-    /// `total` and the products of the first `columns` widened columns with `R` rows of activations.
-    ///
-    /// # Panics
-    /// When there is no room for so many columns.
-    ///
-    /// # Safety
-    /// `x` must be readable for `R` rows of as many columns.
-    #[inline(always)]
-    pub(in crate::simd) unsafe fn multiply<S: Simd, const R: usize>(
-        &self,
-        s: S,
-        columns: usize,
-        x: Rows,
-        mut total: [S::V; R],
-    ) -> [S::V; R] {
-        let chunk = self.chunk;
-        assert!(columns <= WIDENED && self.codes.len() == WIDENED * WIDTH && chunk > 0);
-        assert!(columns.is_multiple_of(chunk));
-        let blocks = if self.minima.is_empty() {
-            0
-        } else {
-            columns / self.block
-        };
-        // SAFETY: the assertions cover the columns of the panel; the activations are the caller's
-        // promise.
-        unsafe {
-            let (mut weights, mut x_codes) = (self.codes.as_ptr(), x.codes);
-            for n in 0..columns / chunk {
-                let mut sums = [s.no_sums(); R];
-                for _ in 0..chunk / 2 {
-                    let pairs = s.load_words(weights);
-                    weights = weights.add(2 * WIDTH);
-                    unrolled!(S, R, r => {
-                        let by = x_codes.add(r).read_unaligned();
-                        sums[r] = s.add_products(sums[r], pairs, by);
-                    });
-                    x_codes = x_codes.add(x.stride);
-                }
-                let scale = s.load(self.scales.as_ptr().add(n * WIDTH));
-                let x_scales = x.scales.add(n * chunk / CHUNK * x.stride);
-                unrolled!(S, R, r => {
-                    let scale = s.mul(scale, s.splat(*x_scales.add(r)));
-                    total[r] = s.fma(scale, s.sums(sums[r]), total[r]);
-                });
-            }
-            for b in 0..blocks {
-                let minimum = s.load(self.minima.as_ptr().add(b * WIDTH));
-                let x_sums = x.sums.add(sum_at(b, self.block) * x.stride);
-                unrolled!(S, R, r => {
-                    total[r] = s.fma(minimum, s.splat(*x_sums.add(r)), total[r]);
-                });
-            }
-        }
-        total
     }
 }

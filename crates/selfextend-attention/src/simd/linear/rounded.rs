@@ -4,9 +4,10 @@ use super::integers::CHUNK;
 use crate::parallel;
 use crate::simd::level::dispatch;
 use crate::simd::vector::{Kernel, Simd, WIDTH};
+use std::ptr::NonNull;
 
-/// Rows of activations rounded to 15 bits: a number is `scale * code`, with a scale for each
-/// 64 columns. The error is at most 2^-15 of the largest number beside it.
+/// Rows of activations rounded to 15 bits, or to 8: a number is `scale * code`, with a scale for
+/// each 64 columns. The error is at most 2^-15, or 1 in 254, of the largest number beside it.
 ///
 /// A block that holds a number that is not finite has a scale that is not a number: every product
 /// with it shows that.
@@ -18,8 +19,12 @@ pub struct Rounded {
     rows: usize,
     columns: usize,
     tiles: Tiles,
-    /// `[tile][pair of columns][row of the tile]`, at most [`MOST`].
+    precision: Precision,
+    /// `[tile][pair of columns][row of the tile]`, at most [`Precision::most`].
     codes: Vec<[i16; 2]>,
+    /// The same as bytes, if they are and there are many: of four columns the first, the third, the
+    /// second, the fourth. `[tile][4 columns][row of the tile]`
+    quads: Vec<[i8; 4]>,
     /// `[tile][chunk][row of the tile]`
     scales: Vec<f32>,
     /// Sums of the codes of each 32 columns: the first half, the second, both. Centred weights
@@ -27,6 +32,27 @@ pub struct Rounded {
     code_sums: Vec<i32>,
     /// The same as numbers, which minima are multiplied by.
     sums: Vec<f32>,
+}
+
+/// What numbers are rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// Integers of 15 bits.
+    #[default]
+    Words,
+    /// Integers of 8 bits, of which some processors multiply twice as many at once.
+    Bytes,
+}
+
+impl Precision {
+    /// The largest code. With that of words, no sum of a chunk overflows 32 bits (see
+    /// [`super::Integers`]).
+    const fn most(self) -> f32 {
+        match self {
+            Self::Words => 16383.0,
+            Self::Bytes => 127.0,
+        }
+    }
 }
 
 /// How rows are cut into tiles.
@@ -62,9 +88,6 @@ pub(in crate::simd) struct Tile {
     pub rows: usize,
 }
 
-/// The largest code. With it, no sum of a chunk overflows 32 bits (see [`super::Integers`]).
-pub const MOST: f32 = 16383.0;
-
 /// Rows that a task rounds, a multiple of those of every tile but the last ones.
 const TASK_ROWS: usize = 24;
 
@@ -75,6 +98,8 @@ const PAIR: usize = 2 * WIDTH;
 #[derive(Debug, Clone, Copy)]
 pub(in crate::simd) struct Rows {
     pub codes: *const i32,
+    /// Dangling where the activations are not bytes.
+    pub quads: *const i32,
     pub scales: *const f32,
     pub code_sums: *const i32,
     pub sums: *const f32,
@@ -97,30 +122,39 @@ impl Rounded {
     ///
     /// # Panics
     /// When `x` is not whole rows of whole blocks.
-    pub fn round(&mut self, x: &[f32], columns: usize, tiles: Tiles) {
+    pub fn round(&mut self, x: &[f32], columns: usize, tiles: Tiles, precision: Precision) {
         assert!(columns.is_multiple_of(PAIR) && x.len().is_multiple_of(columns.max(1)));
         let chunks = columns.div_ceil(CHUNK);
         let rows = x.len().checked_div(columns).unwrap_or(0);
-        (self.rows, self.columns, self.tiles) = (rows, columns, tiles);
+        (self.rows, self.columns) = (rows, columns);
+        (self.tiles, self.precision) = (tiles, precision);
         self.codes.resize(x.len() / 2, [0; 2]);
+        let quads = if self.has_bytes() { x.len() / 4 } else { 0 };
+        self.quads.resize(quads, [0; 4]);
         self.scales.resize(rows * chunks, 0.0);
         self.code_sums.resize(3 * x.len() / PAIR, 0);
         self.sums.resize(3 * x.len() / PAIR, 0.0);
         if rows == 0 {
             return;
         }
+        // Where there are none, each task gets none.
+        let quads = self.quads.chunks_mut(TASK_ROWS * columns / 4);
+        let quads = quads.chain(std::iter::repeat_with(Default::default));
+        let codes = self.codes.chunks_mut(TASK_ROWS * columns / 2);
         let tasks = x
             .chunks(TASK_ROWS * columns)
-            .zip(self.codes.chunks_mut(TASK_ROWS * columns / 2))
+            .zip(codes.zip(quads))
             .zip(self.scales.chunks_mut(TASK_ROWS * chunks))
             .zip(self.code_sums.chunks_mut(TASK_ROWS * 3 * columns / PAIR))
             .zip(self.sums.chunks_mut(TASK_ROWS * 3 * columns / PAIR));
-        let work = |((((x, codes), scales), code_sums), sums): (_, _)| {
+        let work = |((((x, (codes, quads)), scales), code_sums), sums): (_, _)| {
             dispatch(Round {
                 x,
                 columns,
                 tiles,
+                most: precision.most(),
                 codes,
+                quads,
                 scales,
                 code_sums,
                 sums,
@@ -148,6 +182,11 @@ impl Rounded {
         self.tiles
     }
 
+    /// Whether the codes are there as bytes, too.
+    pub(in crate::simd) fn has_bytes(&self) -> bool {
+        self.precision == Precision::Bytes && self.tiles == Tiles::Many
+    }
+
     /// `count` rows of a tile from its row `skip` on, from column `first` (a multiple of [`CHUNK`]).
     ///
     /// # Panics
@@ -163,10 +202,16 @@ impl Rounded {
         assert!(row + stride <= self.rows && skip + count <= stride);
         assert!(first < self.columns && first.is_multiple_of(CHUNK));
         let (chunks, pairs) = (self.columns.div_ceil(CHUNK), self.columns / PAIR);
-        let code = (row * self.columns + first * stride) / 2 + skip;
+        let code = row * self.columns + first * stride;
+        let quads = if self.has_bytes() {
+            self.quads[code / 4 + skip..].as_ptr()
+        } else {
+            NonNull::dangling().as_ptr()
+        };
         let sum = 3 * (row * pairs + first / PAIR * stride) + skip;
         Rows {
-            codes: self.codes[code..].as_ptr().cast(),
+            codes: self.codes[code / 2 + skip..].as_ptr().cast(),
+            quads: quads.cast(),
             scales: self.scales[row * chunks + first / CHUNK * stride + skip..].as_ptr(),
             code_sums: self.code_sums[sum..].as_ptr(),
             sums: self.sums[sum..].as_ptr(),
@@ -179,7 +224,9 @@ struct Round<'a> {
     x: &'a [f32],
     columns: usize,
     tiles: Tiles,
+    most: f32,
     codes: &'a mut [[i16; 2]],
+    quads: &'a mut [[i8; 4]],
     scales: &'a mut [f32],
     code_sums: &'a mut [i32],
     sums: &'a mut [f32],
@@ -199,14 +246,22 @@ impl Kernel for Round<'_> {
             for r in 0..tile {
                 let x = &self.x[(row + r) * columns..][..columns];
                 for (n, x) in x.chunks(CHUNK).enumerate() {
-                    let (scale, inverse) = scale(s, x);
+                    let (scale, inverse) = scale(s, x, self.most);
                     self.scales[row * chunks + n * tile + r] = scale;
                     for (m, x) in x.as_chunks::<PAIR>().0.iter().enumerate() {
                         let pair = n * CHUNK / PAIR + m;
                         let (codes, sums) = round(s, x, inverse);
-                        let at = (row * columns + pair * PAIR * tile) / 2 + r;
-                        for (to, codes) in self.codes[at..].iter_mut().step_by(tile).zip(codes) {
-                            *to = codes;
+                        let at = row * columns + pair * PAIR * tile;
+                        let to = self.codes[at / 2 + r..].iter_mut();
+                        to.step_by(tile)
+                            .zip(codes)
+                            .for_each(|(to, codes)| *to = codes);
+                        if !self.quads.is_empty() {
+                            let to = self.quads[at / 4 + r..].iter_mut().step_by(tile);
+                            for (to, four) in to.zip(codes.as_chunks::<2>().0) {
+                                let [[a, b], [c, d]] = *four;
+                                *to = [a as i8, c as i8, b as i8, d as i8];
+                            }
                         }
                         for (k, sum) in sums.into_iter().enumerate() {
                             let at = sums_at + (3 * pair + k) * tile + r;
@@ -240,9 +295,9 @@ fn round<S: Simd>(s: S, x: &[f32; PAIR], inverse: f32) -> ([[i16; 2]; WIDTH], [i
     (codes, [sums[0], sums[1], sums[0] + sums[1]])
 }
 
-/// The scale of some numbers, and what they are multiplied by to become codes.
+/// The scale of some numbers, and what they are multiplied by to become codes of at most `code`.
 #[inline(always)]
-fn scale<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
+fn scale<S: Simd>(s: S, x: &[f32], code: f32) -> (f32, f32) {
     let (mut most, mut all) = (s.splat(0.0), s.splat(0.0));
     for x in x.chunks_exact(WIDTH) {
         // SAFETY: 16 floats.
@@ -259,7 +314,7 @@ fn scale<S: Simd>(s: S, x: &[f32]) -> (f32, f32) {
     if most < 1e-30 {
         return (0.0, 0.0);
     }
-    (most / MOST, MOST / most)
+    (most / code, code / most)
 }
 
 #[cfg(test)]
@@ -269,16 +324,26 @@ mod tests {
 
     #[test]
     fn the_error_is_below_its_bound_and_sums_are_those_of_the_codes() {
-        for tiles in [Tiles::Few, Tiles::Many] {
+        let precisions = [Precision::Words, Precision::Bytes];
+        let cases = precisions.map(|precision| [Tiles::Few, Tiles::Many].map(|t| (t, precision)));
+        for (tiles, precision) in cases.into_iter().flatten() {
+            let error_of = match precision {
+                Precision::Words => 2f32.powi(-15) * 1.01,
+                Precision::Bytes => 1.001 / 254.0,
+            };
             let mut rng = StdRng::seed_from_u64(3);
             let (rows, columns) = (35, 224);
             let x: Vec<f32> = (0..rows * columns)
                 .map(|_| rng.random_range(-1f32..1.0) * 10f32.powi(rng.random_range(-3..3)))
                 .collect();
             let mut rounded = Rounded::default();
-            rounded.round(&x, columns, tiles);
+            rounded.round(&x, columns, tiles, precision);
             let rows = tiled(&rounded);
             assert_eq!(rows.len(), 35);
+            assert_eq!(
+                rows.iter().any(|row| !row.quads.is_empty()),
+                rounded.has_bytes()
+            );
             for (row, x) in rows.iter().zip(x.chunks_exact(columns)) {
                 for (n, x) in x.chunks(CHUNK).enumerate() {
                     let most = x.iter().fold(0f32, |most, x| most.max(x.abs()));
@@ -286,7 +351,14 @@ mod tests {
                     let codes = &row.codes[n * CHUNK..][..x.len()];
                     for (x, code) in x.iter().zip(codes) {
                         let error = (x - f32::from(*code) * scale).abs();
-                        assert!(error <= most * 2f32.powi(-15) * 1.01, "{error} of {most}");
+                        assert!(error <= most * error_of, "{error} of {most}");
+                    }
+                    if !row.quads.is_empty() {
+                        let quads = &row.quads[n * CHUNK / 4..];
+                        for (quad, four) in quads.iter().zip(codes.chunks(4)) {
+                            let order = [0, 2, 1, 3].map(|at| four[at]);
+                            assert_eq!(quad.map(i16::from), order);
+                        }
                     }
                     for (pair, codes) in codes.chunks(PAIR).enumerate() {
                         let at = 3 * (n * CHUNK / PAIR + pair);
@@ -304,6 +376,7 @@ mod tests {
     #[derive(Default)]
     struct Row {
         codes: Vec<i16>,
+        quads: Vec<[i8; 4]>,
         scales: Vec<f32>,
         code_sums: Vec<i32>,
         sums: Vec<f32>,
@@ -321,6 +394,7 @@ mod tests {
             let tile = rounded.tiles().at(row, rows).rows;
             found.extend((0..tile).map(|r| Row {
                 codes: column(&rounded.codes, rows, row, tile, r).concat(),
+                quads: column(&rounded.quads, rows, row, tile, r),
                 scales: column(&rounded.scales, rows, row, tile, r),
                 code_sums: column(&rounded.code_sums, rows, row, tile, r),
                 sums: column(&rounded.sums, rows, row, tile, r),
@@ -336,11 +410,13 @@ mod tests {
             let mut x = vec![1.0; 128];
             x[70] = bad;
             let mut rounded = Rounded::default();
-            rounded.round(&x, 128, Tiles::Few);
-            assert!(
-                rounded.scales[0].is_finite() && rounded.scales[1].is_nan(),
-                "{bad}"
-            );
+            for precision in [Precision::Words, Precision::Bytes] {
+                rounded.round(&x, 128, Tiles::Few, precision);
+                assert!(
+                    rounded.scales[0].is_finite() && rounded.scales[1].is_nan(),
+                    "{bad}"
+                );
+            }
         }
     }
 }

@@ -6,21 +6,40 @@
 /// What each code of 4 bits stands for.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Table {
-    pub(super) values: [i8; 16],
+    values: [i8; 16],
+    /// The values plus 128, as unsigned bytes.
+    raised: [i8; 16],
     /// A code of each value that is there.
     codes: [u8; 256],
 }
 
 impl Table {
     const fn new(values: [i8; 16]) -> Self {
-        let mut codes = [0; 256];
+        let (mut codes, mut raised) = ([0; 256], values);
         // From the end: of codes with the same value the first one stays.
         let mut code = 16;
         while code > 0 {
             code -= 1;
             codes[values[code] as u8 as usize] = code as u8;
+            raised[code] = values[code] ^ i8::MIN;
         }
-        Self { values, codes }
+        Self {
+            values,
+            raised,
+            codes,
+        }
+    }
+
+    /// The value of each code.
+    #[inline(always)]
+    pub(super) const fn values(&self) -> &[i8; 16] {
+        &self.values
+    }
+
+    /// The bits of each value plus 128, an unsigned byte.
+    #[inline(always)]
+    pub(super) const fn raised(&self) -> &[i8; 16] {
+        &self.raised
     }
 
     /// The value of a code; only its lower four bits count.
@@ -52,6 +71,8 @@ mod tests {
             for code in 0..16 {
                 let value = table.value(code);
                 assert_eq!(table.value(table.code(value)), value);
+                let raised = table.raised()[usize::from(code)] as u8;
+                assert_eq!(i16::from(raised), i16::from(value) + 128);
             }
         }
         assert_eq!((IQ4.code(-127), IQ4.code(113), FP4.code(0)), (0, 15, 0));

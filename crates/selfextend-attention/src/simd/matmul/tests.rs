@@ -2,7 +2,7 @@
 
 use super::few::few_at;
 use super::*;
-use crate::simd::linear::BlockReader;
+use crate::simd::linear::{BlockReader, Precision};
 use crate::simd::{Level, dispatch_at};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng, rngs::StdRng};
@@ -96,11 +96,11 @@ const FORMATS: [PanelFormat; 18] = [
     PanelFormat::IQ4NL,
     PanelFormat::IQ4XS,
     PanelFormat::MXFP4,
-    PanelFormat::Blocks(&Words {
+    PanelFormat::Blocks(&Shorts {
         columns: 256,
         chunk: 64,
     }),
-    PanelFormat::Blocks(&Words {
+    PanelFormat::Blocks(&Shorts {
         columns: 64,
         chunk: 16,
     }),
@@ -108,12 +108,12 @@ const FORMATS: [PanelFormat; 18] = [
 
 /// Blocks of 12-bit integers, each in two bytes, and of a byte for each scale.
 #[derive(Debug)]
-struct Words {
+struct Shorts {
     columns: usize,
     chunk: usize,
 }
 
-impl BlockReader for Words {
+impl BlockReader for Shorts {
     fn columns(&self) -> usize {
         self.columns
     }
@@ -135,12 +135,40 @@ impl BlockReader for Words {
     }
 }
 
-/// The products of all rows at a level, by the kernels for few or for many.
-fn products(level: Level, few: bool, x: &[f32], weights: Panels, n: usize) -> Vec<f32> {
-    let mut rounded = Rounded::default();
+/// By which kernels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Few(Precision),
+    /// As integers of 16 bits, but for levels that multiply bytes and activations that are bytes.
+    Many(Precision),
+    /// As bytes, at every level.
+    Bytes,
+}
+use Precision::{Bytes, Words};
+
+impl Way {
+    const ALL: [Self; 5] = [
+        Self::Few(Words),
+        Self::Many(Words),
+        Self::Few(Bytes),
+        Self::Many(Bytes),
+        Self::Bytes,
+    ];
+
+    fn precision(self) -> Precision {
+        match self {
+            Self::Few(precision) | Self::Many(precision) => precision,
+            Self::Bytes => Bytes,
+        }
+    }
+}
+
+/// The products of all rows at a level.
+fn products(level: Level, way: Way, x: &[f32], weights: Panels, n: usize) -> Vec<f32> {
+    let (mut rounded, few) = (Rounded::default(), matches!(way, Way::Few(_)));
     if weights.format.is_quantised() {
         let tiles = if few { Tiles::Few } else { Tiles::Many };
-        rounded.round(x, weights.columns, tiles);
+        rounded.round(x, weights.columns, tiles, way.precision());
     }
     let x = Activations {
         floats: x,
@@ -157,6 +185,7 @@ fn products(level: Level, few: bool, x: &[f32], weights: Panels, n: usize) -> Ve
             weights,
             out: to,
             scratch,
+            bytes: way == Way::Bytes,
         };
         dispatch_at(level, kernel);
     }
@@ -177,15 +206,20 @@ fn a_row_does_not_depend_on_the_others() {
             columns: k,
             data: &data,
         };
-        for level in Level::available() {
-            let one = |x| products(level, true, x, weights, n);
+        for (level, precision) in Level::available()
+            .into_iter()
+            .flat_map(|l| [(l, Words), (l, Bytes)])
+        {
+            let one = |x| products(level, Way::Few(precision), x, weights, n);
             let alone: Vec<f32> = x.chunks(k).flat_map(one).collect();
             for rows in 2..=ROWS {
-                let few = products(level, true, &x[..rows * k], weights, n);
+                let few = products(level, Way::Few(precision), &x[..rows * k], weights, n);
                 assert_eq!(few, alone[..rows * n], "{format:?} {rows}");
-                if format.is_quantised() {
-                    let many = products(level, false, &x[..rows * k], weights, n);
-                    assert_eq!(many, few, "{format:?} {rows}");
+                let ways = [Way::Many(precision), Way::Bytes];
+                let ways = ways.into_iter().filter(|way| way.precision() == precision);
+                for way in ways.filter(|_| format.is_quantised()) {
+                    let many = products(level, way, &x[..rows * k], weights, n);
+                    assert_eq!(many, few, "{format:?} {rows} {way:?} {level:?}");
                 }
             }
         }
@@ -216,16 +250,29 @@ fn both_products_agree_with_f64_at_every_level_and_format() {
                 data: &data,
             };
             for level in Level::available() {
-                for few in [false, true] {
-                    let out = products(level, few, &x, weights, n);
-                    check(format, &out, &x, &exact, k, n);
+                for way in Way::ALL {
+                    let out = products(level, way, &x, weights, n);
+                    check(format, way, &out, &x, &exact, k, n);
                 }
             }
         }
     }
 }
 
-fn check(format: PanelFormat, out: &[f32], x: &[f32], weights: &[f32], k: usize, n: usize) {
+fn check(
+    format: PanelFormat,
+    way: Way,
+    out: &[f32],
+    x: &[f32],
+    weights: &[f32],
+    k: usize,
+    n: usize,
+) {
+    // Activations are below one.
+    let step = match way.precision() {
+        Words => 1.0 / 32768.0,
+        Bytes => 1.0 / 254.0,
+    };
     for (at, &actual) in out.iter().enumerate() {
         let (row, column) = (at / n, at % n);
         let x = &x[row * k..(row + 1) * k];
@@ -234,16 +281,16 @@ fn check(format: PanelFormat, out: &[f32], x: &[f32], weights: &[f32], k: usize,
         for (x, w) in pairs {
             exact += f64::from(*x) * f64::from(*w);
             size += f64::from(x.abs()) * (f64::from(w.abs()) + 1.0);
-            rounding += (f64::from(*w) / 32768.0).powi(2);
+            rounding += (f64::from(*w) * step).powi(2);
         }
         let mut bound = size * f64::from(f32::EPSILON) * ((k as f64).sqrt() + 8.0);
         if format.is_quantised() {
-            // Activations are below one and rounded to 2^-15 of it, independently: five deviations.
+            // They are rounded independently: five deviations.
             bound += 5.0 * f64::sqrt(rounding / 3.0);
         }
         assert!(
             (f64::from(actual) - exact).abs() <= bound,
-            "{format:?} row {row} column {column}: {actual} for {exact}"
+            "{format:?} {way:?} row {row} column {column}: {actual} for {exact}"
         );
     }
 }
@@ -288,16 +335,16 @@ fn the_largest_sums_fit() {
         let mut weights_of_row = vec![0.0; integers.unit()];
         format.weights(&data, 0, &mut weights_of_row);
         let weight = weights_of_row[0];
-        for (level, few, sign) in Level::available()
-            .into_iter()
-            .flat_map(|level| [(level, false, 1.0), (level, true, 1.0), (level, true, -1.0)])
-        {
-            let out = products(level, few, &vec![sign; k], weights, WIDTH);
+        for (level, way, sign) in Level::available().into_iter().flat_map(|level| {
+            let ways = Way::ALL.into_iter();
+            ways.flat_map(move |way| [(level, way, 1.0), (level, way, -1.0)])
+        }) {
+            let out = products(level, way, &vec![sign; k], weights, WIDTH);
             let expected = sign * weight * k as f32;
             for actual in out {
                 assert!(
                     (actual - expected).abs() <= 1e-6 * expected.abs(),
-                    "{format:?} {level:?}: {actual} for {expected}"
+                    "{format:?} {level:?} {way:?}: {actual} for {expected}"
                 );
             }
         }
@@ -307,7 +354,7 @@ fn the_largest_sums_fit() {
 /// The same for blocks of a file: integers of -2047 in chunks of 64.
 #[test]
 fn the_largest_sums_of_blocks_fit() {
-    let reader: &'static dyn BlockReader = &Words {
+    let reader: &'static dyn BlockReader = &Shorts {
         columns: 256,
         chunk: 64,
     };
@@ -319,11 +366,11 @@ fn the_largest_sums_of_blocks_fit() {
         data: &block.repeat(WIDTH),
     };
     let expected = -2047.0 * 64.0 / 65536.0 * 256.0;
-    for (level, few) in Level::available()
+    for (level, way) in Level::available()
         .into_iter()
-        .flat_map(|level| [(level, false), (level, true)])
+        .flat_map(|level| Way::ALL.map(|way| (level, way)))
     {
-        for actual in products(level, few, &[1.0; 256], weights, WIDTH) {
+        for actual in products(level, way, &[1.0; 256], weights, WIDTH) {
             let error: f32 = actual - expected;
             assert!(error.abs() <= 1e-6 * -expected, "{level:?}: {actual}");
         }

@@ -6,7 +6,7 @@ use super::share::PARALLEL_ROWS;
 use super::{Mixture, Phase};
 use crate::routing::{Choice, ChoiceScratch, Routing};
 use selfextend_attention::parallel;
-use selfextend_attention::simd::linear::Rounded;
+use selfextend_attention::simd::linear::{Precision, Rounded};
 use std::cell::RefCell;
 
 /// Memory of a sparse layer, reused from layer to layer. A place is one token at one of its experts;
@@ -39,7 +39,7 @@ pub(super) fn mix(
     x: &[f32],
     router: &[f32],
     out: &mut Vec<f32>,
-    phase: Phase,
+    (phase, precision): (Phase, Precision),
     activate: impl Fn(&mut Vec<f32>, &Vec<f32>),
     scratch: &mut ExpertScratch,
 ) {
@@ -72,7 +72,7 @@ pub(super) fn mix(
         rounded,
         ..
     } = scratch;
-    let pass = (phase, tokens);
+    let pass = (phase, precision, tokens);
     let both = |n: usize| {
         let expert = &mixture.experts[n];
         [&expert.gate, &expert.up]

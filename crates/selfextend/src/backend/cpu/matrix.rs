@@ -6,7 +6,7 @@ use crate::backend::Phase;
 use crate::tensor::RawTensor;
 use selfextend_attention::parallel;
 use selfextend_attention::simd::WIDTH;
-use selfextend_attention::simd::linear::{PanelFormat, Rounded, Tiles};
+use selfextend_attention::simd::linear::{PanelFormat, Precision, Rounded, Tiles};
 use selfextend_attention::simd::matmul::{
     Activations, ColumnBlock, FEW_ROWS, Panels, Scratch, column_blocks, multiply_few, multiply_many,
 };
@@ -100,6 +100,7 @@ pub(super) fn multiply<const N: usize>(
     matrices: [&CpuMatrix; N],
     out: [&mut Vec<f32>; N],
     phase: Phase,
+    precision: Precision,
     rounded: &mut Rounded,
 ) {
     let Some(columns) = matrices.first().map(|matrix| matrix.columns) else {
@@ -108,7 +109,8 @@ pub(super) fn multiply<const N: usize>(
     let tokens = x.len() / columns;
     let few = is_few(phase, tokens);
     if matrices.iter().any(|matrix| matrix.format.is_quantised()) {
-        rounded.round(x, columns, if few { Tiles::Few } else { Tiles::Many });
+        let tiles = if few { Tiles::Few } else { Tiles::Many };
+        rounded.round(x, columns, tiles, precision);
     }
     let x = Activations { floats: x, rounded };
     let few_bytes = few.then(|| few_bytes(matrices.iter().map(|matrix| matrix.bytes()).sum()));
@@ -162,7 +164,7 @@ pub(super) fn multiply_groups<'a, const N: usize>(
     groups: &[Group],
     matrices: impl Fn(usize) -> [&'a CpuMatrix; N] + Send + Sync + Copy,
     out: [&mut Vec<f32>; N],
-    (phase, tokens): (Phase, usize),
+    (phase, precision, tokens): (Phase, Precision, usize),
     rounded: &mut Vec<Rounded>,
 ) {
     let few = is_few(phase, tokens);
@@ -176,7 +178,7 @@ pub(super) fn multiply_groups<'a, const N: usize>(
         let to = from + group.rows * columns;
         if matrices.iter().any(|matrix| matrix.format.is_quantised()) {
             let tiles = if few { Tiles::Few } else { Tiles::Many };
-            rounded.round(&x[from..to], columns, tiles);
+            rounded.round(&x[from..to], columns, tiles, precision);
         }
         from = to;
         bytes += matrices.iter().map(|matrix| matrix.bytes()).sum::<usize>();

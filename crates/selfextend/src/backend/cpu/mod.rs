@@ -9,6 +9,7 @@ mod share;
 use super::{Backend, CacheLayout, FEW_SEQUENCES, Mixture, Phase};
 use crate::config::{Activation, XieLu};
 use crate::error::Result;
+use crate::options::LinearMode;
 use crate::routing::sigmoid;
 use crate::tensor::RawTensor;
 use experts::{ExpertScratch, mix};
@@ -17,7 +18,7 @@ use matrix::multiply;
 use selfextend_attention::attention::{AttentionScratch, Segment, attend};
 use selfextend_attention::cache::SegmentPlan;
 use selfextend_attention::simd::elementwise::{self, Gate, layer_norm, rms_norm};
-use selfextend_attention::simd::linear::Rounded;
+use selfextend_attention::simd::linear::{Precision, Rounded};
 use selfextend_attention::{KvCache, parallel};
 use share::{PARALLEL_ROWS, SHARED_WIDTH};
 use smallvec::SmallVec;
@@ -26,8 +27,18 @@ use std::borrow::Cow;
 /// The CPU backend.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Cpu {
-    /// Widen every weight to a float at load: the reference mode.
-    pub exact: bool,
+    /// How linear layers multiply.
+    pub linear: LinearMode,
+}
+
+impl Cpu {
+    /// What activations are rounded to where weights are quantised.
+    fn precision(self) -> Precision {
+        match self.linear {
+            LinearMode::Fast => Precision::Bytes,
+            LinearMode::Rounded | LinearMode::F32 => Precision::Words,
+        }
+    }
 }
 
 /// Scratch memory of the CPU, reused from step to step.
@@ -56,7 +67,7 @@ impl Backend for Cpu {
     }
 
     fn matrix(&self, tensor: RawTensor) -> Result<CpuMatrix, String> {
-        CpuMatrix::new(tensor, self.exact)
+        CpuMatrix::new(tensor, self.linear == LinearMode::F32)
     }
 
     fn vector(&self, values: Vec<f32>) -> Vec<f32> {
@@ -104,7 +115,8 @@ impl Backend for Cpu {
         out: [&mut Vec<f32>; N],
         scratch: &mut CpuScratch,
     ) {
-        multiply(x, matrices, out, scratch.phase, &mut scratch.rounded);
+        let (phase, rounded) = (scratch.phase, &mut scratch.rounded);
+        multiply(x, matrices, out, phase, self.precision(), rounded);
     }
 
     fn add_bias(&self, x: &mut Vec<f32>, bias: &Vec<f32>) {
@@ -174,7 +186,7 @@ impl Backend for Cpu {
             x,
             router,
             out,
-            scratch.phase,
+            (scratch.phase, self.precision()),
             gate,
             &mut scratch.experts,
         );
