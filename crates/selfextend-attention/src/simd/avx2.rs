@@ -246,6 +246,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
+    unsafe fn load_sums(self, p: *const i32) -> Self::I {
+        let p = p.cast::<__m256i>();
+        // SAFETY: see the impl.
+        unsafe { [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))] }
+    }
+    #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
         // SAFETY: see the impl. A shift to the left and back extends the sign of the lower half.
         unsafe {

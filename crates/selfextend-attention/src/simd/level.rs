@@ -25,6 +25,9 @@ pub enum Level {
     /// AVX-512 F, BW and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// AVX-512 F, BW and VNNI, and AMX for bytes.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -43,16 +46,27 @@ impl Level {
             if avx2::Avx2::<true>::detect().is_some() {
                 levels.push(Level::Avx2Vnni);
             }
-            if avx512::Avx512::<false>::detect().is_some() {
+            if avx512::Avx512::<false, false>::detect().is_some() {
                 levels.push(Level::Avx512);
             }
-            if avx512::Avx512::<true>::detect().is_some() {
+            if avx512::Avx512::<true, false>::detect().is_some() {
                 levels.push(Level::Avx512Vnni);
+            }
+            if avx512::Avx512::<true, true>::detect().is_some() {
+                levels.push(Level::Amx);
             }
         }
         #[cfg(target_arch = "aarch64")]
         levels.push(Level::Neon);
         levels
+    }
+
+    /// Whether kernels multiply tiles.
+    pub fn has_tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Level::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
     }
 
     /// The fastest level of this machine, found once.
@@ -83,15 +97,24 @@ pub fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
             None => plain(kernel),
         },
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512Vnni if K::INTEGERS => match avx512::Avx512::<true>::detect() {
+        Level::Amx if K::TILES => match avx512::Avx512::<true, true>::detect() {
             Some(simd) => simd.run(kernel),
             None => plain(kernel),
         },
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Avx512Vnni => match avx512::Avx512::<false>::detect() {
-            Some(simd) => simd.run(kernel),
-            None => plain(kernel),
-        },
+        Level::Avx512Vnni | Level::Amx if K::INTEGERS => {
+            match avx512::Avx512::<true, false>::detect() {
+                Some(simd) => simd.run(kernel),
+                None => plain(kernel),
+            }
+        }
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Avx512Vnni | Level::Amx => {
+            match avx512::Avx512::<false, false>::detect() {
+                Some(simd) => simd.run(kernel),
+                None => plain(kernel),
+            }
+        }
         #[cfg(target_arch = "aarch64")]
         Level::Neon => kernel.run(neon::Neon),
     }

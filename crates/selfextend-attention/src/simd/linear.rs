@@ -9,6 +9,7 @@
 mod blocks;
 pub(super) mod floats;
 mod format;
+mod halves;
 mod integers;
 pub(super) mod products;
 mod quads;
@@ -22,4 +23,5 @@ pub use integers::Integers;
 pub(super) use rounded::Tile;
 pub use rounded::{Precision, Rounded, Tiles};
 pub use tables::{FP4, IQ4, Table};
-pub(super) use {integers::WIDENED, quads::Quads, widened::Wide, widened::Widened};
+pub(super) use widened::{Wide, Widened};
+pub(super) use {halves::Halved, integers::WIDENED, quads::Quads};

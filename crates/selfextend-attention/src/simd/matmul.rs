@@ -8,8 +8,10 @@ pub use few::{FEW_ROWS, multiply_few};
 
 use super::level::dispatch;
 use super::linear::products::{ForLayout, Layout, for_layout};
-use super::linear::{PanelFormat, Quads, Rounded, Tile, Tiles, WIDENED, Wide, Widened, floats};
-use super::vector::{Kernel, Simd, WIDTH};
+use super::linear::{
+    Halved, PanelFormat, Quads, Rounded, Tile, Tiles, WIDENED, Wide, Widened, floats,
+};
+use super::vector::{Kernel, Simd, TILE, WIDTH};
 use std::ops::Range;
 use std::slice::ChunksExact;
 
@@ -39,6 +41,7 @@ pub struct Scratch {
     floats: Vec<f32>,
     integers: Vec<Widened>,
     bytes: Vec<Quads>,
+    halves: Vec<Halved>,
 }
 
 /// Columns of floats that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in
@@ -78,6 +81,7 @@ struct Many<'a, 'b> {
 impl Kernel for Many<'_, '_> {
     type Output = ();
     const INTEGERS: bool = true;
+    const TILES: bool = true;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -89,7 +93,11 @@ impl Kernel for Many<'_, '_> {
             bytes,
         } = self;
         if weights.format.is_quantised() {
-            assert!(x.rounded.tiles() == Tiles::Many);
+            let tiles = x.rounded.tiles();
+            if (S::TILES || cfg!(test)) && tiles == Tiles::Square {
+                return widened(s, x.rounded, weights, 0, out, &mut scratch.halves);
+            }
+            assert!(tiles == Tiles::Many);
             let bytes = S::BYTES || cfg!(test) && bytes;
             if bytes && x.rounded.has_bytes() && weights.format.integers().is_some() {
                 return widened(s, x.rounded, weights, 0, out, &mut scratch.bytes);
@@ -146,7 +154,7 @@ fn widened<S: Simd, W: Wide>(
         let (panels, to) = (panels.clone(), &mut *buffers);
         if let PanelFormat::Blocks(reader) = format {
             for (panel, to) in panels.zip(to) {
-                to.widen_blocks(reader, panel, first, depth);
+                to.widen_blocks(s, reader, panel, first, depth);
             }
         } else {
             let columns = first..first + depth;
@@ -157,6 +165,9 @@ fn widened<S: Simd, W: Wide>(
                 to,
             };
             for_layout(format, widen);
+        }
+        if let (true, Some(panel)) = (W::TILES, buffers.first()) {
+            s.begin_tiles(panel.chunk());
         }
         for row in (0..out.rows).step_by(ROW_BLOCK) {
             let end = out.rows.min(row + ROW_BLOCK);
@@ -170,6 +181,9 @@ fn widened<S: Simd, W: Wide>(
                 }
             }
         }
+    }
+    if W::TILES {
+        s.end_tiles();
     }
 }
 
@@ -212,6 +226,7 @@ fn multiply_tile<S: Simd, W: Wide>(
         };
     }
     match tile.rows {
+        TILE if W::TILES => rows!(0, 16),
         12 if S::ROWS >= 12 => rows!(0, 12),
         12 => {
             rows!(0, 6);

@@ -132,6 +132,14 @@ impl Simd for Scalar {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
     }
     #[inline(always)]
+    unsafe fn load_sums(self, p: *const i32) -> Self::I {
+        // SAFETY: the caller promises 16 readable numbers.
+        unsafe { p.cast::<Self::I>().read_unaligned() }
+    }
+    fn raise_sums(self, a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|i| (a[i] << 8).wrapping_add(b[i]))
+    }
+    #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
         (
             pairs.map(|pair| f32::from(pair[0])),

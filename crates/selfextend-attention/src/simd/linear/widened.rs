@@ -8,6 +8,9 @@ use crate::simd::vector::{Simd, WIDTH};
 
 /// Columns of a panel, ready for many rows.
 pub(in crate::simd) trait Wide: Default {
+    /// Whether tiles of 16 rows are multiplied by [`Simd::multiply_halves`].
+    const TILES: bool = false;
+
     /// Unpacks columns `first..first + columns` of a panel, which begin and end with units.
     ///
     /// # Panics
@@ -18,13 +21,17 @@ pub(in crate::simd) trait Wide: Default {
     ///
     /// # Panics
     /// As [`Wide::widen`], and where numbers of blocks do not fit.
-    fn widen_blocks(
+    fn widen_blocks<S: Simd>(
         &mut self,
+        s: S,
         reader: &dyn BlockReader,
         panel: &[u8],
         first: usize,
         columns: usize,
     );
+
+    /// Columns whose sums are integers.
+    fn chunk(&self) -> usize;
 
     /// `total` and the products of the first `columns` widened columns with `R` rows of activations.
     ///
@@ -175,8 +182,9 @@ impl Wide for Widened {
         self.outer.read::<S, L>(s, panel, columns);
     }
 
-    fn widen_blocks(
+    fn widen_blocks<S: Simd>(
         &mut self,
+        _: S,
         reader: &dyn BlockReader,
         panel: &[u8],
         first: usize,
@@ -199,6 +207,10 @@ impl Wide for Widened {
                 block.scatter(reader, lane, integers, scales);
             }
         }
+    }
+
+    fn chunk(&self) -> usize {
+        self.outer.chunk
     }
 
     #[inline(always)]
@@ -238,6 +250,15 @@ impl Wide for Widened {
 }
 
 impl Widened {
+    /// `[pair of columns][16][2]`
+    pub(super) fn codes(&self) -> &[i16] {
+        &self.codes
+    }
+
+    pub(super) fn outer(&self) -> &Outer {
+        &self.outer
+    }
+
     /// Widens block `block` of a unit, which is block `n` of all.
     ///
     /// # Safety

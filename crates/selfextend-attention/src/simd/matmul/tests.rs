@@ -143,21 +143,25 @@ enum Way {
     Many(Precision),
     /// As bytes, at every level.
     Bytes,
+    /// In halves, at every level.
+    Halves(Precision),
 }
 use Precision::{Bytes, Words};
 
 impl Way {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 7] = [
         Self::Few(Words),
         Self::Many(Words),
         Self::Few(Bytes),
         Self::Many(Bytes),
         Self::Bytes,
+        Self::Halves(Words),
+        Self::Halves(Bytes),
     ];
 
     fn precision(self) -> Precision {
         match self {
-            Self::Few(precision) | Self::Many(precision) => precision,
+            Self::Few(precision) | Self::Many(precision) | Self::Halves(precision) => precision,
             Self::Bytes => Bytes,
         }
     }
@@ -165,9 +169,13 @@ impl Way {
 
 /// The products of all rows at a level.
 fn products(level: Level, way: Way, x: &[f32], weights: Panels, n: usize) -> Vec<f32> {
-    let (mut rounded, few) = (Rounded::default(), matches!(way, Way::Few(_)));
+    let mut rounded = Rounded::default();
     if weights.format.is_quantised() {
-        let tiles = if few { Tiles::Few } else { Tiles::Many };
+        let tiles = match way {
+            Way::Few(_) => Tiles::Few,
+            Way::Many(_) | Way::Bytes => Tiles::Many,
+            Way::Halves(_) => Tiles::Square,
+        };
         rounded.round(x, weights.columns, tiles, way.precision());
     }
     let x = Activations {
@@ -177,7 +185,7 @@ fn products(level: Level, way: Way, x: &[f32], weights: Panels, n: usize) -> Vec
     let mut out = vec![f32::NAN; x.floats.len() / weights.columns * n];
     let mut block = column_blocks(&mut out, n, n).next().unwrap();
     let (to, scratch) = (&mut block, &mut Scratch::default());
-    if few {
+    if let Way::Few(_) = way {
         few_at(level, x, weights, to, scratch);
     } else {
         let kernel = Many {
@@ -195,7 +203,7 @@ fn products(level: Level, way: Way, x: &[f32], weights: Panels, n: usize) -> Vec
 /// What continuous batching relies on: bit for bit. Integers promise more: few rows and many agree.
 #[test]
 fn a_row_does_not_depend_on_the_others() {
-    const ROWS: usize = 15;
+    const ROWS: usize = 19;
     let mut rng = StdRng::seed_from_u64(8);
     let (n, k) = (40, 512);
     for format in FORMATS {
@@ -215,7 +223,7 @@ fn a_row_does_not_depend_on_the_others() {
             for rows in 2..=ROWS {
                 let few = products(level, Way::Few(precision), &x[..rows * k], weights, n);
                 assert_eq!(few, alone[..rows * n], "{format:?} {rows}");
-                let ways = [Way::Many(precision), Way::Bytes];
+                let ways = [Way::Many(precision), Way::Bytes, Way::Halves(precision)];
                 let ways = ways.into_iter().filter(|way| way.precision() == precision);
                 for way in ways.filter(|_| format.is_quantised()) {
                     let many = products(level, way, &x[..rows * k], weights, n);
