@@ -76,16 +76,16 @@ impl Wide for Halved {
                 };
                 s.multiply_halves(x.halves.at(at), weights, chunk, sums.0.as_mut_ptr().cast());
                 let [high, middle, low] = sums.0.each_ref().map(|sums| sums.as_ptr());
-                let mut all = [s.splat(0.0); R];
+                let (scale, x_scales) = outer.scale(s, n, x);
                 unrolled!(S, R, r => {
                     let upper = s.load_sums(high.add(r * WIDTH));
                     let mut sum = s.raise_sums(upper, s.load_sums(middle.add(r * WIDTH)));
                     if x.halves.are_two() {
                         sum = s.raise_sums(sum, s.load_sums(low.add(r * WIDTH)));
                     }
-                    all[r] = s.sums(sum);
+                    let scale = s.mul(scale, s.splat(*x_scales.add(r)));
+                    total[r] = s.fma(scale, s.sums(sum), total[r]);
                 });
-                outer.add_chunk(s, n, x, all, &mut total);
             }
             outer.add_minima(s, columns, x, &mut total);
         }

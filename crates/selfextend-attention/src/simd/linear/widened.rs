@@ -101,10 +101,23 @@ impl Outer {
         self.minima.resize(minima * WIDTH, 0.0);
     }
 
+    /// The scales of chunk `n`, and those of the rows of activations there.
+    ///
+    /// # Safety
+    /// The chunk must be among those read; `x` must be readable for its columns.
+    #[inline(always)]
+    pub(super) unsafe fn scale<S: Simd>(&self, s: S, n: usize, x: Rows) -> (S::V, *const f32) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let x_scales = x.scales.add(n * self.chunk / CHUNK * x.stride);
+            (s.load(self.scales.as_ptr().add(n * WIDTH)), x_scales)
+        }
+    }
+
     /// Adds chunk `n`, of which `sums` are the sums of products.
     ///
     /// # Safety
-    /// The chunk must be among those read; `x` must be readable for `R` rows of its columns.
+    /// As [`Outer::scale`], for `R` rows.
     #[inline(always)]
     pub(super) unsafe fn add_chunk<S: Simd, const R: usize>(
         &self,
@@ -116,8 +129,7 @@ impl Outer {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let scale = s.load(self.scales.as_ptr().add(n * WIDTH));
-            let x_scales = x.scales.add(n * self.chunk / CHUNK * x.stride);
+            let (scale, x_scales) = self.scale(s, n, x);
             unrolled!(S, R, r => {
                 let scale = s.mul(scale, s.splat(*x_scales.add(r)));
                 total[r] = s.fma(scale, sums[r], total[r]);
@@ -128,7 +140,7 @@ impl Outer {
     /// Adds what the minima of the first `columns` columns make of the sums of `x`.
     ///
     /// # Safety
-    /// As [`Outer::add_chunk`], for these columns.
+    /// The columns must be among those read; `x` must be readable for `R` rows of them.
     #[inline(always)]
     pub(super) unsafe fn add_minima<S: Simd, const R: usize>(
         &self,
