@@ -65,7 +65,6 @@ pub fn multiply_many(
         weights,
         out,
         scratch,
-        bytes: false,
     });
 }
 
@@ -74,8 +73,6 @@ struct Many<'a, 'b> {
     weights: Panels<'a>,
     out: &'a mut ColumnBlock<'b>,
     scratch: &'a mut Scratch,
-    /// Multiply bytes where that is no instruction, too: for tests.
-    bytes: bool,
 }
 
 impl Kernel for Many<'_, '_> {
@@ -90,16 +87,14 @@ impl Kernel for Many<'_, '_> {
             weights,
             out,
             scratch,
-            bytes,
         } = self;
         if weights.format.is_quantised() {
             let tiles = x.rounded.tiles();
-            if (S::TILES || cfg!(test)) && tiles == Tiles::Square {
+            if S::TILES && tiles == Tiles::Square {
                 return widened(s, x.rounded, weights, 0, out, &mut scratch.halves);
             }
             assert!(tiles == Tiles::Many);
-            let bytes = S::BYTES || cfg!(test) && bytes;
-            if bytes && x.rounded.has_bytes() && weights.format.integers().is_some() {
+            if S::BYTES && x.rounded.has_bytes() && weights.format.integers().is_some() {
                 return widened(s, x.rounded, weights, 0, out, &mut scratch.bytes);
             }
             return widened(s, x.rounded, weights, 0, out, &mut scratch.integers);

@@ -19,6 +19,9 @@ impl Simd for Scalar {
     type P = [[i16; 2]; WIDTH];
     const ROWS: usize = 6;
     const UNROLLED: bool = false;
+    // What the others' instructions are compared with.
+    const BYTES: bool = true;
+    const TILES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {

@@ -120,7 +120,7 @@ pub trait Simd: Copy + Send + Sync {
         // SAFETY: the caller's promise.
         self.add_products(sums, pairs, unsafe { by.read_unaligned() })
     }
-    /// Whether [`Simd::add_byte_products`] is an instruction.
+    /// Whether many rows are multiplied with [`Simd::add_byte_products`] where they can be.
     const BYTES: bool = false;
     /// Reads 16 quads of unsigned bytes, as [`Simd::add_byte_products`] takes them.
     ///
@@ -155,7 +155,7 @@ pub trait Simd: Copy + Send + Sync {
     fn raise_sums(self, a: Self::I, b: Self::I) -> Self::I {
         self.multiply_sums(a, self.splat_sum(256), b)
     }
-    /// Whether [`Simd::multiply_halves`] is made of instructions.
+    /// Whether [`Simd::multiply_halves`] multiplies rows in [`Tiles::Square`](super::linear::Tiles).
     const TILES: bool = false;
     /// Prepares this thread for [`Simd::multiply_halves`] over so many columns, at most 64.
     #[inline(always)]
