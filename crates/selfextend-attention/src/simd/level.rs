@@ -61,12 +61,24 @@ impl Level {
         levels
     }
 
-    /// Whether kernels multiply tiles.
+    /// Whether kernels for many rows multiply tiles, which [`Tiles::Square`](super::linear::Tiles) are for.
     pub fn has_tiles(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
-        return self == Level::Amx;
-        #[cfg(not(target_arch = "x86_64"))]
-        false
+        match self {
+            Level::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => true,
+            _ => false,
+        }
+    }
+
+    /// Whether they multiply activations of bytes as such.
+    pub fn has_bytes(self) -> bool {
+        match self {
+            Level::Scalar => true,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2Vnni | Level::Avx512Vnni | Level::Amx => true,
+            _ => false,
+        }
     }
 
     /// The fastest level of this machine, found once.

@@ -6,7 +6,7 @@ mod few;
 pub use columns::{ColumnBlock, ColumnBlocks, column_blocks};
 pub use few::{FEW_ROWS, multiply_few};
 
-use super::level::dispatch;
+use super::level::{Level, dispatch_at};
 use super::linear::products::{ForLayout, Layout, for_layout};
 use super::linear::{
     Halved, PanelFormat, Quads, Rounded, Tile, Tiles, WIDENED, Wide, Widened, floats,
@@ -60,25 +60,83 @@ pub fn multiply_many(
     out: &mut ColumnBlock,
     scratch: &mut Scratch,
 ) {
-    dispatch(Many {
-        x,
-        weights,
-        out,
-        scratch,
-    });
+    many_at(Level::best(), x, weights, out, scratch);
 }
 
-struct Many<'a, 'b> {
-    x: Activations<'a>,
+/// [`multiply_many`] at a level. Each kind of widened weights is a kernel of its own, which only the
+/// levels that use it have.
+fn many_at(
+    level: Level,
+    x: Activations,
+    weights: Panels,
+    out: &mut ColumnBlock,
+    scratch: &mut Scratch,
+) {
+    let (floats, x) = (x.floats, x.rounded);
+    if !weights.format.is_quantised() {
+        let buffer = &mut scratch.floats;
+        return dispatch_at(
+            level,
+            ManyFloats {
+                x: floats,
+                weights,
+                out,
+                buffer,
+            },
+        );
+    }
+    macro_rules! integers {
+        ($buffers:expr) => {
+            dispatch_at(
+                level,
+                ManyIntegers {
+                    x,
+                    weights,
+                    out,
+                    buffers: $buffers,
+                },
+            )
+        };
+    }
+    let bytes = x.has_bytes() && level.has_bytes() && weights.format.integers().is_some();
+    match x.tiles() {
+        Tiles::Square => integers!(&mut scratch.halves),
+        Tiles::Many if bytes => integers!(&mut scratch.bytes),
+        Tiles::Many => integers!(&mut scratch.integers),
+        Tiles::Few => panic!("rows in tiles for few"),
+    }
+}
+
+struct ManyIntegers<'a, 'b, W> {
+    x: &'a Rounded,
     weights: Panels<'a>,
     out: &'a mut ColumnBlock<'b>,
-    scratch: &'a mut Scratch,
+    buffers: &'a mut Vec<W>,
 }
 
-impl Kernel for Many<'_, '_> {
+impl<W: Wide> Kernel for ManyIntegers<'_, '_, W> {
     type Output = ();
     const INTEGERS: bool = true;
-    const TILES: bool = true;
+    const TILES: bool = W::TILES;
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        assert!(W::is_for::<S>(), "a level has no such products");
+        if W::is_for::<S>() {
+            widened(s, self.x, self.weights, 0, self.out, self.buffers);
+        }
+    }
+}
+
+struct ManyFloats<'a, 'b> {
+    x: &'a [f32],
+    weights: Panels<'a>,
+    out: &'a mut ColumnBlock<'b>,
+    buffer: &'a mut Vec<f32>,
+}
+
+impl Kernel for ManyFloats<'_, '_> {
+    type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -86,25 +144,13 @@ impl Kernel for Many<'_, '_> {
             x,
             weights,
             out,
-            scratch,
+            buffer,
         } = self;
-        if weights.format.is_quantised() {
-            let tiles = x.rounded.tiles();
-            if S::TILES && tiles == Tiles::Square {
-                return widened(s, x.rounded, weights, 0, out, &mut scratch.halves);
-            }
-            assert!(tiles == Tiles::Many);
-            if S::BYTES && x.rounded.has_bytes() && weights.format.integers().is_some() {
-                return widened(s, x.rounded, weights, 0, out, &mut scratch.bytes);
-            }
-            return widened(s, x.rounded, weights, 0, out, &mut scratch.integers);
-        }
         let Panels {
             format,
             columns,
             data,
         } = weights;
-        let (x, buffer) = (x.floats, &mut scratch.floats);
         assert!(x.len() >= out.rows * columns);
         let panel_bytes = format.panel_bytes(columns);
         let panels = data.len() / panel_bytes;

@@ -29,6 +29,11 @@ impl Wide for Halved {
     const TILES: bool = true;
 
     #[inline(always)]
+    fn is_for<S: Simd>() -> bool {
+        S::TILES
+    }
+
+    #[inline(always)]
     fn widen<S: Simd, L: Layout>(&mut self, s: S, panel: &[u8], first: usize, columns: usize) {
         self.widened.widen::<S, L>(s, panel, first, columns);
         self.halve(s, columns);

@@ -28,6 +28,11 @@ pub(in crate::simd) struct Quads {
 
 impl Wide for Quads {
     #[inline(always)]
+    fn is_for<S: Simd>() -> bool {
+        S::BYTES
+    }
+
+    #[inline(always)]
     fn widen<S: Simd, L: Layout>(&mut self, s: S, panel: &[u8], first: usize, columns: usize) {
         let of = L::INTEGERS;
         let panel = &panel[first / of.unit() * of.unit_bytes()..];

@@ -74,10 +74,11 @@ pub enum Tiles {
 impl Tiles {
     /// Those of this machine's kernels for many rows.
     pub fn many() -> Self {
-        if Level::best().has_tiles() {
-            Self::Square
-        } else {
-            Self::Many
+        match Level::best() {
+            // There, only for comparison.
+            Level::Scalar => Self::Many,
+            level if level.has_tiles() => Self::Square,
+            _ => Self::Many,
         }
     }
 

@@ -11,6 +11,9 @@ pub(in crate::simd) trait Wide: Default {
     /// Whether tiles of 16 rows are multiplied by [`Simd::multiply_halves`].
     const TILES: bool = false;
 
+    /// Whether a level multiplies them.
+    fn is_for<S: Simd>() -> bool;
+
     /// Unpacks columns `first..first + columns` of a panel, which begin and end with units.
     ///
     /// # Panics
@@ -176,6 +179,11 @@ pub(in crate::simd) struct Widened {
 }
 
 impl Wide for Widened {
+    #[inline(always)]
+    fn is_for<S: Simd>() -> bool {
+        true
+    }
+
     #[inline(always)]
     fn widen<S: Simd, L: Layout>(&mut self, s: S, panel: &[u8], first: usize, columns: usize) {
         let of = L::INTEGERS;

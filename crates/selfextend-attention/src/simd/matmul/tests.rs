@@ -2,8 +2,8 @@
 
 use super::few::few_at;
 use super::*;
+use crate::simd::Level;
 use crate::simd::linear::{BlockReader, Precision};
-use crate::simd::{Level, dispatch_at};
 use half::{bf16, f16};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 
@@ -158,7 +158,7 @@ impl Way {
 
     /// Those of a level.
     fn at(level: Level) -> impl Iterator<Item = Self> {
-        let tiles = level == Level::Scalar || level.has_tiles();
+        let tiles = level.has_tiles();
         let all = Self::ALL.into_iter();
         all.filter(move |way| tiles || !matches!(way, Self::Halves(_)))
     }
@@ -191,13 +191,7 @@ fn products(level: Level, way: Way, x: &[f32], weights: Panels, n: usize) -> Vec
     if let Way::Few(_) = way {
         few_at(level, x, weights, to, scratch);
     } else {
-        let kernel = Many {
-            x,
-            weights,
-            out: to,
-            scratch,
-        };
-        dispatch_at(level, kernel);
+        many_at(level, x, weights, to, scratch);
     }
     out
 }
