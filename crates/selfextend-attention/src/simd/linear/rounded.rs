@@ -511,7 +511,7 @@ mod tests {
         fn column<T: Copy>(all: &[T], rows: usize, row: usize, tile: usize, r: usize) -> Vec<T> {
             let each = all.len() / rows;
             let tiles = &all[row * each..][..tile * each];
-            tiles[r..].iter().step_by(tile).copied().collect()
+            tiles.iter().skip(r).step_by(tile).copied().collect()
         }
         let (rows, mut found, mut row) = (rounded.rows(), Vec::new(), 0);
         while row < rows {
