@@ -184,7 +184,7 @@ fn linear_512_rows<const FORMAT: usize>(bencher: Bencher, precision: Precision) 
     bencher
         .counter(ItemsCount::new(2 * 512 * ROWS * COLUMNS))
         .bench_local(|| {
-            rounded.round(&x, COLUMNS, Tiles::many(), precision);
+            rounded.round(&x, COLUMNS, Tiles::Many, precision);
             let blocks = column_blocks(&mut out, ROWS, 8 * WIDTH);
             for (mut block, data) in blocks.zip(data.chunks(8 * panel)) {
                 multiply_many(

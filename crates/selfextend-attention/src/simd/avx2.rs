@@ -246,12 +246,6 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         }
     }
     #[inline(always)]
-    unsafe fn load_sums(self, p: *const i32) -> Self::I {
-        let p = p.cast::<__m256i>();
-        // SAFETY: see the impl.
-        unsafe { [_mm256_loadu_si256(p), _mm256_loadu_si256(p.add(1))] }
-    }
-    #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
         // SAFETY: see the impl. A shift to the left and back extends the sign of the lower half.
         unsafe {
@@ -292,7 +286,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         if !VNNI {
             return self.add_bytes_in_pairs(sums, quads, by);
         }
-        // SAFETY: see the impl.
+        // SAFETY: see the impl. Of the two factors the first is taken as unsigned bytes.
         unsafe {
             let by = _mm256_set1_epi32(by);
             [

@@ -3,24 +3,21 @@
 //! The products of 16-bit pairs need AVX-512 BW, which every processor with AVX-512 F has had since
 //! 2017; VNNI adds them to their sums in the same instruction.
 
-use super::amx;
-use super::vector::{Halves, Kernel, Simd, multiply_halves};
+use super::vector::{Kernel, Simd};
 use half::f16;
 use std::arch::{asm, x86_64::*};
 
-/// Proof that this machine has AVX-512 F and BW (and AVX2, FMA, F16C), VNNI if `VNNI`, and AMX for
-/// bytes if `TILES`.
+/// Proof that this machine has AVX-512 F and BW (and AVX2, FMA, F16C), and VNNI if `VNNI`.
 #[derive(Clone, Copy)]
-pub struct Avx512<const VNNI: bool, const TILES: bool>(());
+pub struct Avx512<const VNNI: bool>(());
 
-impl<const VNNI: bool, const TILES: bool> Avx512<VNNI, TILES> {
+impl<const VNNI: bool> Avx512<VNNI> {
     /// The proof, where it can be given.
     pub fn detect() -> Option<Self> {
         let has = is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && super::avx2::Avx2::<false>::detect().is_some()
-            && (!VNNI || is_x86_feature_detected!("avx512vnni"))
-            && (!TILES || amx::detect());
+            && (!VNNI || is_x86_feature_detected!("avx512vnni"));
         has.then_some(Self(()))
     }
 
@@ -28,11 +25,11 @@ impl<const VNNI: bool, const TILES: bool> Avx512<VNNI, TILES> {
     #[inline]
     pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx2,fma,f16c")]
-        fn plain<S: Simd, K: Kernel>(simd: S, kernel: K) -> K::Output {
+        fn plain<const VNNI: bool, K: Kernel>(simd: Avx512<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512vnni,avx2,fma,f16c")]
-        fn vnni<S: Simd, K: Kernel>(simd: S, kernel: K) -> K::Output {
+        fn vnni<const VNNI: bool, K: Kernel>(simd: Avx512<VNNI>, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         // SAFETY: `self` proves that the machine has the features.
@@ -69,7 +66,7 @@ unsafe fn add_products(mut sums: __m512i, pairs: __m512i, by: *const i32) -> __m
 
 // SAFETY of every block below: `self` proves that the machine has the instructions; loads and
 // stores are unaligned ones, and the caller promises the memory.
-impl<const VNNI: bool, const TILES: bool> Simd for Avx512<VNNI, TILES> {
+impl<const VNNI: bool> Simd for Avx512<VNNI> {
     type V = __m512;
     type I = __m512i;
     type P = __m512i;
@@ -212,43 +209,6 @@ impl<const VNNI: bool, const TILES: bool> Simd for Avx512<VNNI, TILES> {
         unsafe { _mm512_add_epi32(_mm512_mullo_epi32(a, b), c) }
     }
     #[inline(always)]
-    unsafe fn load_sums(self, p: *const i32) -> Self::I {
-        // SAFETY: see the impl.
-        unsafe { _mm512_loadu_si512(p.cast()) }
-    }
-    #[inline(always)]
-    fn raise_sums(self, a: Self::I, b: Self::I) -> Self::I {
-        // SAFETY: see the impl.
-        unsafe { _mm512_add_epi32(_mm512_slli_epi32::<8>(a), b) }
-    }
-    const TILES: bool = TILES;
-    #[inline(always)]
-    fn begin_tiles(self, columns: usize) {
-        assert!(columns.is_multiple_of(4) && columns <= 64);
-        if TILES {
-            // SAFETY: see the impl.
-            unsafe { amx::configure(columns) }
-        }
-    }
-    #[inline(always)]
-    fn end_tiles(self) {
-        if TILES {
-            // SAFETY: see the impl.
-            unsafe { amx::release() }
-        }
-    }
-    #[inline(always)]
-    unsafe fn multiply_halves(self, x: Halves, weights: Halves, columns: usize, sums: *mut i32) {
-        // SAFETY: see the impl; the caller's promise.
-        unsafe {
-            if TILES {
-                amx::multiply(x, weights, sums)
-            } else {
-                multiply_halves(x, weights, columns, sums)
-            }
-        }
-    }
-    #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
         // SAFETY: see the impl. A shift to the left and back extends the sign of the lower half.
         unsafe {
@@ -291,7 +251,7 @@ impl<const VNNI: bool, const TILES: bool> Simd for Avx512<VNNI, TILES> {
         if !VNNI {
             return self.add_bytes_in_pairs(sums, quads, by);
         }
-        // SAFETY: see the impl.
+        // SAFETY: see the impl. Of the two factors the first is taken as unsigned bytes.
         unsafe { _mm512_dpbusd_epi32(sums, quads, _mm512_set1_epi32(by)) }
     }
     #[inline(always)]

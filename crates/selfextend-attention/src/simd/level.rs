@@ -25,9 +25,6 @@ pub enum Level {
     /// AVX-512 F, BW and VNNI.
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
-    /// AVX-512 F, BW and VNNI, and AMX for bytes.
-    #[cfg(target_arch = "x86_64")]
-    Amx,
     /// NEON.
     #[cfg(target_arch = "aarch64")]
     Neon,
@@ -46,14 +43,11 @@ impl Level {
             if avx2::Avx2::<true>::detect().is_some() {
                 levels.push(Level::Avx2Vnni);
             }
-            if avx512::Avx512::<false, false>::detect().is_some() {
+            if avx512::Avx512::<false>::detect().is_some() {
                 levels.push(Level::Avx512);
             }
-            if avx512::Avx512::<true, false>::detect().is_some() {
+            if avx512::Avx512::<true>::detect().is_some() {
                 levels.push(Level::Avx512Vnni);
-            }
-            if avx512::Avx512::<true, true>::detect().is_some() {
-                levels.push(Level::Amx);
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -61,22 +55,13 @@ impl Level {
         levels
     }
 
-    /// Whether kernels for many rows multiply tiles, which [`Tiles::Square`](super::linear::Tiles) are for.
-    pub fn has_tiles(self) -> bool {
-        match self {
-            Level::Scalar => true,
-            #[cfg(target_arch = "x86_64")]
-            Level::Amx => true,
-            _ => false,
-        }
-    }
-
-    /// Whether they multiply activations of bytes as such.
+    /// Whether kernels for many rows multiply activations of bytes as such.
     pub fn has_bytes(self) -> bool {
         match self {
             Level::Scalar => true,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2Vnni | Level::Avx512Vnni | Level::Amx => true,
+            Level::Avx2Vnni | Level::Avx512Vnni => true,
+            #[allow(unreachable_patterns)]
             _ => false,
         }
     }
@@ -109,24 +94,15 @@ pub fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
             None => plain(kernel),
         },
         #[cfg(target_arch = "x86_64")]
-        Level::Amx if K::TILES => match avx512::Avx512::<true, true>::detect() {
+        Level::Avx512Vnni if K::INTEGERS => match avx512::Avx512::<true>::detect() {
             Some(simd) => simd.run(kernel),
             None => plain(kernel),
         },
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512Vnni | Level::Amx if K::INTEGERS => {
-            match avx512::Avx512::<true, false>::detect() {
-                Some(simd) => simd.run(kernel),
-                None => plain(kernel),
-            }
-        }
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Avx512Vnni | Level::Amx => {
-            match avx512::Avx512::<false, false>::detect() {
-                Some(simd) => simd.run(kernel),
-                None => plain(kernel),
-            }
-        }
+        Level::Avx512 | Level::Avx512Vnni => match avx512::Avx512::<false>::detect() {
+            Some(simd) => simd.run(kernel),
+            None => plain(kernel),
+        },
         #[cfg(target_arch = "aarch64")]
         Level::Neon => kernel.run(neon::Neon),
     }

@@ -9,7 +9,6 @@
 mod blocks;
 pub(super) mod floats;
 mod format;
-mod halves;
 mod integers;
 pub(super) mod products;
 mod quads;
@@ -24,4 +23,4 @@ pub(super) use rounded::Tile;
 pub use rounded::{Precision, Rounded, Tiles};
 pub use tables::{FP4, IQ4, Table};
 pub(super) use widened::{Wide, Widened};
-pub(super) use {halves::Halved, integers::WIDENED, quads::Quads};
+pub(super) use {integers::WIDENED, quads::Quads};

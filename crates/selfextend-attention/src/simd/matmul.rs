@@ -8,10 +8,8 @@ pub use few::{FEW_ROWS, multiply_few};
 
 use super::level::{Level, dispatch_at};
 use super::linear::products::{ForLayout, Layout, for_layout};
-use super::linear::{
-    Halved, PanelFormat, Quads, Rounded, Tile, Tiles, WIDENED, Wide, Widened, floats,
-};
-use super::vector::{Kernel, Simd, TILE, WIDTH};
+use super::linear::{PanelFormat, Quads, Rounded, Tile, Tiles, WIDENED, Wide, Widened, floats};
+use super::vector::{Kernel, Simd, WIDTH};
 use std::ops::Range;
 use std::slice::ChunksExact;
 
@@ -41,7 +39,6 @@ pub struct Scratch {
     floats: Vec<f32>,
     integers: Vec<Widened>,
     bytes: Vec<Quads>,
-    halves: Vec<Halved>,
 }
 
 /// Columns of floats that are widened at once: with [`ROW_BLOCK`] rows of activations they stay in
@@ -100,7 +97,6 @@ fn many_at(
     }
     let bytes = x.has_bytes() && level.has_bytes() && weights.format.integers().is_some();
     match x.tiles() {
-        Tiles::Square => integers!(&mut scratch.halves),
         Tiles::Many if bytes => integers!(&mut scratch.bytes),
         Tiles::Many => integers!(&mut scratch.integers),
         Tiles::Few => panic!("rows in tiles for few"),
@@ -117,7 +113,6 @@ struct ManyIntegers<'a, 'b, W> {
 impl<W: Wide> Kernel for ManyIntegers<'_, '_, W> {
     type Output = ();
     const INTEGERS: bool = true;
-    const TILES: bool = W::TILES;
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
@@ -195,7 +190,7 @@ fn widened<S: Simd, W: Wide>(
         let (panels, to) = (panels.clone(), &mut *buffers);
         if let PanelFormat::Blocks(reader) = format {
             for (panel, to) in panels.zip(to) {
-                to.widen_blocks(s, reader, panel, first, depth);
+                to.widen_blocks(reader, panel, first, depth);
             }
         } else {
             let columns = first..first + depth;
@@ -206,9 +201,6 @@ fn widened<S: Simd, W: Wide>(
                 to,
             };
             for_layout(format, widen);
-        }
-        if let (true, Some(panel)) = (W::TILES, buffers.first()) {
-            s.begin_tiles(panel.chunk());
         }
         for row in (0..out.rows).step_by(ROW_BLOCK) {
             let end = out.rows.min(row + ROW_BLOCK);
@@ -222,9 +214,6 @@ fn widened<S: Simd, W: Wide>(
                 }
             }
         }
-    }
-    if W::TILES {
-        s.end_tiles();
     }
 }
 
@@ -267,7 +256,6 @@ fn multiply_tile<S: Simd, W: Wide>(
         };
     }
     match tile.rows {
-        TILE if W::TILES => rows!(0, 16),
         12 if S::ROWS >= 12 => rows!(0, 12),
         12 => {
             rows!(0, 6);

@@ -10,8 +10,6 @@
 #![allow(clippy::needless_range_loop)]
 
 #[cfg(target_arch = "x86_64")]
-mod amx;
-#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -26,7 +24,7 @@ mod scalar;
 mod vector;
 
 pub use level::{Level, dispatch, dispatch_at};
-pub use vector::{Element, Halves, Kernel, Load, Simd, WIDTH};
+pub use vector::{Element, Kernel, Load, Simd, WIDTH};
 
 #[cfg(test)]
 mod tests;

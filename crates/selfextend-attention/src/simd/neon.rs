@@ -225,11 +225,6 @@ impl Simd for Neon {
         std::array::from_fn(|i| unsafe { vmlaq_s32(c[i], a[i], b[i]) })
     }
     #[inline(always)]
-    unsafe fn load_sums(self, p: *const i32) -> Self::I {
-        // SAFETY: see the impl.
-        std::array::from_fn(|i| unsafe { vld1q_s32(p.add(4 * i)) })
-    }
-    #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {
         // SAFETY: see the impl.
         unsafe {

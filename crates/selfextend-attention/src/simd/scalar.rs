@@ -21,7 +21,6 @@ impl Simd for Scalar {
     const UNROLLED: bool = false;
     // What the others' instructions are compared with.
     const BYTES: bool = true;
-    const TILES: bool = true;
 
     #[inline(always)]
     fn splat(self, x: f32) -> Self::V {
@@ -133,14 +132,6 @@ impl Simd for Scalar {
     }
     fn multiply_sums(self, a: Self::I, b: Self::I, c: Self::I) -> Self::I {
         std::array::from_fn(|i| a[i] * b[i] + c[i])
-    }
-    #[inline(always)]
-    unsafe fn load_sums(self, p: *const i32) -> Self::I {
-        // SAFETY: the caller promises 16 readable numbers.
-        unsafe { p.cast::<Self::I>().read_unaligned() }
-    }
-    fn raise_sums(self, a: Self::I, b: Self::I) -> Self::I {
-        std::array::from_fn(|i| (a[i] << 8).wrapping_add(b[i]))
     }
     #[inline(always)]
     fn unpair(self, pairs: Self::P) -> (Self::V, Self::V) {

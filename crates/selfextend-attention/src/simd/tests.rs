@@ -9,7 +9,6 @@ use super::linear::BLOCK;
 use super::*;
 use half::f16;
 use proptest::prelude::*;
-use rand::{Rng, SeedableRng, rngs::StdRng};
 
 /// `|a - b|` allowed for a sum of `n` products whose magnitudes add up to `size`.
 fn bound(n: usize, size: f64) -> f64 {
@@ -91,37 +90,6 @@ impl Kernel for ByteProducts<'_> {
             let products = s.add_byte_products(s.splat_sum(-1000), quads, by);
             s.store(sums.as_mut_ptr(), s.sums(products));
         }
-    }
-}
-
-/// Halves of 16 rows and of 16 weights, over some columns.
-struct HalfProducts<'a>([&'a [u8; 1024]; 4], bool, usize, &'a mut [[i32; 256]; 3]);
-impl Kernel for HalfProducts<'_> {
-    type Output = ();
-    const INTEGERS: bool = true;
-    const TILES: bool = true;
-    #[inline(always)]
-    fn run<S: Simd>(self, s: S) {
-        let Self([high, low, w_high, w_low], two, columns, sums) = self;
-        let pointers = |high: &[u8; 1024], low: &[u8; 1024]| Halves {
-            high: high.as_ptr(),
-            low: low.as_ptr(),
-        };
-        let mut x = pointers(high, low);
-        if !two {
-            x.low = std::ptr::null();
-        }
-        s.begin_tiles(columns);
-        // SAFETY: all are as large as they can need to be.
-        unsafe {
-            s.multiply_halves(
-                x,
-                pointers(w_high, w_low),
-                columns,
-                sums.as_mut_ptr().cast(),
-            );
-        }
-        s.end_tiles();
     }
 }
 
@@ -381,40 +349,6 @@ proptest! {
             prop_assert_eq!(state.max, max);
             prop_assert!((f64::from(state.sum) / sum - 1.0).abs() < 1e-5);
             prop_assert!((f64::from(acc) / sum - 1.0).abs() < 1e-5);
-        }
-    }
-}
-
-/// Against numbers of 16 bits put together again.
-#[test]
-fn products_of_halves_are_exact() {
-    let mut rng = StdRng::seed_from_u64(5);
-    for level in Level::available() {
-        for (columns, two) in [(64, true), (64, false), (32, true), (16, true), (16, false)] {
-            let halves: [[u8; 1024]; 4] =
-                std::array::from_fn(|_| std::array::from_fn(|_| rng.random()));
-            let mut sums = [[i32::MAX; 256]; 3];
-            let kernel = HalfProducts(halves.each_ref(), two, columns, &mut sums);
-            dispatch_at(level, kernel);
-            let number = |high: u8, low: u8| i64::from(i16::from_be_bytes([high, low]));
-            for (row, lane) in (0..16).flat_map(|row| (0..16).map(move |lane| (row, lane))) {
-                let at = |n: usize| i64::from(sums[n][row * 16 + lane]);
-                let sum = |column| {
-                    let (x, w) = (row * 64 + column, column / 4 * 64 + lane * 4 + column % 4);
-                    let [high, low, w_high, w_low] = &halves;
-                    let x = match two {
-                        true => number(high[x], low[x]),
-                        false => i64::from(high[x] as i8),
-                    };
-                    x * number(w_high[w], w_low[w])
-                };
-                let expected: i64 = (0..columns).map(sum).sum();
-                let actual = match two {
-                    true => (at(0) * 256 + at(1)) * 256 + at(2),
-                    false => at(0) * 256 + at(1),
-                };
-                assert_eq!(actual, expected, "{level:?}, {columns} columns, row {row}");
-            }
         }
     }
 }

@@ -5,18 +5,6 @@ use half::f16;
 /// Width of every vector and of a key panel, in floats.
 pub const WIDTH: usize = 16;
 
-/// Rows of activations that are multiplied as a tile.
-pub const TILE: usize = 16;
-
-/// Numbers of 16 bits as two bytes each, `256 * high + low`: signed ones and unsigned ones.
-#[derive(Debug, Clone, Copy)]
-pub struct Halves {
-    /// Signed bytes.
-    pub high: *const u8,
-    /// Unsigned ones; null where numbers are their high bytes alone.
-    pub low: *const u8,
-}
-
 /// Sixteen floats at a time. A value of an implementing type is proof that this machine has the
 /// instructions, so the arithmetic is safe; only memory access is not.
 pub trait Simd: Copy + Send + Sync {
@@ -145,38 +133,6 @@ pub trait Simd: Copy + Send + Sync {
         let sums = self.add_products(sums, self.bits(quads, 0, 0xff), pair(a, c));
         self.add_products(sums, self.bits(quads, 8, 0xff), pair(b, d))
     }
-    /// Reads 16 sums.
-    ///
-    /// # Safety
-    /// `p` must be readable for 16 numbers.
-    unsafe fn load_sums(self, p: *const i32) -> Self::I;
-    /// `256 * a + b` modulo 2^32.
-    #[inline(always)]
-    fn raise_sums(self, a: Self::I, b: Self::I) -> Self::I {
-        self.multiply_sums(a, self.splat_sum(256), b)
-    }
-    /// Whether [`Simd::multiply_halves`] multiplies rows in [`Tiles::Square`](super::linear::Tiles).
-    const TILES: bool = false;
-    /// Prepares this thread for [`Simd::multiply_halves`] over so many columns, at most 64.
-    #[inline(always)]
-    fn begin_tiles(self, columns: usize) {
-        let _ = columns;
-    }
-    /// No more of them for now.
-    #[inline(always)]
-    fn end_tiles(self) {}
-    /// Sums of products of 16 rows of activations, `[row][64]`, with 16 rows of weights, `[4
-    /// columns][16][4]`, over the first `columns` columns: of high halves, of a high one with a low one,
-    /// of low ones, `[3][row][16]`. The last are missing where activations are their high bytes alone.
-    ///
-    /// # Safety
-    /// The halves must be readable for that, `sums` writable; [`Simd::begin_tiles`] was called for
-    /// `columns`, a multiple of 4.
-    #[inline(always)]
-    unsafe fn multiply_halves(self, x: Halves, weights: Halves, columns: usize, sums: *mut i32) {
-        // SAFETY: the caller's promise.
-        unsafe { multiply_halves(x, weights, columns, sums) }
-    }
     /// The sums as floats.
     fn sums(self, sums: Self::I) -> Self::V;
     /// Rounds numbers of at most 32767 to the nearest and writes 16 of 16 bits.
@@ -235,37 +191,6 @@ pub trait Simd: Copy + Send + Sync {
         p = self.fma(p, f, self.splat(C[1]));
         p = self.fma(p, f, self.splat(C[0]));
         self.keep_at_least(self.scale_by_power(p, n), x, -125.0)
-    }
-}
-
-/// [`Simd::multiply_halves`] in plain Rust.
-///
-/// # Safety
-/// As there.
-pub(super) unsafe fn multiply_halves(x: Halves, weights: Halves, columns: usize, sums: *mut i32) {
-    let signed = |byte: u8| i32::from(byte as i8);
-    for (row, lane) in (0..TILE).flat_map(|row| (0..WIDTH).map(move |lane| (row, lane))) {
-        let mut all = [0; 3];
-        for column in 0..columns {
-            let (at, weight) = (row * 64 + column, column / 4 * 64 + lane * 4 + column % 4);
-            // SAFETY: the caller's promise.
-            unsafe {
-                let (high, w_high) = (signed(*x.high.add(at)), signed(*weights.high.add(weight)));
-                let w_low = i32::from(*weights.low.add(weight));
-                all[0] += high * w_high;
-                all[1] += high * w_low;
-                if !x.low.is_null() {
-                    let low = i32::from(*x.low.add(at));
-                    all[1] += low * w_high;
-                    all[2] += low * w_low;
-                }
-            }
-        }
-        let parts = if x.low.is_null() { 2 } else { 3 };
-        for (n, sum) in all.into_iter().take(parts).enumerate() {
-            // SAFETY: as above.
-            unsafe { *sums.add((n * TILE + row) * WIDTH + lane) = sum };
-        }
     }
 }
 
@@ -356,8 +281,6 @@ pub trait Kernel {
     /// Whether products of integers are most of its work: it is then compiled for the instructions
     /// that only those gain from, too.
     const INTEGERS: bool = false;
-    /// Whether it multiplies tiles, where there are instructions for that.
-    const TILES: bool = false;
     /// The code.
     fn run<S: Simd>(self, simd: S) -> Self::Output;
 }

@@ -53,12 +53,8 @@ impl Wide for Quads {
         self.outer.read::<S, L>(s, panel, columns);
     }
 
-    fn widen_blocks<S: Simd>(&mut self, _: S, _: &dyn BlockReader, _: &[u8], _: usize, _: usize) {
+    fn widen_blocks(&mut self, _: &dyn BlockReader, _: &[u8], _: usize, _: usize) {
         unreachable!("integers of a file's blocks may need more than a byte");
-    }
-
-    fn chunk(&self) -> usize {
-        self.outer.chunk
     }
 
     #[inline(always)]

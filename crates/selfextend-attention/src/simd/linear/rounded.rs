@@ -2,8 +2,8 @@
 
 use super::integers::CHUNK;
 use crate::parallel;
-use crate::simd::level::{Level, dispatch};
-use crate::simd::vector::{Halves, Kernel, Simd, TILE, WIDTH};
+use crate::simd::level::dispatch;
+use crate::simd::vector::{Kernel, Simd, WIDTH};
 use std::ptr::NonNull;
 
 /// Rows of activations rounded to 15 bits, or to 8: a number is `scale * code`, with a scale for
@@ -25,10 +25,6 @@ pub struct Rounded {
     /// The same as bytes, if they are and there are many: of four columns the first, the third, the
     /// second, the fourth. `[tile][4 columns][row of the tile]`
     quads: Vec<[i8; 4]>,
-    /// Tiles of 16 rows have these instead of codes: their halves, those of a byte only high ones, in
-    /// the order of `quads`. `[tile][chunk][16][64]`
-    high: Vec<[i8; 4]>,
-    low: Vec<[u8; 4]>,
     /// `[tile][chunk][row of the tile]`
     scales: Vec<f32>,
     /// Sums of the codes of each 32 columns: the first half, the second, both. Centred weights
@@ -67,31 +63,18 @@ pub enum Tiles {
     Few,
     /// Of 12 rows, and 6, 3 and one, for [`multiply_many`](crate::simd::matmul::multiply_many).
     Many,
-    /// The same after as many of 16 as there are, where the machine multiplies tiles.
-    Square,
 }
 
 impl Tiles {
-    /// Those of this machine's kernels for many rows.
-    pub fn many() -> Self {
-        match Level::best() {
-            // There, only for comparison.
-            Level::Scalar => Self::Many,
-            level if level.has_tiles() => Self::Square,
-            _ => Self::Many,
-        }
-    }
-
     /// The tile that begins at row `row` of `rows`.
     #[inline(always)]
     pub(in crate::simd) fn at(self, row: usize, rows: usize) -> Tile {
         let rows = match (self, rows - row) {
             (Self::Few, 4..) => 4,
             (Self::Few, 2..) => 2,
-            (Self::Square, TILE..) => TILE,
-            (Self::Many | Self::Square, 12..) => 12,
-            (Self::Many | Self::Square, 6..) => 6,
-            (Self::Many | Self::Square, 3..) => 3,
+            (Self::Many, 12..) => 12,
+            (Self::Many, 6..) => 6,
+            (Self::Many, 3..) => 3,
             _ => 1,
         };
         Tile { row, rows }
@@ -106,7 +89,7 @@ pub(in crate::simd) struct Tile {
 }
 
 /// Rows that a task rounds, a multiple of those of every tile but the last ones.
-const TASK_ROWS: usize = 48;
+const TASK_ROWS: usize = 24;
 
 /// Columns whose sums are kept together.
 const PAIR: usize = 2 * WIDTH;
@@ -117,42 +100,11 @@ pub(in crate::simd) struct Rows {
     pub codes: *const i32,
     /// Dangling where the activations are not bytes.
     pub quads: *const i32,
-    /// Those of a tile of 16 rows; dangling where there are none.
-    pub halves: RowHalves,
     pub scales: *const f32,
     pub code_sums: *const i32,
     pub sums: *const f32,
     /// From a number of a row to its next one: rows of the tile.
     pub stride: usize,
-}
-
-/// The halves of a tile's rows: `[chunk][16][64]`.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::simd) struct RowHalves(Halves);
-
-impl RowHalves {
-    /// Whether there are low ones.
-    #[inline(always)]
-    pub(in crate::simd) fn are_two(self) -> bool {
-        !self.0.low.is_null()
-    }
-
-    /// Those from column `column` on.
-    ///
-    /// # Safety
-    /// The rows must have the column.
-    #[inline(always)]
-    pub(in crate::simd) unsafe fn at(self, column: usize) -> Halves {
-        let at = column / CHUNK * TILE * CHUNK + column % CHUNK;
-        let Halves { high, low } = self.0;
-        // SAFETY: the caller's promise.
-        unsafe {
-            Halves {
-                high: high.add(at),
-                low: if low.is_null() { low } else { low.add(at) },
-            }
-        }
-    }
 }
 
 /// Where the sums of block `n` of `columns` columns are among a tile's sums.
@@ -179,19 +131,6 @@ impl Rounded {
         self.codes.resize(x.len() / 2, [0; 2]);
         let quads = if self.has_bytes() { x.len() / 4 } else { 0 };
         self.quads.resize(quads, [0; 4]);
-        let padded = chunks * CHUNK;
-        let high = if tiles == Tiles::Square {
-            rows * padded / 4
-        } else {
-            0
-        };
-        self.high.resize(high, [0; 4]);
-        let low = if precision == Precision::Words {
-            high
-        } else {
-            0
-        };
-        self.low.resize(low, [0; 4]);
         self.scales.resize(rows * chunks, 0.0);
         self.code_sums.resize(3 * x.len() / PAIR, 0);
         self.sums.resize(3 * x.len() / PAIR, 0.0);
@@ -201,18 +140,14 @@ impl Rounded {
         // Where there are none, each task gets none.
         let quads = self.quads.chunks_mut(TASK_ROWS * columns / 4);
         let quads = quads.chain(std::iter::repeat_with(Default::default));
-        let high = self.high.chunks_mut(TASK_ROWS * padded / 4);
-        let high = high.chain(std::iter::repeat_with(Default::default));
-        let low = self.low.chunks_mut(TASK_ROWS * padded / 4);
-        let low = low.chain(std::iter::repeat_with(Default::default));
         let codes = self.codes.chunks_mut(TASK_ROWS * columns / 2);
         let tasks = x
             .chunks(TASK_ROWS * columns)
-            .zip(codes.zip(quads.zip(high.zip(low))))
+            .zip(codes.zip(quads))
             .zip(self.scales.chunks_mut(TASK_ROWS * chunks))
             .zip(self.code_sums.chunks_mut(TASK_ROWS * 3 * columns / PAIR))
             .zip(self.sums.chunks_mut(TASK_ROWS * 3 * columns / PAIR));
-        let work = |((((x, (codes, (quads, (high, low)))), scales), code_sums), sums): (_, _)| {
+        let work = |((((x, (codes, quads)), scales), code_sums), sums): (_, _)| {
             dispatch(Round {
                 x,
                 columns,
@@ -220,8 +155,6 @@ impl Rounded {
                 most: precision.most(),
                 codes,
                 quads,
-                high,
-                low,
                 scales,
                 code_sums,
                 sums,
@@ -279,32 +212,11 @@ impl Rounded {
         Rows {
             codes: self.codes[code / 2 + skip..].as_ptr().cast(),
             quads: quads.cast(),
-            halves: self.halves(tile, first),
             scales: self.scales[row * chunks + first / CHUNK * stride + skip..].as_ptr(),
             code_sums: self.code_sums[sum..].as_ptr(),
             sums: self.sums[sum..].as_ptr(),
             stride,
         }
-    }
-}
-
-impl Rounded {
-    /// The halves of a tile from column `first` on.
-    #[inline(always)]
-    fn halves(&self, Tile { row, rows }: Tile, first: usize) -> RowHalves {
-        let mut halves = Halves {
-            high: NonNull::dangling().as_ptr(),
-            low: std::ptr::null(),
-        };
-        if self.tiles == Tiles::Square && rows == TILE {
-            let padded = self.columns.div_ceil(CHUNK) * CHUNK;
-            let at = (row * padded + first * TILE) / 4;
-            halves.high = self.high[at..].as_ptr().cast();
-            if self.precision == Precision::Words {
-                halves.low = self.low[at..].as_ptr().cast();
-            }
-        }
-        RowHalves(halves)
     }
 }
 
@@ -315,8 +227,6 @@ struct Round<'a> {
     most: f32,
     codes: &'a mut [[i16; 2]],
     quads: &'a mut [[i8; 4]],
-    high: &'a mut [[i8; 4]],
-    low: &'a mut [[u8; 4]],
     scales: &'a mut [f32],
     code_sums: &'a mut [i32],
     sums: &'a mut [f32],
@@ -341,14 +251,8 @@ impl Kernel for Round<'_> {
                     for (m, x) in x.as_chunks::<PAIR>().0.iter().enumerate() {
                         let pair = n * CHUNK / PAIR + m;
                         let (codes, sums) = round(s, x, inverse);
-                        if self.tiles == Tiles::Square && tile == TILE {
-                            let padded = row * chunks * CHUNK;
-                            let at = padded + n * TILE * CHUNK + r * CHUNK + m * PAIR;
-                            self.put_halves(&codes, at / 4);
-                        } else {
-                            let at = row * columns + pair * PAIR * tile;
-                            self.put_codes(&codes, at, tile, r);
-                        }
+                        let at = row * columns + pair * PAIR * tile;
+                        self.put_codes(&codes, at, tile, r);
                         for (k, sum) in sums.into_iter().enumerate() {
                             let at = sums_at + (3 * pair + k) * tile + r;
                             self.code_sums[at] = sum;
@@ -374,21 +278,6 @@ impl Round<'_> {
             let to = self.quads[at / 4 + r..].iter_mut().step_by(tile);
             for (to, four) in to.zip(codes.as_chunks().0) {
                 *to = in_order(four).map(|code| code as i8);
-            }
-        }
-    }
-
-    /// Writes the halves of 32 codes, from quad `at` on.
-    #[inline(always)]
-    fn put_halves(&mut self, codes: &[[i16; 2]; WIDTH], at: usize) {
-        let fours = codes.as_chunks().0;
-        let bytes = self.low.is_empty();
-        for (to, four) in self.high[at..].iter_mut().zip(fours) {
-            *to = in_order(four).map(|code| if bytes { code as i8 } else { (code >> 8) as i8 });
-        }
-        if !bytes {
-            for (to, four) in self.low[at..].iter_mut().zip(fours) {
-                *to = in_order(four).map(|code| code as u8);
             }
         }
     }

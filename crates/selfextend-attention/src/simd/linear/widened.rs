@@ -8,9 +8,6 @@ use crate::simd::vector::{Simd, WIDTH};
 
 /// Columns of a panel, ready for many rows.
 pub(in crate::simd) trait Wide: Default {
-    /// Whether tiles of 16 rows are multiplied by [`Simd::multiply_halves`].
-    const TILES: bool = false;
-
     /// Whether a level multiplies them.
     fn is_for<S: Simd>() -> bool;
 
@@ -24,17 +21,13 @@ pub(in crate::simd) trait Wide: Default {
     ///
     /// # Panics
     /// As [`Wide::widen`], and where numbers of blocks do not fit.
-    fn widen_blocks<S: Simd>(
+    fn widen_blocks(
         &mut self,
-        s: S,
         reader: &dyn BlockReader,
         panel: &[u8],
         first: usize,
         columns: usize,
     );
-
-    /// Columns whose sums are integers.
-    fn chunk(&self) -> usize;
 
     /// `total` and the products of the first `columns` widened columns with `R` rows of activations.
     ///
@@ -104,23 +97,10 @@ impl Outer {
         self.minima.resize(minima * WIDTH, 0.0);
     }
 
-    /// The scales of chunk `n`, and those of the rows of activations there.
-    ///
-    /// # Safety
-    /// The chunk must be among those read; `x` must be readable for its columns.
-    #[inline(always)]
-    pub(super) unsafe fn scale<S: Simd>(&self, s: S, n: usize, x: Rows) -> (S::V, *const f32) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let x_scales = x.scales.add(n * self.chunk / CHUNK * x.stride);
-            (s.load(self.scales.as_ptr().add(n * WIDTH)), x_scales)
-        }
-    }
-
     /// Adds chunk `n`, of which `sums` are the sums of products.
     ///
     /// # Safety
-    /// As [`Outer::scale`], for `R` rows.
+    /// The chunk must be among those read; `x` must be readable for `R` rows of its columns.
     #[inline(always)]
     pub(super) unsafe fn add_chunk<S: Simd, const R: usize>(
         &self,
@@ -132,7 +112,8 @@ impl Outer {
     ) {
         // SAFETY: the caller's promise.
         unsafe {
-            let (scale, x_scales) = self.scale(s, n, x);
+            let scale = s.load(self.scales.as_ptr().add(n * WIDTH));
+            let x_scales = x.scales.add(n * self.chunk / CHUNK * x.stride);
             unrolled!(S, R, r => {
                 let scale = s.mul(scale, s.splat(*x_scales.add(r)));
                 total[r] = s.fma(scale, sums[r], total[r]);
@@ -202,9 +183,8 @@ impl Wide for Widened {
         self.outer.read::<S, L>(s, panel, columns);
     }
 
-    fn widen_blocks<S: Simd>(
+    fn widen_blocks(
         &mut self,
-        _: S,
         reader: &dyn BlockReader,
         panel: &[u8],
         first: usize,
@@ -227,10 +207,6 @@ impl Wide for Widened {
                 block.scatter(reader, lane, integers, scales);
             }
         }
-    }
-
-    fn chunk(&self) -> usize {
-        self.outer.chunk
     }
 
     #[inline(always)]
@@ -270,15 +246,6 @@ impl Wide for Widened {
 }
 
 impl Widened {
-    /// `[pair of columns][16][2]`
-    pub(super) fn codes(&self) -> &[i16] {
-        &self.codes
-    }
-
-    pub(super) fn outer(&self) -> &Outer {
-        &self.outer
-    }
-
     /// Widens block `block` of a unit, which is block `n` of all.
     ///
     /// # Safety

@@ -109,7 +109,7 @@ pub(super) fn multiply<const N: usize>(
     let tokens = x.len() / columns;
     let few = is_few(phase, tokens);
     if matrices.iter().any(|matrix| matrix.format.is_quantised()) {
-        let tiles = if few { Tiles::Few } else { Tiles::many() };
+        let tiles = if few { Tiles::Few } else { Tiles::Many };
         rounded.round(x, columns, tiles, precision);
     }
     let x = Activations { floats: x, rounded };
@@ -177,7 +177,7 @@ pub(super) fn multiply_groups<'a, const N: usize>(
         let columns = matrices[0].columns;
         let to = from + group.rows * columns;
         if matrices.iter().any(|matrix| matrix.format.is_quantised()) {
-            let tiles = if few { Tiles::Few } else { Tiles::many() };
+            let tiles = if few { Tiles::Few } else { Tiles::Many };
             rounded.round(&x[from..to], columns, tiles, precision);
         }
         from = to;
