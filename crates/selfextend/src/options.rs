@@ -11,8 +11,9 @@ pub enum LinearMode {
     /// Weights as in the file. Activations of quantised ones are rounded to 15 bits.
     #[default]
     Rounded,
-    /// Weights as in the file. Activations of quantised ones are rounded to 8 bits: faster in a
-    /// prefill on processors that multiply bytes, and a hundred times less exact. On the CPU only.
+    /// Weights as in the file. Activations of quantised ones are rounded to 8 bits, a hundred times
+    /// coarser, which processors with VNNI multiply with fewer instructions in a prefill. On the CPU
+    /// only.
     Fast,
     /// Every weight widened to float32 at load: the reference mode. On the CPU only.
     F32,

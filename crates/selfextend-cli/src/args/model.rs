@@ -27,7 +27,7 @@ pub struct LoadArgs {
     #[arg(long, value_enum, default_value_t = KvArg::F16, value_name = "TYPE")]
     pub kv_type: KvArg,
     /// Linear layers: auto rounds activations to 15 bits before they meet quantised weights, fast to 8
-    /// bits (less exact; a faster prefill on processors with VNNI); f32 widens all weights to float32
+    /// bits (less exact, for prefill on processors with VNNI); f32 widens all weights to float32
     /// (the reference mode). A GPU knows only auto.
     #[arg(long, value_enum, default_value_t = LinearArg::Auto, value_name = "MODE")]
     pub linear: LinearArg,
