@@ -5,7 +5,7 @@
 //! (256 for bf16) at each rounding. Tests hold logits to that rule, with errors that add up at
 //! random.
 //!
-//! Weights stay in the blocks of their file ([`Kept`]); plain floats are rounded to 16 bits, but those
+//! Weights stay in the blocks of their file (`Kept`); plain floats are rounded to 16 bits, but those
 //! of routers. Passes of at most [`selfextend_cuda::FEW`] rows multiply them by
 //! activations as they are; longer ones round both to 16 bits for cuBLAS. A [`Phase`] is ignored:
 //! what else is in a pass may change a token's result, within the same rule.
